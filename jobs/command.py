@@ -1,0 +1,67 @@
+"""What all commands share: how they fail, how they show progress, and how they print JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+from pipeline.errors import ClipmillError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Job(click.Command):
+    """A click command whose failures are one sentence on stderr and the exit code of their kind."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ClipmillError as error:
+            click.echo(f"clipmill {self.name}: {error}", err=True)
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(f"clipmill {self.name}: interrupted", err=True)
+            context.exit(130)
+
+
+def cluster_options(function: Function) -> Function:
+    """The options of every command that runs on Ray; they make up `ClusterSettings`."""
+    options = [
+        click.option("--address", help="Ray cluster to use. Default: RAY_ADDRESS, else a local one for this command."),
+        click.option(
+            "--num-gpu-actors", type=int, default=0, help="Encoder actors on GPUs. Default: what the GPUs hold."
+        ),
+        click.option("--gpus-per-actor", type=float, default=1.0, show_default=True, help="GPU share of one actor."),
+        click.option("--cpus", type=int, default=0, help="Cores of a local cluster. Default: all of this machine."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus")
+
+
+def split_options(
+    values: dict[str, Any], names: tuple[str, ...] = CLUSTER_OPTIONS
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Option values parted in two: those with these names, and the others."""
+    return {key: values[key] for key in names}, {key: value for key, value in values.items() if key not in names}
+
+
+@contextmanager
+def progress(total: int | None, unit: str, description: str) -> Iterator[Callable[[int], None]]:
+    """A progress line on stderr; what it yields is called with the number of units just done."""
+    with tqdm(
+        total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1
+    ) as bar:
+        yield lambda done: (bar.update(done), None)[1]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2, default=str))

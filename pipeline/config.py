@@ -1,0 +1,152 @@
+"""What a user can set: one frozen model a stage, built alike by the command line, YAML and code, and checked up front."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.errors import UserError
+
+_UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGTP", start=1):
+    _UNITS[f"{_letter}B"] = 1000**_power
+    _UNITS[f"{_letter}iB"] = 1024**_power
+
+
+def parse_bytes(text: str | int) -> int:
+    """A size in bytes from text: ``24MB`` is 24·10⁶, ``4GiB`` is 4·2³⁰, a bare number counts bytes.
+
+    Raises ValueError naming the text and the units that are understood.
+    """
+    if isinstance(text, int):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match.group(2) not in _UNITS:
+        raise ValueError(f"{text!r} is not a size: write a number and a unit, such as 24MB or 4GiB")
+    return int(float(match.group(1)) * _UNITS[match.group(2)])
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Settings):
+    """Which CLIP model, and how it runs.
+
+    ``model=None`` is the built-in small model. ``pretrained`` is an open_clip tag, a checkpoint file or ``local-dir:``.
+    ``preprocessing`` names the open_clip tag whose preprocessing a checkpoint file was trained with, where open_clip
+    knows several for that model.
+    """
+
+    model: str | None = None
+    pretrained: str | None = None
+    preprocessing: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    batch_size: int = Field(default=0, ge=0, description="images an encoder call; 0 chooses")
+
+
+class ClusterSettings(Settings):
+    """Where Ray runs and what it may use. Zeros choose from the cluster that is found."""
+
+    address: str | None = None
+    num_gpu_actors: int = Field(default=0, ge=0)
+    gpus_per_actor: float = Field(default=1.0, gt=0)
+    cpus: int = Field(default=0, ge=0, description="cores of a local cluster; 0: those of this machine")
+
+
+class EmbedSettings(ModelSettings):
+    """Source Parquet to an embeddings dataset."""
+
+    input: str
+    output: str
+    image_column: str | None = None
+    caption_column: str | None = None
+    id_column: str | None = None
+    keep_columns: tuple[str, ...] | None = Field(default=None, description="None keeps every other scalar column")
+    limit: int | None = Field(default=None, ge=1, description="first rows of the input only")
+    thumbnails: int | None = Field(default=None, ge=16, le=1024, description="longer side in pixels")
+    max_image_pixels: int = Field(default=178_956_970, ge=1, description="larger images are rejected unread")
+    overwrite: bool = False
+
+
+class IndexSettings(Settings):
+    """Embeddings to a sharded, tuned FAISS index."""
+
+    embeddings: str
+    output: str
+    gallery: Literal["images", "captions"] = "images"
+    factory: str = "auto"
+    shards: int | None = Field(default=None, ge=1, description="None chooses")
+    memory: Bytes = 4 * 1024**3
+    target_recall: float = Field(default=0.95, gt=0, le=1)
+    tuning_queries: int = Field(default=2000, ge=1, description="captions drawn to tune on; as many again confirm")
+    k: int = Field(default=10, ge=1)
+    seed: int = 0
+    overwrite: bool = False
+
+
+class EvaluateSettings(Settings):
+    """Embeddings, and optionally an index over them, to a report."""
+
+    embeddings: str
+    output: str
+    index: str | None = None
+    label_column: str | None = Field(default=None, description="None uses the column `label` where there is one")
+    templates: str = "simple"
+    pretrained: str | None = Field(default=None, description="checkpoint of the embeddings' model, if it has moved")
+    bootstrap_samples: int = Field(default=1000, ge=0)
+    fidelity_queries: int = Field(default=1000, ge=1)
+    seed: int = 0
+    overwrite: bool = False
+
+
+class SampleSettings(Settings):
+    """Rendered scenes with captions and labels, as source Parquet."""
+
+    output: str
+    rows: int = Field(ge=1)
+    seed: int = 0
+    split: Literal["train", "held-out"] = "held-out"
+    image_size: int = Field(default=96, ge=16, le=2048)
+    overwrite: bool = False
+
+
+class TrainSettings(Settings):
+    """Source Parquet to a checkpoint in open_clip's local-dir layout."""
+
+    input: str
+    output: str
+    model: str | None = None
+    pretrained: str | None = None
+    validation: str | None = None
+    steps: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    validate_every: int = Field(default=200, ge=1)
+    seed: int = 0
+    image_column: str | None = None
+    caption_column: str | None = None
+    overwrite: bool = False
+
+
+SettingsModel = TypeVar("SettingsModel", bound=Settings)
+
+
+def build(model: type[SettingsModel], values: Mapping[str, Any]) -> SettingsModel:
+    """Settings from values, where a mistake is a UserError that names every option at fault."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            option = "--" + ".".join(str(part) for part in problem["loc"]).replace("_", "-")
+            problems.append(f"{option}: {problem['msg'].removeprefix('Value error, ')}")
+        raise UserError("; ".join(problems)) from None

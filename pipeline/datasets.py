@@ -1,0 +1,186 @@
+"""Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from pipeline import storage
+from pipeline.errors import RunFailed, UserError
+from pipeline.schemas import SCHEMA_VERSION, SHARDS, EmbeddingsManifest, IndexManifest
+from pipeline.storage import Location
+
+MANIFEST = "manifest.json"
+INPUTS_FILE = "inputs.parquet"
+SHARDS_FILE = "shards.parquet"
+
+Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest)
+
+
+def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
+    """The manifest of the dataset at ``location``.
+
+    Raises UserError when there is none, when it is another kind of dataset, or was written by a newer clipmill.
+    """
+    wanted = kind.model_fields["kind"].default
+    try:
+        data = storage.read_bytes(location / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
+        ) from None
+    head = _Head.parse(data, location)
+    if head.kind != wanted:
+        raise UserError(
+            f"{location} is a dataset of kind {head.kind!r}, but {wanted!r} is needed here; {_hint(wanted)}"
+        )
+    if head.schema_version > SCHEMA_VERSION:
+        raise UserError(
+            f"{location} was written by a newer clipmill (schema version {head.schema_version}, this one reads up to "
+            f"{SCHEMA_VERSION}); upgrade clipmill"
+        )
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise RunFailed(
+            f"{location / MANIFEST} is damaged: {error.errors()[0]['msg']}; make the dataset again"
+        ) from None
+
+
+def _hint(kind: str) -> str:
+    return {"embeddings": "make one with `clipmill embed`", "index": "make one with `clipmill index`"}[kind]
+
+
+@dataclass(frozen=True)
+class _Head:
+    kind: str
+    schema_version: int
+
+    @staticmethod
+    def parse(data: bytes, location: Location) -> "_Head":
+        import json
+
+        try:
+            document = json.loads(data)
+            return _Head(str(document["kind"]), int(document["schema_version"]))
+        except (ValueError, KeyError, TypeError):
+            raise RunFailed(f"{location / MANIFEST} is not a clipmill manifest, or was cut short") from None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a dataset; ``path`` is relative to the dataset."""
+
+    part: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_row: int | None
+    last_row: int | None
+
+
+def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
+    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names."""
+    found = storage.sha256(location / SHARDS_FILE)
+    if found != expected_sha256:
+        raise RunFailed(
+            f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "
+            f"{expected_sha256[:12]}…): the dataset was altered, or is just being replaced"
+        )
+    return [Shard(**record) for record in storage.read_table(location / SHARDS_FILE).to_pylist()]
+
+
+def describe_shard(dataset: Location, path: str, part: str, rows: int, first: int | None, last: int | None) -> Shard:
+    """The entry of a file that was just written to ``dataset``."""
+    location = dataset / path
+    size = location.filesystem.get_file_info(location.path).size
+    return Shard(part, path, rows, size, storage.sha256(location), first, last)
+
+
+def write_shards(location: Location, shards: Sequence[Shard]) -> str:
+    """Writes ``shards.parquet`` and returns its sha256, for the manifest."""
+    table = pa.Table.from_pylist([vars(shard) for shard in shards], schema=SHARDS)
+    storage.write_table(location / SHARDS_FILE, table)
+    return storage.sha256(location / SHARDS_FILE)
+
+
+def write_manifest(location: Location, manifest: EmbeddingsManifest | IndexManifest) -> None:
+    """The last file of a dataset, which makes it exist."""
+    storage.write_bytes(location / MANIFEST, manifest.model_dump_json(indent=2).encode())
+
+
+def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:
+    """An embedding column as (n, d) float16, without a copy where the column is one chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        if column.num_chunks != 1:
+            parts = [vectors_of(chunk) for chunk in column.chunks]
+            return np.concatenate(parts) if parts else np.empty((0, column.type.list_size), np.float16)
+        column = column.chunk(0)
+    width = column.type.list_size
+    values = column.values.to_numpy(zero_copy_only=True)
+    return values[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+
+
+def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
+    """(n, d) float16 as an embedding column, without a copy where it is contiguous."""
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), type=pa.float16())
+    field = pa.field("item", pa.float16(), nullable=False)
+    return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(field, vectors.shape[1]))
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A finished embeddings dataset, read part by part and never whole."""
+
+    location: Location
+    manifest: EmbeddingsManifest
+    manifest_sha256: str
+
+    @staticmethod
+    def open(uri: str) -> "Embeddings":
+        """Opens the dataset at ``uri``; UserError when there is none."""
+        location = storage.resolve(uri)
+        manifest = read_manifest(location, EmbeddingsManifest)
+        return Embeddings(location, manifest, storage.sha256(location / MANIFEST))
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        return read_shards(self.location, self.manifest.shards_sha256)
+
+    def shards_of(self, part: str) -> list[Shard]:
+        """The files of one part (images, captions, rejected) in row order."""
+        return [shard for shard in self.shards if shard.part == part]
+
+    def count(self, part: str) -> int:
+        """Rows in one part."""
+        return sum(shard.rows for shard in self.shards_of(part))
+
+    def open_shard(self, shard: Shard) -> pq.ParquetFile:
+        """One file, open for reading by row group. Raises RunFailed when it is absent or damaged."""
+        location = self.location / shard.path
+        try:
+            return pq.ParquetFile(location.filesystem.open_input_file(location.path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise RunFailed(
+                f"{location} cannot be read ({error}); `clipmill verify {self.location}` tells more"
+            ) from None
+
+    def batches(self, part: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """One part in row order, some columns, at most ``batch_rows`` rows at a time."""
+        for shard in self.shards_of(part):
+            yield from self.open_shard(shard).iter_batches(batch_rows, columns=list(columns))
+
+    def table(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a whole part in memory: for parts known to be small."""
+        batches = list(self.batches(part, columns))
+        if batches:
+            return pa.Table.from_batches(batches)
+        schema = self.open_shard(self.shards_of(part)[0]).schema_arrow
+        return pa.schema([schema.field(name) for name in columns]).empty_table()

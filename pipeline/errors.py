@@ -1,0 +1,25 @@
+"""The three ways a command ends other than well, each with its exit code."""
+
+
+class ClipmillError(Exception):
+    """Something the user is told in one sentence, without a traceback."""
+
+    exit_code = 1
+
+
+class RunFailed(ClipmillError):
+    """The work could not be finished, through no mistake in the command. Exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(ClipmillError):
+    """A mistake in the command, its configuration or its input that the user can put right. Exit code 2."""
+
+    exit_code = 2
+
+
+class BarMissed(ClipmillError):
+    """The work is finished, but a quality bar given by the user was missed. Exit code 3."""
+
+    exit_code = 3

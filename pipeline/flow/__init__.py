@@ -1,0 +1,1 @@
+"""The only room that knows Ray: the embed and index graphs, and the cluster they run on."""

@@ -1,0 +1,1 @@
+"""Numbers to JSON, CSV, pictures and one HTML page."""

@@ -1,0 +1,1 @@
+"""The sample data: rendered scenes with captions and labels, deterministic by seed."""

@@ -1,0 +1,241 @@
+"""Every table and manifest that crosses a stage boundary.
+
+Plain Arrow types only, so that other tools read the files with nothing of ours installed.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+ORDINAL_SHIFT = 32
+MAX_FILES = 1 << 21
+"""``row`` = file ordinal << 32 | row number in that file; ordinals below 2²¹ keep it below 2⁵³, exact in JSON."""
+
+
+class Reason(str, Enum):
+    """Why a row or a caption was rejected: a closed set."""
+
+    MISSING_IMAGE = "missing_image"
+    EMPTY_IMAGE = "empty_image"
+    IMAGE_NOT_FOUND = "image_not_found"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED_IMAGE = "truncated_image"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNREADABLE_IMAGE = "unreadable_image"
+    EMPTY_CAPTION = "empty_caption"
+    NON_FINITE_EMBEDDING = "non_finite_embedding"
+
+
+def embedding_type(dimension: int) -> pa.DataType:
+    """One float16 vector of this many dimensions."""
+    return pa.list_(pa.field("item", pa.float16(), nullable=False), dimension)
+
+
+def images_schema(dimension: int, kept: Iterable[pa.Field] = (), *, thumbnails: bool = False) -> pa.Schema:
+    """``images/part-*.parquet``: one row an embedded image, then the columns kept from the source."""
+    fields = [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("embedding", embedding_type(dimension), nullable=False),
+        *kept,
+    ]
+    if thumbnails:
+        fields.append(pa.field("thumbnail", pa.binary()))
+    return pa.schema(fields)
+
+
+def captions_schema(dimension: int) -> pa.Schema:
+    """``captions/part-*.parquet``: one row a caption; ``clip_score`` is null for a caption without its image."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("caption_index", pa.int32(), nullable=False),
+            pa.field("caption", pa.string(), nullable=False),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            pa.field("clip_score", pa.float32()),
+        ]
+    )
+
+
+REJECTED = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("caption_index", pa.int32()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+
+INPUTS = pa.schema(
+    [
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("captions", pa.int64(), nullable=False),
+        pa.field("dead", pa.bool_(), nullable=False),
+    ]
+)
+"""``inputs.parquet``: the source files. ``etag`` is the object's version, or its modification time on a local disk.
+``captions`` counts the captions of the rows that were read."""
+
+SHARDS = pa.schema(
+    [
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("first_row", pa.int64()),
+        pa.field("last_row", pa.int64()),
+    ]
+)
+"""``shards.parquet``: the files of a dataset. ``part`` is what a file holds (images, captions, rejected; in an index:
+index, vectors, rows, row_table); ``path`` is relative to the dataset."""
+
+SEARCH_RESULTS = pa.schema(
+    [
+        pa.field("query", pa.int64(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+    ]
+)
+
+
+class Record(BaseModel):
+    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelIdentity(Record):
+    """What makes two sets of embeddings comparable, and what was used to make them."""
+
+    name: str
+    pretrained: str
+    weights_sha256: str
+    preprocessing: dict[str, Any]
+    tokenizer: str
+    tokenizer_sha256: str
+    dimension: int
+    logit_scale: float
+
+    def differences(self, other: "ModelIdentity") -> list[str]:
+        """The parts of the identity that disagree, in words; empty when vectors of both may be compared."""
+        must_agree = ("weights_sha256", "preprocessing", "tokenizer_sha256", "dimension")
+        return [
+            f"{key}: {getattr(self, key)} and {getattr(other, key)}"
+            for key in must_agree
+            if getattr(self, key) != getattr(other, key)
+        ]
+
+
+class Counts(Record):
+    """What became of the input: ``rows`` = images + image rejects + rows without an image column."""
+
+    rows: int = 0
+    images: int = 0
+    captions: int = 0
+    rejected_images: int = 0
+    rejected_captions: int = 0
+    rejected_by_reason: dict[str, int] = {}
+
+
+class Run(Record):
+    """One start of a job towards this dataset, times in UTC."""
+
+    started: datetime
+    finished: datetime
+    rows_encoded: int
+    rows_reused: int
+    limited_by: str
+
+
+class Throughput(Record):
+    """Work a second, over the last run. Seconds by stage are sums over all workers."""
+
+    wall_seconds: float
+    images_per_second: float
+    captions_per_second: float
+    images_per_cpu_second: float
+    stage_seconds: dict[str, float]
+
+
+class EmbeddingsManifest(Record):
+    """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere."""
+
+    kind: Literal["embeddings"] = "embeddings"
+    schema_version: int = SCHEMA_VERSION
+    model: ModelIdentity | None
+    dimension: int
+    counts: Counts
+    configuration: dict[str, Any]
+    kept_columns: list[str]
+    runs: list[Run]
+    throughput: Throughput
+    software: dict[str, str]
+    hardware: dict[str, Any]
+    inputs_sha256: str
+    shards_sha256: str
+
+
+class Interval(Record):
+    """A measured proportion with its two-sided 95% interval, over ``n`` queries."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class OperatingPoint(Record):
+    """Search parameters, and what was measured with them on queries drawn from the captions."""
+
+    nprobe: int
+    rerank: int
+    recall: Interval
+    confirmed_recall: Interval | None
+    milliseconds_per_query: float
+
+
+class IndexManifest(Record):
+    """``manifest.json`` of an index."""
+
+    kind: Literal["index"] = "index"
+    schema_version: int = SCHEMA_VERSION
+    model: ModelIdentity | None
+    dimension: int
+    n: int
+    gallery: Literal["images", "captions"]
+    factory: str
+    metric: Literal["inner_product"] = "inner_product"
+    exact: bool
+    k: int
+    target_recall: float
+    operating_point: OperatingPoint
+    query_kind: str
+    memory: dict[str, int]
+    configuration: dict[str, Any]
+    kept_columns: list[str]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    trained_sha256: str
+    shards_sha256: str
+    runs: list[Run]
+    stage_seconds: dict[str, float]
+    software: dict[str, str]
+    hardware: dict[str, Any]

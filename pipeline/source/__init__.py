@@ -1,0 +1,1 @@
+"""Input Parquet to rows: find the columns, cut into units of work, decode images; importers of other formats."""

@@ -1,0 +1,1 @@
+"""Contrastive training and fine-tuning of any open_clip model."""
