@@ -1,0 +1,169 @@
+"""One CLIP model, ready to encode: its two towers, its tokenizer, its preprocessing and its identity."""
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.factory import load_checkpoint
+
+from pipeline.clip.preprocess import Preprocessing
+from pipeline.clip.source import ModelSource, find_model, quiet
+from pipeline.clip.tokenizer import Tokenizer, describe_tokenizer, load_tokenizer
+from pipeline.config import ModelSettings
+from pipeline.errors import UserError
+from pipeline.schemas import ModelIdentity
+
+_BATCH_SIZE = {"cpu": 32, "cuda": 256}
+
+
+@dataclass(frozen=True)
+class ClipModel:
+    """A loaded model in evaluation mode on one device."""
+
+    network: torch.nn.Module
+    source: ModelSource
+    preprocessing: Preprocessing
+    identity: ModelIdentity
+    device: torch.device
+    precision: str
+    batch_size: int
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Texts to int64 (n, context length); loaded when the first caption needs it."""
+        return load_tokenizer(self.source.name, self.source.config, self.source.merges)
+
+    def encode_images(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
+        """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch."""
+        tensor = torch.as_tensor(pixels)
+        vectors = np.empty((len(tensor), self.identity.dimension), np.float32)
+        for start in range(0, len(tensor), self.batch_size):
+            batch = tensor[start : start + self.batch_size].to(self.device)
+            with torch.inference_mode(), self._autocast():
+                features = self.network.encode_image(self.preprocessing.normalise(batch), normalize=False)  # type: ignore[operator]
+            vectors[start : start + len(batch)] = _unit(features)
+        return vectors
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts as unit vectors, float32 (n, d), batch by batch. Longer texts are cut at the model's context length."""
+        vectors = np.empty((len(texts), self.identity.dimension), np.float32)
+        for start in range(0, len(texts), self.batch_size):
+            batch = self.tokenizer(list(texts[start : start + self.batch_size])).to(self.device)
+            with torch.inference_mode(), self._autocast():
+                features = self.network.encode_text(batch, normalize=False)  # type: ignore[operator]
+            vectors[start : start + len(batch)] = _unit(features)
+        return vectors
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def _unit(features: torch.Tensor) -> NDArray[np.float32]:
+    vectors: NDArray[np.float32] = torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
+    return vectors
+
+
+def load_model(settings: ModelSettings, device: str | None = None) -> ClipModel:
+    """The model that the settings name, on ``device`` (default: a GPU where there is one).
+
+    Raises UserError for a model, tag or file that is not there, a checkpoint of another architecture, and a checkpoint
+    that would have to execute code to load.
+    """
+    source = find_model(settings)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network = build_network(source)
+    load_weights(network, source)
+    network.eval().requires_grad_(False)
+    preprocessing = preprocessing_of(network, source)
+    identity = identify(network, source, preprocessing)
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    batch_size = settings.batch_size or _BATCH_SIZE[chosen.type]
+    return ClipModel(network.to(chosen), source, preprocessing, identity, chosen, precision, batch_size)
+
+
+def build_network(source: ModelSource) -> torch.nn.Module:
+    """The architecture of a model with fresh weights, float32 on the CPU."""
+    name = f"local-dir:{source.folder}" if source.folder else source.name
+    try:
+        with quiet():
+            network: torch.nn.Module = open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, device="cpu"
+            )
+    except ImportError as error:
+        raise UserError(f"--model {source.name} needs a package that is not installed: {error}") from None
+    except OSError as error:
+        raise UserError(f"--model {source.name}: a part of it could not be downloaded: {_first_line(error)}") from None
+    return network
+
+
+def load_weights(network: torch.nn.Module, source: ModelSource) -> None:
+    """Fills the network from the weights file, which may hold tensors but no code."""
+    try:
+        with quiet():
+            load_checkpoint(network, str(source.weights), strict=True, weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{source.weights} would have to execute code to load, which clipmill does not do; save its state_dict as "
+            "safetensors"
+        ) from None
+    except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{source.weights} is a TorchScript archive, which holds code; save its state_dict as safetensors"
+            ) from None
+        raise UserError(f"{source.weights} is not a checkpoint of --model {source.name}: {_mismatch(error)}") from None
+    except Exception as error:
+        raise UserError(f"{source.weights} cannot be read as a checkpoint: {_first_line(error)}") from None
+
+
+def _mismatch(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[1:2] or lines or [type(error).__name__])[:300]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def preprocessing_of(network: torch.nn.Module, source: ModelSource) -> Preprocessing:
+    """The preprocessing of these weights at the picture size of this network."""
+    size = getattr(network.visual, "image_size", source.preprocess["size"])
+    return Preprocessing.from_open_clip({**source.preprocess, "size": size})
+
+
+def identify(network: torch.nn.Module, source: ModelSource, preprocessing: Preprocessing) -> ModelIdentity:
+    """What makes vectors of this model comparable with others: see `ModelIdentity.differences`."""
+    tokenizer, tokenizer_sha256 = describe_tokenizer(source.name, source.config, source.merges)
+    return ModelIdentity(
+        name=source.name,
+        pretrained=source.pretrained,
+        weights_sha256=weights_sha256(network),
+        preprocessing=preprocessing.as_dict(),
+        tokenizer=tokenizer,
+        tokenizer_sha256=tokenizer_sha256,
+        dimension=int(source.config["embed_dim"]),
+        logit_scale=float(network.logit_scale.exp()),  # type: ignore[operator]
+    )
+
+
+def weights_sha256(network: torch.nn.Module) -> str:
+    """sha256 over names, shapes and float32 values of all weights: the same for one model in any kind of file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32)
+        digest.update(memoryview(tensor.contiguous().view(-1).numpy()).cast("B") if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""From a decoded picture to what the encoder sees: resized and cropped uint8, then normalised on the encoder's device.
+
+The steps are open_clip's evaluation transform, on uint8 tensors instead of PIL images: several times faster a core, and
+the pixels stay one byte each until they reach the encoder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torchvision.transforms.v2.functional as F
+from torchvision.transforms import InterpolationMode
+
+_EXTREME_ASPECT = 16
+"""Beyond this ratio of sides only the middle of a picture is resized: the rest would be cropped away, and a
+20,000 x 1 picture resized whole is larger than memory."""
+_FILTER_MARGIN = 8
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model's pictures were prepared in its training: open_clip's ``PreprocessCfg``, frozen.
+
+    ``size`` is (height, width); ``resize_mode`` is shortest (then centre crop), longest (then pad) or squash.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+    fill_color: int = 0
+
+    @staticmethod
+    def from_open_clip(values: Mapping[str, Any]) -> "Preprocessing":
+        """From the dictionary that open_clip attaches to a model or writes to ``open_clip_config.json``."""
+        size = values["size"]
+        height, width = (size, size) if isinstance(size, int) else (size[-2], size[-1])
+        return Preprocessing(
+            size=(int(height), int(width)),
+            mean=_triple(values["mean"]),
+            std=_triple(values["std"]),
+            interpolation="bilinear" if values["interpolation"] == "bilinear" else "bicubic",
+            resize_mode=values["resize_mode"],
+            fill_color=int(values.get("fill_color", 0)),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the model's identity: plain JSON types."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def prepare(self, image: torch.Tensor) -> torch.Tensor:
+        """A picture, uint8 (3, height, width) of any size, as uint8 (3, *size)."""
+        if self.resize_mode == "squash":
+            return self._resize(image, self.size)
+        height, width = image.shape[-2:]
+        if self.resize_mode == "longest":
+            ratio = max(height / self.size[0], width / self.size[1])
+            resized = self._resize(image, (max(1, round(height / ratio)), max(1, round(width / ratio))))
+            return self._crop_or_pad(resized)
+        if max(height, width) > _EXTREME_ASPECT * min(height, width):
+            image = self._middle(image)
+            height, width = image.shape[-2:]
+        if self.size[0] == self.size[1]:
+            short = self.size[0]
+            target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+        else:
+            ratio = min(height / self.size[0], width / self.size[1])
+            target = (round(height / ratio), round(width / ratio))
+        return F.center_crop(self._resize(image, target), list(self.size))
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """A batch of prepared pictures, uint8 (n, 3, height, width), as float32 with the model's mean and deviation."""
+        mean = torch.tensor(self.mean, device=pixels.device).mul_(255).view(1, 3, 1, 1)
+        deviation = torch.tensor(self.std, device=pixels.device).mul_(255).view(1, 3, 1, 1)
+        return pixels.to(torch.float32).sub_(mean).div_(deviation)
+
+    def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        mode = InterpolationMode.BILINEAR if self.interpolation == "bilinear" else InterpolationMode.BICUBIC
+        if tuple(image.shape[-2:]) == size:
+            return image
+        return F.resize(image, list(size), interpolation=mode, antialias=True)
+
+    def _crop_or_pad(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        down, across = max(0, self.size[0] - height), max(0, self.size[1] - width)
+        if down or across:
+            padding = [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2]
+            image = F.pad(image, padding, fill=[float(self.fill_color)])
+        return F.center_crop(image, list(self.size))
+
+    def _middle(self, image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        short = min(height, width)
+        aspect = max(self.size) / min(self.size)
+        keep = int(short * aspect * 2) + _FILTER_MARGIN
+        return F.center_crop(image, [min(height, keep), min(width, keep)])
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    if isinstance(values, int | float):
+        values = (values,) * 3
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
