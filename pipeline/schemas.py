@@ -156,13 +156,13 @@ class Counts(Record):
 
 
 class Run(Record):
-    """One start of a job towards this dataset, times in UTC."""
+    """One start of a job towards this dataset, times in UTC. ``finished`` is null where it was stopped before the end."""
 
     started: datetime
-    finished: datetime
+    finished: datetime | None
     rows_encoded: int
     rows_reused: int
-    limited_by: str
+    limited_by: str = ""
 
 
 class Throughput(Record):

@@ -114,8 +114,8 @@ def load_weights(network: torch.nn.Module, source: ModelSource) -> None:
             load_checkpoint(network, str(source.weights), strict=True, weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{source.weights} would have to execute code to load, which clipmill does not do; save its state_dict as "
-            "safetensors"
+            f"{source.weights} is not a checkpoint that can be loaded without executing code from it, which clipmill "
+            "does not do; save its state_dict as safetensors"
         ) from None
     except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
         if "TorchScript" in str(error):

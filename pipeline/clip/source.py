@@ -1,5 +1,6 @@
 """Which model a user means: its architecture, its weights, and the preprocessing those were trained with."""
 
+import difflib
 import json
 import logging
 from collections.abc import Iterator
@@ -121,8 +122,7 @@ def _weights_in(path: Path) -> Path | None:
 def _known_config(name: str) -> dict[str, Any]:
     config: dict[str, Any] | None = open_clip.get_model_config(name)
     if config is None:
-        words = name.lower().replace("/", "-").split("-")
-        close = sorted(open_clip.list_models(), key=lambda known: -sum(word in known.lower() for word in words))[:5]
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.3)
         raise UserError(f"--model {name} is not a model that open_clip knows; close to it: {', '.join(close)}")
     return config
 

@@ -1,0 +1,34 @@
+"""What a run was made with: the versions and the machine, for manifests."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("clipmill", "ray", "torch", "torchvision", "open_clip_torch", "pyarrow", "faiss-gpu", "faiss-cpu", "numpy", "pillow")
+
+
+def software() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """The machine this process runs on."""
+    return {"processor": _processor(), "cores": os.cpu_count() or 1, "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,313 @@
+"""An embed run before and after the cluster: what is to be done, what is done already, and the manifest at the end.
+
+No Ray here: a plan can be made, shown and compared without a cluster.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import environment, storage
+from pipeline.clip.preprocess import Preprocessing
+from pipeline.config import EmbedSettings
+from pipeline.datasets import INPUTS_FILE, MANIFEST, read_manifest, write_manifest, write_shards
+from pipeline.errors import UserError
+from pipeline.flow.commit import Finished, Layout, Statistics, find_finished, gather_records
+from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from pipeline.source.columns import Columns, choose_columns
+from pipeline.source.inputs import InputFile, find_inputs
+from pipeline.source.units import Unit, plan_units, rows_per_unit
+from pipeline.storage import Location
+
+_ROWS_PER_SHARD = 131_072
+_CONTENT_SETTINGS = (
+    "input",
+    "image_column",
+    "caption_column",
+    "id_column",
+    "keep_columns",
+    "limit",
+    "thumbnails",
+    "max_image_pixels",
+)
+"""Settings that decide what is in the dataset; the others only decide how it is made."""
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+    """Everything that an embed run does, fixed before it starts."""
+
+    settings: EmbedSettings
+    inputs: list[InputFile]
+    columns: Columns
+    identity: ModelIdentity
+    preprocessing: Preprocessing
+    units: list[Unit]
+
+    @cached_property
+    def output(self) -> Location:
+        return storage.resolve(self.settings.output)
+
+    @cached_property
+    def staging(self) -> Location:
+        return storage.staging_of(self.output)
+
+    @property
+    def rows(self) -> int:
+        return sum(unit.rows for unit in self.units)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The settings that decide the content, as they are written to the manifest."""
+        settings = self.settings.model_dump(mode="json")
+        return {key: settings[key] for key in _CONTENT_SETTINGS}
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """sha256 over the source files: their paths, sizes, versions and rows."""
+        digest = hashlib.sha256()
+        for file in self.inputs:
+            digest.update(json.dumps([file.path, file.size, file.etag, file.rows]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done under one plan to be of use under another."""
+        return {
+            "inputs": self.inputs_digest,
+            "configuration": self.configuration,
+            "model": {
+                "weights_sha256": self.identity.weights_sha256,
+                "preprocessing": self.identity.preprocessing,
+                "tokenizer_sha256": self.identity.tokenizer_sha256,
+                "dimension": self.identity.dimension,
+            },
+            "units": len(self.units),
+            "rows": self.rows,
+        }
+
+    @cached_property
+    def layout(self) -> Layout:
+        token = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
+        largest = max((unit.rows for unit in self.units), default=1)
+        return Layout(
+            staging=self.staging,
+            token=token,
+            units=len(self.units),
+            units_per_shard=max(1, _ROWS_PER_SHARD // largest),
+            dimension=self.identity.dimension,
+            kept=tuple(field for _, field in self.columns.kept),
+            thumbnails=self.settings.thumbnails is not None,
+        )
+
+
+def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing) -> EmbedPlan:
+    """Reads the footers of the input and cuts its rows into units. Raises UserError for input that cannot be used."""
+    inputs = find_inputs(settings.input)
+    columns = choose_columns(inputs, settings)
+    units = list(plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit))
+    return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
+
+
+def is_complete(plan: EmbedPlan) -> bool:
+    """Whether the output is already what this plan makes.
+
+    Raises UserError, saying what differs, when a dataset of another kind, model, input or configuration is there and
+    ``overwrite`` is not set.
+    """
+    if not storage.exists(plan.output / MANIFEST):
+        if storage.exists(plan.output) and storage.list_files(plan.output):
+            raise UserError(f"--output {plan.output} is a folder with other files in it; choose a new or empty place")
+        return False
+    if plan.settings.overwrite:
+        return False
+    manifest = read_manifest(plan.output, EmbeddingsManifest)
+    differences = _differences(plan, manifest)
+    if differences:
+        raise UserError(
+            f"--output {plan.output} is a finished dataset made with other settings ({'; '.join(differences)}); choose "
+            "another output, or --overwrite to replace it once the new one is complete"
+        )
+    return True
+
+
+def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
+    found = []
+    before, now = manifest.configuration, plan.configuration
+    for key in _CONTENT_SETTINGS:
+        if before.get(key) != now[key]:
+            found.append(f"{key.replace('_', ' ')}: was {before.get(key)}, now {now[key]}")
+    if manifest.model is None:
+        found.append("it holds imported vectors")
+    else:
+        for difference in manifest.model.differences(plan.identity):
+            found.append(f"model {difference}")
+    if not found and before.get("inputs_digest") != plan.inputs_digest:
+        found.append("the input files have changed since")
+    return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A staging folder that was opened for work: what it holds, and which unit is still to do."""
+
+    started: datetime
+    finished: Finished
+    todo: list[Unit]
+    earlier: list[Run]
+    rows_reused: int
+
+
+def open_staging(plan: EmbedPlan) -> Progress:
+    """Makes or continues the staging folder of this plan.
+
+    Raises UserError when it holds work towards another plan and ``overwrite`` is not set.
+    """
+    started = datetime.now(timezone.utc)
+    plan_file, runs_file = plan.staging / "plan.json", plan.staging / "runs.json"
+    wanted = json.loads(json.dumps(plan.fingerprint))
+    if storage.exists(plan_file):
+        found = json.loads(storage.read_bytes(plan_file))
+        if found != wanted and not plan.settings.overwrite:
+            parts = [key for key in wanted if found.get(key) != wanted[key]]
+            raise UserError(
+                f"an unfinished run towards {plan.output} had other {' and '.join(parts)}; run that one again to finish it, "
+                "or --overwrite to drop what it did"
+            )
+        if found != wanted:
+            storage.remove(plan.staging)
+    elif storage.exists(plan.staging):
+        storage.remove(plan.staging)
+    if not storage.exists(plan_file):
+        storage.write_bytes(plan_file, json.dumps(wanted).encode())
+    finished = find_finished(plan.layout)
+    todo = [unit for unit in plan.units if not finished.has(plan.layout, unit.number)]
+    rows_reused = plan.rows - sum(unit.rows for unit in todo)
+    starts = json.loads(storage.read_bytes(runs_file)) if storage.exists(runs_file) else []
+    starts.append({"started": started.isoformat(), "rows_reused": rows_reused})
+    storage.write_bytes(runs_file, json.dumps(starts).encode())
+    earlier = [
+        Run(
+            started=datetime.fromisoformat(start["started"]),
+            finished=None,
+            rows_encoded=after["rows_reused"] - start["rows_reused"],
+            rows_reused=start["rows_reused"],
+        )
+        for start, after in zip(starts, starts[1:], strict=False)
+    ]
+    return Progress(started, finished, todo, earlier, rows_reused)
+
+
+def finish(plan: EmbedPlan, progress: Progress, run: Statistics, hardware: dict[str, Any], encoders: int) -> EmbeddingsManifest:
+    """Writes the tables and the manifest of a dataset whose shards are all made, and publishes it."""
+    shards, total = gather_records(plan.layout)
+    finished = datetime.now(timezone.utc)
+    wall = (finished - progress.started).total_seconds()
+    dataset = plan.layout.dataset
+    inputs_sha256 = _write_inputs(plan, dataset, total)
+    manifest = EmbeddingsManifest(
+        model=plan.identity,
+        dimension=plan.identity.dimension,
+        counts=Counts(
+            rows=total.rows,
+            images=total.images,
+            captions=total.captions,
+            rejected_images=total.rejected_images,
+            rejected_captions=total.rejected_captions,
+            rejected_by_reason=dict(sorted(total.reasons.items())),
+        ),
+        configuration={
+            **plan.configuration,
+            "inputs_digest": plan.inputs_digest,
+            "columns": plan.columns.describe(),
+            "precision": plan.settings.precision,
+            "batch_size": plan.settings.batch_size,
+        },
+        kept_columns=[field.name for _, field in plan.columns.kept],
+        runs=[
+            *progress.earlier,
+            Run(
+                started=progress.started,
+                finished=finished,
+                rows_encoded=run.rows,
+                rows_reused=progress.rows_reused,
+                limited_by=limited_by(run.seconds, wall, encoders),
+            ),
+        ],
+        throughput=_throughput(run, wall),
+        software=environment.software(),
+        hardware=hardware,
+        inputs_sha256=inputs_sha256,
+        shards_sha256=write_shards(dataset, shards),
+    )
+    write_manifest(dataset, manifest)
+    storage.publish(dataset, plan.output)
+    storage.remove(plan.staging)
+    return manifest
+
+
+def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
+    read: Counter[int] = Counter()
+    for unit in plan.units:
+        for span in unit.spans:
+            read[span.ordinal] += span.stop - span.start
+    records = [
+        {
+            "ordinal": file.ordinal,
+            "path": file.path,
+            "size": file.size,
+            "etag": file.etag,
+            "rows": read[file.ordinal],
+            "captions": total.captions_by_file[str(file.ordinal)],
+            "dead": False,
+        }
+        for file in plan.inputs
+    ]
+    storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS))
+    return storage.sha256(dataset / INPUTS_FILE)
+
+
+def _throughput(run: Statistics, wall: float) -> Throughput:
+    cpu = run.seconds["cpu"]
+    return Throughput(
+        wall_seconds=round(wall, 3),
+        images_per_second=round(run.images / wall, 2) if wall else 0.0,
+        captions_per_second=round(run.captions / wall, 2) if wall else 0.0,
+        images_per_cpu_second=round(run.images / cpu, 2) if cpu else 0.0,
+        stage_seconds={name: round(seconds, 3) for name, seconds in sorted(run.seconds.items())},
+    )
+
+
+def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
+    """The stage that decided how long the run took: encoding where the encoders were busy most of it, else the stage
+    that took the most worker seconds."""
+    encoding = seconds["encode_images"] + seconds["encode_captions"]
+    stages = {"reading": seconds["read"], "decoding": seconds["decode"], "encoding": encoding, "writing": seconds["write"]}
+    if not any(stages.values()):
+        return "nothing: all rows were done before"
+    if wall and encoding > 0.8 * wall * encoders:
+        return "encoding"
+    return max(stages, key=lambda stage: stages[stage])
+
+
+def describe(plan: EmbedPlan, todo: Sequence[Unit] | None = None) -> dict[str, Any]:
+    """A plan in numbers, for `--dry-run`."""
+    return {
+        "files": len(plan.inputs),
+        "rows": plan.rows,
+        "units": len(plan.units),
+        "shards": plan.layout.shards,
+        "units_to_do": len(plan.units if todo is None else todo),
+        "columns": plan.columns.describe(),
+        "model": plan.identity.name,
+        "dimension": plan.identity.dimension,
+        "embedding_bytes": plan.rows * plan.identity.dimension * 2,
+        "output": plan.output.uri,
+    }
