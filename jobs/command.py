@@ -43,6 +43,24 @@ def cluster_options(function: Function) -> Function:
     return function
 
 
+def model_options(function: Function) -> Function:
+    """The options that choose a CLIP model and how it runs; they make up `ModelSettings`."""
+    options = [
+        click.option("--model", help="open_clip model name, or local-dir:PATH. Default: the built-in small model."),
+        click.option("--pretrained", help="open_clip tag, checkpoint file, or local-dir:PATH."),
+        click.option(
+            "--preprocessing", metavar="TAG", help="Tag whose preprocessing a checkpoint file was trained with."
+        ),
+        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True),
+        click.option(
+            "--batch-size", type=int, default=0, help="Images an encoder call. Default: chosen for the device."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus")
 
 

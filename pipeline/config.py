@@ -50,6 +50,11 @@ class ModelSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_size: int = Field(default=0, ge=0, description="images an encoder call; 0 chooses")
 
+    @property
+    def model_settings(self) -> "ModelSettings":
+        """These settings without what a stage adds to them."""
+        return ModelSettings(**{name: getattr(self, name) for name in ModelSettings.model_fields})
+
 
 class ClusterSettings(Settings):
     """Where Ray runs and what it may use. Zeros choose from the cluster that is found."""

@@ -6,7 +6,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("clipmill", "ray", "torch", "torchvision", "open_clip_torch", "pyarrow", "faiss-gpu", "faiss-cpu", "numpy", "pillow")
+_PACKAGES = (
+    "clipmill",
+    "ray",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "pyarrow",
+    "faiss-gpu",
+    "faiss-cpu",
+    "numpy",
+    "pillow",
+)
 
 
 def software() -> dict[str, str]:
@@ -22,7 +33,11 @@ def software() -> dict[str, str]:
 
 def hardware() -> dict[str, Any]:
     """The machine this process runs on."""
-    return {"processor": _processor(), "cores": os.cpu_count() or 1, "system": f"{platform.system()} {platform.machine()}"}
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _processor() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from pipeline.config import ClusterSettings
-from pipeline.errors import UserError
+from pipeline.errors import ClipmillError, RunFailed, UserError
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         yield _describe(local=False)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         try:
@@ -54,3 +55,20 @@ def _describe(*, local: bool) -> Cluster:
     resources = ray.cluster_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     return Cluster(resources.get("CPU", 0.0), resources.get("GPU", 0.0), nodes, local)
+
+
+def cause_of(error: BaseException, doing: str) -> ClipmillError:
+    """What a worker's failure means to the user: its own error where it is one of ours, else a RunFailed that names it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ClipmillError):
+            return type(seen)(str(seen).splitlines()[0] if isinstance(seen, ray.exceptions.RayError) else str(seen))
+        cause = getattr(seen, "cause", None)
+        if isinstance(cause, ClipmillError):
+            return type(cause)(str(cause))
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    reason = lines[-1].strip() if lines else type(error).__name__
+    return RunFailed(
+        f"{doing} failed in a worker: {reason}; what is done is kept, run the same command again to continue"
+    )

@@ -128,11 +128,12 @@ class Statistics:
 
 def pack_unit(unit: EmbeddedUnit, statistics: Statistics) -> pa.Table:
     """A unit as one row, so that whatever cuts tables between two workers cannot cut a unit."""
-    columns = [pa.array([_serialise(getattr(unit, part))], pa.large_binary()) for part in PARTS]
+    columns = [pa.array([serialise(getattr(unit, part))], pa.large_binary()) for part in PARTS]
     return pa.table([*columns, pa.array([json.dumps(vars(statistics))])], schema=_UNIT_SCHEMA)
 
 
-def _serialise(table: pa.Table) -> bytes:
+def serialise(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -4,6 +4,7 @@ No Ray here: a plan can be made, shown and compared without a cluster.
 """
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -200,12 +201,14 @@ def open_staging(plan: EmbedPlan) -> Progress:
             rows_encoded=after["rows_reused"] - start["rows_reused"],
             rows_reused=start["rows_reused"],
         )
-        for start, after in zip(starts, starts[1:], strict=False)
+        for start, after in itertools.pairwise(starts)
     ]
     return Progress(started, finished, todo, earlier, rows_reused)
 
 
-def finish(plan: EmbedPlan, progress: Progress, run: Statistics, hardware: dict[str, Any], encoders: int) -> EmbeddingsManifest:
+def finish(
+    plan: EmbedPlan, progress: Progress, run: Statistics, hardware: dict[str, Any], encoders: int
+) -> EmbeddingsManifest:
     """Writes the tables and the manifest of a dataset whose shards are all made, and publishes it."""
     shards, total = gather_records(plan.layout)
     finished = datetime.now(timezone.utc)
@@ -289,7 +292,12 @@ def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
     """The stage that decided how long the run took: encoding where the encoders were busy most of it, else the stage
     that took the most worker seconds."""
     encoding = seconds["encode_images"] + seconds["encode_captions"]
-    stages = {"reading": seconds["read"], "decoding": seconds["decode"], "encoding": encoding, "writing": seconds["write"]}
+    stages = {
+        "reading": seconds["read"],
+        "decoding": seconds["decode"],
+        "encoding": encoding,
+        "writing": seconds["write"],
+    }
     if not any(stages.values()):
         return "nothing: all rows were done before"
     if wall and encoding > 0.8 * wall * encoders:

@@ -28,7 +28,9 @@ class Tally:
         return self._done
 
 
-def watched(work: Callable[[], Any], tally: Any, on_progress: Callable[[int], None], stall_seconds: float, waiting_for: str) -> Any:
+def watched(
+    work: Callable[[], Any], tally: Any, on_progress: Callable[[int], None], stall_seconds: float, waiting_for: str
+) -> Any:
     """The result of ``work``, run in a thread while the tally's growth goes to ``on_progress``.
 
     Raises what ``work`` raises, and RunFailed when the tally stands still for ``stall_seconds``.
@@ -51,8 +53,10 @@ def watched(work: Callable[[], Any], tally: Any, on_progress: Callable[[int], No
             on_progress(total - seen)
             seen, moved = total, time.monotonic()
         if time.monotonic() - moved > stall_seconds:
-            raise RunFailed(f"no progress for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: "
-                            "run the same command again to continue, with more memory or CPUs if it stalls again")
+            raise RunFailed(
+                f"no progress for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: "
+                "run the same command again to continue, with more memory or CPUs if it stalls again"
+            )
     total = _total(tally, seen)
     on_progress(total - seen)
     if "error" in outcome:

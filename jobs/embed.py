@@ -1,0 +1,101 @@
+"""clipmill embed: source Parquet to an embeddings dataset."""
+
+from typing import Any
+
+import click
+
+from jobs.command import Job, cluster_options, model_options, print_json, progress, split_options
+from pipeline.config import ClusterSettings, EmbedSettings, build
+from pipeline.schemas import EmbeddingsManifest
+
+
+@click.command("embed", cls=Job)
+@click.option("--input", required=True, help="Parquet file, folder, glob or prefix; local or s3://.")
+@click.option("--output", required=True, help="Where the embeddings dataset is published.")
+@model_options
+@click.option("--image-column", help="Default: found by its name and type.")
+@click.option("--caption-column", help="Default: found by its name and type.")
+@click.option("--id-column", help="Default: id, key, uid, image_id …; without one, ids are made from file and row.")
+@click.option("--keep-columns", help="Columns to carry along, separated by commas. Default: every scalar column.")
+@click.option("--limit", type=int, help="Embed the first rows of the input only.")
+@click.option("--thumbnails", type=int, metavar="PX", help="Keep a JPEG of each image, its longer side this long.")
+@click.option("--max-image-pixels", type=int, help="Larger images are rejected unread. Default: 178956970.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished output, once the new one is complete.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --dry-run: the plan) as JSON.")
+@cluster_options
+def command(dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Embed the images and captions of Parquet files with a CLIP model.
+
+    Run it again after an interruption: it continues. Every input row ends as one embedded image or one reject with its
+    reason; broken images never stop the run.
+
+    \b
+    Examples:
+      clipmill embed --input photos/ --output embeddings/
+      clipmill embed --input s3://bucket/laion/ --output s3://bucket/laion-b32/ \\
+                     --model ViT-B-32 --pretrained laion2b_s34b_b79k
+    """
+    cluster_values, values = split_options(options)
+    if values["max_image_pixels"] is None:
+        del values["max_image_pixels"]
+    if values["keep_columns"] is not None:
+        values["keep_columns"] = tuple(name.strip() for name in values["keep_columns"].split(",") if name.strip())
+    settings = build(EmbedSettings, values)
+    cluster_settings = build(ClusterSettings, cluster_values)
+
+    from pipeline.clip.model import load_model
+    from pipeline.flow.embed_plan import describe, is_complete, make_plan
+
+    model = load_model(settings.model_settings, device="cpu")
+    plan = make_plan(settings, model.identity, model.preprocessing)
+    del model
+    complete = is_complete(plan)
+    if dry_run:
+        _print_plan(describe(plan), complete, as_json)
+        return
+    if complete:
+        from pipeline.datasets import read_manifest
+
+        _print_result(read_manifest(plan.output, EmbeddingsManifest), plan.output.uri, as_json, already=True)
+        return
+
+    from pipeline.flow.cluster import connect
+    from pipeline.flow.embed import embed
+
+    with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
+        manifest = embed(plan, cluster, cluster_settings, on_progress)
+    _print_result(manifest, plan.output.uri, as_json, already=False)
+
+
+def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({**plan, "already_complete": complete})
+        return
+    for key, value in plan.items():
+        click.echo(f"{key.replace('_', ' '):16} {value}")
+    if complete:
+        click.echo("the output is already complete: nothing would be done")
+
+
+def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, already: bool) -> None:
+    if as_json:
+        print_json({"output": uri, "already_complete": already, **manifest.model_dump(mode="json")})
+        return
+    counts = manifest.counts
+    if already:
+        click.echo(f"{uri} is already complete: {counts.images:,} images, {counts.captions:,} captions")
+        return
+    click.echo(f"{uri}: {counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows embedded")
+    if counts.rejected_by_reason:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected_by_reason.items())
+        click.echo(f"rejected: {reasons} (see {uri}/rejected)")
+    speed = manifest.throughput
+    click.echo(
+        f"{speed.images_per_second:,.1f} images/s, {speed.images_per_cpu_second:,.1f} a CPU second; limited by "
+        f"{manifest.runs[-1].limited_by}"
+    )
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,290 @@
+"""The embed graph on Ray Data: read, decode on CPU tasks, encode on an actor pool, commit through a Datasink.
+
+Between stages a unit of rows is one row of a block, with its table inside it, and blocks are never merged: so wherever
+Ray splits or retries, a unit stays whole and is one task's work.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Datasink, Datasource, ReadTask
+from ray.data.block import Block, BlockMetadata
+
+from pipeline import environment, storage
+from pipeline.clip.preprocess import Preprocessing
+from pipeline.config import ClusterSettings, ModelSettings
+from pipeline.errors import ClipmillError, RunFailed
+from pipeline.flow.cluster import Cluster, cause_of
+from pipeline.flow.commit import (
+    PARTS,
+    Layout,
+    Statistics,
+    commit_unit,
+    compact_rest,
+    compact_shard,
+    pack_unit,
+    serialise,
+)
+from pipeline.flow.embed_plan import EmbedPlan, finish, open_staging
+from pipeline.flow.watch import Tally, watched
+from pipeline.flow.work import decode_unit, encode_unit
+from pipeline.schemas import EmbeddingsManifest
+from pipeline.source.columns import Columns
+from pipeline.source.decode import load_image_bytes
+from pipeline.source.inputs import InputFile
+from pipeline.source.reading import read_units
+from pipeline.source.units import Unit, read_groups
+
+_READ_CPUS = 0.02
+_WRITE_CPUS = 0.02
+_ENCODE_CPUS = 0.5
+_DECODE_CPUS = 0.45
+"""Encoders and one task of each other kind fit into one core together, so the smallest machine cannot starve a stage;
+decode and encode ask for different amounts, because stages that ask for the same are fused into one."""
+_MOST_CPU_ENCODERS = 8
+_RETRIES = 3
+_STALL_SECONDS = 900.0
+
+_BLOCK = pa.schema([("unit", pa.int64()), ("payload", pa.large_binary()), ("seconds", pa.string())])
+
+
+def embed(
+    plan: EmbedPlan, cluster: Cluster, settings: ClusterSettings, on_progress: Callable[[int], None]
+) -> EmbeddingsManifest:
+    """Does what is left of the plan and publishes the dataset. ``on_progress`` is given numbers of rows.
+
+    Raises RunFailed when a stage fails for good; what was committed is kept and the same plan continues from it.
+    """
+    progress = open_staging(plan)
+    on_progress(progress.rows_reused)
+    encoders = encoder_pool(cluster, settings)
+    statistics = Statistics()
+    if progress.todo:
+        tally = Tally.remote()
+        work = partial(_run_graph, plan, progress.todo, encoders, tally)
+        for done in watched(work, tally, on_progress, _STALL_SECONDS, "the encoders"):
+            statistics.add(Statistics.from_dict(done))
+    missing = compact_rest(plan.layout, partial(_compact_shards, plan.layout))
+    if missing:
+        raise RunFailed(
+            f"{len(missing)} shards lack units although all were run, the first is {missing[0]}; run it again"
+        )
+    hardware = {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
+    return finish(plan, progress, statistics, {**hardware, "encoders": encoders.size}, encoders.size)
+
+
+@dataclass(frozen=True)
+class EncoderPool:
+    """How many encoder actors there are and what each is given."""
+
+    size: int
+    cpus: float
+    gpus: float
+    threads: int
+
+
+def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
+    """One actor a GPU (or share of one) where there are GPUs, else one-threaded actors, one a core.
+
+    Two encoders with a thread each do more than one with two; beyond a few, threads are cheaper than copies of the model.
+    """
+    if cluster.gpus > 0:
+        held = int(cluster.gpus / settings.gpus_per_actor)
+        return EncoderPool(settings.num_gpu_actors or max(1, held), _ENCODE_CPUS, settings.gpus_per_actor, 1)
+    cores = max(1, int(cluster.cpus))
+    size = min(cores, _MOST_CPU_ENCODERS)
+    return EncoderPool(size, _ENCODE_CPUS * cores / size if cores > size else _ENCODE_CPUS, 0, max(1, cores // size))
+
+
+def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tally: Any) -> list[dict[str, Any]]:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    settings = plan.settings
+    source = UnitSource(todo, plan.inputs, plan.columns)
+    sink = UnitSink(plan.layout, tally)
+    decode = partial(
+        _decode_block,
+        preprocessing=plan.preprocessing,
+        max_image_pixels=settings.max_image_pixels,
+        thumbnail_pixels=settings.thumbnails,
+    )
+    try:
+        dataset = ray.data.read_datasource(
+            source,
+            override_num_blocks=source.groups,
+            num_cpus=_READ_CPUS,
+            ray_remote_args={"max_retries": _RETRIES},
+        )
+        dataset = dataset.map_batches(
+            decode,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
+            max_retries=_RETRIES,
+        )
+        dataset = dataset.map_batches(
+            Encoder,
+            fn_constructor_args=(settings.model_settings.model_dump(), plan.identity.weights_sha256, encoders.threads),
+            fn_kwargs={"kept": plan.layout.kept, "thumbnails": plan.layout.thumbnails},
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=min(encoders.size, max(1, len(todo)))),
+            num_cpus=encoders.cpus,
+            num_gpus=encoders.gpus or None,
+            max_restarts=_RETRIES,
+            max_task_retries=_RETRIES,
+        )
+        dataset.write_datasink(sink, ray_remote_args={"num_cpus": _WRITE_CPUS, "max_retries": _RETRIES})
+    except ray.exceptions.RayError as error:
+        raise cause_of(error, "embedding") from error
+    except ClipmillError:
+        raise
+    except Exception as error:
+        raise cause_of(error, "embedding") from error
+    return sink.written
+
+
+def _compact_shards(layout: Layout, shards: Sequence[int]) -> None:
+    compact = ray.remote(num_cpus=_WRITE_CPUS, max_retries=_RETRIES)(compact_shard)
+    ray.get([compact.remote(layout, shard) for shard in shards])
+
+
+class UnitSource(Datasource):
+    """The units still to do. One read task streams the units that share row groups."""
+
+    def __init__(self, units: Sequence[Unit], inputs: Sequence[InputFile], columns: Columns) -> None:
+        super().__init__()
+        self._groups = [
+            (group, [inputs[ordinal] for ordinal in sorted({span.ordinal for unit in group for span in unit.spans})])
+            for group in read_groups(units, inputs)
+        ]
+        self._columns = columns
+
+    @property
+    def groups(self) -> int:
+        """How many read tasks there are."""
+        return len(self._groups)
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before the rows are read."""
+        return None
+
+    def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
+        """A task a group of units."""
+        tasks = []
+        for units, files in self._groups:
+            metadata = BlockMetadata(num_rows=len(units), size_bytes=None, input_files=None, exec_stats=None)
+            tasks.append(ReadTask(partial(_read_group, units, files, self._columns), metadata, schema=_BLOCK))
+        return tasks
+
+
+def _read_group(units: Sequence[Unit], files: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:
+    tables = iter(read_units(units, files, columns))
+    for unit in units:
+        started, cpu = time.perf_counter(), time.process_time()
+        table = next(tables)
+        seconds = {"read": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+        yield _block(unit.number, table, seconds)
+
+
+def _block(unit: int, table: pa.Table, seconds: dict[str, float]) -> pa.Table:
+    payload = pa.array([serialise(table)], pa.large_binary())
+    return pa.table([pa.array([unit], pa.int64()), payload, pa.array([json.dumps(seconds)])], schema=_BLOCK)
+
+
+def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, dict[str, float]]]:
+    for unit, payload, seconds in zip(
+        block.column("unit").to_pylist(), block.column("payload"), block.column("seconds").to_pylist(), strict=True
+    ):
+        yield unit, pa.ipc.open_stream(payload.as_buffer()).read_all(), json.loads(seconds)
+
+
+def _decode_block(
+    block: pa.Table, *, preprocessing: Preprocessing, max_image_pixels: int, thumbnail_pixels: int | None
+) -> pa.Table:
+    import torch
+
+    torch.set_num_threads(1)
+    decoded = []
+    for unit, raw, seconds in _unpack(block):
+        started, cpu = time.perf_counter(), time.process_time()
+        table = decode_unit(raw, preprocessing, max_image_pixels, thumbnail_pixels, _load_beside)
+        seconds["decode"] = time.perf_counter() - started
+        seconds["cpu"] += time.process_time() - cpu
+        decoded.append(_block(unit, table, seconds))
+    return pa.concat_tables(decoded)
+
+
+@lru_cache(maxsize=256)
+def _source_location(source: str) -> storage.Location:
+    return storage.resolve(source)
+
+
+def _load_beside(path: str, source: str) -> bytes:
+    return load_image_bytes(path, _source_location(source))
+
+
+class Encoder:
+    """An actor that holds the model. Its arguments are small: each actor loads the weights itself and checks them."""
+
+    def __init__(self, model: dict[str, Any], weights_sha256: str, threads: int) -> None:
+        import torch
+
+        from pipeline.clip.model import load_model
+
+        torch.set_num_threads(threads)
+        self._model = load_model(ModelSettings(**model))
+        found = self._model.identity.weights_sha256
+        if found != weights_sha256:
+            raise RunFailed(
+                f"the weights {self._model.identity.pretrained} on this node (sha256 {found[:12]}…) are not those the run "
+                f"started with ({weights_sha256[:12]}…); copy the same file to every node"
+            )
+
+    def __call__(self, block: pa.Table, *, kept: Sequence[pa.Field], thumbnails: bool) -> pa.Table:
+        encoded = []
+        for unit, decoded, seconds in _unpack(block):
+            cpu = time.process_time()
+            done = encode_unit(self._model, decoded, kept, thumbnails=thumbnails)
+            done.seconds.update(seconds)
+            done.seconds["cpu"] += time.process_time() - cpu
+            packed = pack_unit(done, Statistics.of(done, decoded.num_rows))
+            encoded.append(packed.add_column(0, "unit", pa.array([unit], pa.int64())))
+        return pa.concat_tables(encoded)
+
+
+class UnitSink(Datasink[dict[str, Any]]):
+    """Commits units as they come. Its result is the statistics of the units that this run wrote."""
+
+    def __init__(self, layout: Layout, tally: Any) -> None:
+        self._layout = layout
+        self._tally = tally
+        self.written: list[dict[str, Any]] = []
+
+    def write(self, blocks: Iterable[Block], ctx: Any) -> dict[str, Any]:
+        """Makes each unit durable and reports its rows to the tally."""
+        total = Statistics()
+        for block in blocks:
+            for index, number in enumerate(block.column("unit").to_pylist()):
+                started = time.perf_counter()
+                packed = block.slice(index, 1)
+                commit_unit(self._layout, number, packed.select([*PARTS, "statistics"]))
+                statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
+                statistics.seconds["write"] = time.perf_counter() - started
+                total.add(statistics)
+                self._tally.add.remote(statistics.rows)
+        return vars(total)
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Keeps what the write tasks returned."""
+        self.written = list(write_result.write_returns)
