@@ -1,0 +1,34 @@
+# Everything runs in .venv, made on first use from the versions in requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
+LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	$(BIN)/clipmill demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(LOCK) --editable '.[test,lint]'
+	touch $(INSTALLED)
+
+clean:
+	rm -rf $(VENV) out
