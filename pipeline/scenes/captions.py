@@ -1,0 +1,129 @@
+"""What is said of a scene: captions that are true of it, and near-miss captions that are not.
+
+Captions are a function of the scene's parts alone, and every scene of a kind gets all wordings. So two scenes share a
+caption exactly when that caption is true of both, and counting equal captions gives the ceiling of retrieval.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pipeline.scenes.scene import Scene, Thing
+from pipeline.scenes.vocabulary import BACKGROUND_COLOURS, OPPOSITE, PATTERNS, PLACES, SIZES
+
+WORDINGS = 5
+
+_RELATION = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
+_SHORT_RELATION = {"left": "left of", "right": "right of", "above": "over", "below": "under"}
+_OF_IT = {"left": "to its left", "right": "to its right", "above": "above it", "below": "below it"}
+_SIDE = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+
+
+def captions(scene: Scene) -> list[str]:
+    """All wordings for a scene, ``WORDINGS`` of them, each enough to tell it from nearly all others."""
+    return [caption(scene, wording) for wording in range(WORDINGS)]
+
+
+def naming_caption(scene: Scene) -> str:
+    """The bare name of the main object: too little to find the scene by, but it teaches what the object is called."""
+    return f"a photo of {_a(scene.main.name)}"
+
+
+def caption(scene: Scene, wording: int) -> str:
+    """One wording of a scene, 0 ≤ wording < WORDINGS."""
+    return (_of_one, _of_two, _of_three)[len(scene.others)](scene, wording)
+
+
+def negative_captions(scene: Scene) -> list[str]:
+    """Captions that are false of the scene and differ from a true one in a single respect.
+
+    The respects: where things lie, which object has which colour, shape or size, and the background. The wording of
+    each is decided by the scene.
+    """
+    true = set(captions(scene))
+    start = zlib.crc32(scene.description.encode())
+    false = [caption(altered, (start + turn) % WORDINGS) for turn, altered in enumerate(_altered(scene))]
+    return [text for text in dict.fromkeys(false) if text not in true]
+
+
+def mirrored(scene: Scene) -> Scene:
+    """The same objects with everything on the other side: left for right, above for below. A scene of several objects."""
+    things = {OPPOSITE[direction]: thing for direction, thing in scene.others}
+    return replace(scene, others=tuple((direction, things[direction]) for direction in OPPOSITE if direction in things))
+
+
+def _altered(scene: Scene) -> Iterator[Scene]:
+    main = scene.main
+    if not scene.others:
+        places, sizes = list(PLACES), list(SIZES)
+        yield replace(scene, place=places[-1 - places.index(scene.place)])
+        yield replace(scene, place=places[(places.index(scene.place) + 1) % len(places)])
+        yield replace(scene, main=replace(main, size=sizes[(sizes.index(main.size) + 1) % len(sizes)]))
+    else:
+        yield mirrored(scene)
+        yield mirrored(scene)
+        for field in ("colour", "shape", "size"):
+            yield _exchanged(scene, 0, field)
+    if len(scene.others) == 2:
+        (first, one), (second, two) = scene.others
+        yield replace(scene, others=((first, two), (second, one)))
+        yield _exchanged(scene, 1, "colour")
+    pattern, colour = scene.background.split()
+    patterns, colours = list(PATTERNS), list(BACKGROUND_COLOURS)
+    yield replace(scene, background=f"{patterns[(patterns.index(pattern) + 1) % len(patterns)]} {colour}")
+    yield replace(scene, background=f"{pattern} {colours[(colours.index(colour) + 1) % len(colours)]}")
+
+
+def _exchanged(scene: Scene, position: int, field: str) -> Scene:
+    """The main object and another one with one property exchanged."""
+    main, (direction, other) = scene.main, scene.others[position]
+    others = list(scene.others)
+    others[position] = (direction, replace(other, **{field: getattr(main, field)}))
+    return replace(scene, main=replace(main, **{field: getattr(other, field)}), others=tuple(others))
+
+
+def _a(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _of_one(scene: Scene, wording: int) -> str:
+    thing, place, background = _a(scene.main.sized_name), scene.place, f"{scene.background} background"
+    return (
+        f"{thing} {place}, on a {background}",
+        f"a picture of {thing} {place} against a {background}",
+        f"on a {background}, {thing} {place}",
+        f"a photo of {_a(scene.main.name)} that is {scene.main.size}, {place}, on {scene.background}",
+        f"there is {thing} {place} and the background is {scene.background}",
+    )[wording]
+
+
+def _of_two(scene: Scene, wording: int) -> str:
+    main, ((direction, other),) = scene.main, scene.others
+    background = f"{scene.background} background"
+    back = OPPOSITE[direction]
+    return (
+        f"{_a(main.sized_name)} {_RELATION[back]} {_a(other.sized_name)}, on a {background}",
+        f"{_a(other.sized_name)} {_RELATION[direction]} {_a(main.sized_name)} against a {background}",
+        f"a photo of {_a(main.name)} {_SIDE[back]} and {_a(other.name)} {_SIDE[direction]}, on {scene.background}",
+        f"a picture of {_a(main.sized_name)} with {_a(other.sized_name)} {_OF_IT[direction]} on a {background}",
+        f"there is {_a(other.sized_name)} {_SHORT_RELATION[direction]} {_a(main.sized_name)} "
+        f"and the background is {scene.background}",
+    )[wording]
+
+
+def _of_three(scene: Scene, wording: int) -> str:
+    main, ((first, one), (second, two)) = scene.main, scene.others
+    background = f"{scene.background} background"
+
+    def with_others(left: Thing, left_words: str, right: Thing, right_words: str) -> str:
+        return f"{_a(left.name)} {left_words} and {_a(right.name)} {right_words}"
+
+    return (
+        f"{_a(main.sized_name)} with {with_others(one, _OF_IT[first], two, _OF_IT[second])}, on a {background}",
+        f"{_a(two.name)} {_SIDE[second]}, {_a(one.name)} {_SIDE[first]} and {_a(main.sized_name)}, on {scene.background}",
+        f"a photo of {_a(main.name)} with {with_others(two, _OF_IT[second], one, _OF_IT[first])} on {scene.background}",
+        f"a picture of {_a(one.name)} {_RELATION[first]} {_a(main.sized_name)} "
+        f"and {_a(two.name)} {_RELATION[second]} it, on a {background}",
+        f"there is {_a(two.sized_name)} {_SHORT_RELATION[second]} {_a(main.name)}, {_a(one.name)} "
+        f"{_SHORT_RELATION[first]} it and the background is {scene.background}",
+    )[wording]
