@@ -1,0 +1,136 @@
+"""Units become shards once, whole, in order, whoever writes them and however often."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import storage
+from pipeline.datasets import embedding_column, vectors_of
+from pipeline.flow.commit import (
+    Layout,
+    Statistics,
+    commit_unit,
+    compact_rest,
+    compact_shard,
+    find_finished,
+    gather_records,
+    pack_unit,
+)
+from pipeline.flow.work import EmbeddedUnit
+from pipeline.schemas import REJECTED, captions_schema, images_schema
+
+DIMENSION, ROWS = 4, 3
+
+
+def unit(number: int, *, rejects: bool = False) -> EmbeddedUnit:
+    rows = [number * ROWS + index for index in range(ROWS)]
+    vectors = np.full((ROWS, DIMENSION), 0.5, np.float16)
+    ids = [str(row) for row in rows]
+    images = pa.table([rows, ids, [1] * ROWS, [1] * ROWS, embedding_column(vectors)], schema=images_schema(DIMENSION))
+    captions = pa.table(
+        [rows, ids, pa.array([0] * ROWS, pa.int32()), ids, embedding_column(vectors), pa.array([0.1] * ROWS, pa.float32())],
+        schema=captions_schema(DIMENSION),
+    )
+    record = {"row": rows[0], "id": "x", "source": "f", "kind": "image", "reason": "empty_image", "detail": ""}
+    rejected = pa.Table.from_pylist([record] if rejects else [], schema=REJECTED)
+    return EmbeddedUnit(images, captions, rejected, {0: ROWS}, {"encode": 1.0})
+
+
+def commit(layout: Layout, number: int, **options: bool) -> None:
+    made = unit(number, **options)
+    commit_unit(layout, number, pack_unit(made, Statistics.of(made, ROWS)))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(storage.resolve(tmp_path / "staging"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
+
+
+def rows_of(layout: Layout, part: str, shard: int) -> list[int]:
+    return pq.read_table(layout.dataset.path + "/" + layout.part_path(part, shard)).column("row").to_pylist()
+
+
+def test_shard_is_made_by_the_writer_of_its_last_unit_in_row_order(layout: Layout) -> None:
+    commit(layout, 2)
+    commit(layout, 0)
+    assert not storage.exists(layout.shard_record(0))
+    commit(layout, 1)
+    assert rows_of(layout, "images", 0) == list(range(9))
+    assert not storage.exists(layout.unit_folder(0))
+
+
+def test_a_unit_written_again_after_its_shard_was_made_changes_nothing(layout: Layout) -> None:
+    for number in (0, 1, 2, 1):
+        commit(layout, number)
+    assert rows_of(layout, "images", 0) == list(range(9))
+    assert find_finished(layout).units == frozenset()
+
+
+def test_a_unit_written_twice_is_in_its_shard_once(layout: Layout) -> None:
+    for number in (0, 0, 1, 2):
+        commit(layout, number)
+    assert rows_of(layout, "captions", 0) == list(range(9))
+
+
+def test_what_is_finished_is_known_from_names(layout: Layout) -> None:
+    for number in (0, 1, 2, 4):
+        commit(layout, number)
+    finished = find_finished(layout)
+    assert [number for number in range(7) if finished.has(layout, number)] == [0, 1, 2, 4]
+
+
+def test_last_shard_may_be_short_and_records_add_up(layout: Layout) -> None:
+    for number in range(7):
+        commit(layout, number, rejects=number == 4)
+    shards, total = gather_records(layout)
+    assert rows_of(layout, "images", 2) == [18, 19, 20]
+    assert (total.rows, total.images, total.captions, total.rejected_images) == (21, 21, 21, 1)
+    assert total.captions_by_file == {"0": 21}
+    assert [(shard.part, shard.rows) for shard in shards if shard.part == "rejected"] == [("rejected", 0), ("rejected", 1)]
+    assert [shard.first_row for shard in shards if shard.part == "images"] == [0, 9, 18]
+    for shard in shards:
+        location = layout.dataset / shard.path
+        assert storage.sha256(location) == shard.sha256
+
+
+def test_shard_whose_maker_died_is_made_later_and_missing_units_are_told(layout: Layout) -> None:
+    for number in (0, 1):
+        commit(layout, number)
+    made = unit(2)
+    location = layout.unit_file(2)
+    with storage.atomic_writer(location) as stream:
+        packed = pack_unit(made, Statistics.of(made, ROWS))
+        with pa.ipc.new_file(stream, packed.schema) as writer:
+            writer.write_table(packed)
+    commit(layout, 3)
+    missing = compact_rest(layout, lambda shards: [compact_shard(layout, shard) for shard in shards][:0] or None)
+    assert missing == [1, 2]
+    assert rows_of(layout, "images", 0) == list(range(9))
+
+
+def test_making_a_shard_again_gives_the_same_bytes(layout: Layout, tmp_path: Path) -> None:
+    for number in range(3):
+        commit(layout, number)
+    first = gather_bytes(layout)
+    again = Layout(storage.resolve(tmp_path / "again"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
+    for number in (2, 1, 0):
+        commit(again, number)
+    assert gather_bytes(again) == first
+
+
+def gather_bytes(layout: Layout) -> list[bytes]:
+    return [storage.read_bytes(layout.dataset / layout.part_path(part, 0)) for part in ("images", "captions", "rejected")]
+
+
+def test_embeddings_are_plain_in_the_file(layout: Layout) -> None:
+    for number in range(3):
+        commit(layout, number)
+    file = pq.ParquetFile(layout.dataset.path + "/" + layout.part_path("images", 0))
+    group = file.metadata.row_group(0)
+    column = next(group.column(index) for index in range(group.num_columns) if "embedding" in group.column(index).path_in_schema)
+    assert column.compression == "UNCOMPRESSED"
+    assert not any("DICT" in encoding for encoding in column.encodings)
+    assert vectors_of(file.read().column("embedding")).dtype == np.float16
