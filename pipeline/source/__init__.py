@@ -1,1 +1,1 @@
-"""Input Parquet to rows: find the columns, cut into units of work, decode images; importers of other formats."""
+"""Input Parquet to rows: find the files and columns, cut them into units of work, read them, decode their images."""
