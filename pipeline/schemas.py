@@ -203,7 +203,7 @@ class Interval(Record):
 
 
 class OperatingPoint(Record):
-    """Search parameters, and what was measured with them on queries drawn from the captions."""
+    """Search parameters, and the recall and time measured with them on one thread. An exact index has zeros."""
 
     nprobe: int
     rerank: int
@@ -213,7 +213,13 @@ class OperatingPoint(Record):
 
 
 class IndexManifest(Record):
-    """``manifest.json`` of an index."""
+    """``manifest.json`` of an index.
+
+    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors where there is nothing else);
+    ``target_met`` whether the operating point reached the target there and on queries that it was not tuned on;
+    ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
+    keeps resident, by part and in total.
+    """
 
     kind: Literal["index"] = "index"
     schema_version: int = SCHEMA_VERSION
@@ -221,12 +227,16 @@ class IndexManifest(Record):
     dimension: int
     n: int
     gallery: Literal["images", "captions"]
+    shards: int
     factory: str
+    why: str
     metric: Literal["inner_product"] = "inner_product"
     exact: bool
     k: int
     target_recall: float
+    target_met: bool
     operating_point: OperatingPoint
+    front: list[OperatingPoint]
     query_kind: str
     memory: dict[str, int]
     configuration: dict[str, Any]
@@ -239,3 +249,8 @@ class IndexManifest(Record):
     stage_seconds: dict[str, float]
     software: dict[str, str]
     hardware: dict[str, Any]
+
+    @property
+    def bytes_per_vector(self) -> float:
+        """Bytes that search keeps resident, a vector."""
+        return self.memory["total"] / self.n

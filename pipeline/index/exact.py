@@ -1,0 +1,47 @@
+"""Exact search by streaming: the best k of a gallery of any size for each query, in memory bounded by one block."""
+
+from collections.abc import Iterable
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+TopK = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Scores (q, k) in falling order and their positions (q, k); −inf and −1 where there are fewer than k."""
+
+
+def empty_top_k(queries: int, k: int) -> TopK:
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
+
+
+def merge_top_k(one: TopK, other: TopK, k: int) -> TopK:
+    """The best ``k`` of two results; on equal scores the lower position comes first."""
+    scores = np.concatenate([one[0], other[0]], axis=1)
+    positions = np.concatenate([one[1], other[1]], axis=1)
+    return best_of(scores, positions, k)
+
+
+def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
+    """The ``k`` best columns of each row, best first; on equal scores the lower position comes first."""
+    order = np.lexsort((positions, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+def padded(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
+    """The same results in ``k`` columns, −inf and −1 in those that are missing."""
+    missing = ((0, 0), (0, k - scores.shape[1]))
+    return np.pad(scores, missing, constant_values=-np.inf), np.pad(positions, missing, constant_values=-1)
+
+
+def exact_top_k(queries: NDArray[np.float32], blocks: Iterable[tuple[int, NDArray[np.float16]]], k: int) -> TopK:
+    """Exact inner-product search.
+
+    ``blocks`` yields the position of a block's first vector and its vectors (rows, d). Threads are those of FAISS.
+    """
+    best = empty_top_k(len(queries), k)
+    for start, vectors in blocks:
+        scores, positions = faiss.knn(
+            queries, vectors.astype(np.float32), min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        best = merge_top_k(best, (scores, positions + start), k)
+    return best

@@ -1,0 +1,94 @@
+"""Filling one shard: a run of the gallery streamed into a trained index and the three files beside it."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline import storage
+from pipeline.datasets import Shard, describe_shard, vectors_of
+from pipeline.errors import RunFailed
+from pipeline.index.footprint import Footprint, measured_footprint
+from pipeline.index.gallery import Gallery
+from pipeline.index.layout import ShardPlace
+from pipeline.storage import Location
+
+BATCH_ROWS = 16_384
+ROW_GROUP_ROWS = 1024
+"""Rows read to fetch the columns of one result: few, so that it takes a millisecond or two."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What one shard became: its files, and what its index keeps resident."""
+
+    files: list[Shard]
+    footprint: Footprint
+
+
+def fill_shard(gallery: Gallery, place: ShardPlace, index: Any, output: Location) -> Filled:
+    """Adds the vectors of ``place`` to ``index`` (trained and empty) and writes the shard's four files to ``output``.
+
+    Memory is that of the index and of a few batches. Running it again replaces the files by the same. Raises
+    RunFailed for a vector that is not finite: FAISS would count it and not store it.
+    """
+    rows: list[int] = []
+    with ExitStack() as stack:
+        vectors_stream = stack.enter_context(storage.atomic_writer(output / place.vectors_file))
+        rows_stream = stack.enter_context(storage.atomic_writer(output / place.rows_file))
+        table_stream = stack.enter_context(storage.atomic_writer(output / place.row_table_file))
+        _write_npy_header(vectors_stream, "<f2", (place.rows, gallery.dimension))
+        _write_npy_header(rows_stream, "<i8", (place.rows,))
+        table_writer: pq.ParquetWriter | None = None
+        columns = [*gallery.row_columns, "embedding"]
+        for batch in gallery.batches(place.start, place.stop, columns, BATCH_ROWS):
+            vectors = vectors_of(batch.column("embedding"))
+            batch_rows = batch.column("row").to_numpy()
+            _refuse_non_finite(vectors, batch_rows, gallery)
+            index.add(vectors.astype(np.float32))
+            vectors_stream.write(np.ascontiguousarray(vectors))
+            rows_stream.write(np.ascontiguousarray(batch_rows, dtype="<i8"))
+            rows += [int(batch_rows[0]), int(batch_rows[-1])]
+            kept = pa.Table.from_batches([batch]).select(gallery.row_columns)
+            if table_writer is None:
+                table_writer = stack.enter_context(pq.ParquetWriter(table_stream, kept.schema, compression="zstd"))
+            table_writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)
+    if index.ntotal != place.rows:
+        raise RunFailed(
+            f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
+            f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
+        )
+    write_index(index, output / place.index_file)
+    parts = {
+        place.index_file: "index",
+        place.vectors_file: "vectors",
+        place.rows_file: "rows",
+        place.row_table_file: "row_table",
+    }
+    files = [describe_shard(output, path, part, place.rows, rows[0], rows[-1]) for path, part in parts.items()]
+    return Filled(files, measured_footprint(index))
+
+
+def write_index(index: Any, location: Location) -> None:
+    """One FAISS file, whole or not at all, streamed to wherever it goes."""
+    with storage.atomic_writer(location) as stream:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+
+
+def _write_npy_header(stream: pa.NativeFile, dtype: str, shape: tuple[int, ...]) -> None:
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
+
+
+def _refuse_non_finite(vectors: NDArray[np.float16], rows: NDArray[np.int64], gallery: Gallery) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise RunFailed(
+            f"{gallery.dataset.location}: the embedding of row {rows[np.argmin(finite)]} in {gallery.part} holds NaN "
+            f"or infinity ({int((~finite).sum())} such rows in this batch), which no index can store; embed it again"
+        )

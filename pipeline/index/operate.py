@@ -1,0 +1,97 @@
+"""Choosing how an index is searched: the tuned operating point, with the recall and time measured for it."""
+
+import time
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.index.exact import TopK
+from pipeline.index.queries import Queries
+from pipeline.index.recall import hits, recall_interval
+from pipeline.index.search import ShardedIndex
+from pipeline.index.tune import Measured, Parameters, Tuner
+from pipeline.schemas import Interval, OperatingPoint
+
+RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Re-rank depths tried, in multiples of k."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``point`` is what search uses; ``met`` says whether it reaches the target on both sets of queries."""
+
+    point: OperatingPoint
+    met: bool
+    front: list[OperatingPoint]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One set of queries with their exact results, to measure an index with on one thread."""
+
+    index: ShardedIndex
+    queries: NDArray[np.float32]
+    truth: TopK
+    k: int
+
+    def measure(self, parameters: Parameters) -> Measured:
+        nprobe, rerank = parameters
+        faiss.omp_set_num_threads(1)
+        started = time.perf_counter()
+        _, positions = self.index.search(self.queries, self.k, nprobe=nprobe, rerank=rerank)
+        seconds = time.perf_counter() - started
+        scores = self.index.vectors.scores(self.queries, positions)
+        best = min(self.k, self.index.n)
+        recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
+        return Measured(parameters, recall, 1000 * seconds / len(self.queries))
+
+
+def choose_operating_point(
+    index: ShardedIndex, queries: Queries, truth: TopK, k: int, target: float, *, nlist: int, exact: bool
+) -> Operation:
+    """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
+
+    ``truth`` is the exact result of ``queries.all``. Points that reach the target on the tuning queries are tried on
+    the others, fastest first, until one reaches it there as well. Where none does, the best recall seen is kept.
+    """
+    half = len(queries.tuning)
+    tuning = Bench(index, queries.tuning, (truth[0][:half], truth[1][:half]), k)
+    unseen = Bench(index, queries.confirmation, (truth[0][half:], truth[1][half:]), k)
+    if exact:
+        point = tuning.measure((0, 0))
+        confirmed = _confirm(unseen, point)
+        return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
+    tuned = Tuner(tuning.measure, target).run(_probes(nlist), _depths(k, index.n))
+    front = [_operating_point(point, None) for point in tuned.front]
+    for point in tuned.feasible:
+        confirmed = _confirm(unseen, point)
+        if confirmed is None or confirmed.value >= target:
+            return Operation(_operating_point(point, confirmed), True, front)
+    return Operation(_operating_point(tuned.best, _confirm(unseen, tuned.best)), False, front)
+
+
+def _probes(nlist: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, … up to every list; only 0 for an index without lists."""
+    steps = sorted({step for power in range(17) for step in (1 << power, 3 << power >> 1)})
+    return [*(step for step in steps if step < nlist), nlist]
+
+
+def _depths(k: int, n: int) -> list[int]:
+    return sorted({min(k * step, n) for step in RERANK_STEPS})
+
+
+def _confirm(bench: Bench, point: Measured) -> Interval | None:
+    return bench.measure(point.parameters).recall if len(bench.queries) else None
+
+
+def _operating_point(point: Measured, confirmed: Interval | None) -> OperatingPoint:
+    nprobe, rerank = point.parameters
+    return OperatingPoint(
+        nprobe=nprobe,
+        rerank=rerank,
+        recall=point.recall,
+        confirmed_recall=confirmed,
+        milliseconds_per_query=point.milliseconds,
+    )

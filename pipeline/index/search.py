@@ -1,0 +1,120 @@
+"""Searching an index: its shards opened after checking that they belong together, searched, merged and re-ranked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.index.exact import TopK, best_of, empty_top_k, padded
+from pipeline.index.rerank import StoredVectors
+from pipeline.index.rows import RowTable
+from pipeline.schemas import IndexManifest
+
+_QUERY_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class ShardedIndex:
+    """FAISS shards over one run of positions each, and the files beside them.
+
+    ``shards[i]`` knows its vectors by their number in the shard; ``vectors.starts[i]`` makes positions of these.
+    """
+
+    shards: Sequence[Any]
+    vectors: StoredVectors
+    rows: Sequence[NDArray[np.int64]]
+
+    @property
+    def n(self) -> int:
+        return int(self.vectors.starts[-1])
+
+    @property
+    def dimension(self) -> int:
+        return self.vectors.dimension
+
+    def search(self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int) -> TopK:
+        """The best ``k`` rows of each query: scores (q, k) float32, best first, and positions (q, k) int64.
+
+        ``nprobe`` lists are searched (where the index has lists); the best ``rerank`` by approximate score are scored
+        exactly, and 0 leaves the approximate scores. Fewer than ``k`` rows found: −inf and −1 at the end. Threads are
+        those of FAISS. Raises UserError when the queries are not (q, d) of this index or not finite.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise UserError(
+                f"queries of shape {queries.shape} were given to an index of {self.dimension} dimensions; they must be "
+                f"(number, {self.dimension}), made by the model that made the index"
+            )
+        if not np.isfinite(queries).all():
+            raise UserError("a query vector holds NaN or infinity")
+        blocks = [
+            self._search_block(queries[start : start + _QUERY_BLOCK], k, nprobe, rerank)
+            for start in range(0, len(queries), _QUERY_BLOCK)
+        ]
+        if not blocks:
+            return empty_top_k(0, k)
+        return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
+
+    def _search_block(self, queries: NDArray[np.float32], k: int, nprobe: int, rerank: int) -> TopK:
+        depth = max(k, rerank)
+        found_by_shard = []
+        for shard, start in zip(self.shards, self.vectors.starts, strict=False):
+            ivf = faiss.try_extract_index_ivf(shard)
+            if ivf is not None:
+                ivf.nprobe = min(max(nprobe, 1), ivf.nlist)
+            scores, found = shard.search(queries, min(depth, shard.ntotal))
+            found_by_shard.append((np.where(found >= 0, scores, -np.inf), np.where(found >= 0, found + start, -1)))
+        scores = np.concatenate([scores for scores, _ in found_by_shard], axis=1)
+        found = np.concatenate([found for _, found in found_by_shard], axis=1)
+        if scores.shape[1] > depth:
+            scores, found = best_of(scores, found, depth)
+        if rerank:
+            scores = self.vectors.scores(queries, found)
+        return padded(*best_of(scores, found, k), k)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A published index, open for search."""
+
+    manifest: IndexManifest
+    sharded: ShardedIndex
+    table: RowTable
+
+    @property
+    def n(self) -> int:
+        return self.sharded.n
+
+    @property
+    def dimension(self) -> int:
+        return self.sharded.dimension
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, nprobe: int | None = None, rerank: int | None = None
+    ) -> TopK:
+        """As `ShardedIndex.search`, at the tuned operating point unless told otherwise."""
+        point = self.manifest.operating_point
+        return self.sharded.search(
+            queries,
+            k,
+            nprobe=point.nprobe if nprobe is None else nprobe,
+            rerank=point.rerank if rerank is None else rerank,
+        )
+
+    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ``row`` of each position, in the shape of ``positions``; −1 where the position is −1."""
+        flat = np.maximum(positions, 0).reshape(-1)
+        shards = np.searchsorted(self.sharded.vectors.starts, flat, side="right") - 1
+        rows = np.empty(len(flat), np.int64)
+        for shard in np.unique(shards):
+            inside = shards == shard
+            rows[inside] = self.sharded.rows[shard][flat[inside] - self.sharded.vectors.starts[shard]]
+        return np.where(positions >= 0, rows.reshape(positions.shape), -1)
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored vectors (n, d) of ``positions`` (n,), as queries."""
+        return self.sharded.vectors.gather(positions).astype(np.float32)
