@@ -13,92 +13,17 @@ import pyarrow.types as pt
 
 from pipeline.errors import UserError
 from pipeline.source.inputs import InputFile
+from pipeline.source.names import CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES
 
 ImageKind = Literal["binary", "struct", "path"]
 
-IMAGE_NAMES = frozenset(
-    [
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "jpg",
-        "jpeg",
-        "png",
-        "webp",
-        "picture",
-        "photo",
-        "photograph",
-        "pixels",
-        "bytes",
-        "image_bytes",
-        "img_bytes",
-        "image_data",
-        "image_binary",
-        "image_content",
-    ]
-)
-PATH_NAMES: tuple[frozenset[str], ...] = (
-    frozenset(
-        [
-            "image",
-            "images",
-            "img",
-            "image_path",
-            "img_path",
-            "image_file",
-            "img_file",
-            "image_filename",
-            "image_name",
-            "image_uri",
-            "jpg",
-            "jpeg",
-            "png",
-            "photo",
-            "picture",
-        ]
-    ),
-    frozenset(["filepath", "file_path", "filename", "file_name", "file", "path", "uri"]),
-    frozenset(["url", "image_url", "img_url"]),
-)
-"""Names of columns with paths of images, the more telling ones first."""
-CAPTION_NAMES = frozenset(
-    [
-        "caption",
-        "captions",
-        "text",
-        "texts",
-        "txt",
-        "description",
-        "descriptions",
-        "title",
-        "titles",
-        "sentence",
-        "sentences",
-        "alt_text",
-        "alt",
-        "caption_text",
-        "image_caption",
-        "prompt",
-    ]
-)
-ID_NAMES = (
-    "id",
-    "key",
-    "__key__",
-    "uid",
-    "uuid",
-    "guid",
-    "image_id",
-    "img_id",
-    "imgid",
-    "photo_id",
-    "sample_id",
-    "item_id",
-)
-"""In order of preference: ids need not be unique, so a second choice does no harm."""
-OUTPUT_NAMES = frozenset(["row", "id", "width", "height", "embedding", "thumbnail"])
+OUTPUT_NAMES = frozenset({"row", "id", "width", "height", "embedding", "thumbnail"})
 _PANDAS_INDEX = "__index_level_"
+_WANTED = {
+    "image": "images are binary, struct<bytes, path>, or a string with a path",
+    "caption": "captions are string or list<string>",
+    "id": "ids are whole numbers or strings",
+}
 
 
 @dataclass(frozen=True)
@@ -206,7 +131,7 @@ def _choose_caption(union: _Union, named: str | None, image: str | None) -> str 
 
 def _choose_id(union: _Union, named: str | None, taken: set[str | None]) -> str | None:
     for name in ID_NAMES:
-        candidates = [found for found in _with_names(union, frozenset([name]), _is_id) if found not in taken]
+        candidates = [found for found in _with_names(union, frozenset({name}), _is_id) if found not in taken]
         if named is None and candidates:
             return _choose_one(union, candidates[0], "id", (), _is_id)
     return _choose_one(union, named, "id", (), _is_id)
@@ -235,13 +160,6 @@ def _choose_one(union: _Union, named: str | None, role: str, candidates: Sequenc
             f"column {chosen!r} cannot be the {role}: in {misfit.file} it is {misfit.type}{elsewhere}, but {_WANTED[role]}"
         )
     return chosen
-
-
-_WANTED = {
-    "image": "images are binary, struct<bytes, path>, or a string with a path",
-    "caption": "captions are string or list<string>",
-    "id": "ids are whole numbers or strings",
-}
 
 
 def _kept(union: _Union, used: set[str], keep_columns: Iterable[str] | None) -> tuple[tuple[str, pa.Field], ...]:
