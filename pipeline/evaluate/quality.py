@@ -1,0 +1,205 @@
+"""Everything that is measured of a model from a dataset's own captions and labels, and why what is absent is absent."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.config import EvaluateSettings
+from pipeline.datasets import Embeddings
+from pipeline.evaluate.alignment import Alignment, align
+from pipeline.evaluate.ceiling import (
+    Ceiling,
+    hash_texts,
+    hash_vectors,
+    image_to_text_ceiling,
+    text_to_image_ceiling,
+)
+from pipeline.evaluate.examples import Example, choose_examples
+from pipeline.evaluate.labels import find_column, labelled_batches, read_labels
+from pipeline.evaluate.retrieval import RECALL_AT, Direction, Retrieval, retrieve
+from pipeline.evaluate.templates import load_templates
+from pipeline.evaluate.vectors import Vectors, read_vectors
+from pipeline.evaluate.zero_shot import Encode, ZeroShot, class_vectors, classify
+
+Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+"""Given a total and what is being done: a context whose value is called with the number of units just done."""
+
+
+@contextmanager
+def silent(total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Progress that is not shown."""
+    yield lambda done: None
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Something a reader would look for that was not measured, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured; each part is None, and has an `Absence`, where the dataset does not allow it."""
+
+    retrieval: dict[Direction, Retrieval] = field(default_factory=dict)
+    ceilings: dict[Direction, Ceiling] = field(default_factory=dict)
+    alignment: Alignment | None = None
+    examples: list[Example] = field(default_factory=list)
+    zero_shot: ZeroShot | None = None
+    label_column: str | None = None
+    templates: tuple[str, ...] = ()
+    absences: list[Absence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def measure_quality(
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    text_encoder: Callable[[], Encode],
+    scratch: Path,
+    progress: Progress = silent,
+) -> Quality:
+    """Retrieval, ceilings, alignment and zero-shot of one dataset.
+
+    ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
+    Raises UserError for a label column or a template file that is not there.
+    """
+    templates = load_templates(settings.templates)
+    column = find_column(embeddings, settings.label_column)
+    zero_shot, absences, notes = _zero_shot(embeddings, settings, column, templates, text_encoder)
+    images = read_vectors(embeddings, "images", scratch)
+    captions = read_vectors(embeddings, "captions", scratch)
+    measured = _retrieval(embeddings, settings, images, captions, progress)
+    return Quality(
+        retrieval=measured.retrieval,
+        ceilings=measured.ceilings,
+        alignment=measured.alignment,
+        examples=measured.examples,
+        zero_shot=zero_shot,
+        label_column=column,
+        templates=templates if zero_shot else (),
+        absences=measured.absences + absences,
+        notes=measured.notes + notes,
+    )
+
+
+def _retrieval(
+    embeddings: Embeddings, settings: EvaluateSettings, images: Vectors, captions: Vectors, progress: Progress
+) -> Quality:
+    why = _no_retrieval(embeddings, images, captions)
+    if why:
+        names = ("Retrieval", "Alignment of the two towers", "Example retrievals")
+        return Quality(absences=[Absence(name, why) for name in names])
+    sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (captions, images), "i2t": (images, captions)}
+    retrieval: dict[Direction, Retrieval] = {}
+    for direction, (queries, gallery) in sides.items():
+        with progress(len(queries), f"retrieval {direction}") as step:
+            found = retrieve(
+                direction,
+                queries,
+                gallery,
+                samples=settings.bootstrap_samples,
+                seed=settings.seed,
+                progress=step,
+            )
+        assert found is not None  # some caption has its image
+        retrieval[direction], ranks = found
+        if direction == "t2i":
+            caption_ranks = ranks
+    texts = (text for batch in embeddings.batches("captions", ["caption"]) for text in batch.column(0).to_pylist())
+    sources = (hash_texts(texts), captions.rows, hash_vectors(images.values), images.rows)
+    ceilings: dict[Direction, Ceiling] = {
+        "t2i": text_to_image_ceiling(*sources, RECALL_AT),
+        "i2t": image_to_text_ceiling(*sources, RECALL_AT),
+    }
+    model = embeddings.manifest.model
+    alignment = align(
+        captions,
+        images,
+        caption_ranks.positions,
+        caption_ranks.score,
+        temperature=1 / model.logit_scale if model else None,
+        seed=settings.seed,
+    )
+    examples = choose_examples(caption_ranks, captions, images, seed=settings.seed)
+    notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
+    return Quality(retrieval, ceilings, alignment, examples, notes=notes)
+
+
+def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) -> str | None:
+    counts = embeddings.manifest.counts
+    for there, rejected, name in (
+        (len(images), counts.rejected_images, "images"),
+        (len(captions), counts.rejected_captions, "captions"),
+    ):
+        if not there:
+            rejects = f": all {rejected:,} of its input were rejected" if rejected else ""
+            return f"the dataset has no {name}{rejects}"
+    if not np.isin(captions.rows, images.rows).any():
+        return "no caption belongs to an image that was embedded"
+    return None
+
+
+def _notes(result: Retrieval) -> list[str]:
+    queries, items = ("captions", "images") if result.direction == "t2i" else ("images", "captions")
+    notes = []
+    if result.without_positive:
+        lack = "image" if result.direction == "t2i" else "caption"
+        notes.append(f"{result.direction}: {result.without_positive:,} {queries} have no {lack} and are not queries.")
+    if result.gallery_only:
+        notes.append(
+            f"{result.direction}: {result.gallery_only:,} {items} are no query's answer; they are in the gallery only."
+        )
+    if result.gallery <= max(RECALL_AT):
+        trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
+        notes.append(f"{result.direction}: the gallery has {result.gallery:,} {items}, so {trivial} cannot fail.")
+    if result.ties:
+        notes.append(
+            f"{result.direction}: for {result.ties:,} queries other {items} score exactly as high as the right one; "
+            "their hits are expected numbers over a random order."
+        )
+    return notes
+
+
+def _zero_shot(
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    column: str | None,
+    templates: tuple[str, ...],
+    text_encoder: Callable[[], Encode],
+) -> tuple[ZeroShot | None, list[Absence], list[str]]:
+    def absent(why: str) -> tuple[None, list[Absence], list[str]]:
+        return None, [Absence("Zero-shot classification", why)], []
+
+    if column is None:
+        return absent("the dataset has no column `label`, and --label-column names no other")
+    if embeddings.manifest.model is None:
+        return absent("these vectors were made elsewhere, so no text encoder is known that could embed class names")
+    if not embeddings.count("images"):
+        return absent("the dataset has no images")
+    labels = read_labels(embeddings, column)
+    if not labels.classes:
+        return absent(f"every value of the column {column} is null or empty")
+    prompt_vectors = class_vectors(text_encoder(), labels.classes, templates)
+    result = classify(
+        labelled_batches(embeddings, labels), labels.classes, prompt_vectors, settings.bootstrap_samples, settings.seed
+    )
+    notes = []
+    if len(labels.classes) == 1:
+        notes.append(
+            f"Zero-shot: there is one class only ({labels.classes[0]}), so every answer is right: a trivial 1."
+        )
+    elif len(labels.classes) <= 5:
+        notes.append(f"Zero-shot: with {len(labels.classes)} classes acc5 would say nothing.")
+    if result.unlabelled:
+        notes.append(f"Zero-shot: {result.unlabelled:,} images have no label and were left out.")
+    if all(name.strip().lstrip("-").isdigit() for name in labels.classes):
+        notes.append(
+            "Zero-shot: the labels are numbers, which are poor class names; a column of names will score higher."
+        )
+    return result, [], notes
