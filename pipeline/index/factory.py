@@ -5,6 +5,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 
@@ -51,11 +52,12 @@ def nlist_of(index: Any) -> int:
     return 0 if ivf is None else int(ivf.nlist)
 
 
-def to_bytes(index: Any) -> bytes:
+def to_bytes(index: Any) -> NDArray[np.uint8]:
     """The index as the bytes of its file."""
-    return bytes(faiss.serialize_index(index))
+    data: NDArray[np.uint8] = faiss.serialize_index(index)
+    return data
 
 
-def from_bytes(data: bytes) -> Any:
-    """An index from bytes whose sha256 was checked: FAISS trusts what it reads."""
-    return faiss.deserialize_index(np.frombuffer(data, np.uint8))
+def from_bytes(data: NDArray[np.uint8]) -> Any:
+    """An index of its own from bytes whose origin is known: FAISS trusts what it reads."""
+    return faiss.deserialize_index(data)

@@ -53,6 +53,7 @@ def measured_footprint(index: Any) -> Footprint:
         if isinstance(index, faiss.IndexFlat):
             return flat_footprint(index.ntotal, index.d)
         return Footprint(codes=faiss.serialize_index(index).size, ids=0, centroids=0, codebooks=0)
+    ivf = faiss.downcast_index(ivf)
     lists = faiss.downcast_InvertedLists(ivf.invlists)
     if isinstance(lists, faiss.BlockInvertedLists):
         blocks = sum(-(-lists.list_size(number) // lists.n_per_block) for number in range(ivf.nlist))

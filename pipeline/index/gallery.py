@@ -51,11 +51,16 @@ class Gallery:
         return self.dataset.manifest.dimension
 
     @property
+    def kept_columns(self) -> list[str]:
+        """Columns kept from the source: those of images, since captions are only joined to them by ``row``."""
+        return list(self.dataset.manifest.kept_columns) if self.part == "images" else []
+
+    @property
     def row_columns(self) -> list[str]:
         """The columns that travel with a row into the index: identity, caption, and those kept from the source."""
         if self.part == "captions":
             return ["row", "id", "caption_index", "caption"]
-        return ["row", "id", *self.dataset.manifest.kept_columns]
+        return ["row", "id", *self.kept_columns]
 
     def open_file(self, number: int) -> pq.ParquetFile:
         return self.dataset.open_shard(self.files[number])

@@ -71,7 +71,7 @@ def open_files(
             raise RunFailed(f"{location / shard.path} holds the rows of another shard; {_remedy()}")
     starts = np.cumsum([0, *(shard.rows for shard in files["index"])], dtype=np.int64)
     table = RowTable([_local(location, shard, cache) for shard in files["row_table"]], starts)
-    return ShardedIndex(opened, StoredVectors(vectors, starts), rows), table
+    return ShardedIndex(trained, opened, StoredVectors(vectors, starts), rows), table
 
 
 def _refuse_uneven(location: Location, files: dict[str, list[Shard]]) -> None:
@@ -125,4 +125,3 @@ def _share_centroids(index: Any, trained: Any) -> None:
     shard.own_fields = False
     shard.quantizer = owner.quantizer
     own.thisown = True
-    index.trained_with = trained

@@ -21,9 +21,11 @@ _QUERY_BLOCK = 1024
 class ShardedIndex:
     """FAISS shards over one run of positions each, and the files beside them.
 
+    ``trained`` holds the coarse centroids that all shards use, so it must live as long as they do.
     ``shards[i]`` knows its vectors by their number in the shard; ``vectors.starts[i]`` makes positions of these.
     """
 
+    trained: Any
     shards: Sequence[Any]
     vectors: StoredVectors
     rows: Sequence[NDArray[np.int64]]

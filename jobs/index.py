@@ -1,0 +1,138 @@
+"""clipmill index: embeddings to a sharded, tuned FAISS index."""
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from jobs.command import Job, cluster_options, print_json, split_options
+from pipeline.config import ClusterSettings, IndexSettings, build
+from pipeline.errors import BarMissed
+from pipeline.index.build import Build, finished, make_build
+from pipeline.index.plan import Plan
+from pipeline.schemas import IndexManifest, Interval
+
+
+@click.command("index", cls=Job)
+@click.option("--embeddings", required=True, help="Embeddings dataset to index; local or s3://.")
+@click.option("--output", required=True, help="Where the index is published.")
+@click.option("--gallery", type=click.Choice(["images", "captions"]), default="images", show_default=True)
+@click.option("--factory", default="auto", show_default=True, help="A FAISS factory string instead of a planned index.")
+@click.option("--shards", default="auto", show_default=True, help="Number of shards, each built by a task of its own.")
+@click.option("--memory", default="4GiB", show_default=True, help="What search may keep resident: 24MB, 4GiB.")
+@click.option(
+    "--target-recall",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="k-recall@k to tune for. When given and missed, the exit code is 3.",
+)
+@click.option("--tuning-queries", type=int, default=2000, show_default=True, help="To tune on; as many others confirm.")
+@click.option(
+    "-k", "k", type=int, default=10, show_default=True, help="Results a query that the recall is measured on."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a finished index, once the new one is complete.")
+@click.option("--explain", is_flag=True, help="Print the indices considered, their bytes, and why this one; then stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --explain: the plan) as JSON.")
+@cluster_options
+@click.pass_context
+def command(context: click.Context, explain: bool, as_json: bool, **options: Any) -> None:
+    """Build a FAISS index that keeps a promised recall on text queries within the memory there is.
+
+    Small galleries get an exact index. Others get compact codes, searched list by list and re-ranked exactly from the
+    stored vectors; how many lists and how deep is tuned on captions until the target recall holds, and confirmed on
+    captions that were not tuned on. What was measured is in manifest.json.
+
+    \b
+    Examples:
+      clipmill index --embeddings embeddings/ --output index/
+      clipmill index --embeddings s3://bucket/laion-b32/ --output s3://bucket/laion-index/ \\
+                     --memory 24GiB --target-recall 0.97
+    """
+    cluster_values, values = split_options(options)
+    if values["shards"] == "auto":
+        values["shards"] = None
+    settings = build(IndexSettings, values)
+    cluster_settings = build(ClusterSettings, cluster_values)
+    work = make_build(settings)
+    if explain:
+        _print_plan(work, as_json)
+        return
+    manifest = finished(work)
+    already = manifest is not None
+    if manifest is None:
+        from pipeline.flow.cluster import connect
+        from pipeline.flow.index import build_index
+
+        with connect(cluster_settings) as cluster:
+            manifest = build_index(work, cluster, lambda message: click.echo(f"index: {message}", err=True))
+    if as_json:
+        print_json({"output": work.output.uri, "already_complete": already, **manifest.model_dump(mode="json")})
+    else:
+        _print_result(manifest, work.output.uri, already=already)
+    asked = context.get_parameter_source("target_recall") == ParameterSource.COMMANDLINE
+    if asked and not manifest.target_met:
+        raise BarMissed(
+            f"the index is published, but its {manifest.k}-recall@{manifest.k} of "
+            f"{_interval(_honest_recall(manifest))} misses --target-recall {settings.target_recall:g}; give more "
+            "--memory for finer codes, more --tuning-queries for a narrower interval, or --factory Flat"
+        )
+
+
+def _print_plan(work: Build, as_json: bool) -> None:
+    plan = work.plan
+    if as_json:
+        considered = [_candidate(candidate) for candidate in plan.considered]
+        print_json(
+            {
+                "n": work.gallery.n,
+                "dimension": work.gallery.dimension,
+                "chosen": _candidate(plan.chosen),
+                "why": plan.why,
+                "shards": plan.shards,
+                "training_rows": plan.training_rows,
+                "considered": considered,
+            }
+        )
+        return
+    click.echo(f"{work.gallery.n:,} {work.gallery.part} of {work.gallery.dimension} dimensions in {plan.shards} shards")
+    for candidate in plan.considered:
+        mark = "→" if candidate == plan.chosen else " "
+        size = f"{candidate.footprint.total:>16,} bytes" if candidate.footprint else "   counted after building"
+        click.echo(f"{mark} {candidate.factory:24} {size}  {candidate.remark}")
+    click.echo(f"{plan.factory}: {plan.why}")
+    click.echo("Bytes are what search keeps resident; vectors for re-ranking stay on disk.")
+
+
+def _candidate(candidate: Any) -> dict[str, Any]:
+    footprint = candidate.footprint.as_dict() if candidate.footprint else None
+    return {"factory": candidate.factory, "remark": candidate.remark, "resident_bytes": footprint}
+
+
+def _print_result(manifest: IndexManifest, uri: str, *, already: bool) -> None:
+    point = manifest.operating_point
+    kind = "exact search" if manifest.exact else f"nprobe {point.nprobe}, re-rank {point.rerank}"
+    if already:
+        click.echo(f"{uri} is already complete")
+    click.echo(
+        f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards} shards, {kind}\n"
+        f"{manifest.bytes_per_vector:,.1f} bytes a vector resident ({manifest.memory['total']:,} in all)\n"
+        f"{manifest.k}-recall@{manifest.k} {_interval(_honest_recall(manifest))} on {manifest.query_kind}"
+        f"{' that it was not tuned on' if point.confirmed_recall else ''}, "
+        f"{point.milliseconds_per_query:.3f} ms a query on one thread\n"
+        f"{uri}"
+    )
+
+
+def _honest_recall(manifest: IndexManifest) -> Interval:
+    """The recall on unseen queries where there were enough for it, else on those tuned on."""
+    return manifest.operating_point.confirmed_recall or manifest.operating_point.recall
+
+
+def _interval(recall: Interval) -> str:
+    return f"{recall.value:.4f} [{recall.low:.4f}, {recall.high:.4f}]"
+
+
+if __name__ == "__main__":
+    command()
