@@ -189,8 +189,10 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
 def _etag(place: Location, stream: pa.NativeFile) -> str:
     if place.is_local:
         return str(place.filesystem.get_file_info(place.path).mtime_ns)
-    metadata = {key.decode().lower(): value.decode() for key, value in (stream.metadata() or {}).items()}
-    return metadata.get("etag", "").strip('"') or str(place.filesystem.get_file_info(place.path).mtime_ns)
+    etag = (stream.metadata() or {}).get("ETag", b"")
+    return (etag if isinstance(etag, str) else etag.decode()).strip('"') or str(
+        place.filesystem.get_file_info(place.path).mtime_ns
+    )
 
 
 def _damage(size: int, error: str) -> str:

@@ -55,19 +55,19 @@ def plan_units(inputs: Sequence[InputFile], rows_per_unit: int, limit: int | Non
     """
     number = 0
     packed: list[Span] = []
-    fill = 0.0
-    for span, size in _row_groups(inputs, limit):
-        share = max(span.rows / rows_per_unit, size / MAX_ENCODED_BYTES)
-        if packed and fill + share > 1:
+    rows = size = 0
+    for span, span_size in _row_groups(inputs, limit):
+        if packed and (rows + span.rows > rows_per_unit or size + span_size > MAX_ENCODED_BYTES):
             yield Unit(number, _joined(packed))
-            number, packed, fill = number + 1, [], 0.0
-        if share > 1:
-            for piece in _cut_evenly(span, share):
+            number, packed, rows, size = number + 1, [], 0, 0
+        pieces = max(-(-span.rows // rows_per_unit), -(-span_size // MAX_ENCODED_BYTES))
+        if pieces > 1:
+            for piece in _cut_evenly(span, pieces):
                 yield Unit(number, (piece,))
                 number += 1
         else:
             packed.append(span)
-            fill += share
+            rows, size = rows + span.rows, size + span_size
     if packed:
         yield Unit(number, _joined(packed))
 
@@ -97,8 +97,8 @@ def _row_groups(inputs: Sequence[InputFile], limit: int | None) -> Iterator[tupl
             left -= taken
 
 
-def _cut_evenly(span: Span, share: float) -> Iterator[Span]:
-    pieces = min(span.rows, -int(-share // 1))
+def _cut_evenly(span: Span, pieces: int) -> Iterator[Span]:
+    pieces = min(span.rows, pieces)
     for piece in range(pieces):
         start = span.start + span.rows * piece // pieces
         stop = span.start + span.rows * (piece + 1) // pieces

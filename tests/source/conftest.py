@@ -1,0 +1,60 @@
+"""Small pictures and tables that the tests of this room share."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+
+def gradient(width: int = 48, height: int = 32) -> Image.Image:
+    """A picture without symmetry, smooth enough that lossy formats keep it."""
+    y, x = np.mgrid[0:height, 0:width]
+    channels = [255 * x / max(width - 1, 1), 255 * y / max(height - 1, 1), 128 + 0 * x]
+    return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes columns, or a table, as a Parquet file below the test's folder."""
+
+    def write_file(name: str, columns: dict[str, Any] | pa.Table, **options: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path, **options)
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 client of a server in this process, with one empty bucket called `photos`."""
+    server_module = pytest.importorskip("moto.server")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="photos")
+    yield client
+    server.stop()

@@ -1,0 +1,178 @@
+"""Units come back as tables that hold the source's values, whatever its types, in order and once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import RunFailed, UserError
+from pipeline.source.columns import choose_columns
+from pipeline.source.inputs import find_inputs
+from pipeline.source.reading import read_units, refuse_urls
+from pipeline.source.units import plan_units, read_groups
+
+Write = Callable[..., Path]
+
+
+def read(folder: Path, rows_per_unit: int = 5, **options: Any) -> list[pa.Table]:
+    inputs = find_inputs(str(folder))
+    columns = choose_columns(inputs, **options)
+    units = list(plan_units(inputs, rows_per_unit))
+    tables = [table for group in read_groups(units, inputs) for table in read_units(group, inputs, columns)]
+    assert [table.num_rows for table in tables] == [unit.rows for unit in units]
+    return tables
+
+
+def rows_of(folder: Path, **options: Any) -> list[dict[str, Any]]:
+    return pa.concat_tables(read(folder, **options)).to_pylist()
+
+
+@pytest.mark.parametrize("rows_per_unit", [1, 3, 7, 50])
+@pytest.mark.parametrize("row_group", [2, 10, 100])
+def test_all_rows_come_once_in_order_under_their_numbers(
+    tmp_path: Path, write: Write, rows_per_unit: int, row_group: int
+) -> None:
+    for name, rows in (("a", 23), ("b", 1), ("c", 40)):
+        data = {"image": [f"{name}{row}".encode() for row in range(rows)]}
+        write(f"{name}.parquet", data, row_group_size=row_group)
+    table = pa.concat_tables(read(tmp_path, rows_per_unit))
+    expected = [
+        (o << 32 | r, f"{n}{r}".encode())
+        for o, (n, rows) in enumerate((("a", 23), ("b", 1), ("c", 40)))
+        for r in range(rows)
+    ]
+    assert list(zip(table["row"].to_pylist(), table["image"].to_pylist(), strict=True)) == expected
+
+
+def test_a_row_group_cut_into_units_is_scanned_once(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.parquet", {"image": [b"x"] * 100, "caption": ["a"] * 100}, row_group_size=100)
+    scans: list[list[int]] = []
+
+    class Counting(pq.ParquetFile):
+        def iter_batches(self, batch_size: int, row_groups: list[int], *rest: Any, **options: Any) -> Any:
+            scans.append(row_groups)
+            return super().iter_batches(batch_size, row_groups, *rest, **options)
+
+    monkeypatch.setattr("pipeline.source.reading.pq.ParquetFile", Counting)
+    read(tmp_path, 9)
+    assert scans == [[0]]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.large_binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.binary())]
+)
+def test_bytes_of_any_binary_type_come_through(tmp_path: Path, write: Write, kind: pa.DataType) -> None:
+    plain = pa.array([b"one", None, b""], pa.binary())
+    column = plain.dictionary_encode() if pa.types.is_dictionary(kind) else plain.cast(kind)
+    write("a.parquet", pa.table({"image": column}))
+    rows = rows_of(tmp_path)
+    assert [row["image"] for row in rows] == [b"one", None, b""]
+    assert all(row["has_image_column"] for row in rows)
+
+
+def test_structs_give_bytes_and_path_and_a_null_struct_gives_neither(tmp_path: Path, write: Write) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    values = [{"bytes": b"x", "path": "x.jpg"}, {"bytes": None, "path": "y.jpg"}, None]
+    write("a.parquet", pa.table({"image": pa.array(values, kind)}))
+    assert [(row["image"], row["image_path"]) for row in rows_of(tmp_path)] == [
+        (b"x", "x.jpg"),
+        (None, "y.jpg"),
+        (None, None),
+    ]
+
+
+def test_string_images_are_paths(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"image_path": ["p/x.jpg", None]})
+    assert [(row["image"], row["image_path"]) for row in rows_of(tmp_path)] == [(None, "p/x.jpg"), (None, None)]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.string_view())])
+def test_caption_lists_keep_their_nulls_and_empty_ones(tmp_path: Path, write: Write, kind: pa.DataType) -> None:
+    values = [["a", "b"], [], None, ["", None, " "]]
+    write("a.parquet", pa.table({"captions": pa.array(values, pa.list_(pa.string())).cast(kind)}))
+    rows = rows_of(tmp_path)
+    assert [row["captions"] for row in rows] == values
+    assert not any(row["has_image_column"] for row in rows)
+
+
+def test_single_captions_become_lists_of_one(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"caption": pa.array(["a", None, ""]).dictionary_encode()})
+    assert [row["captions"] for row in rows_of(tmp_path)] == [["a"], [None], [""]]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([7, None, 2**60], ["7", "a.parquet:1", str(2**60)]),
+        (["x", "x", None], ["x", "x", "a.parquet:2"]),
+    ],
+)
+def test_ids_become_text_and_missing_ones_are_derived(
+    tmp_path: Path, write: Write, values: list[Any], expected: list[str]
+) -> None:
+    write("a.parquet", {"image": [b""] * 3, "id": values})
+    assert [row["id"] for row in rows_of(tmp_path)] == expected
+
+
+def test_files_with_different_columns_are_told_apart(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"image": [b"x"], "score": pa.array([1], pa.int8())})
+    write("b.parquet", {"caption": ["hello"], "score": [2.5]})
+    first, second = rows_of(tmp_path)
+    assert (first["has_image_column"], first["captions"], first["score"]) == (True, None, 1.0)
+    assert (second["has_image_column"], second["image"], second["captions"], second["score"]) == (
+        False,
+        None,
+        ["hello"],
+        2.5,
+    )
+
+
+def test_only_the_columns_needed_are_in_the_table(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"image": [b"x"], "a": [1], "b": [2], "width": [3]})
+    (row,) = rows_of(tmp_path, keep_columns=("b", "width"))
+    assert {"b", "source_width"} < set(row)
+    assert "a" not in row
+
+
+def test_a_file_that_changes_after_it_was_listed_is_named(tmp_path: Path, write: Write) -> None:
+    path = write("a.parquet", {"image": [b"x"] * 10})
+    inputs = find_inputs(str(tmp_path))
+    columns = choose_columns(inputs)
+    write("a.parquet", {"image": [b"xyz"] * 100})
+    with pytest.raises(RunFailed, match=r"a\.parquet: could not be read near row 0: its size changed"):
+        list(read_units(list(plan_units(inputs, 5)), inputs, columns))
+    path.unlink()
+    with pytest.raises(RunFailed, match=r"a\.parquet"):
+        list(read_units(list(plan_units(inputs, 5)), inputs, columns))
+
+
+def test_damaged_pages_are_told_with_file_and_row(tmp_path: Path, write: Write) -> None:
+    path = write(
+        "a.parquet", {"caption": [f"caption {i}" for i in range(2000)]}, row_group_size=1000, compression="zstd"
+    )
+    data = bytearray(path.read_bytes())
+    second = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    start = second.dictionary_page_offset or second.data_page_offset
+    data[start : start + second.total_compressed_size] = b"\xaa" * second.total_compressed_size
+    path.write_bytes(data)
+    with pytest.raises(RunFailed, match=r"a\.parquet: could not be read near row 1000"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["url", "image"])
+def test_web_addresses_are_refused_with_advice(tmp_path: Path, write: Write, name: str) -> None:
+    write("a.parquet", {name: [None, "https://example.org/a.jpg"], "caption": ["a", "b"]})
+    inputs = find_inputs(str(tmp_path))
+    with pytest.raises(UserError, match="img2dataset"):
+        refuse_urls(inputs, choose_columns(inputs))
+
+
+def test_paths_and_object_addresses_are_not_web_addresses(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"url": [None, "s3://photos/a.jpg"]})
+    inputs = find_inputs(str(tmp_path))
+    refuse_urls(inputs, choose_columns(inputs))

@@ -1,0 +1,98 @@
+"""Units cover the input once, in order, within their size, and never make a row group be read twice."""
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from pipeline.source.inputs import InputFile
+from pipeline.source.units import MAX_ENCODED_BYTES, plan_units, read_groups, rows_per_unit
+
+
+def an_input(ordinal: int, row_groups: list[int], row_bytes: int = 100) -> InputFile:
+    sizes = tuple(rows * row_bytes for rows in row_groups)
+    return InputFile(ordinal, f"{ordinal}", 1, "", sum(row_groups), tuple(row_groups), sizes, pa.schema([]))
+
+
+def some_inputs(seed: int) -> list[InputFile]:
+    """Empty files, empty row groups, tiny and large ones."""
+    random_ = random.Random(seed)
+    largest = random_.choice([1, 5, 60, 700])
+    files = []
+    for ordinal in range(random_.randrange(1, 12)):
+        groups = [random_.randrange(largest + 1) for _ in range(random_.randrange(6))]
+        files.append(an_input(ordinal * 3, groups, random_.choice([1, 100, 4 << 20])))
+    return files
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_every_row_is_in_exactly_one_unit_in_order_and_within_the_size(seed: int) -> None:
+    inputs = some_inputs(seed)
+    most = random.Random(-seed).choice([1, 2, 7, 64, 1024])
+    units = list(plan_units(inputs, most))
+    covered = [(s.ordinal, row) for unit in units for s in unit.spans for row in range(s.start, s.stop)]
+    assert covered == [(file.ordinal, row) for file in inputs for row in range(file.rows)]
+    assert [unit.number for unit in units] == list(range(len(units)))
+    assert all(0 < unit.rows <= most for unit in units)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_row_group_is_read_by_one_group_only(seed: int) -> None:
+    inputs = some_inputs(seed)
+    units = list(plan_units(inputs, 32))
+    groups = read_groups(units, inputs)
+    assert [unit for group in groups for unit in group] == units
+    readers: dict[tuple[int, int], set[int]] = {}
+    for number, group in enumerate(groups):
+        for unit in group:
+            for span in unit.spans:
+                for row in range(span.start, span.stop):
+                    file = next(file for file in inputs if file.ordinal == span.ordinal)
+                    at = next(g for g in range(len(file.row_group_rows)) if row < sum(file.row_group_rows[: g + 1]))
+                    readers.setdefault((span.ordinal, at), set()).add(number)
+    assert all(len(numbers) == 1 for numbers in readers.values())
+
+
+def test_units_left_after_a_break_still_share_their_row_group() -> None:
+    inputs = [an_input(0, [100, 100])]
+    units = list(plan_units(inputs, 30))
+    assert [[unit.number for unit in group] for group in read_groups([units[1], units[3], units[5]], inputs)] == [
+        [1, 3],
+        [5],
+    ]
+
+
+def test_tiny_files_are_packed_and_a_large_row_group_is_cut_evenly() -> None:
+    tiny = list(plan_units([an_input(ordinal, [10]) for ordinal in range(250)], 1000))
+    assert [unit.rows for unit in tiny] == [1000, 1000, 500]
+    large = list(plan_units([an_input(0, [2500])], 1000))
+    assert sorted(unit.rows for unit in large) == [833, 833, 834]
+
+
+def test_neighbouring_row_groups_are_one_span() -> None:
+    (unit,) = plan_units([an_input(0, [10, 20, 30])], 100)
+    assert [(span.start, span.stop) for span in unit.spans] == [(0, 60)]
+
+
+def test_large_rows_make_smaller_units() -> None:
+    row_bytes = MAX_ENCODED_BYTES // 10
+    units = list(
+        plan_units([an_input(0, [100], row_bytes), an_input(1, [5], row_bytes), an_input(2, [5], row_bytes)], 1000)
+    )
+    assert max(unit.rows for unit in units) == 10
+    assert sum(unit.rows for unit in units) == 110
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10, 11, 25, 10_000])
+def test_a_limit_takes_the_first_rows(limit: int) -> None:
+    inputs = [an_input(0, [10]), an_input(1, [10, 10])]
+    covered = [
+        (s.ordinal, row) for u in plan_units(inputs, 7, limit) for s in u.spans for row in range(s.start, s.stop)
+    ]
+    assert covered == [(file.ordinal, row) for file in inputs for row in range(file.rows)][:limit]
+
+
+def test_rows_per_unit_is_64_mib_of_pixels_within_bounds() -> None:
+    assert rows_per_unit(224, 224) == 64 * 1024 * 1024 // (224 * 224 * 3)
+    assert rows_per_unit(64, 64) == 1024
+    assert rows_per_unit(8000, 8000) == 1
