@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from pipeline.schemas import Reason
+from pipeline.source.diagnosis import rejection
 from pipeline.source.image_files import Rejected, load_image_bytes
 
 __all__ = ["Rejected", "decode_image", "load_image_bytes", "thumbnail"]
@@ -32,7 +33,6 @@ Image.MAX_IMAGE_PIXELS = None  # the limit given to `decode_image` takes its pla
 
 _ORIENTATION = 0x0112
 _THUMBNAIL_QUALITY = 85
-_TEXT_SHOWN = 60
 
 
 def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
@@ -48,7 +48,7 @@ def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
         try:
             header = Image.open(io.BytesIO(data), formats=FORMATS)
         except Exception as error:
-            raise _rejection(data, error) from None
+            raise rejection(data, error) from None
         width, height = header.size
         if width * height > max_pixels:
             raise Rejected(
@@ -59,7 +59,7 @@ def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
         except MemoryError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
-            raise _rejection(data, error) from None
+            raise rejection(data, error) from None
 
 
 def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:
@@ -116,64 +116,3 @@ def _upright(pixels: torch.Tensor, orientation: int) -> torch.Tensor:
         pixels = pixels.transpose(1, 2)
     flipped = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)
     return (pixels.flip(flipped) if flipped else pixels).contiguous()
-
-
-def _rejection(data: bytes, error: Exception) -> Rejected:
-    """What these bytes are instead of an image."""
-    problem = " ".join(str(error).split()) or type(error).__name__
-    kind = _signature(data)
-    if kind is None:
-        return Rejected(Reason.NOT_AN_IMAGE, _what_else(data))
-    if "truncated" in problem.lower() or _ends_early(data, kind):
-        return Rejected(Reason.TRUNCATED_IMAGE, f"{kind} of {len(data)} bytes that ends too early")
-    return Rejected(Reason.UNREADABLE_IMAGE, f"{kind} that cannot be decoded: {problem[:200]}")
-
-
-def _signature(data: bytes) -> str | None:
-    """The format that the first bytes announce."""
-    beginnings = {
-        b"\xff\xd8\xff": "JPEG",
-        b"\x89PNG\r\n\x1a\n": "PNG",
-        b"GIF8": "GIF",
-        b"BM": "BMP",
-        b"P4": "PPM",
-        b"P5": "PPM",
-        b"P6": "PPM",
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-        b"\0\0\0\x0cjP  ": "JPEG 2000",
-        b"\xff\x4f\xff\x51": "JPEG 2000",
-    }
-    for beginning, kind in beginnings.items():
-        if data.startswith(beginning):
-            return kind
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return "AVIF" if data[4:12] in (b"ftypavif", b"ftypavis") else None
-
-
-def _ends_early(data: bytes, kind: str) -> bool:
-    """Whether the mark is missing that ends a file of this format, for formats that have one."""
-    if kind == "JPEG":
-        return b"\xff\xd9" not in data[-4096:]
-    if kind == "PNG":
-        return b"IEND" not in data[-4096:]
-    if kind == "WebP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if kind == "BMP":
-        return int.from_bytes(data[2:6], "little") > len(data)
-    return kind == "GIF" and not data.rstrip(b"\0").endswith(b";")
-
-
-def _what_else(data: bytes) -> str:
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
-        return "a HEIC picture, which is not supported; convert it to JPEG"
-    beginning = data[:512].decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
-    lower = beginning.lower()
-    if lower.startswith(("<!doctype html", "<html", "<head", "<body")) or "<html" in lower:
-        return "an HTML page, not an image: the address it was fetched from did not answer with a picture"
-    if "<svg" in lower:
-        return "an SVG drawing, which is not supported; convert it to PNG"
-    if beginning and "\ufffd" not in beginning[:-1] and all(sign.isprintable() or sign.isspace() for sign in beginning):
-        return f"text, not an image: {' '.join(beginning.split())[:_TEXT_SHOWN]!r}"
-    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}, which no supported image format does"

@@ -5,24 +5,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 
-def gradient(width: int = 48, height: int = 32) -> Image.Image:
-    """A picture without symmetry, smooth enough that lossy formats keep it."""
-    y, x = np.mgrid[0:height, 0:width]
-    channels = [255 * x / max(width - 1, 1), 255 * y / max(height - 1, 1), 128 + 0 * x]
-    return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
+@pytest.fixture
+def jpeg() -> Callable[[int], bytes]:
+    """A small JPEG, another for every number."""
 
+    def make(number: int = 0) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 6), (number * 37 % 256, number * 101 % 256, 128)).save(stream, "JPEG")
+        return stream.getvalue()
 
-def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
+    return make
 
 
 @pytest.fixture

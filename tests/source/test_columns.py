@@ -133,7 +133,7 @@ def test_keep_columns_narrows_in_the_order_given() -> None:
     assert kept(choose(schema, keep_columns=())) == {}
     with pytest.raises(UserError, match="--keep-columns x: there is no such column"):
         choose(schema, keep_columns=("x",))
-    with pytest.raises(UserError, match="--keep-columns l: .* not a scalar"):
+    with pytest.raises(UserError, match=r"--keep-columns l: .* not a scalar"):
         choose(schema, keep_columns=("l",))
 
 
