@@ -129,13 +129,16 @@ class TrainSettings(Settings):
     output: str
     model: str | None = None
     pretrained: str | None = None
+    preprocessing: str | None = None
     validation: str | None = None
     steps: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.1, ge=0)
+    negative_share: float = Field(default=1.0, ge=0, le=1, description="images that bring a caption false of them")
     validate_every: int = Field(default=200, ge=1)
+    weights_precision: Literal["fp32", "fp16"] = "fp32"
     seed: int = 0
     image_column: str | None = None
     caption_column: str | None = None
