@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from jobs.command import Job, cluster_options, model_options, print_json, progress, split_options
+from jobs.command import Job, cluster_options, model_options, print_json, split_options
+from jobs.stages import embed_stage, plan_embed
 from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
 
@@ -44,28 +45,14 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     settings = build(EmbedSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
 
-    from pipeline.clip.model import load_model
-    from pipeline.flow.embed_plan import describe, is_complete, make_plan
+    from pipeline.flow.embed_plan import describe, finished
 
-    model = load_model(settings.model_settings, device="cpu")
-    plan = make_plan(settings, model.identity, model.preprocessing)
-    del model
-    complete = is_complete(plan)
+    plan = plan_embed(settings)
     if dry_run:
-        _print_plan(describe(plan), complete, as_json)
+        _print_plan(describe(plan), finished(plan) is not None, as_json)
         return
-    if complete:
-        from pipeline.datasets import read_manifest
-
-        _print_result(read_manifest(plan.output, EmbeddingsManifest), plan.output.uri, as_json, already=True)
-        return
-
-    from pipeline.flow.cluster import connect
-    from pipeline.flow.embed import embed
-
-    with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
-        manifest = embed(plan, cluster, cluster_settings, on_progress)
-    _print_result(manifest, plan.output.uri, as_json, already=False)
+    manifest, already = embed_stage(plan, cluster_settings)
+    _print_result(manifest, plan.output.uri, as_json, already=already)
 
 
 def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline import storage
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import OutputDiffers, RunFailed, UserError
 from pipeline.schemas import SCHEMA_VERSION, SHARDS, EmbeddingsManifest, IndexManifest
 from pipeline.storage import Location
 
@@ -51,6 +51,24 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         raise RunFailed(
             f"{location / MANIFEST} is damaged: {error.errors()[0]['msg']}; make the dataset again"
         ) from None
+
+
+def has_manifest(output: Location) -> bool:
+    """Whether a finished dataset is at an output. Raises UserError when other files are there instead."""
+    if storage.exists(output / MANIFEST):
+        return True
+    if storage.exists(output) and (output.filesystem.get_file_info(output.path).is_file or storage.list_files(output)):
+        raise UserError(f"--output {output} has other files in it; choose a new or empty place")
+    return False
+
+
+def refuse_differences(output: Location, differences: Sequence[str]) -> None:
+    """Raises OutputDiffers when a finished output differs from what is asked for."""
+    if differences:
+        raise OutputDiffers(
+            f"--output {output} is already complete, but with a difference: {'; '.join(differences)}; choose another "
+            "output, or --overwrite to replace this one once the new one is complete"
+        )
 
 
 def _hint(kind: str) -> str:

@@ -19,6 +19,10 @@ class UserError(ClipmillError):
     exit_code = 2
 
 
+class OutputDiffers(UserError):
+    """The output is a finished dataset of other input, model or settings than asked for. Exit code 2."""
+
+
 class BarMissed(ClipmillError):
     """The work is finished, but a quality bar given by the user was missed. Exit code 3."""
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -35,20 +37,37 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    options = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
         try:
-            ray.init(address=address, **options)
+            with _silenced():
+                ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"--address {address}: no Ray cluster could be reached there: {reason}") from None
     else:
         cpus = settings.cpus or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        with _silenced():
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
         yield _describe(local=not address)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps what Ray's core prints while it starts off the terminal; failures come as exceptions all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _describe(*, local: bool) -> Cluster:

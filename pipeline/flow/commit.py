@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -119,11 +120,12 @@ class Statistics:
         )
 
     @staticmethod
-    def from_dict(values: dict[str, object]) -> "Statistics":
+    def from_dict(values: dict[str, Any]) -> "Statistics":
         """From what `vars` of one gave, after a way through JSON."""
-        return Statistics(
-            **{key: Counter(value) if isinstance(value, dict) else value for key, value in values.items()}
-        )  # type: ignore[arg-type]
+        counted: dict[str, Any] = {
+            key: Counter(value) if isinstance(value, dict) else value for key, value in values.items()
+        }
+        return Statistics(**counted)
 
 
 def pack_unit(unit: EmbeddedUnit, statistics: Statistics) -> pa.Table:

@@ -33,9 +33,9 @@ from pipeline.flow.commit import (
     serialise,
 )
 from pipeline.flow.embed_plan import EmbedPlan, finish, open_staging
-from pipeline.flow.watch import Tally, watched
+from pipeline.flow.watch import start_tally, watched
 from pipeline.flow.work import decode_unit, encode_unit
-from pipeline.schemas import EmbeddingsManifest
+from pipeline.schemas import ORDINAL_SHIFT, EmbeddingsManifest
 from pipeline.source.columns import Columns
 from pipeline.source.decode import load_image_bytes
 from pipeline.source.inputs import InputFile
@@ -67,7 +67,7 @@ def embed(
     encoders = encoder_pool(cluster, settings)
     statistics = Statistics()
     if progress.todo:
-        tally = Tally.remote()
+        tally = start_tally()
         work = partial(_run_graph, plan, progress.todo, encoders, tally)
         for done in watched(work, tally, on_progress, _STALL_SECONDS, "the encoders"):
             statistics.add(Statistics.from_dict(done))
@@ -123,7 +123,6 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
             source,
             override_num_blocks=source.groups,
             num_cpus=_READ_CPUS,
-            ray_remote_args={"max_retries": _RETRIES},
         )
         dataset = dataset.map_batches(
             decode,
@@ -164,8 +163,12 @@ class UnitSource(Datasource):
 
     def __init__(self, units: Sequence[Unit], inputs: Sequence[InputFile], columns: Columns) -> None:
         super().__init__()
+        by_ordinal = {file.ordinal: file for file in inputs}
         self._groups = [
-            (group, [inputs[ordinal] for ordinal in sorted({span.ordinal for unit in group for span in unit.spans})])
+            (
+                group,
+                [by_ordinal[ordinal] for ordinal in sorted({span.ordinal for unit in group for span in unit.spans})],
+            )
             for group in read_groups(units, inputs)
         ]
         self._columns = columns
@@ -192,9 +195,15 @@ def _read_group(units: Sequence[Unit], files: Sequence[InputFile], columns: Colu
     tables = iter(read_units(units, files, columns))
     for unit in units:
         started, cpu = time.perf_counter(), time.process_time()
-        table = next(tables)
+        table = _with_source(next(tables), files)
         seconds = {"read": time.perf_counter() - started, "cpu": time.process_time() - cpu}
         yield _block(unit.number, table, seconds)
+
+
+def _with_source(table: pa.Table, files: Sequence[InputFile]) -> pa.Table:
+    paths = {file.ordinal: file.path for file in files}
+    sources = [paths[row >> ORDINAL_SHIFT] for row in table.column("row").to_pylist()]
+    return table.append_column("source", pa.array(sources, pa.string()))
 
 
 def _block(unit: int, table: pa.Table, seconds: dict[str, float]) -> pa.Table:
@@ -280,7 +289,7 @@ class UnitSink(Datasink[dict[str, Any]]):
                 packed = block.slice(index, 1)
                 commit_unit(self._layout, number, packed.select([*PARTS, "statistics"]))
                 statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
-                statistics.seconds["write"] = time.perf_counter() - started
+                statistics.seconds.update({"write": time.perf_counter() - started})
                 total.add(statistics)
                 self._tally.add.remote(statistics.rows)
         return vars(total)

@@ -18,12 +18,13 @@ import pyarrow as pa
 from pipeline import environment, storage
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.config import EmbedSettings
-from pipeline.datasets import INPUTS_FILE, MANIFEST, read_manifest, write_manifest, write_shards
+from pipeline.datasets import INPUTS_FILE, has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
 from pipeline.errors import UserError
 from pipeline.flow.commit import Finished, Layout, Statistics, find_finished, gather_records
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.inputs import InputFile, find_inputs
+from pipeline.source.reading import refuse_urls
 from pipeline.source.units import Unit, plan_units, rows_per_unit
 from pipeline.storage import Location
 
@@ -112,31 +113,28 @@ class EmbedPlan:
 def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing) -> EmbedPlan:
     """Reads the footers of the input and cuts its rows into units. Raises UserError for input that cannot be used."""
     inputs = find_inputs(settings.input)
-    columns = choose_columns(inputs, settings)
+    columns = choose_columns(
+        inputs,
+        image_column=settings.image_column,
+        caption_column=settings.caption_column,
+        id_column=settings.id_column,
+        keep_columns=settings.keep_columns,
+    )
+    refuse_urls(inputs, columns)
     units = list(plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit))
     return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
 
 
-def is_complete(plan: EmbedPlan) -> bool:
-    """Whether the output is already what this plan makes.
+def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
+    """The manifest of the dataset at the output, if it is already what this plan makes; None where there is none.
 
-    Raises UserError, saying what differs, when a dataset of another kind, model, input or configuration is there and
-    ``overwrite`` is not set.
+    Raises OutputDiffers, saying what differs, when another dataset is there and ``overwrite`` is not set.
     """
-    if not storage.exists(plan.output / MANIFEST):
-        if storage.exists(plan.output) and storage.list_files(plan.output):
-            raise UserError(f"--output {plan.output} is a folder with other files in it; choose a new or empty place")
-        return False
-    if plan.settings.overwrite:
-        return False
+    if not has_manifest(plan.output) or plan.settings.overwrite:
+        return None
     manifest = read_manifest(plan.output, EmbeddingsManifest)
-    differences = _differences(plan, manifest)
-    if differences:
-        raise UserError(
-            f"--output {plan.output} is a finished dataset made with other settings ({'; '.join(differences)}); choose "
-            "another output, or --overwrite to replace it once the new one is complete"
-        )
-    return True
+    refuse_differences(plan.output, _differences(plan, manifest))
+    return manifest
 
 
 def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
@@ -229,7 +227,7 @@ def finish(
         configuration={
             **plan.configuration,
             "inputs_digest": plan.inputs_digest,
-            "columns": plan.columns.describe(),
+            "columns": describe_columns(plan.columns),
             "precision": plan.settings.precision,
             "batch_size": plan.settings.batch_size,
         },
@@ -305,6 +303,16 @@ def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
     return max(stages, key=lambda stage: stages[stage])
 
 
+def describe_columns(columns: Columns) -> dict[str, Any]:
+    """Which source column plays which part."""
+    return {
+        "image": columns.image_column,
+        "caption": columns.caption_column,
+        "id": columns.id_column,
+        "kept": [name for name, _ in columns.kept],
+    }
+
+
 def describe(plan: EmbedPlan, todo: Sequence[Unit] | None = None) -> dict[str, Any]:
     """A plan in numbers, for `--dry-run`."""
     return {
@@ -313,7 +321,7 @@ def describe(plan: EmbedPlan, todo: Sequence[Unit] | None = None) -> dict[str, A
         "units": len(plan.units),
         "shards": plan.layout.shards,
         "units_to_do": len(plan.units if todo is None else todo),
-        "columns": plan.columns.describe(),
+        "columns": describe_columns(plan.columns),
         "model": plan.identity.name,
         "dimension": plan.identity.dimension,
         "embedding_bytes": plan.rows * plan.identity.dimension * 2,

@@ -12,9 +12,8 @@ from pipeline.errors import RunFailed
 _POLL_SECONDS = 0.5
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Tally:
-    """Adds up what workers report. One a run; it holds a few numbers."""
+    """Adds up what workers report. One a run, as an actor; it holds one number."""
 
     def __init__(self) -> None:
         self._done = 0
@@ -26,6 +25,11 @@ class Tally:
     def total(self) -> int:
         """All that was reported."""
         return self._done
+
+
+def start_tally() -> Any:
+    """A handle to a new tally, which workers may be given."""
+    return ray.remote(num_cpus=0, max_restarts=-1)(Tally).remote()
 
 
 def watched(

@@ -22,9 +22,6 @@ from pipeline.source.decode import Rejected, decode_image, thumbnail
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
 
-SOURCE_FIELDS = ("row", "id", "source", "has_image", "captions")
-"""Columns of a raw unit that stay with it until it is embedded; the columns kept from the source follow them."""
-
 
 @dataclass(frozen=True)
 class EmbeddedUnit:
@@ -45,7 +42,7 @@ class EmbeddedUnit:
 def decode_unit(
     raw: pa.Table, preprocessing: Preprocessing, max_image_pixels: int, thumbnail_pixels: int | None, load: Loader
 ) -> pa.Table:
-    """A raw unit with its pictures decoded and prepared.
+    """A raw unit (columns as in `pipeline.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
 
     Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``width`` and
     ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected; drops the encoded bytes.
@@ -57,7 +54,7 @@ def decode_unit(
     reasons: list[str | None] = []
     details: list[str | None] = []
     rows = zip(
-        raw.column("has_image").to_pylist(),
+        raw.column("has_image_column").to_pylist(),
         raw.column("image"),
         raw.column("image_path").to_pylist(),
         raw.column("source").to_pylist(),
@@ -136,8 +133,13 @@ def _encode_images(model: ClipModel, decoded: pa.Table) -> tuple[NDArray[np.floa
     buffer = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
     pixels = buffer.reshape(len(column), 3, *model.preprocessing.size)
     vectors[present] = model.encode_images(torch.from_numpy(pixels[present])).astype(np.float16)
-    finite = np.isfinite(vectors.astype(np.float32)).all(axis=1)
-    return np.where(finite[:, None], vectors, np.float16(0)), present & finite
+    finite = _finite(vectors)
+    vectors[~finite] = 0
+    return vectors, present & finite
+
+
+def _finite(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(vectors.astype(np.float32)).all(axis=1))
 
 
 class _Rejects:
@@ -168,7 +170,7 @@ def _reject_images(
     decoded: pa.Table, vectors: NDArray[np.float16], has_vector: NDArray[np.bool_], rejects: _Rejects
 ) -> None:
     reasons, details = decoded.column("reason").to_pylist(), decoded.column("detail").to_pylist()
-    has_image = decoded.column("has_image").to_pylist()
+    has_image = decoded.column("has_image_column").to_pylist()
     for index in np.flatnonzero(~has_vector).tolist():
         if not has_image[index]:
             continue
@@ -200,7 +202,7 @@ def _caption_table(
             position.append(caption_index)
             texts.append(caption)
     vectors = model.encode_texts(texts).astype(np.float16)
-    finite = np.isfinite(vectors.astype(np.float32)).all(axis=1)
+    finite = _finite(vectors)
     for failed in np.flatnonzero(~finite).tolist():
         detail = "the model returned NaN or infinity for this caption"
         rejects.add(owner[failed], position[failed], Reason.NON_FINITE_EMBEDDING.value, detail)

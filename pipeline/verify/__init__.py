@@ -1,0 +1,1 @@
+"""Proof from the files alone that a dataset is whole: nothing missing, nothing twice, nothing altered."""
