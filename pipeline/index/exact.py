@@ -21,8 +21,20 @@ def merge_top_k(one: TopK, other: TopK, k: int) -> TopK:
     return best_of(scores, positions, k)
 
 
+def cut(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
+    """The ``k`` best columns of each row in any order; which of equal scores at the edge is not said."""
+    if scores.shape[1] <= k:
+        return scores, positions
+    chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(scores, chosen, axis=1), np.take_along_axis(positions, chosen, axis=1)
+
+
 def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
     """The ``k`` best columns of each row, best first; on equal scores the lower position comes first."""
+    if len(scores) and scores.shape[1] > 2 * k:
+        least = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k, None]
+        most_kept = int((scores >= least).sum(axis=1).max())
+        scores, positions = cut(scores, positions, most_kept)
     order = np.lexsort((positions, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
 

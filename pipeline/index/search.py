@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.index.exact import TopK, best_of, empty_top_k, padded
+from pipeline.index.exact import TopK, best_of, cut, empty_top_k, padded
 from pipeline.index.rerank import StoredVectors
 from pipeline.index.rows import RowTable
 from pipeline.schemas import IndexManifest
@@ -72,9 +72,8 @@ class ShardedIndex:
             found_by_shard.append((np.where(found >= 0, scores, -np.inf), np.where(found >= 0, found + start, -1)))
         scores = np.concatenate([scores for scores, _ in found_by_shard], axis=1)
         found = np.concatenate([found for _, found in found_by_shard], axis=1)
-        if scores.shape[1] > depth:
-            scores, found = best_of(scores, found, depth)
         if rerank:
+            scores, found = cut(scores, found, depth)
             scores = self.vectors.scores(queries, found)
         return padded(*best_of(scores, found, k), k)
 

@@ -1,5 +1,6 @@
 """Tuning: the fastest of a grid of search parameters that reaches a target recall. Knows nothing of FAISS."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,9 @@ class Tuner:
     """Finds the fastest point whose recall is at least ``target`` at the low end of its interval.
 
     Recall and time grow with each of the two parameters, so the points that just reach the target lie on a staircase
-    from (small first, large second) to (large first, small second), and walking along it measures at most
-    len(first) + len(second) points. ``measure`` runs one point; ``repeats`` of it are taken, by the median time,
-    for the few fastest, since one timing on a shared machine means little.
+    from (small first, large second) to (large first, small second). Its first step is found by bisection, and walking
+    along it measures at most len(first) + len(second) points. ``measure`` runs one point; the few fastest are run
+    ``repeats`` times and judged by their median time, since one timing on a shared machine means little.
     """
 
     measure: Callable[[Parameters], Measured]
@@ -54,20 +55,29 @@ class Tuner:
         return point.recall.low >= self.target
 
     def run(self, first: Sequence[int], second: Sequence[int]) -> Tuning:
-        """Walks the grid of ``first`` × ``second``, each in growing order."""
-        measured: list[Measured] = []
+        """Tunes over the grid of ``first`` × ``second``, each in growing order."""
+        seen: dict[Parameters, Measured] = {}
+
+        def measure(parameters: Parameters) -> Measured:
+            if parameters not in seen:
+                seen[parameters] = self.measure(parameters)
+            return seen[parameters]
+
+        start = bisect_left(first, True, key=lambda value: self.reaches(measure((value, second[-1]))))
+        if start == len(first):
+            measure((first[-1], second[-1]))
         fastest = float("inf")
         column = len(second) - 1
-        for value in first:
+        for value in first[start:]:
             while column >= 0:
-                point = self.measure((value, second[column]))
-                measured.append(point)
+                point = measure((value, second[column]))
                 if not self.reaches(point):
                     break
                 fastest = min(fastest, point.milliseconds)
                 column -= 1
-            if column < 0 or measured[-1].milliseconds > fastest:
+            if column < 0 or point.milliseconds > fastest:
                 break
+        measured = list(seen.values())
         feasible = sorted(filter(self.reaches, measured), key=lambda point: point.milliseconds)
         best = max(measured, key=lambda point: (point.recall.value, -point.milliseconds))
         return Tuning(self._timed_again(feasible), best, measured)
