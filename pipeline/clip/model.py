@@ -15,6 +15,7 @@ from open_clip.factory import load_checkpoint
 
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.clip.source import ModelSource, find_model, quiet
+from pipeline.clip.text import encode_tokens
 from pipeline.clip.tokenizer import Tokenizer, describe_tokenizer, load_tokenizer
 from pipeline.config import ModelSettings
 from pipeline.errors import UserError
@@ -52,14 +53,23 @@ class ClipModel:
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts as unit vectors, float32 (n, d), batch by batch. Longer texts are cut at the model's context length."""
-        vectors = np.empty((len(texts), self.identity.dimension), np.float32)
-        for start in range(0, len(texts), self.batch_size):
-            batch = self.tokenizer(list(texts[start : start + self.batch_size])).to(self.device)
+        """Texts as unit vectors, float32 (n, d), each different text once, batches of similar length together.
+
+        Longer texts are cut at the model's context length.
+        """
+        if not texts:
+            return np.empty((0, self.identity.dimension), np.float32)
+        unique = list(dict.fromkeys(texts))
+        tokens = self.tokenizer(unique)
+        order = torch.argsort((tokens != 0).sum(dim=1), stable=True)
+        vectors = np.empty((len(unique), self.identity.dimension), np.float32)
+        for start in range(0, len(unique), self.batch_size):
+            chosen = order[start : start + self.batch_size]
             with torch.inference_mode(), self._autocast():
-                features = self.network.encode_text(batch, normalize=False)  # type: ignore[operator]
-            vectors[start : start + len(batch)] = _unit(features)
-        return vectors
+                features = encode_tokens(self.network, tokens[chosen].to(self.device))
+            vectors[chosen.numpy()] = _unit(features)
+        place = {text: index for index, text in enumerate(unique)}
+        return vectors[[place[text] for text in texts]]
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.clip.model import ClipModel, build_network, identify, load_model, preprocessing_of
 from pipeline.clip.source import ModelSource, find_model
+from pipeline.clip.text import ignores_padding
 from pipeline.config import ModelSettings
 from pipeline.source.decode import decode_image
 
@@ -28,7 +29,9 @@ def jpegs(count: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     made = []
     for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize((500, 375), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize(
+            (500, 375), Image.Resampling.BICUBIC
+        )
         noisy = np.asarray(coarse, np.int16) + rng.integers(-9, 10, (375, 500, 3))
         buffer = io.BytesIO()
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
@@ -79,7 +82,7 @@ def test_text_vectors_are_those_of_open_clip() -> None:
     preprocessing = preprocessing_of(network, source)
     identity = identify(network, source, preprocessing)
     model = ClipModel(network, source, preprocessing, identity, torch.device("cpu"), "fp32", 2)
-    texts = ["a cat", "two dogs on a bed, in the sun", "", "word " * 200, "Ünïcödé ☂"]
+    texts = ["a cat", "two dogs on a bed, in the sun", "", "word " * 200, "Ünïcödé ☂", "a cat", "0 !"]
     with torch.no_grad():
         expected = network.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True).numpy()
     np.testing.assert_allclose(model.encode_texts(texts), expected, atol=1e-5)
@@ -90,3 +93,9 @@ def test_vectors_are_unit_length_whatever_the_model_does_by_default() -> None:
     vectors = ours(model, jpegs(3))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert not model.network.training
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "MobileCLIP-S1"])
+def test_towers_that_see_padding_are_given_all_of_it(name: str) -> None:
+    network = build_network(find_model(ModelSettings(model=name), trained=False))
+    assert not ignores_padding(network)

@@ -22,7 +22,9 @@ FAMILIES = {
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     """Smooth structure with fine noise, so that both the filter and its antialiasing matter."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     noise = rng.integers(-12, 13, (height, width, 3))
     return Image.fromarray(np.clip(np.asarray(coarse, np.int16) + noise, 0, 255).astype(np.uint8))
 
@@ -91,5 +93,3 @@ def test_identity_of_preprocessing_survives_json() -> None:
     assert json.loads(json.dumps(described)) == described
     assert described["resize_mode"] == "squash"
     assert described["mean"] == [0.5, 0.5, 0.5]
-
-

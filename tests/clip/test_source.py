@@ -60,7 +60,11 @@ def test_every_mismatch_of_activation_in_open_clip_is_refused_where_a_right_mode
     wrong = []
     for name, tag in open_clip.list_pretrained():
         trained = bool(get_pretrained_cfg(name, tag).get("quick_gelu"))
-        if trained and not open_clip.get_model_config(name).get("quick_gelu") and f"{name}-quickgelu" in open_clip.list_models():
+        if (
+            trained
+            and not open_clip.get_model_config(name).get("quick_gelu")
+            and f"{name}-quickgelu" in open_clip.list_models()
+        ):
             wrong.append((name, tag))
     assert len(wrong) >= 20
     for name, tag in wrong:
