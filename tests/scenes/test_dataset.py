@@ -1,0 +1,151 @@
+"""`clipmill sample` writes the same bytes for the same command, in bounded files, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.sample import command
+from pipeline.config import SampleSettings
+from pipeline.errors import UserError
+from pipeline.scenes import dataset
+from pipeline.scenes.captions import captions, negative_captions
+from pipeline.scenes.dataset import write_scenes
+from pipeline.scenes.scene import scene_of_row
+
+
+def make(folder: Path, rows: int, **options: object) -> Path:
+    write_scenes(SampleSettings(output=str(folder), rows=rows, image_size=32, **options))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "ROWS_PER_FILE", 40)
+    monkeypatch.setattr(dataset, "ROWS_PER_GROUP", 15)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_files_hold_a_bounded_number_of_rows_and_nothing_else_lies_beside_them(tmp_path: Path) -> None:
+    out = make(tmp_path / "out", 100)
+    parts = sorted(out.iterdir())
+    assert [part.name for part in parts] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    metadata = [pq.ParquetFile(part).metadata for part in parts]
+    assert [file.num_rows for file in metadata] == [40, 40, 20]
+    assert max(file.row_group(at).num_rows for file in metadata for at in range(file.num_row_groups)) == 15
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert files(make(tmp_path / "a", 50, seed=7)) == files(make(tmp_path / "b", 50, seed=7))
+
+
+def test_rows_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    few, many = make(tmp_path / "few", 50), make(tmp_path / "many", 90)
+    assert pq.read_table(few).equals(pq.read_table(many).slice(0, 50))
+    assert files(few)["part-00000.parquet"] == files(many)["part-00000.parquet"]
+
+
+def test_seed_and_split_change_the_data(tmp_path: Path) -> None:
+    scenes = [
+        pq.read_table(make(tmp_path / name, 30, **options)).column("scene").to_pylist()
+        for name, options in {"a": {}, "b": {"seed": 1}, "c": {"split": "train"}}.items()
+    ]
+    assert len({tuple(column) for column in scenes}) == 3
+
+
+def test_columns_say_what_the_scene_is(tmp_path: Path) -> None:
+    for number, row in enumerate(pq.read_table(make(tmp_path / "out", 60, seed=3)).to_pylist()):
+        scene, _ = scene_of_row("held-out", 3, number)
+        assert row["scene"] == scene.description
+        assert row["label"] == f"{scene.main.colour} {scene.main.shape}"
+        assert row["caption"] == captions(scene)
+        assert row["negative_caption"] == negative_captions(scene)
+        assert row["objects"] == 1 + len(scene.others)
+        assert row["image"]["bytes"].startswith(b"\xff\xd8")
+    assert len(set(pq.read_table(tmp_path / "out").column("id").to_pylist())) == 60
+
+
+def test_training_rows_also_carry_the_bare_name(tmp_path: Path) -> None:
+    row = pq.read_table(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
+    scene, _ = scene_of_row("train", 0, 0)
+    assert row["caption"][:-1] == captions(scene)
+    assert row["caption"][-1].endswith(scene.main.name)
+
+
+def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:
+    out = make(tmp_path / "out", 50)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert not write_scenes(SampleSettings(output=str(out), rows=50, image_size=32))
+    assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("other", [{"rows": 60}, {"rows": 50, "seed": 1}, {"rows": 50, "split": "train"}])
+def test_another_dataset_is_replaced_only_when_asked(tmp_path: Path, other: dict[str, object]) -> None:
+    out = make(tmp_path / "out", 50)
+    before = files(out)
+    with pytest.raises(UserError, match="--overwrite"):
+        write_scenes(SampleSettings(output=str(out), image_size=32, **other))
+    assert files(out) == before
+    assert write_scenes(SampleSettings(output=str(out), image_size=32, overwrite=True, **other))
+    fresh = tmp_path / "fresh"
+    write_scenes(SampleSettings(output=str(fresh), image_size=32, **other))
+    assert files(out) == files(fresh)
+
+
+def test_an_interrupted_run_publishes_nothing_and_is_continued(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    class Interrupted(Exception):
+        pass
+
+    done = 0
+
+    def interrupt(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if done > 60:
+            raise Interrupted
+
+    settings = SampleSettings(output=str(out), rows=100, image_size=32)
+    with pytest.raises(Interrupted):
+        write_scenes(settings, interrupt)
+    assert not out.exists()
+    kept = tmp_path / ".out.staging" / "part-00000.parquet"
+    assert kept.exists()
+    kept_at = kept.stat().st_mtime_ns
+    assert write_scenes(settings)
+    assert (out / "part-00000.parquet").stat().st_mtime_ns == kept_at
+    assert files(out) == files(make(tmp_path / "straight", 100))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+
+
+def test_the_command_makes_data_says_when_it_is_there_and_refuses_other_data(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    options = ["--output", out, "--image-size", "32", "--seed", "2"]
+    first = run(*options, "--rows", "20", "--json")
+    assert first.exit_code == 0
+    assert json.loads(first.stdout) == {"output": out, "rows": 20, "made": True}
+    again = run(*options, "--rows", "20", "--json")
+    assert again.exit_code == 0
+    assert "already complete" in again.stderr
+    assert not json.loads(again.stdout)["made"]
+    other = run(*options, "--rows", "21")
+    assert other.exit_code == 2
+    assert "--overwrite" in other.stderr
+
+
+def test_bad_options_are_one_sentence(tmp_path: Path) -> None:
+    result = run("--output", str(tmp_path / "out"), "--rows", "0", "--image-size", "5")
+    assert result.exit_code == 2
+    assert "--rows" in result.stderr
+    assert "--image-size" in result.stderr
+    assert "Traceback" not in result.stderr
