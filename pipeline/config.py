@@ -122,6 +122,30 @@ class SampleSettings(Settings):
     overwrite: bool = False
 
 
+class ImportSettings(Settings):
+    """A dataset in another format to source Parquet."""
+
+    source: str
+    output: str
+    split: str | None = Field(default=None, description="None takes all splits; COCO and Flickr8k have several")
+    image_column: str | None = Field(default=None, description="of a CSV file")
+    caption_column: str | None = Field(default=None, description="of a CSV file")
+    overwrite: bool = False
+
+
+class ImportVectorsSettings(Settings):
+    """Vectors made elsewhere to an embeddings dataset."""
+
+    images: str
+    output: str
+    texts: str | None = None
+    text_image: str | None = None
+    metadata: str | None = None
+    caption_column: str | None = None
+    id_column: str | None = None
+    overwrite: bool = False
+
+
 class TrainSettings(Settings):
     """Source Parquet to a checkpoint in open_clip's local-dir layout."""
 
