@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.ranks import pair_scores
+from pipeline.evaluate.ranks import Ranks, pair_scores
 from pipeline.evaluate.vectors import Vectors
 
 BINS = 60
@@ -38,14 +38,15 @@ class Loss:
 class Alignment:
     """``matched``: cosine of each caption with its own image. ``unmatched``: of captions with images drawn at random.
 
-    ``worst`` are the caption positions whose cosine with their own image is lowest, lowest first: captions that do not
-    describe their image are found here.
+    ``worst`` are the positions of the captions whose cosine with their own image is lowest, lowest first, and
+    ``worst_images`` those of the images: captions that do not describe their image are found here.
     """
 
     matched: Histogram
     unmatched: Histogram
     losses: tuple[Loss, ...]
     worst: NDArray[np.int64]
+    worst_images: NDArray[np.int64]
     worst_scores: NDArray[np.float64]
 
     @property
@@ -57,17 +58,17 @@ class Alignment:
 def align(
     captions: Vectors,
     images: Vectors,
-    positions: NDArray[np.int64],
-    scores: NDArray[np.float64],
+    ranks: Ranks,
     *,
     temperature: float | None,
     worst: int = 8,
     seed: int = 0,
 ) -> Alignment:
-    """Measures captions at ``positions``, each of which has an image and the exact score with it in ``scores``.
+    """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
 
     Unmatched pairs and the loss batch (one caption an image) are drawn with ``seed``. ``temperature`` is the model's.
     """
+    positions, scores = ranks.positions, ranks.score
     random = np.random.default_rng(seed)
     count = min(UNMATCHED_PAIRS, len(positions) * max(1, len(images) - 1))
     caption, image = positions[random.integers(len(positions), size=count)], random.integers(len(images), size=count)
@@ -87,6 +88,7 @@ def align(
         unmatched=histogram(unmatched, edges),
         losses=tuple(info_nce(pictures, texts, value) for value in temperatures),
         worst=positions[lowest],
+        worst_images=ranks.best[lowest],
         worst_scores=scores[lowest],
     )
 

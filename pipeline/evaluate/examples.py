@@ -1,6 +1,7 @@
 """Which queries to show: the best, the typical and the worst, and what exact search returns for them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +11,19 @@ from pipeline.evaluate.vectors import Vectors, blocks
 from pipeline.index.exact import exact_top_k
 
 _BLOCK = 65_536
+Kind = Literal["best", "typical", "worst"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One query by position, the expected rank of its best positive, and the gallery positions it returns, best first."""
+    """One query by position, its best positive ``own`` with its score and expected rank, and what the query returns.
 
-    kind: str
+    ``results`` are gallery positions, best first, with their ``scores``.
+    """
+
+    kind: Kind
     query: int
+    own: int
     rank: float
     score: float
     results: NDArray[np.int64]
@@ -30,13 +36,13 @@ def choose_examples(
     """Best: first place, highest score. Worst: lowest place. Typical: drawn at random. At most one an image."""
     rank = ranks.expected_rank()
     drawn = np.random.default_rng(seed).permutation(len(ranks))
-    wanted = {
+    wanted: dict[Kind, NDArray[np.int64]] = {
         "best": np.lexsort((-ranks.score, rank)),
         "typical": drawn,
         "worst": np.lexsort((ranks.score, -rank)),
     }
     taken: set[int] = set()
-    chosen: list[tuple[str, int]] = []
+    chosen: list[tuple[Kind, int]] = []
     for kind, order in wanted.items():
         count = 0
         for number in order:
@@ -51,6 +57,14 @@ def choose_examples(
     stream = ((part.start, gallery.values[part]) for part in blocks(len(gallery), _BLOCK))
     scores, results = exact_top_k(queries.values[at].astype(np.float32), stream, min(k, len(gallery)))
     return [
-        Example(kind, int(position), float(rank[number]), float(ranks.score[number]), results[i], scores[i])
-        for i, ((kind, number), position) in enumerate(zip(chosen, at, strict=True))
+        Example(
+            kind=kind,
+            query=int(ranks.positions[number]),
+            own=int(ranks.best[number]),
+            rank=float(rank[number]),
+            score=float(ranks.score[number]),
+            results=results[i],
+            scores=scores[i],
+        )
+        for i, (kind, number) in enumerate(chosen)
     ]

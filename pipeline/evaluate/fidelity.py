@@ -51,21 +51,20 @@ class Fidelity:
 
 def measure_fidelity(
     search: Search,
-    exact: Search,
+    truth: NDArray[np.float32],
     exact_scores_of: Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]],
     queries: NDArray[np.float32],
     n: int,
-    k: int = 10,
     query_kind: str = "captions",
     progress: Callable[[int], object] = lambda done: None,
 ) -> Fidelity:
     """Asks an index of ``n`` items every query, one at a time, and compares with exact search.
 
-    ``exact_scores_of`` gives the exact scores (q, k) of queries with the items at positions (q, k); the caller sees to
-    it that search runs on one thread. ``k`` is lowered to ``n``. The first few queries are asked once before.
+    ``truth`` (q, k) are the scores of exact search, best first. ``exact_scores_of`` gives the exact scores (q, k) of
+    queries with the items at positions (q, k), −inf where these are −1. The caller sees to it that search runs on one
+    thread. The first few queries are asked once before.
     """
-    k = min(k, n)
-    truth, _ = exact(queries, k)
+    k = truth.shape[1]
     for query in queries[:WARM_UP]:
         search(query[None], k)
     seconds = np.empty(len(queries))
@@ -76,7 +75,7 @@ def measure_fidelity(
         seconds[number] = perf_counter() - started
         positions[number] = found[0]
         progress(1)
-    scores = np.where(positions >= 0, exact_scores_of(queries, np.maximum(positions, 0)), -np.inf).astype(np.float32)
+    scores = exact_scores_of(queries, positions)
     each = np.minimum(hits(scores, truth), k)
     first = hits(scores[:, :1], truth[:, :1])
     return Fidelity(

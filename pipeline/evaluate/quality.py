@@ -121,8 +121,7 @@ def _retrieval(
     alignment = align(
         captions,
         images,
-        caption_ranks.positions,
-        caption_ranks.score,
+        caption_ranks,
         temperature=1 / model.logit_scale if model else None,
         seed=settings.seed,
     )
@@ -194,8 +193,10 @@ def _zero_shot(
         notes.append(
             f"Zero-shot: there is one class only ({labels.classes[0]}), so every answer is right: a trivial 1."
         )
-    elif len(labels.classes) <= 5:
-        notes.append(f"Zero-shot: with {len(labels.classes)} classes acc5 would say nothing.")
+    elif len(labels.classes) < 5:
+        notes.append(f"Zero-shot: acc5 needs five classes, and there are {len(labels.classes)}.")
+    elif len(labels.classes) == 5:
+        notes.append("Zero-shot: there are five classes, so acc5 cannot fail.")
     if result.unlabelled:
         notes.append(f"Zero-shot: {result.unlabelled:,} images have no label and were left out.")
     if all(name.strip().lstrip("-").isdigit() for name in labels.classes):

@@ -24,11 +24,12 @@ _FLOAT32_ROUNDING = 2.0**-24
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the best positive of each query stands in the gallery: four arrays of one entry a query.
+    """Where the best positive of each query stands in the gallery: arrays of one entry a query.
 
-    ``higher`` counts gallery items that score strictly higher than the best positive; ``tied`` the non-positives that
-    score exactly the same, ``tied_positives`` the positives that do (at least one). ``score`` is that score.
-    Items that tie stand in random order: what is reported is the expectation over it.
+    ``rows`` and ``positions`` name the query, ``best`` the gallery position of its best positive and ``score`` its score.
+    ``higher`` counts gallery items that score strictly higher; ``tied`` the non-positives that score exactly the same,
+    ``tied_positives`` the positives that do (at least one). Items that tie stand in random order: what is reported is
+    the expectation over it.
     """
 
     rows: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Ranks:
     tied: NDArray[np.int64]
     tied_positives: NDArray[np.int64]
     score: NDArray[np.float64]
+    best: NDArray[np.int64]
     gallery: int
 
     def __len__(self) -> int:
@@ -90,11 +92,14 @@ def rank_positives(
     answerable = last > first
     chosen, first, last = chosen[answerable], first[answerable], last[answerable]
     higher, tied = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
-    tied_positives, score = np.zeros(len(chosen), np.int64), np.zeros(len(chosen))
+    tied_positives, best = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
+    score = np.zeros(len(chosen))
     scores = np.empty((min(block, len(chosen)), min(block, len(gallery))), np.float32)
     for part in blocks(len(chosen), block):
         at = chosen[part]
-        score[part], tied_positives[part] = _best_positive(queries, at, gallery, order, first[part], last[part])
+        score[part], tied_positives[part], best[part] = _best_positive(
+            queries, at, gallery, order, first[part], last[part]
+        )
         query_block = queries.values[at]
         widened = query_block.astype(np.float32)
         for items in blocks(len(gallery), block):
@@ -105,7 +110,16 @@ def rank_positives(
             higher[part] += above
             tied[part] += equal
         progress(len(at))
-    return Ranks(queries.rows[chosen], chosen, higher, tied - tied_positives, tied_positives, score, len(gallery))
+    return Ranks(
+        rows=queries.rows[chosen],
+        positions=chosen,
+        higher=higher,
+        tied=tied - tied_positives,
+        tied_positives=tied_positives,
+        score=score,
+        best=best,
+        gallery=len(gallery),
+    )
 
 
 def _best_positive(
@@ -115,15 +129,17 @@ def _best_positive(
     order: NDArray[np.int64],
     first: NDArray[np.int64],
     last: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Highest score among each query's positives (``order[first:last]``), and how many positives reach it."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Highest score among each query's positives (``order[first:last]``), how many reach it, and the first that does."""
     counts = last - first
     starts = np.cumsum(counts) - counts
     query = np.repeat(np.arange(len(at)), counts)
     positives = order[np.repeat(first - starts, counts) + np.arange(counts.sum())]
     scores = pair_scores(queries.values, at[query], gallery.values, positives)
     best = np.maximum.reduceat(scores, starts)
-    return best, np.add.reduceat((scores == best[query]).astype(np.int64), starts)
+    reached = scores == best[query]
+    where = np.flatnonzero(reached)
+    return best, np.add.reduceat(reached.astype(np.int64), starts), positives[where[np.searchsorted(where, starts)]]
 
 
 def pair_scores(

@@ -43,8 +43,8 @@ class ZeroShot:
 
     @property
     def acc5(self) -> float | None:
-        """Share of labelled images with the right class among the five that score highest; none without a sixth class."""
-        return float(self.hits5.sum() / self.images) if len(self.classes) > 5 else None
+        """Share of labelled images with the right class among the five that score highest; none below five classes."""
+        return float(self.hits5.sum() / self.images) if len(self.classes) >= 5 else None
 
     @property
     def mean_per_class_recall(self) -> float:

@@ -1,0 +1,96 @@
+"""One evaluation from its settings to its report: what is already there, what to measure, what to publish."""
+
+import shlex
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pipeline import storage
+from pipeline.config import EvaluateSettings
+from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
+from pipeline.evaluate.index_quality import measure_index
+from pipeline.evaluate.quality import Absence, Progress, measure_quality, silent
+from pipeline.evaluate.templates import NAMED
+from pipeline.evaluate.zero_shot import Encode
+from pipeline.report.assemble import Making, MeasuredIndex, assemble
+from pipeline.report.document import Report
+from pipeline.report.write import publish_report, read_report
+from pipeline.schemas import ModelIdentity
+
+_CONTENT_SETTINGS = ("label_column", "templates", "bootstrap_samples", "fidelity_queries", "seed")
+LoadEncoder = Callable[[ModelIdentity], Encode]
+"""Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
+
+
+def evaluate(
+    settings: EvaluateSettings, load_encoder: LoadEncoder, cache: Path, progress: Progress = silent
+) -> tuple[Report, bool]:
+    """The report, and whether it was there already.
+
+    Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output.
+    """
+    started = datetime.now(timezone.utc)
+    embeddings = Embeddings.open(settings.embeddings)
+    output = storage.resolve(settings.output)
+    inputs = _inputs(embeddings, settings)
+    if not settings.overwrite:
+        present = read_report(output)
+        if present is not None:
+            refuse_differences(output, _differences(present, settings, inputs))
+            return present, True
+    identity = embeddings.manifest.model
+
+    def encoder() -> Encode:
+        assert identity is not None  # zero-shot is not tried without a model
+        return load_encoder(identity)
+
+    with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress)
+    index, absences = None, []
+    if settings.index is None:
+        absences.append(Absence("Index fidelity", "no --index was given"))
+    else:
+        manifest, fidelity = measure_index(settings.index, embeddings, settings, cache, progress)
+        index = MeasuredIndex(storage.resolve(settings.index).uri, manifest, fidelity)
+    making = Making(_command(settings), _content(settings), inputs, started)
+    report = assemble(embeddings, quality, index, making, absences)
+    publish_report(report, output)
+    return report, False
+
+
+def _content(settings: EvaluateSettings) -> dict[str, Any]:
+    """The settings that decide what is measured."""
+    values = settings.model_dump(mode="json")
+    return {key: values[key] for key in _CONTENT_SETTINGS}
+
+
+def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str | None]:
+    """sha256 of what is read; the index and the template file only where there are such."""
+    inputs: dict[str, str | None] = {"embeddings manifest": embeddings.manifest_sha256}
+    for name, location in (
+        ("index manifest", storage.resolve(settings.index) / MANIFEST if settings.index else None),
+        ("template file", storage.resolve(settings.templates) if settings.templates not in NAMED else None),
+    ):
+        inputs[name] = storage.sha256(location) if location and storage.exists(location) else None
+    return inputs
+
+
+def _differences(present: Report, settings: EvaluateSettings, inputs: dict[str, str | None]) -> list[str]:
+    differences = [f"the {name} is another" for name, digest in inputs.items() if present.inputs.get(name) != digest]
+    differences += [
+        f"{key} was {present.settings.get(key)} and is now {value}"
+        for key, value in _content(settings).items()
+        if present.settings.get(key) != value
+    ]
+    return differences
+
+
+def _command(settings: EvaluateSettings) -> str:
+    """The command line that makes this report; options at their defaults are left out."""
+    words = ["clipmill", "evaluate"]
+    for name, value in settings.model_dump(mode="json").items():
+        if name != "overwrite" and value != EvaluateSettings.model_fields[name].default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

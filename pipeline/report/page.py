@@ -1,0 +1,84 @@
+"""``report.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report import format as formats
+from pipeline.report.document import ClassPart, Report, RetrievalPart
+from pipeline.report.plots.bars import Bar, bars
+from pipeline.report.plots.histogram import histogram
+from pipeline.report.plots.lines import lines
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_CLASSES_SHOWN = 12
+DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
+
+
+def html_text(report: Report) -> str:
+    """The whole page."""
+    text: str = _environment().get_template("report.html").render(report=report, directions=DIRECTIONS)
+    return text
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        stylesheet=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        recall_plot=recall_plot,
+        curve_plot=curve_plot,
+        class_plot=class_plot,
+        histogram=histogram,
+    )
+    environment.filters.update(
+        value=formats.value_text,
+        interval=formats.interval_text,
+        hover=formats.hover_text,
+        size=formats.size_text,
+    )
+    return environment
+
+
+def recall_plot(parts: list[RetrievalPart]) -> Markup:
+    """R@1, R@5 and R@10 of both directions with their intervals and ceilings."""
+    items = []
+    for colour, part in enumerate(parts, start=1):
+        for figure in part.figures:
+            if figure.title.startswith("R@"):
+                limit = part.ceiling[int(figure.title.removeprefix("R@"))]
+                items.append(
+                    Bar(
+                        label=f"{part.direction} {figure.title}",
+                        value=figure.value,
+                        low=figure.low,
+                        high=figure.high,
+                        limit=limit,
+                        colour=colour,
+                        title=f"{part.direction} {figure.title} = {formats.value_text(figure)}, 95% interval "
+                        f"{formats.interval_text(figure)}; ceiling {limit:.2%}",
+                    )
+                )
+    return bars("Recall with 95% intervals", items)
+
+
+def curve_plot(parts: list[RetrievalPart]) -> Markup:
+    """R@K against K."""
+    return lines("Recall by number of results", {part.direction: part.curve for part in parts}, "results looked at (K)")
+
+
+def class_plot(classes: list[ClassPart]) -> Markup:
+    """Recall a class, the weakest last; of many, the best and the weakest few."""
+    shown = classes if len(classes) <= 2 * _CLASSES_SHOWN else [*classes[:_CLASSES_SHOWN], *classes[-_CLASSES_SHOWN:]]
+    items = [
+        Bar(part.name, part.recall, f"{part.name}: {part.recall:.2%} of {part.support:,} images") for part in shown
+    ]
+    return bars("Recall by class", items, left=150)

@@ -1,0 +1,1 @@
+"""Measured results to parts of the document: one file a part."""

@@ -1,0 +1,66 @@
+"""Index fidelity as a part of the document."""
+
+import numpy as np
+
+from pipeline.evaluate.fidelity import Fidelity
+from pipeline.report.document import FidelityPart, Figure
+from pipeline.report.parts.figures import definition_of, figure, histogram_data
+from pipeline.schemas import IndexManifest
+
+_BINS = 40
+
+
+def fidelity_part(result: Fidelity, manifest: IndexManifest, uri: str) -> FidelityPart:
+    """Recall against exact search, latency and size of one index at its tuned settings."""
+    k = result.k
+    figures = [
+        figure(
+            f"{k}_recall@{k}",
+            f"{k}-recall@{k}",
+            "proportion",
+            Fidelity.k_recall_at_k,
+            result.intervals["k_recall_at_k"],
+        ),
+        figure(
+            "1_recall@1", "1-recall@1", "proportion", Fidelity.one_recall_at_one, result.intervals["one_recall_at_one"]
+        ),
+    ]
+    figures += [
+        Figure(
+            name=f"latency_p{percentile}",
+            title=f"p{percentile}",
+            unit="milliseconds",
+            value=result.milliseconds(percentile),
+            n=result.queries,
+            definition=f"{definition_of(Fidelity.milliseconds)} Here: {percentile}%.",
+        )
+        for percentile in (50, 95, 99)
+    ]
+    resident = manifest.memory["total"]
+    figures.append(
+        Figure(
+            name="bytes_per_vector",
+            title="Bytes a vector",
+            unit="bytes",
+            value=resident / manifest.n,
+            n=manifest.n,
+            definition="What search keeps resident (codes, ids, centroids, tables), divided by the number of vectors.",
+        )
+    )
+    times = result.seconds * 1000
+    shown = times[times <= np.percentile(times, 99)]
+    counts, edges = np.histogram(shown, _BINS, (0.0, float(shown.max()) or 1e-3))
+    return FidelityPart(
+        uri=uri,
+        factory=manifest.factory,
+        exact=manifest.exact,
+        gallery=manifest.gallery,
+        n=manifest.n,
+        query_kind=result.query_kind,
+        queries=result.queries,
+        nprobe=manifest.operating_point.nprobe,
+        rerank=manifest.operating_point.rerank,
+        figures=figures,
+        latency=histogram_data("milliseconds a query", edges.tolist(), counts.tolist(), float(times.mean())),
+        memory=manifest.memory,
+    )

@@ -1,0 +1,70 @@
+"""Retrieval results and example queries as parts of the document."""
+
+from pipeline.datasets import Embeddings
+from pipeline.evaluate.ceiling import Ceiling
+from pipeline.evaluate.examples import Example
+from pipeline.evaluate.retrieval import MEDIAN_RANK, RECALL_AT, Retrieval
+from pipeline.report.document import ExamplePart, Result, RetrievalPart
+from pipeline.report.lookup import rows_at
+from pipeline.report.parts.figures import figure
+
+
+def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
+    """One direction with its ceiling."""
+    intervals = result.intervals
+    figures = [
+        figure(f"{result.direction}_recall@{k}", f"R@{k}", "proportion", Retrieval.recall, intervals[f"recall@{k}"])
+        for k in RECALL_AT
+    ]
+    figures += [
+        figure(f"{result.direction}_median_rank", "Median rank", "rank", MEDIAN_RANK, intervals["median_rank"]),
+        figure(f"{result.direction}_mean_rank", "Mean rank", "rank", Retrieval.mean_rank, intervals["mean_rank"]),
+        figure(
+            f"{result.direction}_mean_reciprocal_rank",
+            "MRR",
+            "proportion",
+            Retrieval.mean_reciprocal_rank,
+            intervals["mean_reciprocal_rank"],
+        ),
+    ]
+    return RetrievalPart(
+        direction=result.direction,
+        queries=result.queries,
+        gallery=result.gallery,
+        without_positive=result.without_positive,
+        gallery_only=result.gallery_only,
+        ties=result.ties,
+        figures=figures,
+        ceiling={k: ceiling.recall(k) for k in ceiling.hits},
+        curve={k: result.recall(k) for k in result.hits},
+        repeated_captions=ceiling.repeated_captions,
+        repeated_images=ceiling.repeated_images,
+    )
+
+
+def example_parts(embeddings: Embeddings, examples: list[Example]) -> list[ExamplePart]:
+    """Example t2i queries with the captions and ids that belong to them."""
+    captions = rows_at(embeddings, "captions", ["row", "id", "caption"], [example.query for example in examples])
+    shown = [int(position) for example in examples for position in (example.own, *example.results)]
+    images = rows_at(embeddings, "images", ["row", "id"], shown)
+    parts = []
+    for example in examples:
+        caption = captions[example.query]
+
+        def result(position: int, score: float, row: int = caption["row"]) -> Result:
+            image = images[position]
+            return Result(image=position, row=image["row"], id=image["id"], score=score, positive=image["row"] == row)
+
+        pairs = zip(example.results.tolist(), example.scores.tolist(), strict=True)
+        parts.append(
+            ExamplePart(
+                kind=example.kind,
+                caption=caption["caption"],
+                row=caption["row"],
+                id=caption["id"],
+                rank=example.rank,
+                own=result(example.own, example.score),
+                results=[result(position, score) for position, score in pairs],
+            )
+        )
+    return parts

@@ -1,0 +1,81 @@
+"""The result in sentences for someone who has never heard of recall."""
+
+from pipeline.report.document import FidelityPart, Figure, RetrievalPart, ZeroShotPart
+from pipeline.report.format import number_text, size_text
+from pipeline.schemas import Counts
+
+_VISIBLE = 0.005
+
+
+def summary(
+    counts: Counts,
+    retrieval: list[RetrievalPart],
+    zero_shot: ZeroShotPart | None,
+    fidelity: FidelityPart | None,
+    dimension: int,
+) -> list[str]:
+    """What was embedded, how good the model is at it, and what the index keeps of that."""
+    sentences = [_embedded(counts)]
+    sentences += [sentence for part in retrieval for sentence in _retrieval(part)]
+    if zero_shot:
+        sentences.append(_zero_shot(zero_shot))
+    if fidelity:
+        sentences.append(_fidelity(fidelity, dimension))
+    return sentences
+
+
+def _embedded(counts: Counts) -> str:
+    text = f"{counts.images:,} images and {counts.captions:,} captions were embedded"
+    rejected = [
+        f"{count:,} {name}{'s' if count != 1 else ''}"
+        for count, name in ((counts.rejected_images, "image"), (counts.rejected_captions, "caption"))
+        if count
+    ]
+    return f"{text}; {' and '.join(rejected)} could not be used." if rejected else f"{text}; nothing was rejected."
+
+
+def _retrieval(part: RetrievalPart) -> list[str]:
+    first, tenth = _figure(part.figures, "R@1"), _figure(part.figures, "R@10")
+    question, answer = (
+        ("Asked with a caption", "image") if part.direction == "t2i" else ("Asked with an image", "caption")
+    )
+    its = "its own image" if part.direction == "t2i" else "a caption of it"
+    sentences = [
+        f"{question}, the model puts {its} first in {_percent(first)} of {part.queries:,} cases and among the first "
+        f"ten in {_percent(tenth)}, out of {part.gallery:,} {answer}s."
+    ]
+    if 1 - part.ceiling[1] >= _VISIBLE:
+        sentences.append(
+            f"Identical {'captions' if part.direction == 't2i' else 'items'} cannot be told apart, so no model could "
+            f"expect more than {part.ceiling[1]:.1%} first places here."
+        )
+    return sentences
+
+
+def _zero_shot(part: ZeroShotPart) -> str:
+    acc1 = _figure(part.figures, "acc1")
+    return (
+        f"Given nothing but the names of {len(part.classes):,} classes, it names the right one for {_percent(acc1)} of "
+        f"{part.images:,} images; guessing would get {1 / len(part.classes):.1%}."
+    )
+
+
+def _fidelity(part: FidelityPart, dimension: int) -> str:
+    recall, typical = part.figures[0], _figure(part.figures, "p50")
+    size = _figure(part.figures, "Bytes a vector")
+    return (
+        f"The index returns {_percent(recall)} of what exact search would, in {number_text(typical.value, 'milliseconds')} "
+        f"for a typical query on one core, keeping {size_text(size.value)} a vector in memory where the plain vectors "
+        f"take {size_text(2 * dimension)}."
+    )
+
+
+def _figure(figures: list[Figure], title: str) -> Figure:
+    return next(figure for figure in figures if figure.title == title)
+
+
+def _percent(figure: Figure) -> str:
+    text = f"{figure.value:.1%}"
+    if figure.low is not None and figure.high is not None:
+        text += f" (95% interval {figure.low:.1%} to {figure.high:.1%})"
+    return text

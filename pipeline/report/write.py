@@ -1,0 +1,44 @@
+"""The three files of a report, and reading one back."""
+
+from pydantic import ValidationError
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.report.document import REPORT_VERSION, Report
+from pipeline.report.page import html_text
+from pipeline.report.table import csv_text
+from pipeline.storage import Location
+
+REPORT_FILE, PAGE_FILE, TABLE_FILE = "report.json", "report.html", "report.csv"
+
+
+def publish_report(report: Report, output: Location) -> None:
+    """Writes the report beside ``output`` and puts it there at once; ``report.json`` makes it exist."""
+    staging = storage.staging_of(output)
+    storage.remove(staging)
+    storage.make_folder(staging)
+    storage.write_bytes(staging / TABLE_FILE, csv_text(report).encode())
+    storage.write_bytes(staging / PAGE_FILE, html_text(report).encode())
+    storage.write_bytes(staging / REPORT_FILE, report.model_dump_json(indent=1).encode())
+    storage.publish(staging, output, last=REPORT_FILE)
+
+
+def read_report(output: Location) -> Report | None:
+    """The report at ``output``; None where there is none.
+
+    Raises UserError for a folder of other files, a file that is no report, and one of a newer version.
+    """
+    try:
+        data = storage.read_bytes(output / REPORT_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        if storage.exists(output) and storage.list_files(output):
+            raise UserError(f"{output} is a folder with other files in it; choose a new or empty place") from None
+        return None
+    try:
+        report = Report.model_validate_json(data)
+    except ValidationError as error:
+        raise UserError(
+            f"{output / REPORT_FILE} is not a report of version {REPORT_VERSION} ({error.errors()[0]['msg']}); "
+            "choose another place, or --overwrite to replace it"
+        ) from None
+    return report
