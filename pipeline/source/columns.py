@@ -84,6 +84,21 @@ def choose_columns(
     )
 
 
+def choose_metadata_columns(
+    schema: pa.Schema, path: str, *, caption_column: str | None, id_column: str | None, with_caption: bool
+) -> Columns:
+    """The columns of a table that describes vectors, which has no image column. Raises UserError as `choose_columns`.
+
+    Without ``with_caption`` captions are columns like any other.
+    """
+    union = _union([InputFile(0, path, 0, "", 0, (), (), schema)])
+    caption = _choose_caption(union, caption_column, None) if with_caption else None
+    id_ = _choose_id(union, id_column, {caption})
+    kept = _kept(union, {name for name in (caption, id_) if name}, None)
+    is_list = caption is not None and _is_text_list(union[caption][0].type)
+    return Columns(None, None, caption, is_list, id_, kept)
+
+
 def _union(inputs: Sequence[InputFile]) -> _Union:
     """Every column of every file with the different types it has; dictionaries count as their values."""
     union: _Union = {}

@@ -17,6 +17,8 @@ from pipeline.source.units import Span, Unit
 
 _BATCH_BYTES = 16 << 20
 _MAX_BATCH_ROWS = 1024
+KEPT_PREFIX = "kept:"
+"""Before the names of kept columns in a unit, so that none can collide with the columns every unit has."""
 _BUFFER_BYTES = 4 << 20
 """Without a buffer a whole column of a row group is fetched at once, however large."""
 
@@ -29,7 +31,7 @@ def unit_schema(columns: Columns) -> pa.Schema:
     - ``has_image_column``: false in the rows of a file that has no image column, which lack nothing.
     - ``captions``: null without any; the elements are as in the source, null and empty ones too. A null in a caption
       column of single strings is a list with one null.
-    - the columns kept from the source, under their names in the output.
+    - the columns kept from the source: ``kept:`` and their name in the output.
     """
     return pa.schema(
         [
@@ -39,7 +41,7 @@ def unit_schema(columns: Columns) -> pa.Schema:
             pa.field("image_path", pa.string()),
             pa.field("has_image_column", pa.bool_(), nullable=False),
             pa.field("captions", pa.list_(pa.string())),
-            *(output for _, output in columns.kept),
+            *(output.with_name(KEPT_PREFIX + output.name) for _, output in columns.kept),
         ]
     )
 
@@ -168,7 +170,9 @@ def _normalised(
     for name, output in columns.kept:
         column = source(name)
         arrays.append(
-            pa.nulls(batch.num_rows, output.type) if column is None else _plain(column).cast(output.type, safe=False)
+            pa.nulls(batch.num_rows, output.type)
+            if column is None
+            else plain_array(column).cast(output.type, safe=False)
         )
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -184,15 +188,15 @@ def _image(column: pa.Array | None) -> tuple[pa.Array | None, pa.Array | None]:
         bytes_, path = parts.get("bytes"), parts.get("path")
         return (
             None if bytes_ is None else bytes_.cast(pa.large_binary()),
-            None if path is None else _plain(path).cast(pa.string()),
+            None if path is None else plain_array(path).cast(pa.string()),
         )
-    plain = _plain(column)
+    plain = plain_array(column)
     return (None, plain) if pt.is_string(plain.type) else (plain.cast(pa.large_binary()), None)
 
 
 def _ids(column: pa.Array | None, file: InputFile, numbers: np.ndarray) -> pa.Array:
     if column is not None:
-        column = _plain(column).cast(pa.string())
+        column = plain_array(column).cast(pa.string())
         if not column.null_count:
             return column
     name = file.path.rsplit("/", 1)[-1]
@@ -204,7 +208,7 @@ def _captions(column: pa.Array | None, rows: int) -> pa.Array:
     kind = pa.list_(pa.string())
     if column is None or pt.is_null(column.type):
         return pa.nulls(rows, kind)
-    column = _plain(column)
+    column = plain_array(column)
     if pt.is_string(column.type):
         return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), column)
     if pt.is_dictionary(column.type.value_type):
@@ -212,8 +216,8 @@ def _captions(column: pa.Array | None, rows: int) -> pa.Array:
     return column.cast(kind)
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Without dictionary, extension type or view."""
+def plain_array(column: pa.Array) -> pa.Array:
+    """A column without dictionary, extension type or view."""
     column = _storage(column)
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()

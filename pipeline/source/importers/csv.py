@@ -19,12 +19,9 @@ _DELIMITERS = ",\t;|"
 def read_csv(source: Location, settings: ImportSettings) -> Collection:
     """Images in the order of their first line; other columns keep the value of that line. The text is held in memory.
 
-    Image paths are relative to the folder of the file. The delimiter is comma, tab, semicolon or bar, whichever the
-    header has most of.
+    Image paths are relative to the folder of the file.
     """
-    header = _header(source)
-    delimiter = max(_DELIMITERS, key=header.count)
-    names = [name.strip().strip('"') for name in header.split(delimiter)]
+    delimiter, names = csv_header(source)
     image = _column(names, settings.image_column, "image", [IMAGE_NAMES | PATH_NAMES[0], *PATH_NAMES[1:]], source)
     rest = [name for name in names if name != image]
     caption = _column(rest, settings.caption_column, "caption", [CAPTION_NAMES], source)
@@ -32,7 +29,7 @@ def read_csv(source: Location, settings: ImportSettings) -> Collection:
         raise UserError(
             f"{source}: no column of image paths among {', '.join(map(repr, names))}; name it with --image-column"
         )
-    table = _table(source, delimiter, names, [name for name in (image, caption) if name])
+    table = csv_table(source, delimiter, names, [name for name in (image, caption) if name])
     extra = [name for name in table.column_names if name not in (image, caption)]
     groups: dict[str | None, list[int]] = {}
     for line, path in enumerate(table.column(image).to_pylist()):
@@ -45,7 +42,8 @@ def read_csv(source: Location, settings: ImportSettings) -> Collection:
     )
 
 
-def _header(source: Location) -> str:
+def csv_header(source: Location) -> tuple[str, list[str]]:
+    """Delimiter and column names of a CSV file: comma, tab, semicolon or bar, whichever the first line has most of."""
     try:
         with source.filesystem.open_input_stream(source.path) as stream:
             beginning = stream.read(1 << 16)
@@ -56,7 +54,11 @@ def _header(source: Location) -> str:
     lines = beginning.decode("utf-8-sig", errors="replace").splitlines()
     if not lines or not lines[0].strip():
         raise UserError(f"{source}: the file has no header line with the names of its columns")
-    return lines[0]
+    delimiter = max(_DELIMITERS, key=lines[0].count)
+    names = [name.strip().strip('"') for name in lines[0].split(delimiter)]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{source}: several columns are called {', '.join(map(repr, repeated))}; rename all but one")
+    return delimiter, names
 
 
 def _column(
@@ -78,7 +80,8 @@ def _column(
     return None
 
 
-def _table(source: Location, delimiter: str, names: list[str], text: list[str]) -> pa.Table:
+def csv_table(source: Location, delimiter: str, names: list[str], text: list[str]) -> pa.Table:
+    """The whole file; columns in ``text`` are strings, the types of the others are inferred."""
     try:
         with source.filesystem.open_input_stream(source.path) as stream:
             return pc.read_csv(

@@ -18,6 +18,7 @@ from pipeline.storage import Location
 _IMAGES = frozenset(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
 _TEXTS = ("txt", "text", "caption")
 _LABEL = "cls"
+_OWN = frozenset({"shard", _LABEL})
 _Parts = dict[str, bytes]
 
 
@@ -98,7 +99,7 @@ def _json_columns(shard: Location) -> dict[str, pa.DataType]:
             types[name] = pa.int64()
         else:
             types[name] = pa.float64() if seen <= {int, float} else pa.string()
-    return {name: kind for name, kind in types.items() if name.lower() not in CAPTION_NAMES}
+    return {name: kind for name, kind in types.items() if name.lower() not in CAPTION_NAMES | _OWN}
 
 
 def _document(parts: _Parts, key: str, shard: Location) -> dict[str, Any]:
@@ -150,5 +151,7 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return json.dumps(value)
     fits = {pa.bool_(): bool, pa.int64(): int, pa.float64(): int | float}[kind]
     if not isinstance(value, fits) or (kind != pa.bool_() and isinstance(value, bool)):
+        return None
+    if kind == pa.int64() and not -(2**63) <= value < 2**63:
         return None
     return float(value) if kind == pa.float64() else value
