@@ -47,12 +47,12 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
 
     from pipeline.flow.embed_plan import describe, finished
 
-    plan = plan_embed(settings)
     if dry_run:
+        plan = plan_embed(settings)
         _print_plan(describe(plan), finished(plan) is not None, as_json)
         return
-    manifest, already = embed_stage(plan, cluster_settings)
-    _print_result(manifest, plan.output.uri, as_json, already=already)
+    manifest, already = embed_stage(settings, cluster_settings)
+    _print_result(manifest, settings.output, as_json, already=already)
 
 
 def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:

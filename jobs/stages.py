@@ -5,16 +5,20 @@ Each returns the manifest and whether it was there already. Heavy imports wait u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from jobs.command import progress
-from pipeline.config import ClusterSettings, EmbedSettings, IndexSettings
+from pipeline.config import ClusterSettings, EmbedSettings, IndexSettings, SettingsModel
+from pipeline.errors import OutputDiffers
 from pipeline.schemas import EmbeddingsManifest, IndexManifest
 
 if TYPE_CHECKING:
     from pipeline.flow.embed_plan import EmbedPlan
+
+Result = TypeVar("Result")
 
 
 def plan_embed(settings: EmbedSettings) -> EmbedPlan:
@@ -26,12 +30,13 @@ def plan_embed(settings: EmbedSettings) -> EmbedPlan:
     return make_plan(settings, model.identity, model.preprocessing)
 
 
-def embed_stage(plan: EmbedPlan, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
+def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
     """Source Parquet to embeddings."""
     from pipeline.flow.cluster import connect
     from pipeline.flow.embed import embed
     from pipeline.flow.embed_plan import finished
 
+    plan = plan_embed(settings)
     manifest = finished(plan)
     if manifest is not None:
         return manifest, True
@@ -51,3 +56,11 @@ def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> t
         return manifest, True
     with connect(cluster_settings) as cluster:
         return build_index(work, cluster, lambda message: click.echo(f"index: {message}", err=True)), False
+
+
+def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Result, bool]]) -> tuple[Result, bool]:
+    """A stage that replaces a finished output when its inputs or settings have changed."""
+    try:
+        return stage(settings)
+    except OutputDiffers:
+        return stage(settings.model_copy(update={"overwrite": True}))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,17 +78,23 @@ def _describe(*, local: bool) -> Cluster:
 
 
 def cause_of(error: BaseException, doing: str) -> ClipmillError:
-    """What a worker's failure means to the user: its own error where it is one of ours, else a RunFailed that names it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ClipmillError):
-            return type(seen)(str(seen).splitlines()[0] if isinstance(seen, ray.exceptions.RayError) else str(seen))
-        cause = getattr(seen, "cause", None)
-        if isinstance(cause, ClipmillError):
-            return type(cause)(str(cause))
-        seen = cause if isinstance(cause, BaseException) else seen.__cause__
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    reason = lines[-1].strip() if lines else type(error).__name__
+    """What a worker's failure means to the user: its own error where it is one of ours, else a RunFailed that names it.
+
+    Ray Data hands the worker's exception over as text only, so it is looked for there.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, ClipmillError):
+        return type(cause)(str(cause))
+    ours = {kind.__name__: kind for kind in (RunFailed, UserError)}
+    raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
+    raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]
+    for name, message in raised:
+        if name in ours:
+            return ours[name](message)
+    reason = f"{raised[0][0]}: {raised[0][1]}" if raised else str(error).strip().splitlines()[0]
     return RunFailed(
-        f"{doing} failed in a worker: {reason}; what is done is kept, run the same command again to continue"
+        f"{doing} failed in a worker ({reason}); what is done is kept, run the same command again to continue"
     )
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -7,6 +7,7 @@ Ray splits or retries, a unit stays whole and is one task's work.
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -104,7 +105,7 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
 
 
 def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tally: Any) -> list[dict[str, Any]]:
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=ray.util.annotations.RayDeprecationWarning)
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1
     context.enable_progress_bars = False
@@ -124,6 +125,7 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
             override_num_blocks=source.groups,
             num_cpus=_READ_CPUS,
         )
+        _log_to_files_only()
         dataset = dataset.map_batches(
             decode,
             batch_size=1,
@@ -151,6 +153,15 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
     except Exception as error:
         raise cause_of(error, "embedding") from error
     return sink.written
+
+
+def _log_to_files_only() -> None:
+    """Ray Data's own messages stay in its log files; the terminal is for the progress line and for our errors."""
+    logger = logging.getLogger("ray.data")
+    for handler in list(logger.handlers):
+        if not isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+    logger.propagate = False
 
 
 def _compact_shards(layout: Layout, shards: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ from pipeline.clip.preprocess import Preprocessing
 from pipeline.datasets import embedding_column
 from pipeline.schemas import REJECTED, Reason, captions_schema, images_schema
 from pipeline.source.decode import Rejected, decode_image, thumbnail
+from pipeline.source.reading import KEPT_PREFIX
 
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
@@ -114,8 +115,10 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     dimension = model.identity.dimension
     chosen = np.flatnonzero(has_vector)
     schema = images_schema(dimension, kept, thumbnails=thumbnails)
-    plain = decoded.take(chosen)
-    columns = {name: plain.column(name) for name in schema.names if name != "embedding"}
+    names = {field.name: KEPT_PREFIX + field.name for field in kept}
+    wanted = [names.get(name, name) for name in schema.names if name != "embedding"]
+    plain = decoded.select(wanted).take(chosen)
+    columns = {name: plain.column(names.get(name, name)) for name in schema.names if name != "embedding"}
     columns["embedding"] = embedding_column(image_vectors[chosen])
     images = pa.table([columns[name] for name in schema.names], schema=schema)
     seconds = {"encode_images": images_done - started, "encode_captions": captions_done - images_done}
