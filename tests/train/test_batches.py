@@ -1,0 +1,159 @@
+"""Every row is met once an epoch, in an order that seed and step decide, whatever step a run begins at."""
+
+import io
+import itertools
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.clip.preprocess import Preprocessing
+from pipeline.errors import UserError
+from pipeline.train import batches as module
+from pipeline.train.batches import Batch, Example, Source, ahead, assemble, batches, examples
+
+PREPROCESSING = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), "bicubic", "shortest")
+
+
+def picture(value: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (value, value, value)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write(folder: Path, rows: int, per_file: int = 25, **columns: list) -> str:
+    """Images whose brightness is their row number; captions say it too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {
+        "image": [picture(n) for n in range(rows)],
+        "caption": [[f"number {n}", f"no. {n}"] for n in range(rows)],
+        **columns,
+    }
+    for start in range(0, rows, per_file):
+        part = {name: values[start : start + per_file] for name, values in table.items()}
+        pq.write_table(pa.table(part), folder / f"part-{start:05d}.parquet", row_group_size=10)
+    return str(folder)
+
+
+def source(uri: str) -> Source:
+    return Source.open(uri, PREPROCESSING, None, None)
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+def take(
+    count: int, data: Source, pool: ThreadPoolExecutor, size: int = 16, seed: int = 0, first: int = 0
+) -> list[Batch]:
+    return list(itertools.islice(batches(data, size, 0.5, seed, first, pool), count))
+
+
+def numbers(batch: Batch) -> list[int]:
+    return batch.pixels[:, 0, 0, 0].tolist()
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return (
+        torch.equal(one.pixels, other.pixels)
+        and (one.texts, one.negatives) == (other.texts, other.negatives)
+        and torch.equal(one.also_true, other.also_true)
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several units and windows in a few rows."""
+    monkeypatch.setattr(module, "rows_per_unit", lambda height, width: 10)
+    monkeypatch.setattr(module, "_WINDOW_UNITS", 3)
+
+
+def test_an_epoch_meets_every_row_once(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    data = source(write(tmp_path / "in", 96))
+    for epoch in range(2):
+        met = Counter(number for batch in take(12, data, pool, 8, first=12 * epoch) for number in numbers(batch))
+        assert met == Counter(range(96))
+
+
+def test_captions_belong_to_their_images(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    for batch in take(10, source(write(tmp_path / "in", 96)), pool):
+        assert [int(text.split()[-1]) for text in batch.texts] == numbers(batch)
+
+
+def test_the_order_is_decided_by_the_seed(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    data = source(write(tmp_path / "in", 96))
+    first, again, other = take(5, data, pool), take(5, data, pool), take(5, data, pool, seed=1)
+    assert all(same(*pair) for pair in zip(first, again, strict=True))
+    assert [numbers(batch) for batch in first] != [numbers(batch) for batch in other]
+    assert numbers(first[0]) != sorted(numbers(first[0]))
+
+
+@pytest.mark.parametrize("first", [1, 4, 6, 7, 13])
+def test_a_run_that_begins_later_sees_the_same_batches(tmp_path: Path, pool: ThreadPoolExecutor, first: int) -> None:
+    """Batches of 16 of 100 rows: six an epoch, of which several span two windows."""
+    data = source(write(tmp_path / "in", 100))
+    whole = take(16, data, pool)
+    assert all(same(*pair) for pair in zip(whole[first:], take(16 - first, data, pool, first=first), strict=True))
+
+
+def test_rows_that_cannot_be_used_are_left_out(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    images: list = [picture(n) for n in range(40)]
+    captions: list = [[f"number {n}"] for n in range(40)]
+    images[3], images[4], images[5] = None, b"not an image", b""
+    captions[6], captions[7], captions[8] = None, [], [None, " ", "number 8"]
+    data = source(write(tmp_path / "in", 40, image=images, caption=captions))
+    met = {number for batch in take(5, data, pool, 8) for number in numbers(batch)}
+    assert met == set(range(40)) - {3, 4, 5, 6, 7}
+    assert [int(example.pixels[0, 0, 0]) for example in examples(data, pool, 5)] == [0, 1, 2, 8, 9]
+
+
+def test_data_without_anything_to_learn_from_is_a_clear_error(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    with pytest.raises(UserError, match="at least two"):
+        take(1, source(write(tmp_path / "one", 1)), pool)
+    broken = source(write(tmp_path / "broken", 20, image=[b"broken"] * 20))
+    with pytest.raises(UserError, match="readable image"):
+        take(1, broken, pool)
+    pq.write_table(pa.table({"image": [picture(1)]}), tmp_path / "images.parquet")
+    with pytest.raises(UserError, match="--caption-column"):
+        source(str(tmp_path / "images.parquet"))
+
+
+def test_negatives_come_from_their_column_and_need_not_be_there(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    without = take(1, source(write(tmp_path / "without", 32)), pool)[0]
+    assert without.negatives == []
+    negatives = [[f"not {n}"] if n % 2 else None for n in range(32)]
+    batch = next(batches(source(write(tmp_path / "with", 32, negative_caption=negatives)), 32, 1.0, 0, 0, pool))
+    assert sorted(batch.negatives) == sorted(f"not {n}" for n in range(32) if n % 2)
+    assert batch.also_true.shape == (32, 48)
+
+
+def test_shared_captions_are_marked_as_also_true() -> None:
+    pixels = torch.zeros(3, 1, 1, dtype=torch.uint8)
+    found = [Example(pixels, ("a",), ("c",)), Example(pixels, ("a", "b"), ()), Example(pixels, ("c",), ("d",))]
+    for seed in range(5):
+        batch = assemble(found, 1.0, np.random.default_rng(seed))
+        texts = batch.texts + batch.negatives
+        expected = [[text in example.captions for text in texts] for example in found]
+        assert batch.also_true.tolist() == expected
+        assert batch.negatives == ["c", "d"]
+
+
+def test_making_batches_ahead_changes_nothing_and_passes_errors_on() -> None:
+    assert list(ahead(iter(range(1, 6)))) == [1, 2, 3, 4, 5]
+
+    def broken():
+        yield 1
+        raise UserError("broken")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(UserError, match="broken"):
+        next(items)

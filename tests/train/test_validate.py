@@ -1,0 +1,71 @@
+"""Recall counts hits as the field does, and false captions are told by pairs."""
+
+import numpy as np
+import torch
+
+from pipeline.train.batches import Example
+from pipeline.train.validate import ranks, told_apart, validate
+
+
+def units(*rows: tuple[float, ...]) -> np.ndarray:
+    vectors = np.array(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def brute_force(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> tuple[list[int], list[int]]:
+    t2i = [sum(texts[t] @ image > texts[t] @ images[owner[t]] for image in images) for t in range(len(texts))]
+    i2t = []
+    for i, image in enumerate(images):
+        best = max(image @ texts[t] for t in range(len(texts)) if owner[t] == i)
+        i2t.append(sum(image @ texts[t] > best for t in range(len(texts)) if owner[t] != i))
+    return t2i, i2t
+
+
+def test_ranks_are_those_of_a_full_comparison_over_several_blocks() -> None:
+    random = np.random.default_rng(0)
+    images, texts = units(*random.normal(size=(300, 6))), units(*random.normal(size=(700, 6)))
+    owner = np.concatenate([np.arange(300), random.integers(0, 300, 400)])
+    t2i, i2t = ranks(images, texts, owner)
+    expected = brute_force(images.astype(np.float64), texts.astype(np.float64), owner)
+    assert (t2i.tolist(), i2t.tolist()) == expected
+
+
+def test_false_captions_are_told_pair_by_pair() -> None:
+    images = units((1, 0), (0, 1))
+    texts = units((1, 0), (1, 1), (0, 1))
+    negatives = units((2, 1), (1, 0))
+    told, pairs = told_apart(images, texts, np.array([0, 0, 1]), negatives, np.array([0, 1]))
+    assert (told, pairs) == (2, 3)  # (1,1) scores below its negative (2,1); the others above
+
+
+def test_validation_of_a_model_that_knows_all() -> None:
+    """Pixels and words name the same number, and the encoders turn either into the same direction."""
+    directions = torch.eye(20)
+
+    def encode_images(pixels: torch.Tensor) -> torch.Tensor:
+        return directions[pixels[:, 0, 0, 0].long()]
+
+    def encode_texts(texts: list[str]) -> torch.Tensor:
+        return torch.stack([directions[int(text)] for text in texts])
+
+    examples = [
+        Example(torch.full((3, 2, 2), n, dtype=torch.uint8), (str(n),) * (1 + n % 3), (str((n + 1) % 20),))
+        for n in range(20)
+    ]
+    found = validate(examples, encode_images, encode_texts, (1, 5))
+    assert (found.images, found.captions) == (20, sum(1 + n % 3 for n in range(20)))
+    assert found.t2i(1) == found.i2t(1) == found.negative_accuracy == 1.0
+    assert found.as_dict()["t2i_r@5"] == 1.0
+
+
+def test_validation_of_a_model_that_is_off_by_one() -> None:
+    directions = torch.eye(4)
+    examples = [Example(torch.full((3, 1, 1), n, dtype=torch.uint8), (str(n),), ()) for n in range(4)]
+    found = validate(
+        examples,
+        lambda pixels: directions[pixels[:, 0, 0, 0].long()],
+        lambda texts: torch.stack([directions[(int(text) + 1) % 4] for text in texts]),
+        (1, 2),
+    )
+    assert found.t2i(1) == found.i2t(1) == 0.0
+    assert found.negative_accuracy is None
