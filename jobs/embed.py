@@ -1,13 +1,15 @@
 """clipmill embed: source Parquet to an embeddings dataset."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.command import Job, cluster_options, model_options, print_json, split_options
-from jobs.stages import embed_stage, plan_embed
+from jobs.command import Job, cluster_options, model_options, print_json, progress, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
+
+if TYPE_CHECKING:
+    from pipeline.flow.embed_plan import EmbedPlan
 
 
 @click.command("embed", cls=Job)
@@ -45,14 +47,37 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     settings = build(EmbedSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
 
-    from pipeline.flow.embed_plan import describe, finished
-
     if dry_run:
+        from pipeline.flow.embed_plan import describe, finished
+
         plan = plan_embed(settings)
         _print_plan(describe(plan), finished(plan) is not None, as_json)
         return
     manifest, already = embed_stage(settings, cluster_settings)
     _print_result(manifest, settings.output, as_json, already=already)
+
+
+def plan_embed(settings: EmbedSettings) -> "EmbedPlan":
+    """What embedding with these settings will do. Loads the model once, here, to know that it can be loaded."""
+    from pipeline.clip.model import load_model
+    from pipeline.flow.embed_plan import make_plan
+
+    model = load_model(settings.model_settings, device="cpu")
+    return make_plan(settings, model.identity, model.preprocessing)
+
+
+def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
+    """The manifest of the embeddings, and whether they were there already; progress goes to stderr."""
+    from pipeline.flow.cluster import connect
+    from pipeline.flow.embed import embed
+    from pipeline.flow.embed_plan import finished
+
+    plan = plan_embed(settings)
+    manifest = finished(plan)
+    if manifest is not None:
+        return manifest, True
+    with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
+        return embed(plan, cluster, cluster_settings, on_progress), False
 
 
 def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:

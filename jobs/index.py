@@ -9,7 +9,6 @@ from jobs.command import Job, cluster_options, print_json, split_options
 from pipeline.config import ClusterSettings, IndexSettings, build
 from pipeline.errors import BarMissed
 from pipeline.index.build import Build, finished, make_build
-from pipeline.index.plan import Plan
 from pipeline.schemas import IndexManifest, Interval
 
 
@@ -55,22 +54,14 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
         values["shards"] = None
     settings = build(IndexSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
-    work = make_build(settings)
     if explain:
-        _print_plan(work, as_json)
+        _print_plan(make_build(settings), as_json)
         return
-    manifest = finished(work)
-    already = manifest is not None
-    if manifest is None:
-        from pipeline.flow.cluster import connect
-        from pipeline.flow.index import build_index
-
-        with connect(cluster_settings) as cluster:
-            manifest = build_index(work, cluster, lambda message: click.echo(f"index: {message}", err=True))
+    manifest, already = index_stage(settings, cluster_settings)
     if as_json:
-        print_json({"output": work.output.uri, "already_complete": already, **manifest.model_dump(mode="json")})
+        print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
     else:
-        _print_result(manifest, work.output.uri, already=already)
+        _print_result(manifest, settings.output, already=already)
     asked = context.get_parameter_source("target_recall") == ParameterSource.COMMANDLINE
     if asked and not manifest.target_met:
         raise BarMissed(
@@ -78,6 +69,19 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
             f"{_interval(_honest_recall(manifest))} misses --target-recall {settings.target_recall:g}; give more "
             "--memory for finer codes, more --tuning-queries for a narrower interval, or --factory Flat"
         )
+
+
+def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> tuple[IndexManifest, bool]:
+    """The manifest of the index, and whether it was there already; progress goes to stderr."""
+    from pipeline.flow.cluster import connect
+    from pipeline.flow.index import build_index
+
+    work = make_build(settings)
+    manifest = finished(work)
+    if manifest is not None:
+        return manifest, True
+    with connect(cluster_settings) as cluster:
+        return build_index(work, cluster, lambda message: click.echo(f"index: {message}", err=True)), False
 
 
 def _print_plan(work: Build, as_json: bool) -> None:

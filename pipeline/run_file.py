@@ -44,19 +44,15 @@ def read_run_file(path: Path) -> RunFile:
     if not isinstance(output, str) or not output:
         problems.append("`output` must say where the embeddings, the index and the report are published")
         output = "unknown"
-    parsed = {
-        "cluster": _section(document, "cluster", ClusterSettings, output, problems),
-        "embed": _section(document, "embed", EmbedSettings, output, problems),
-        "index": _section(document, "index", IndexSettings, output, problems),
-        "evaluate": _section(document, "evaluate", EvaluateSettings, output, problems),
-    }
-    if parsed["embed"] is None and not problems:
-        problems.append("`embed` must have at least `input`")
-    if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}")
-    if parsed["index"] is None and parsed["evaluate"] is not None:
-        parsed["evaluate"] = parsed["evaluate"].model_copy(update={"index": None})
-    return RunFile(**parsed)
+    cluster = _section(document, "cluster", ClusterSettings, output, problems)
+    embed = _section(document, "embed", EmbedSettings, output, problems)
+    index = _section(document, "index", IndexSettings, output, problems)
+    evaluate = _section(document, "evaluate", EvaluateSettings, output, problems)
+    if problems or embed is None:
+        raise UserError(f"{path}: {'; '.join(problems) or '`embed` cannot be left out'}")
+    if index is None and evaluate is not None:
+        evaluate = evaluate.model_copy(update={"index": None})
+    return RunFile(embed, index, evaluate, cluster or ClusterSettings())
 
 
 def _section(

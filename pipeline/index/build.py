@@ -8,8 +8,7 @@ from typing import Any
 
 from pipeline import environment, storage
 from pipeline.config import IndexSettings
-from pipeline.datasets import MANIFEST, read_manifest, write_manifest, write_shards
-from pipeline.errors import UserError
+from pipeline.datasets import has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
 from pipeline.index.fill import Filled
 from pipeline.index.footprint import Footprint, add_shard
 from pipeline.index.gallery import Gallery
@@ -67,28 +66,19 @@ def make_build(settings: IndexSettings) -> Build:
 def finished(build: Build) -> IndexManifest | None:
     """The manifest of the index at the output, if it is already what this build makes; None where there is none.
 
-    Raises UserError, saying what differs, when something else is there and ``overwrite`` is not set.
+    Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set.
     """
-    output = build.output
-    if not storage.exists(output / MANIFEST):
-        if storage.exists(output) and storage.list_files(output):
-            raise UserError(f"--output {output} is a folder with other files in it; choose a new or empty place")
+    if not has_manifest(build.output) or build.settings.overwrite:
         return None
-    if build.settings.overwrite:
-        return None
-    manifest = read_manifest(output, IndexManifest)
+    manifest = read_manifest(build.output, IndexManifest)
     differences = [
-        f"{key} was {manifest.configuration.get(key)} and is now {value}"
+        f"{key}: was {manifest.configuration.get(key)}, now {value}"
         for key, value in build.configuration.items()
         if manifest.configuration.get(key) != value
     ]
     if manifest.embeddings_manifest_sha256 != build.gallery.dataset.manifest_sha256:
         differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
-    if differences:
-        raise UserError(
-            f"--output {output} already holds another index: {'; '.join(differences)}; choose another place, or "
-            "--overwrite to replace it once the new one is complete"
-        )
+    refuse_differences(build.output, differences)
     return manifest
 
 

@@ -31,7 +31,14 @@ def unit(number: int, *, rejects: bool = False) -> EmbeddedUnit:
     ids = [str(row) for row in rows]
     images = pa.table([rows, ids, [1] * ROWS, [1] * ROWS, embedding_column(vectors)], schema=images_schema(DIMENSION))
     captions = pa.table(
-        [rows, ids, pa.array([0] * ROWS, pa.int32()), ids, embedding_column(vectors), pa.array([0.1] * ROWS, pa.float32())],
+        [
+            rows,
+            ids,
+            pa.array([0] * ROWS, pa.int32()),
+            ids,
+            embedding_column(vectors),
+            pa.array([0.1] * ROWS, pa.float32()),
+        ],
         schema=captions_schema(DIMENSION),
     )
     record = {"row": rows[0], "id": "x", "source": "f", "kind": "image", "reason": "empty_image", "detail": ""}
@@ -89,7 +96,10 @@ def test_last_shard_may_be_short_and_records_add_up(layout: Layout) -> None:
     assert rows_of(layout, "images", 2) == [18, 19, 20]
     assert (total.rows, total.images, total.captions, total.rejected_images) == (21, 21, 21, 1)
     assert total.captions_by_file == {"0": 21}
-    assert [(shard.part, shard.rows) for shard in shards if shard.part == "rejected"] == [("rejected", 0), ("rejected", 1)]
+    assert [(shard.part, shard.rows) for shard in shards if shard.part == "rejected"] == [
+        ("rejected", 0),
+        ("rejected", 1),
+    ]
     assert [shard.first_row for shard in shards if shard.part == "images"] == [0, 9, 18]
     for shard in shards:
         location = layout.dataset / shard.path
@@ -122,7 +132,9 @@ def test_making_a_shard_again_gives_the_same_bytes(layout: Layout, tmp_path: Pat
 
 
 def gather_bytes(layout: Layout) -> list[bytes]:
-    return [storage.read_bytes(layout.dataset / layout.part_path(part, 0)) for part in ("images", "captions", "rejected")]
+    return [
+        storage.read_bytes(layout.dataset / layout.part_path(part, 0)) for part in ("images", "captions", "rejected")
+    ]
 
 
 def test_embeddings_are_plain_in_the_file(layout: Layout) -> None:
@@ -130,7 +142,9 @@ def test_embeddings_are_plain_in_the_file(layout: Layout) -> None:
         commit(layout, number)
     file = pq.ParquetFile(layout.dataset.path + "/" + layout.part_path("images", 0))
     group = file.metadata.row_group(0)
-    column = next(group.column(index) for index in range(group.num_columns) if "embedding" in group.column(index).path_in_schema)
+    column = next(
+        group.column(index) for index in range(group.num_columns) if "embedding" in group.column(index).path_in_schema
+    )
     assert column.compression == "UNCOMPRESSED"
     assert not any("DICT" in encoding for encoding in column.encodings)
     assert vectors_of(file.read().column("embedding")).dtype == np.float16
