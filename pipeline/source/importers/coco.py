@@ -20,6 +20,8 @@ def read_coco(source: Location, settings: ImportSettings) -> Collection:
 
     The id is the image's id in COCO; the columns are split, license (a number that the JSON explains) and coco_url.
     """
+    if source.filesystem.get_file_info(source.path).is_file:
+        raise UserError(f"{source} is a file, but COCO is a folder with annotations/ and the images")
     found = {
         info.base_name.removeprefix("captions_").removesuffix(".json"): source / "annotations" / info.base_name
         for info in storage.list_files(source / "annotations", recursive=False)

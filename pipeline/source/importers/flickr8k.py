@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.config import ImportSettings
 from pipeline.errors import UserError
-from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, chosen_splits
+from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, chosen_splits, paths_below
 from pipeline.storage import Location
 
 _SPLITS = {"trainImages.txt": "train", "devImages.txt": "validation", "testImages.txt": "test"}
@@ -21,7 +21,7 @@ def read_flickr8k(source: Location, settings: ImportSettings) -> Collection:
     Understood are ``*.token.txt`` and ``*.token`` (``name.jpg#0<tab>caption``), ``captions.txt`` (CSV with a header)
     and ``results.csv`` (``name.jpg| 0| caption``). The column split comes from ``*trainImages.txt`` and its like.
     """
-    files = {info.base_name: source / info.path[len(source.path) :].lstrip("/") for info in storage.list_files(source)}
+    files = {path.rsplit("/", 1)[-1]: source / path for path in paths_below(source)}
     images = {name: place for name, place in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
     place, parse = _captions_file(files, source)
     captions: dict[str, list[str]] = {}

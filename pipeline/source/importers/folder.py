@@ -7,14 +7,13 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.config import ImportSettings
 from pipeline.errors import UserError
-from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample
+from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, paths_below
 from pipeline.storage import Location
 
 
 def read_folder(source: Location, settings: ImportSettings) -> Collection:
     """Every image below ``source`` in byte order of its path. The id is the path without its ending."""
-    files = [info.path[len(source.path) :].lstrip("/") for info in storage.list_files(source)]
-    files = [path for path in files if not any(part.startswith((".", "_")) for part in path.split("/"))]
+    files = [path for path in paths_below(source) if not any(part.startswith((".", "_")) for part in path.split("/"))]
     images = [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         raise UserError(f"{source}: there is no image below this folder ({', '.join(IMAGE_SUFFIXES)})")

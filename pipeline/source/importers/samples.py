@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.source.names import CAPTION_NAMES, IMAGE_NAMES, PATH_NAMES
 from pipeline.storage import Location
@@ -35,6 +36,17 @@ class Collection:
     columns: tuple[pa.Field, ...]
     samples: Iterable[Sample]
     total: int | None
+
+
+def paths_below(source: Location) -> list[str]:
+    """Files below a folder, relative to it, in byte order. Raises UserError when it is no folder, or not there."""
+    info = source.filesystem.get_file_info(source.path)
+    if info.is_file:
+        raise UserError(f"{source} is a file, but a folder is needed here")
+    paths = [info.path[len(source.path) :].lstrip("/") for info in storage.list_files(source)]
+    if not paths:
+        raise UserError(f"{source}: there is no such folder, or it is empty")
+    return paths
 
 
 def column_name(name: str) -> str:

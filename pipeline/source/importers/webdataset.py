@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as fs
 
-from pipeline import storage
 from pipeline.config import ImportSettings
 from pipeline.errors import UserError
-from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, column_name
+from pipeline.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, column_name, paths_below
 from pipeline.source.names import CAPTION_NAMES
 from pipeline.storage import Location
 
@@ -45,8 +44,7 @@ def _shards(source: Location) -> list[Location]:
     info = source.filesystem.get_file_info(source.path)
     if info.type == fs.FileType.File:
         return [source]
-    files = [info.path[len(source.path) :].lstrip("/") for info in storage.list_files(source)]
-    shards = [source / path for path in files if path.endswith((".tar", ".tar.gz", ".tgz"))]
+    shards = [source / path for path in paths_below(source) if path.endswith((".tar", ".tar.gz", ".tgz"))]
     if not shards:
         raise UserError(f"{source}: there is no .tar shard here")
     return shards
@@ -75,12 +73,14 @@ def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, 
                 assert content is not None
                 if only in (None, extension):
                     parts[extension] = content.read()
+                    if len(parts[extension]) < member.size:
+                        raise tarfile.ReadError("unexpected end of data")
                 last = member.name
             if parts:
                 yield key, parts
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(
-            f"{shard} is not a tar archive, or was cut short after {last} ({error}); replace it or leave it out"
+            f"{shard} is not a tar archive, or was cut short near {last} ({error}); replace it or leave it out"
         ) from None
 
 
