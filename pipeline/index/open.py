@@ -10,6 +10,7 @@ import numpy as np
 from pipeline import storage
 from pipeline.datasets import Shard, read_manifest, read_shards
 from pipeline.errors import RunFailed
+from pipeline.index.belong import vectors_belong
 from pipeline.index.layout import TRAINED_FILE
 from pipeline.index.rerank import StoredVectors
 from pipeline.index.rows import RowTable
@@ -65,6 +66,9 @@ def open_files(
             raise RunFailed(f"{location / shard.path} holds {index.ntotal} vectors and not {shard.rows}; {_remedy()}")
         _share_centroids(index, trained)
     vectors = [_map_array(location, shard, cache) for shard in files["vectors"]]
+    for shard, index, stored in zip(files["vectors"], opened, vectors, strict=True):
+        if not vectors_belong(index, stored):
+            raise RunFailed(f"{location / shard.path} holds other vectors than the index beside it; {_remedy()}")
     rows = [_map_array(location, shard, cache) for shard in files["rows"]]
     for shard, numbers in zip(files["rows"], rows, strict=True):
         if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):
@@ -124,4 +128,4 @@ def _share_centroids(index: Any, trained: Any) -> None:
     own = shard.quantizer
     shard.own_fields = False
     shard.quantizer = owner.quantizer
-    own.thisown = True
+    own.__swig_destroy__(own)  # `thisown = True` instead corrupts memory when the second shard is freed

@@ -1,125 +1,70 @@
-"""Embeddings datasets to index: clustered image vectors, and captions that lie where no image does."""
+"""An index built in this process, by the steps that the Ray graph takes."""
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import reduce
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import faiss
 import pytest
-from numpy.typing import NDArray
 
-from pipeline import schemas
-from pipeline.datasets import INPUTS_FILE, Embeddings, describe_shard, embedding_column, write_manifest, write_shards
-from pipeline.storage import resolve, sha256, write_table
+from pipeline import storage
+from pipeline.config import IndexSettings
+from pipeline.datasets import Embeddings, vectors_of
+from pipeline.index.build import Build, Built, make_build, publish_index
+from pipeline.index.exact import exact_top_k, merge_top_k
+from pipeline.index.factory import from_bytes, nlist_of, to_bytes
+from pipeline.index.fill import fill_shard
+from pipeline.index.layout import TRAINED_FILE
+from pipeline.index.open import open_files, open_index
+from pipeline.index.operate import choose_operating_point
+from pipeline.index.queries import draw_queries
+from pipeline.index.sample import sample_vectors
+from pipeline.index.search import Index
+from pipeline.index.train import train_index
 
-IMAGE_MEAN, CAPTION_MEAN, MEANS_COSINE, MATCHED_COSINE = 0.74, 0.61, 0.18, 0.52
-"""Norms of the two means, the cosine between them, and that of matched pairs once means are taken away: those of
-CLIP vectors of real photographs and captions."""
 
-
-def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def image_and_caption_vectors(
-    images: int, captions: int, dimension: int, seed: int, clusters: int = 200
-) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-    """Image vectors in skewed clusters, and the caption vectors of the first images."""
-    rng = np.random.default_rng(seed)
-    spectrum = 1 / np.sqrt(1 + np.arange(dimension) * 8 / dimension)
-    weights = 1 / np.arange(1, clusters + 1)
-    centres = rng.standard_normal((clusters, dimension)) * spectrum
-    chosen = rng.choice(clusters, images, p=weights / weights.sum())
-    contents = unit(centres[chosen] + 0.9 * rng.standard_normal((images, dimension)) * spectrum)
-    image_mean = unit(rng.standard_normal(dimension))
-    aside = rng.standard_normal(dimension)
-    aside = unit(aside - aside @ image_mean * image_mean)
-    caption_mean = MEANS_COSINE * image_mean + np.sqrt(1 - MEANS_COSINE**2) * aside
-    said = MATCHED_COSINE * contents[:captions] + np.sqrt(1 - MATCHED_COSINE**2) * unit(
-        rng.standard_normal((captions, dimension)) * spectrum
+def build_here(build: Build) -> Index:
+    """The index of a build, published and opened, without Ray."""
+    settings, gallery, plan = build.settings, build.gallery, build.plan
+    faiss.omp_set_num_threads(1)
+    storage.make_folder(build.staging)
+    sample = sample_vectors(gallery, plan.training_rows, settings.seed)
+    trained = to_bytes(train_index(plan.factory, gallery.dimension, sample, settings.seed))
+    storage.write_bytes(build.staging / TRAINED_FILE, trained.tobytes())
+    digest = storage.sha256(build.staging / TRAINED_FILE)
+    filled = [fill_shard(gallery, place, from_bytes(trained), build.staging) for place in build.places]
+    queries = draw_queries(gallery, settings.tuning_queries, settings.seed)
+    truths = []
+    for place in build.places:
+        batches = list(gallery.batches(place.start, place.stop, ["embedding"], 1 << 20))
+        starts = [place.start + sum(batch.num_rows for batch in batches[:number]) for number in range(len(batches))]
+        blocks = [(start, vectors_of(batch.column(0))) for start, batch in zip(starts, batches, strict=True)]
+        truths.append(exact_top_k(queries.all, blocks, settings.k))
+    truth = reduce(lambda one, other: merge_top_k(one, other, settings.k), truths)
+    files = [file for shard in filled for file in shard.files]
+    sharded, _ = open_files(build.staging, files, digest, Path("unused"))
+    operation = choose_operating_point(
+        sharded,
+        queries,
+        truth,
+        settings.k,
+        settings.target_recall,
+        nlist=nlist_of(sharded.shards[0]),
+        exact=plan.exact,
     )
-    image_vectors = unit(IMAGE_MEAN * image_mean + np.sqrt(1 - IMAGE_MEAN**2) * contents)
-    caption_vectors = unit(CAPTION_MEAN * caption_mean + np.sqrt(1 - CAPTION_MEAN**2) * unit(said))
-    return image_vectors.astype(np.float16), caption_vectors.astype(np.float16)
-
-
-def write_embeddings(
-    folder: Path,
-    images: NDArray[np.float16],
-    captions: NDArray[np.float16],
-    *,
-    files: int = 3,
-    row_group_size: int = 1000,
-    labels: list[str] | None = None,
-    thumbnails: list[bytes | None] | None = None,
-    identity: schemas.ModelIdentity | None = None,
-) -> Path:
-    """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``."""
-    dimension = images.shape[1]
-    location = resolve(folder)
-    shards = []
-    kept = [pa.field("label", pa.string())] if labels else []
-    image_schema = schemas.images_schema(dimension, kept, thumbnails=thumbnails is not None)
-    for part, vectors in (("images", images), ("captions", captions)):
-        bounds = np.linspace(0, len(vectors), files + 1).astype(int)
-        for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-            rows = np.arange(start, stop)
-            values = {
-                "row": pa.array(rows),
-                "id": pa.array([f"image-{row}" for row in rows], pa.string()),
-                "embedding": embedding_column(vectors[start:stop]),
-            }
-            if part == "images":
-                sizes = pa.array(np.full(len(rows), 8, np.int32))
-                values |= {"width": sizes, "height": sizes}
-                if labels:
-                    values["label"] = pa.array(labels[start:stop], pa.string())
-                if thumbnails is not None:
-                    values["thumbnail"] = pa.array(thumbnails[start:stop], pa.binary())
-                schema = image_schema
-            else:
-                schema = schemas.captions_schema(dimension)
-                values["caption_index"] = pa.array(np.zeros(len(rows), np.int32))
-                values["caption"] = pa.array([f"caption of {row}" for row in rows], pa.string())
-                values["clip_score"] = pa.nulls(len(rows), pa.float32())
-            table = pa.table([values[name] for name in schema.names], schema=schema)
-            path = f"{part}/part-{number:05d}.parquet"
-            (folder / part).mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, folder / path, row_group_size=row_group_size)
-            ends = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
-            shards.append(describe_shard(location, path, part, len(rows), *ends))
-    write_table(location / INPUTS_FILE, schemas.INPUTS.empty_table())
-    now = datetime.now(timezone.utc)
-    write_manifest(
-        location,
-        schemas.EmbeddingsManifest(
-            model=identity,
-            dimension=dimension,
-            counts=schemas.Counts(rows=len(images), images=len(images), captions=len(captions)),
-            configuration={},
-            kept_columns=["label"] if labels else [],
-            runs=[schemas.Run(started=now, finished=now, rows_encoded=0, rows_reused=0, limited_by="test")],
-            throughput=schemas.Throughput(
-                wall_seconds=1, images_per_second=1, captions_per_second=1, images_per_cpu_second=1, stage_seconds={}
-            ),
-            software={},
-            hardware={},
-            inputs_sha256=sha256(location / INPUTS_FILE),
-            shards_sha256=write_shards(location, shards),
-        ),
-    )
-    return folder
+    built = Built(datetime.now(timezone.utc), digest, filled, queries.kind, operation, {"train": 0.0})
+    publish_index(build, built, {})
+    return open_index(build.output.uri)
 
 
 @pytest.fixture(scope="session")
-def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Embeddings]:
-    """Makes a dataset of ``images`` and ``captions`` clustered vectors and opens it."""
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
+    """Indexes a dataset with these settings, in this process."""
 
-    def make(images: int, captions: int, dimension: int = 16, seed: int = 0, **options: object) -> Embeddings:
-        folder = tmp_path_factory.mktemp("embeddings")
-        vectors = image_and_caption_vectors(images, captions, dimension, seed)
-        return Embeddings.open(str(write_embeddings(folder, *vectors, **options)))
+    def index(dataset: Embeddings, **settings: object) -> Index:
+        output = tmp_path_factory.mktemp("index") / "index"
+        values = {"embeddings": dataset.location.uri, "output": str(output), "tuning_queries": 200, **settings}
+        return build_here(make_build(IndexSettings.model_validate(values)))
 
-    return make
+    return index

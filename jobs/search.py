@@ -1,0 +1,208 @@
+"""clipmill search: ask an index by text, by image, by id, or with a file of queries."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.command import Job, print_json
+from pipeline import storage
+from pipeline.errors import ClipmillError, UserError
+from pipeline.index.batch import search_batch
+from pipeline.index.open import DEFAULT_CACHE, open_index
+from pipeline.index.search import Index
+
+if TYPE_CHECKING:
+    from pipeline.clip.model import ClipModel
+
+_MAX_IMAGE_PIXELS = 178_956_970
+
+
+@click.command("search", cls=Job)
+@click.option("--index", "index_uri", required=True, help="Index to search; local or s3://.")
+@click.option("--text", help="Find what fits these words.")
+@click.option("--image", type=click.Path(), help="Find what looks like this image file.")
+@click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
+@click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
+@click.option("--output", help="Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Results a query.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
+@click.option("--model", help="open_clip name of the index's model. Default: as its manifest says.")
+@click.option("--pretrained", help="Where the weights of the index's model are now. Default: as its manifest says.")
+@click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, show_default=True, help="For S3.")
+def command(
+    index_uri: str,
+    text: str | None,
+    image: str | None,
+    identifier: str | None,
+    queries: str | None,
+    output: str | None,
+    k: int,
+    as_json: bool,
+    html: str | None,
+    model: str | None,
+    pretrained: str | None,
+    cache: Path,
+) -> None:
+    """Search an index, at the operating point that it was tuned to.
+
+    Scores are cosine similarities. --id uses the vector stored for that row, so the row itself is the first result
+    (of several rows with the same id, the first is used).
+
+    \b
+    Examples:
+      clipmill search --index index/ --text "a red circle above a blue square"
+      clipmill search --index index/ --image photo.jpg -k 20 --html results.html
+      clipmill search --index index/ --queries queries.npy --output results.parquet
+    """
+    given = [name for name, value in _ways(text, image, identifier, queries).items() if value is not None]
+    if len(given) != 1:
+        raise UserError(f"give one of --text, --image, --id and --queries; {', '.join(given) or 'none'} was given")
+    if (queries is None) != (output is None):
+        raise UserError("--queries and --output go together: a file of queries, and one for their results")
+    if queries is not None and html is not None:
+        raise UserError("--html shows one query; the results of --queries are in --output")
+    index = open_index(index_uri, cache)
+    models = _Models(index, model, pretrained)
+    if queries is not None and output is not None:
+        done = search_batch(index, queries, output, k, models.encode_texts)
+        summary = {"queries": done, "k": k, "output": storage.resolve(output).uri}
+        print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
+        return
+    if text is not None:
+        vector = models.encode_texts([text])
+    elif image is not None:
+        vector = models.encode_image(Path(image))
+    else:
+        vector = _stored_vector(index, str(identifier))
+    results = _results(index, vector, k)
+    query = {given[0].removeprefix("--"): text or image or identifier}
+    if html is not None:
+        _write_page(index, results, str(text or image or f"like {identifier}"), Path(html))
+    if as_json:
+        print_json({"index": index_uri, "query": query, "k": k, "results": results})
+    elif html is not None:
+        click.echo(html)
+    else:
+        _print_table(results)
+
+
+def _ways(text: str | None, image: str | None, identifier: str | None, queries: str | None) -> dict[str, str | None]:
+    return {"--text": text, "--image": image, "--id": identifier, "--queries": queries}
+
+
+class _Models:
+    """The index's own model, loaded when the first query needs to be encoded."""
+
+    def __init__(self, index: Index, model: str | None, pretrained: str | None) -> None:
+        self._identity = index.manifest.model
+        self._name = model
+        self._pretrained = pretrained
+        self._loaded: ClipModel | None = None
+
+    def _load(self) -> "ClipModel":
+        if self._loaded is not None:
+            return self._loaded
+        if self._identity is None:
+            raise UserError(
+                "this index was made of imported vectors, so which model encodes a query is not known; search it by "
+                "--id, or encode your queries and give them as --queries"
+            )
+        from pipeline.clip.model import load_model
+        from pipeline.config import ModelSettings
+
+        settings = ModelSettings(
+            model=self._name or self._identity.name, pretrained=self._pretrained or self._identity.pretrained or None
+        )
+        try:
+            loaded = load_model(settings)
+        except UserError as error:
+            if self._pretrained:
+                raise
+            raise UserError(f"{error}; if the index's weights have moved, say where with --pretrained") from None
+        differences = self._identity.differences(loaded.identity)
+        if differences:
+            raise UserError(
+                "this model did not make the index, so its queries mean nothing there (index and query): "
+                + "; ".join(differences)
+            )
+        self._loaded = loaded
+        return loaded
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not all(text.strip() for text in texts):
+            raise UserError("a query text is empty")
+        return self._load().encode_texts(list(texts))
+
+    def encode_image(self, path: Path) -> NDArray[np.float32]:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
+        model = self._load()
+        from pipeline.source.decode import Rejected, decode_image
+
+        try:
+            pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+        except Rejected as rejected:
+            raise UserError(f"--image {path} is no image that can be searched with: {rejected.detail}") from None
+        return model.encode_images(pixels[None])
+
+
+def _stored_vector(index: Index, identifier: str) -> NDArray[np.float32]:
+    positions = index.table.positions_of_id(identifier)
+    if not len(positions):
+        raise UserError(f"--id {identifier}: no row of the index has this id")
+    return index.vectors_at(positions[:1])
+
+
+def _results(index: Index, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
+    scores, positions = index.search(vector, k)
+    found = positions[0] >= 0
+    records = index.table.fetch(positions[0][found]).to_pylist()
+    return [
+        {"rank": rank, "score": float(score), **record}
+        for rank, (score, record) in enumerate(zip(scores[0][found], records, strict=True), start=1)
+    ]
+
+
+def _write_page(index: Index, results: list[dict[str, Any]], query: str, path: Path) -> None:
+    from pipeline.datasets import Embeddings
+    from pipeline.index.page import render_page
+    from pipeline.index.pictures import pictures_of
+
+    manifest = index.manifest
+    try:
+        pictures = pictures_of(Embeddings.open(manifest.embeddings), {result["row"] for result in results})
+    except ClipmillError as error:
+        click.echo(f"clipmill search: no pictures: {error}", err=True)
+        pictures = {}
+    about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"
+    storage.write_bytes(storage.resolve(path), render_page(query, about, results, pictures).encode())
+
+
+def _print_table(results: list[dict[str, Any]]) -> None:
+    columns = ["rank", "score", "id", *(name for name in results[0] if name not in ("rank", "score", "row", "id"))]
+    rows = [columns]
+    for result in results:
+        rows.append([f"{result['score']:.4f}" if name == "score" else _cell(result[name]) for name in columns])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    room = shutil.get_terminal_size().columns
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(line if len(line) <= room else line[: room - 1] + "…")
+
+
+def _cell(value: Any) -> str:
+    """One value on one line, without the control characters that would move a terminal's cursor."""
+    text = "" if value is None else str(value)
+    return "".join(character if character.isprintable() else " " for character in text)[:60]
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,39 @@
+"""Whether stored vectors are those that an index was filled with, from a few of them and not from a pass over all."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+_LOOKED_AT = 64
+_ENOUGH = 0.8
+"""Not all: the nearest of two equally near centroids may be another on another machine."""
+
+
+def vectors_belong(index: Any, vectors: NDArray[np.float16]) -> bool:
+    """Whether row i of ``vectors`` (n, d) is what position i of a FAISS index stands for.
+
+    In an index with lists, a vector must be in the list of its nearest centroid; in another, its reconstruction must
+    point the same way.
+    """
+    positions = np.unique(np.linspace(0, len(vectors) - 1, _LOOKED_AT).astype(np.int64))
+    sample = vectors[positions].astype(np.float32)
+    ivf = faiss.try_extract_index_ivf(index)
+    if ivf is None:
+        rebuilt = np.stack([index.reconstruct(int(position)) for position in positions])
+        lengths = np.linalg.norm(rebuilt, axis=1) * np.linalg.norm(sample, axis=1)
+        alike = np.sum(rebuilt * sample, axis=1) > 0.7 * lengths
+        return bool(alike.mean() >= _ENOUGH)
+    whole = faiss.downcast_index(index)
+    if isinstance(whole, faiss.IndexPreTransform):
+        for step in range(whole.chain.size()):
+            sample = whole.chain.at(step).apply(sample)
+    lists = ivf.quantizer.search(sample, 1)[1][:, 0]
+    inside = [position in _ids(ivf, int(number)) for position, number in zip(positions, lists, strict=True)]
+    return bool(np.mean(inside) >= _ENOUGH)
+
+
+def _ids(ivf: Any, number: int) -> NDArray[np.int64]:
+    size = ivf.invlists.list_size(number)
+    return faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size) if size else np.empty(0, np.int64)

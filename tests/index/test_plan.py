@@ -1,0 +1,131 @@
+"""A plan stays within the memory given, says why, and counts bytes as FAISS stores them."""
+
+import faiss
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.index.factory import empty_index
+from pipeline.index.footprint import ivf_fast_scan_footprint, measured_footprint
+from pipeline.index.plan import lists_for, plan_index, subquantizers_for
+
+GIB = 1 << 30
+
+
+def filled(factory: str, n: int, dimension: int) -> tuple[object, int]:
+    """An index of random vectors, and the bytes of its file before any was added."""
+    faiss.omp_set_num_threads(1)
+    vectors = np.random.default_rng(0).standard_normal((n, dimension)).astype(np.float32)
+    index = empty_index(factory, dimension)
+    index.train(vectors)
+    empty = faiss.serialize_index(index).size
+    index.add(vectors)
+    return index, empty
+
+
+@pytest.mark.parametrize(
+    ("factory", "dimension", "table"),
+    [("IVF16,PQ8x4fsr", 16, 0), ("IVF32,PQ7x4fsr", 21, 0), ("IVF16,SQ8", 16, 8 * 16)],
+)
+def test_codes_and_ids_are_counted_to_the_byte(factory: str, dimension: int, table: int) -> None:
+    """Plain lists are written with a table of their sizes, which an empty index lacks."""
+    index, empty = filled(factory, 10_000, dimension)
+    counted = measured_footprint(index)
+    assert counted.codes + counted.ids == faiss.serialize_index(index).size - empty - table
+
+
+@pytest.mark.parametrize(("nlist", "m", "dimension"), [(16, 8, 16), (64, 16, 64), (32, 7, 21)])
+def test_centroids_and_codebooks_are_the_empty_index_but_for_its_header(nlist: int, m: int, dimension: int) -> None:
+    index, empty = filled(f"IVF{nlist},PQ{m}x4fsr", 4000, dimension)
+    counted = measured_footprint(index)
+    header = empty - counted.centroids - counted.codebooks
+    assert 0 < header < 400 + 16 * nlist
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_what_is_planned_bounds_what_is_built(shards: int) -> None:
+    index, _ = filled("IVF64,PQ16x4fsr", 5000, 32)
+    planned = ivf_fast_scan_footprint(5000 * shards, 32, 64, 16, shards)
+    built = measured_footprint(index)
+    assert planned.codes >= shards * built.codes
+    assert planned.codes <= 1.5 * shards * built.codes
+    assert planned.ids == shards * built.ids
+    assert (planned.centroids, planned.codebooks) == (built.centroids, built.codebooks)
+
+
+def test_an_exact_index_is_counted_as_its_vectors() -> None:
+    index, _ = filled("Flat", 300, 24)
+    assert measured_footprint(index).total == 300 * 24 * 4
+
+
+@pytest.mark.parametrize("n", [1, 2, 623, 20_000])
+def test_few_vectors_get_exact_search(n: int) -> None:
+    plan = plan_index(n, 512, 4 * GIB, 0.95)
+    assert plan.exact
+    assert plan.training_rows == 0
+    assert plan.shards == 1
+
+
+def test_many_vectors_get_codes_that_are_trained_on_a_sample() -> None:
+    plan = plan_index(1_000_000, 512, 4 * GIB, 0.95)
+    assert plan.factory == "IVF2048,PQ256x4fsr"
+    assert plan.training_rows == 64 * 2048
+    assert plan.chosen.footprint is not None
+    assert plan.chosen.footprint.total <= 4 * GIB
+
+
+def test_less_memory_gets_coarser_codes() -> None:
+    whole = plan_index(1_000_000, 512, 200_000_000, 0.95)
+    tight = plan_index(1_000_000, 512, 100_000_000, 0.95)
+    assert whole.factory == "IVF2048,PQ256x4fsr"
+    assert tight.factory == "IVF2048,PQ128x4fsr"
+    assert "memory" in tight.why
+
+
+def test_memory_that_nothing_fits_in_names_the_least_that_would_do() -> None:
+    with pytest.raises(UserError, match="give --memory") as caught:
+        plan_index(1_000_000, 512, 1_000_000, 0.95)
+    least = int(str(caught.value).split("give --memory ")[1].split()[0])
+    assert plan_index(1_000_000, 512, least, 0.95).factory
+    with pytest.raises(UserError):
+        plan_index(1_000_000, 512, least - 1, 0.95)
+
+
+def test_a_recall_of_one_is_promised_by_exact_search_where_it_fits() -> None:
+    assert plan_index(100_000, 512, GIB, 1.0).exact
+    assert not plan_index(100_000, 512, GIB, 0.95).exact
+
+
+@pytest.mark.parametrize("dimension", [7, 13, 30, 512, 513, 768])
+def test_subquantizers_divide_the_dimension(dimension: int) -> None:
+    for m in subquantizers_for(dimension):
+        assert dimension % m == 0
+        empty_index(f"IVF16,PQ{m}x4fsr", dimension)
+
+
+@pytest.mark.parametrize("n", [1, 100, 1000, 10**6, 10**10])
+def test_lists_are_never_too_many_to_train(n: int) -> None:
+    assert 1 <= lists_for(n) <= max(1, n // 39)
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("Nonsense", "cannot make"),
+        ("IVF16,PQ7x4fsr", "16 dimensions"),
+        ("IDMap2,Flat", "position"),
+        ("IDMap,IVF16,Flat", "position"),
+        ("Flat,RFlat", "re-ranked"),
+        ("ITQ8,LSH", "inner product"),
+        ("IVF64,Flat", "at least 64"),
+    ],
+)
+def test_a_factory_that_cannot_be_is_refused_with_the_reason(factory: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        plan_index(50, 16, GIB, 0.95, factory=factory)
+
+
+def test_a_factory_that_is_given_is_used() -> None:
+    plan = plan_index(5000, 16, GIB, 0.95, factory="OPQ8_16,IVF16,PQ8", shards=3)
+    assert (plan.factory, plan.shards) == ("OPQ8_16,IVF16,PQ8", 3)
+    assert plan.training_rows == 5000

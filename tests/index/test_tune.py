@@ -1,0 +1,63 @@
+"""Tuning finds the fastest point that reaches the target, whatever is being searched."""
+
+import itertools
+
+from pipeline.index.tune import Measured, Parameters, Tuner
+from pipeline.schemas import Interval
+
+FIRST = [1, 2, 4, 8, 16, 32]
+SECOND = [10, 20, 40, 80]
+
+
+def recall(parameters: Parameters) -> float:
+    first, second = parameters
+    return (1 - 0.5 / first) * (1 - 2 / second)
+
+
+def milliseconds(parameters: Parameters) -> float:
+    first, second = parameters
+    return 0.1 * first + 0.03 * second
+
+
+class Search:
+    """A search whose recall and time are known, counting the points it is measured at."""
+
+    def __init__(self) -> None:
+        self.calls: list[Parameters] = []
+
+    def measure(self, parameters: Parameters) -> Measured:
+        self.calls.append(parameters)
+        value = recall(parameters)
+        return Measured(parameters, Interval(value=value, low=value - 0.01, high=1, n=100), milliseconds(parameters))
+
+
+def test_the_fastest_point_that_reaches_the_target_is_found() -> None:
+    for target in (0.3, 0.5, 0.7, 0.8, 0.9, 0.94):
+        reaching = [p for p in itertools.product(FIRST, SECOND) if recall(p) - 0.01 >= target]
+        tuning = Tuner(Search().measure, target).run(FIRST, SECOND)
+        assert tuning.feasible[0].parameters == min(reaching, key=milliseconds)
+
+
+def test_far_fewer_points_than_the_grid_has_are_measured() -> None:
+    search = Search()
+    Tuner(search.measure, 0.9).run(FIRST, SECOND)
+    assert len(set(search.calls)) < len(FIRST) * len(SECOND) / 2
+
+
+def test_the_low_end_of_the_interval_decides() -> None:
+    target = recall((8, 80))
+    tuning = Tuner(Search().measure, target).run(FIRST, SECOND)
+    assert (8, 80) not in [point.parameters for point in tuning.feasible]
+
+
+def test_a_target_out_of_reach_leaves_the_best_that_can_be_had() -> None:
+    tuning = Tuner(Search().measure, 0.999).run(FIRST, SECOND)
+    assert tuning.feasible == []
+    assert tuning.best.parameters == (32, 80)
+
+
+def test_the_front_holds_no_point_that_another_beats() -> None:
+    front = Tuner(Search().measure, 0.9).run(FIRST, SECOND).front
+    for one, other in itertools.pairwise(front):
+        assert one.milliseconds <= other.milliseconds
+        assert one.recall.value < other.recall.value
