@@ -1,5 +1,6 @@
 """How the two towers' spaces fit: cosines of matched and unmatched pairs, and the contrastive loss."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,9 @@ def align(
     texts = captions.values[shuffled[first[batch]]].astype(np.float32)
     order = np.argsort(images.rows, kind="stable")
     pictures = images.values[order[np.searchsorted(images.rows[order], rows[batch])]].astype(np.float32)
-    temperatures = [PAPER_TEMPERATURE] if temperature is None else [temperature, PAPER_TEMPERATURE]
+    temperatures = [PAPER_TEMPERATURE]
+    if temperature is not None and not math.isclose(temperature, PAPER_TEMPERATURE, rel_tol=0.01):
+        temperatures.insert(0, temperature)
     lowest = np.argsort(scores, kind="stable")[:worst]
     return Alignment(
         matched=histogram(scores, edges),

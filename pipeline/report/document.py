@@ -11,7 +11,9 @@ from typing import Any, Literal
 from pipeline.schemas import Counts, ModelIdentity, Record
 
 REPORT_VERSION = 1
-Unit = Literal["proportion", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds"]
+Unit = Literal[
+    "proportion", "ratio", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds"
+]
 
 
 class Figure(Record):

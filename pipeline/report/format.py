@@ -21,6 +21,8 @@ def number_text(value: float, unit: str) -> str:
     """One number of a unit; proportions become per cent."""
     if unit == "proportion":
         return f"{value:.2%}"
+    if unit == "ratio":
+        return f"{value:.4f}"
     if unit in ("cosine", "nats"):
         return f"{value:.3f}"
     if unit == "milliseconds":

@@ -13,7 +13,7 @@ from pipeline.report.plots.histogram import histogram
 from pipeline.report.plots.lines import lines
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CLASSES_SHOWN = 12
+_BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
 DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
 
 
@@ -72,12 +72,15 @@ def recall_plot(parts: list[RetrievalPart]) -> Markup:
 
 def curve_plot(parts: list[RetrievalPart]) -> Markup:
     """R@K against K."""
-    return lines("Recall by number of results", {part.direction: part.curve for part in parts}, "results looked at (K)")
+    last = min(max(part.curve) for part in parts)
+    series = {part.direction: {k: share for k, share in part.curve.items() if k <= last} for part in parts}
+    return lines("Recall by number of results", series, "results looked at (K)")
 
 
 def class_plot(classes: list[ClassPart]) -> Markup:
     """Recall a class, the weakest last; of many, the best and the weakest few."""
-    shown = classes if len(classes) <= 2 * _CLASSES_SHOWN else [*classes[:_CLASSES_SHOWN], *classes[-_CLASSES_SHOWN:]]
+    few = len(classes) <= _BEST_CLASSES + _WEAKEST_CLASSES
+    shown = classes if few else [*classes[:_BEST_CLASSES], *classes[-_WEAKEST_CLASSES:]]
     items = [
         Bar(part.name, part.recall, f"{part.name}: {part.recall:.2%} of {part.support:,} images") for part in shown
     ]

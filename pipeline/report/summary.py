@@ -16,7 +16,7 @@ def summary(
 ) -> list[str]:
     """What was embedded, how good the model is at it, and what the index keeps of that."""
     sentences = [_embedded(counts)]
-    sentences += [sentence for part in retrieval for sentence in _retrieval(part)]
+    sentences += [_retrieval(part) for part in retrieval]
     if zero_shot:
         sentences.append(_zero_shot(zero_shot))
     if fidelity:
@@ -34,22 +34,29 @@ def _embedded(counts: Counts) -> str:
     return f"{text}; {' and '.join(rejected)} could not be used." if rejected else f"{text}; nothing was rejected."
 
 
-def _retrieval(part: RetrievalPart) -> list[str]:
+def _retrieval(part: RetrievalPart) -> str:
     first, tenth = _figure(part.figures, "R@1"), _figure(part.figures, "R@10")
-    question, answer = (
-        ("Asked with a caption", "image") if part.direction == "t2i" else ("Asked with an image", "caption")
-    )
-    its = "its own image" if part.direction == "t2i" else "a caption of it"
-    sentences = [
-        f"{question}, the model puts {its} first in {_percent(first)} of {part.queries:,} cases and among the first "
-        f"ten in {_percent(tenth)}, out of {part.gallery:,} {answer}s."
-    ]
-    if 1 - part.ceiling[1] >= _VISIBLE:
-        sentences.append(
-            f"Identical {'captions' if part.direction == 't2i' else 'items'} cannot be told apart, so no model could "
-            f"expect more than {part.ceiling[1]:.1%} first places here."
+    if part.direction == "t2i":
+        asked, right, answers, alike = (
+            "Asked with a caption",
+            "the right image",
+            "images",
+            "identical captions or images",
         )
-    return sentences
+    else:
+        asked, right, answers, alike = (
+            "Asked with an image",
+            "a right caption",
+            "captions",
+            "identical images or captions",
+        )
+    text = (
+        f"{asked}, the model puts {right} first in {_percent(first)} of {part.queries:,} cases and among the first ten "
+        f"in {_percent(tenth)}, out of {part.gallery:,} {answers}."
+    )
+    if 1 - part.ceiling[1] >= _VISIBLE:
+        text += f" As {alike} cannot be told apart, no model could expect more than {part.ceiling[1]:.1%} first places."
+    return text
 
 
 def _zero_shot(part: ZeroShotPart) -> str:
@@ -62,12 +69,14 @@ def _zero_shot(part: ZeroShotPart) -> str:
 
 def _fidelity(part: FidelityPart, dimension: int) -> str:
     recall, typical = part.figures[0], _figure(part.figures, "p50")
-    size = _figure(part.figures, "Bytes a vector")
-    return (
-        f"The index returns {_percent(recall)} of what exact search would, in {number_text(typical.value, 'milliseconds')} "
-        f"for a typical query on one core, keeping {size_text(size.value)} a vector in memory where the plain vectors "
-        f"take {size_text(2 * dimension)}."
+    size = _figure(part.figures, "Bytes a vector").value
+    text = (
+        f"The index returns {_percent(recall)} of what exact search would, in "
+        f"{number_text(typical.value, 'milliseconds')} for a typical query on one core, with {size_text(size)} a vector "
+        "in memory"
     )
+    stored = 2 * dimension
+    return f"{text} in place of {size_text(stored)}." if size < stored else f"{text}."
 
 
 def _figure(figures: list[Figure], title: str) -> Figure:
@@ -77,5 +86,5 @@ def _figure(figures: list[Figure], title: str) -> Figure:
 def _percent(figure: Figure) -> str:
     text = f"{figure.value:.1%}"
     if figure.low is not None and figure.high is not None:
-        text += f" (95% interval {figure.low:.1%} to {figure.high:.1%})"
+        text += f" ({100 * figure.low:.1f}–{100 * figure.high:.1f})"
     return text

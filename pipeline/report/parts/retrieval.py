@@ -22,7 +22,7 @@ def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
         figure(
             f"{result.direction}_mean_reciprocal_rank",
             "MRR",
-            "proportion",
+            "ratio",
             Retrieval.mean_reciprocal_rank,
             intervals["mean_reciprocal_rank"],
         ),

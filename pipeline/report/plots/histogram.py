@@ -7,7 +7,8 @@ from markupsafe import Markup
 from pipeline.report.document import HistogramData
 from pipeline.report.plots.canvas import WIDTH, hover, line, path, round_steps, svg, text
 
-_LEFT, _RIGHT, _TOP, _HEIGHT = 6, 6, 24, 150
+_LEFT, _RIGHT, _TOP, _HEIGHT = 6, 6, 40, 150
+_LABEL_ROW = 15
 
 
 def histogram(label: str, series: Sequence[HistogramData], x_title: str) -> Markup:
@@ -22,9 +23,7 @@ def histogram(label: str, series: Sequence[HistogramData], x_title: str) -> Mark
         return _LEFT + span * (value - low) / (high - low)
 
     body = []
-    for number, data in enumerate(series, start=1):
-        if not data.n:
-            continue
+    for number, data in enumerate(shown, start=1):
         outline = [(x(data.edges[0]), float(bottom))]
         for index, count in enumerate(data.counts):
             top = bottom - _HEIGHT * count / data.n / peak
@@ -34,9 +33,10 @@ def histogram(label: str, series: Sequence[HistogramData], x_title: str) -> Mark
             hover([path(outline, f"area{number}", closed=True)], f"{data.name}: {data.n:,}, mean {data.mean:.3f}")
         )
         middle = min(max(x(data.mean), _LEFT), WIDTH - _RIGHT)
-        body.append(line(middle, _TOP - 4, middle, bottom, f"mean{number}"))
+        height = _TOP - 8 - _LABEL_ROW * (len(shown) - number)
+        body.append(line(middle, height + 4, middle, bottom, f"mean{number}"))
         anchor = "end" if middle > WIDTH * 0.75 else "start" if middle < WIDTH * 0.25 else "middle"
-        body.append(text(middle, _TOP - 10, f"{data.name} {data.mean:.3f}", f"name{number}", anchor))
+        body.append(text(middle, height, f"{data.name} {data.mean:.3f}", f"name{number}", anchor))
     body.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, "axis"))
     for step in round_steps(low, high):
         body.append(line(x(step), bottom, x(step), bottom + 4, "axis"))

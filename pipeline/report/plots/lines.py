@@ -32,7 +32,6 @@ def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str) -
             body += [text(x(count), bottom + 17, f"{count:,}", "tick", "middle")]
     body.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, "axis"))
     body.append(text(_LEFT + span / 2, bottom + 35, x_title, "tick", "middle"))
-    taken: list[float] = []
     for number, (name, points) in enumerate(series.items(), start=1):
         drawn = [(x(count), y(share)) for count, share in sorted(points.items())]
         body.append(path(drawn, f"stroke{number}"))
@@ -40,9 +39,10 @@ def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str) -
             dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="fill{}"/>').format(x(count), y(share), number)
             wide = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="9" class="catch"/>').format(x(count), y(share))
             body.append(hover([wide, dot], f"{name} R@{count:,} = {share:.2%}"))
-        height = drawn[-1][1] + 4
-        while any(abs(height - other) < _LABEL_GAP for other in taken):
-            height += _LABEL_GAP
-        taken.append(height)
-        body.append(text(drawn[-1][0] + 8, height, name, f"name{number}"))
+    lowest_label = 0.0
+    labels = sorted(enumerate(series.items(), start=1), key=lambda item: -sum(item[1][1].values()))
+    for number, (name, points) in labels:
+        end = max(points)
+        lowest_label = max(y(points[end]) + 4, lowest_label + _LABEL_GAP)
+        body.append(text(x(end) + 8, lowest_label, name, f"name{number}"))
     return svg(bottom + 42, label, body)
