@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.source.inputs import _bucket
+
 
 @pytest.fixture
 def jpeg() -> Callable[[int], bytes]:
@@ -52,6 +54,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    _bucket.cache_clear()  # it knows the server of an earlier test
     client = boto3.client("s3")
     client.create_bucket(Bucket="photos")
     yield client

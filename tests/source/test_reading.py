@@ -123,8 +123,8 @@ def test_files_with_different_columns_are_told_apart(tmp_path: Path, write: Writ
     write("a.parquet", {"image": [b"x"], "score": pa.array([1], pa.int8())})
     write("b.parquet", {"caption": ["hello"], "score": [2.5]})
     first, second = rows_of(tmp_path)
-    assert (first["has_image_column"], first["captions"], first["score"]) == (True, None, 1.0)
-    assert (second["has_image_column"], second["image"], second["captions"], second["score"]) == (
+    assert (first["has_image_column"], first["captions"], first["kept:score"]) == (True, None, 1.0)
+    assert (second["has_image_column"], second["image"], second["captions"], second["kept:score"]) == (
         False,
         None,
         ["hello"],
@@ -135,8 +135,15 @@ def test_files_with_different_columns_are_told_apart(tmp_path: Path, write: Writ
 def test_only_the_columns_needed_are_in_the_table(tmp_path: Path, write: Write) -> None:
     write("a.parquet", {"image": [b"x"], "a": [1], "b": [2], "width": [3]})
     (row,) = rows_of(tmp_path, keep_columns=("b", "width"))
-    assert {"b", "source_width"} < set(row)
-    assert "a" not in row
+    assert {"kept:b", "kept:source_width"} < set(row)
+    assert "kept:a" not in row
+
+
+def test_a_kept_column_with_the_name_of_a_unit_column_is_not_mistaken_for_it(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", {"image": [b"x"], "text": ["right"], "captions": ["other"], "image_path": ["p"]})
+    (row,) = rows_of(tmp_path, caption_column="text")
+    assert (row["captions"], row["kept:captions"]) == (["right"], "other")
+    assert (row["image_path"], row["kept:image_path"]) == (None, "p")
 
 
 def test_a_file_that_changes_after_it_was_listed_is_named(tmp_path: Path, write: Write) -> None:
