@@ -187,6 +187,9 @@ def _write_page(index: Index, results: list[dict[str, Any]], query: str, path: P
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:
+    if not results:
+        click.echo("nothing was found")
+        return
     columns = ["rank", "score", "id", *(name for name in results[0] if name not in ("rank", "score", "row", "id"))]
     rows = [columns]
     for result in results:

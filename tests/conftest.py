@@ -4,8 +4,12 @@ from collections.abc import Callable
 
 import pytest
 from clustered import image_and_caption_vectors, write_embeddings
+from indexing import build_here
 
+from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings
+from pipeline.index.build import make_build
+from pipeline.index.search import Index
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,15 @@ def clustered_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         return Embeddings.open(str(write_embeddings(folder, *vectors, **options)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
+    """Indexes a dataset with these settings, in this process."""
+
+    def index(dataset: Embeddings, **settings: object) -> Index:
+        output = tmp_path_factory.mktemp("index") / "index"
+        values = {"embeddings": dataset.location.uri, "output": str(output), "tuning_queries": 200, **settings}
+        return build_here(make_build(IndexSettings.model_validate(values)))
+
+    return index

@@ -1,17 +1,14 @@
 """An index built in this process, by the steps that the Ray graph takes."""
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
 
 import faiss
-import pytest
 
 from pipeline import storage
-from pipeline.config import IndexSettings
-from pipeline.datasets import Embeddings, vectors_of
-from pipeline.index.build import Build, Built, make_build, publish_index
+from pipeline.datasets import vectors_of
+from pipeline.index.build import Build, Built, publish_index
 from pipeline.index.exact import exact_top_k, merge_top_k
 from pipeline.index.factory import from_bytes, nlist_of, to_bytes
 from pipeline.index.fill import fill_shard
@@ -56,15 +53,3 @@ def build_here(build: Build) -> Index:
     built = Built(datetime.now(timezone.utc), digest, filled, queries.kind, operation, {"train": 0.0})
     publish_index(build, built, {})
     return open_index(build.output.uri)
-
-
-@pytest.fixture(scope="session")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
-    """Indexes a dataset with these settings, in this process."""
-
-    def index(dataset: Embeddings, **settings: object) -> Index:
-        output = tmp_path_factory.mktemp("index") / "index"
-        values = {"embeddings": dataset.location.uri, "output": str(output), "tuning_queries": 200, **settings}
-        return build_here(make_build(IndexSettings.model_validate(values)))
-
-    return index

@@ -1,0 +1,188 @@
+"""`clipmill search` answers by text, image, id and file, and refuses what it cannot compare."""
+
+import html
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from clustered import write_embeddings
+from PIL import Image
+
+from jobs.search import command
+from pipeline.clip.model import ClipModel, load_model
+from pipeline.config import ModelSettings
+from pipeline.datasets import Embeddings
+from pipeline.index.search import Index
+from pipeline.schemas import SEARCH_RESULTS
+from pipeline.source.decode import decode_image
+
+HOSTILE = '<script>alert("x")</script>\x1b[2J'
+COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (250, 250, 250)]
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model() -> ClipModel:
+    return load_model(ModelSettings(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def index(
+    model: ClipModel, indexed: Callable[..., Index], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, np.ndarray]:
+    """An index of five plain pictures, embedded by the built-in model, and their vectors."""
+    pixels = np.stack([model.preprocessing.prepare(decode_image(png(colour), 10_000)).numpy() for colour in COLOURS])
+    vectors = model.encode_images(pixels)
+    captions = model.encode_texts([f"caption {number}" for number in range(5)]).astype(np.float16)
+    dataset = write_embeddings(
+        tmp_path_factory.mktemp("pictures"),
+        vectors.astype(np.float16),
+        captions,
+        files=2,
+        labels=["red", "green", HOSTILE, "yellow", "white"],
+        thumbnails=[png(colour) for colour in COLOURS],
+        identity=model.identity,
+    )
+    opened = indexed(Embeddings.open(str(dataset)))
+    return str(Path(opened.table.paths[0]).parent), vectors
+
+
+def search(index: str, *options: object) -> Result:
+    return CliRunner().invoke(command, ["--index", index, *(str(option) for option in options)])
+
+
+def test_a_text_finds_the_rows_in_the_order_of_their_cosine(index: tuple[str, np.ndarray], model: ClipModel) -> None:
+    result = search(index[0], "--text", "a red circle", "-k", 3, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["results"]
+    cosines = index[1] @ model.encode_texts(["a red circle"])[0]
+    assert [record["row"] for record in found] == np.argsort(-cosines)[:3].tolist()
+    assert [record["score"] for record in found] == pytest.approx(np.sort(cosines)[::-1][:3], abs=2e-3)
+    assert [record["rank"] for record in found] == [1, 2, 3]
+    assert found[0].keys() == {"rank", "score", "row", "id", "label"}
+
+
+def test_an_image_finds_itself_first(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    (tmp_path / "yellow.png").write_bytes(png(COLOURS[3]))
+    found = json.loads(search(index[0], "--image", tmp_path / "yellow.png", "--json").stdout)["results"]
+    assert found[0]["id"] == "image-3"
+    assert found[0]["score"] == pytest.approx(1, abs=2e-3)
+
+
+def test_an_id_finds_itself_first_and_the_table_holds_no_control_characters(index: tuple[str, np.ndarray]) -> None:
+    result = search(index[0], "--id", "image-2", "-k", 2)
+    lines = result.output.splitlines()
+    assert lines[0].split() == ["rank", "score", "id", "label"]
+    assert "image-2" in lines[1]
+    assert "\x1b" not in result.output
+
+
+def test_the_page_shows_pictures_and_escapes_what_it_is_given(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert search(index[0], "--text", "<b>bold</b>", "--html", page).exit_code == 0
+    written = page.read_text()
+    assert written.count("data:image/png;base64,") == 5
+    assert "<script>" not in written
+    assert html.escape('<script>alert("x")</script>', quote=False).replace('"', "&#34;") in written
+    assert "<b>bold</b>" not in written
+    assert "http://" not in written
+    assert "https://" not in written
+
+
+@pytest.mark.parametrize("kind", ["npy", "embedding", "text"])
+def test_a_file_of_queries_is_answered_in_order(
+    index: tuple[str, np.ndarray], model: ClipModel, tmp_path: Path, kind: str
+) -> None:
+    texts = [f"a picture of number {number}" for number in range(7)]
+    vectors = model.encode_texts(texts) * 3  # lengths do not matter
+    queries = tmp_path / ("queries.npy" if kind == "npy" else "queries.parquet")
+    if kind == "npy":
+        np.save(queries, vectors)
+    else:
+        pq.write_table(pa.table({kind: texts if kind == "text" else list(vectors)}), queries)
+    result = search(index[0], "--queries", queries, "--output", tmp_path / "results.parquet", "-k", 4)
+    assert result.exit_code == 0, result.output
+    table = pq.read_table(tmp_path / "results.parquet")
+    assert table.schema.equals(SEARCH_RESULTS)
+    expected = np.argsort(-(vectors @ index[1].astype(np.float16).astype(np.float32).T), axis=1)[:, :4]
+    assert table.column("row").to_pylist() == expected.reshape(-1).tolist()
+    assert table.column("query").to_pylist() == np.repeat(np.arange(7), 4).tolist()
+    assert table.column("rank").to_pylist() == [1, 2, 3, 4] * 7
+    assert table.column("id").to_pylist() == [f"image-{row}" for row in expected.reshape(-1)]
+
+
+def test_queries_that_cannot_be_used_are_refused_and_leave_no_file(
+    index: tuple[str, np.ndarray], tmp_path: Path
+) -> None:
+    dimension = index[1].shape[1]
+    bad = {
+        "wide.npy": np.ones((2, dimension + 1), np.float32),
+        "zeros.npy": np.zeros((2, dimension), np.float32),
+        "nan.npy": np.full((2, dimension), np.nan, np.float32),
+        "flat.npy": np.ones(dimension, np.float32),
+        "whole.npy": np.ones((2, dimension), np.int64),
+    }
+    for name, array in bad.items():
+        np.save(tmp_path / name, array)
+    pq.write_table(pa.table({"words": ["a"]}), tmp_path / "words.parquet")
+    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "gaps.parquet")
+    pq.write_table(pa.table({"embedding": [[1.0], [1.0, 2.0]]}), tmp_path / "ragged.parquet")
+    (tmp_path / "page.parquet").write_text("<html>")
+    for name in [*bad, "words.parquet", "gaps.parquet", "ragged.parquet", "page.parquet", "absent.npy"]:
+        result = search(index[0], "--queries", tmp_path / name, "--output", tmp_path / "out" / "results.parquet")
+        assert result.exit_code == 2, name
+        assert name in result.output
+        assert len(result.output.strip().splitlines()) == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "none was given"),
+        (["--text", "a", "--id", "b"], "--text, --id was given"),
+        (["--queries", "q.npy"], "go together"),
+        (["--id", "nobody"], "no row"),
+        (["--image", "absent.jpg"], "cannot be read"),
+        (["--image", __file__], "no image that can be searched with"),
+        (["--text", "  "], "empty"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_2(index: tuple[str, np.ndarray], options: list[str], message: str) -> None:
+    result = search(index[0], *options)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_another_model_than_the_one_of_the_index_is_refused_with_what_differs(
+    indexed: Callable[..., Index], model: ClipModel, tmp_path: Path
+) -> None:
+    vectors = np.eye(4, model.identity.dimension, dtype=np.float16)
+    other = model.identity.model_copy(update={"weights_sha256": "0" * 64})
+    opened = indexed(Embeddings.open(str(write_embeddings(tmp_path, vectors, vectors, identity=other))))
+    result = search(str(Path(opened.table.paths[0]).parent), "--text", "a")
+    assert result.exit_code == 2
+    assert "weights_sha256" in result.output
+
+
+def test_an_index_of_imported_vectors_is_searched_by_id_or_vectors_only(
+    indexed: Callable[..., Index], clustered_embeddings: Callable[..., Embeddings]
+) -> None:
+    folder = str(Path(indexed(clustered_embeddings(30, 5)).table.paths[0]).parent)
+    result = search(folder, "--text", "a red circle")
+    assert result.exit_code == 2
+    assert "imported vectors" in result.output
+    assert "--queries" in result.output
+    assert search(folder, "--id", "image-7", "--json").exit_code == 0
