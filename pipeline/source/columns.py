@@ -14,6 +14,7 @@ import pyarrow.types as pt
 from pipeline.errors import UserError
 from pipeline.source.inputs import InputFile
 from pipeline.source.names import CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES
+from pipeline.source.types import is_bytes, is_caption, is_id, is_picture, is_scalar, is_text_list, plain_type
 
 ImageKind = Literal["binary", "struct", "path"]
 
@@ -78,7 +79,7 @@ def choose_columns(
         image_column=image,
         image_kind=kind,
         caption_column=caption,
-        caption_is_list=caption is not None and any(_is_text_list(variant.type) for variant in union[caption]),
+        caption_is_list=caption is not None and any(is_text_list(variant.type) for variant in union[caption]),
         id_column=id_,
         kept=_kept(union, used, keep_columns),
     )
@@ -95,7 +96,7 @@ def choose_metadata_columns(
     caption = _choose_caption(union, caption_column, None) if with_caption else None
     id_ = _choose_id(union, id_column, {caption})
     kept = _kept(union, {name for name in (caption, id_) if name}, None)
-    is_list = caption is not None and _is_text_list(union[caption][0].type)
+    is_list = caption is not None and is_text_list(union[caption][0].type)
     return Columns(None, None, caption, is_list, id_, kept)
 
 
@@ -118,38 +119,25 @@ def _union(inputs: Sequence[InputFile]) -> _Union:
     return union
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without dictionaries, extensions and views, and with one kind of string."""
-    if pt.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type)
-    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
-        return pa.string()
-    return kind
-
-
 def _choose_image(union: _Union, named: str | None) -> str | None:
     """Bytes go before paths: a table with both a picture and the place it came from means the picture."""
-    candidates = _with_names(union, IMAGE_NAMES, _is_bytes) or [
-        name for name in union if _some(union[name], _is_picture)
-    ]
+    candidates = _with_names(union, IMAGE_NAMES, is_bytes) or [name for name in union if _some(union[name], is_picture)]
     for names in PATH_NAMES:
         candidates = candidates or _with_names(union, names, pt.is_string)
-    return _choose_one(union, named, "image", candidates, lambda kind: _is_bytes(kind) or pt.is_string(kind))
+    return _choose_one(union, named, "image", candidates, lambda kind: is_bytes(kind) or pt.is_string(kind))
 
 
 def _choose_caption(union: _Union, named: str | None, image: str | None) -> str | None:
-    candidates = [name for name in _with_names(union, CAPTION_NAMES, _is_caption) if name != image]
-    return _choose_one(union, named, "caption", candidates, _is_caption)
+    candidates = [name for name in _with_names(union, CAPTION_NAMES, is_caption) if name != image]
+    return _choose_one(union, named, "caption", candidates, is_caption)
 
 
 def _choose_id(union: _Union, named: str | None, taken: set[str | None]) -> str | None:
     for name in ID_NAMES:
-        candidates = [found for found in _with_names(union, frozenset({name}), _is_id) if found not in taken]
+        candidates = [found for found in _with_names(union, frozenset({name}), is_id) if found not in taken]
         if named is None and candidates:
-            return _choose_one(union, candidates[0], "id", (), _is_id)
-    return _choose_one(union, named, "id", (), _is_id)
+            return _choose_one(union, candidates[0], "id", (), is_id)
+    return _choose_one(union, named, "id", (), is_id)
 
 
 def _with_names(union: _Union, names: frozenset[str], fits: _Test) -> list[str]:
@@ -182,13 +170,13 @@ def _kept(union: _Union, used: set[str], keep_columns: Iterable[str] | None) -> 
         names = [
             name
             for name, variants in union.items()
-            if name not in used and not name.startswith(_PANDAS_INDEX) and _some(variants, _is_scalar)
+            if name not in used and not name.startswith(_PANDAS_INDEX) and _some(variants, is_scalar)
         ]
     else:
         names = list(dict.fromkeys(keep_columns))
         for name in names:
             _require(union, name, "--keep-columns")
-            if not _some(union[name], _is_scalar):
+            if not _some(union[name], is_scalar):
                 raise UserError(
                     f"--keep-columns {name}: {union[name][0].type} is not a scalar type, and only numbers, strings, "
                     "booleans, dates and times travel to the output"
@@ -228,40 +216,6 @@ def _kind_of(kind: pa.DataType) -> ImageKind | None:
     if pt.is_null(kind):
         return None
     return "struct" if pt.is_struct(kind) else "path" if pt.is_string(kind) else "binary"
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return _is_binary(kind) or _is_picture(kind) or (pt.is_struct(kind) and _fields(kind).get("path") == pa.string())
-
-
-def _is_picture(kind: pa.DataType) -> bool:
-    """Whether this is the struct<bytes, path> of Hugging Face datasets."""
-    return pt.is_struct(kind) and _is_binary(_fields(kind).get("bytes", pa.null()))
-
-
-def _fields(kind: pa.StructType) -> dict[str, pa.DataType]:
-    return {kind.field(at).name: plain_type(kind.field(at).type) for at in range(kind.num_fields)}
-
-
-def _is_caption(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or _is_text_list(kind)
-
-
-def _is_text_list(kind: pa.DataType) -> bool:
-    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
-    return is_list and (pt.is_string(plain_type(kind.value_type)) or pt.is_null(kind.value_type))
-
-
-def _is_id(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_integer(kind)
-
-
-def _is_scalar(kind: pa.DataType) -> bool:
-    return not (pt.is_nested(kind) or _is_binary(kind) or pt.is_fixed_size_binary(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)
 
 
 def _some(variants: Sequence[_Variant], fits: _Test) -> bool:

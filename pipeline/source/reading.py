@@ -11,8 +11,9 @@ import pyarrow.types as pt
 
 from pipeline.errors import RunFailed, UserError
 from pipeline.schemas import ORDINAL_SHIFT
-from pipeline.source.columns import Columns, plain_type
+from pipeline.source.columns import Columns
 from pipeline.source.inputs import InputFile, locate
+from pipeline.source.types import plain_type
 from pipeline.source.units import Span, Unit
 
 _BATCH_BYTES = 16 << 20

@@ -1,0 +1,55 @@
+"""What an Arrow type can be used for: a picture, a caption, an id, a column that travels."""
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without dictionaries, extensions and views, and with one kind of string."""
+    if pt.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return pa.string()
+    return kind
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether this can hold encoded images: binary, or a struct with bytes or a path."""
+    return is_binary(kind) or is_picture(kind) or (pt.is_struct(kind) and _fields(kind).get("path") == pa.string())
+
+
+def is_picture(kind: pa.DataType) -> bool:
+    """Whether this is the struct<bytes, path> of Hugging Face datasets."""
+    return pt.is_struct(kind) and is_binary(_fields(kind).get("bytes", pa.null()))
+
+
+def _fields(kind: pa.StructType) -> dict[str, pa.DataType]:
+    return {kind.field(at).name: plain_type(kind.field(at).type) for at in range(kind.num_fields)}
+
+
+def is_caption(kind: pa.DataType) -> bool:
+    """Whether this is a string or a list of strings."""
+    return pt.is_string(kind) or is_text_list(kind)
+
+
+def is_text_list(kind: pa.DataType) -> bool:
+    """Whether this is a list of strings, or a list of nulls."""
+    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+    return is_list and (pt.is_string(plain_type(kind.value_type)) or pt.is_null(kind.value_type))
+
+
+def is_id(kind: pa.DataType) -> bool:
+    """Whether this is a string or a whole number."""
+    return pt.is_string(kind) or pt.is_integer(kind)
+
+
+def is_scalar(kind: pa.DataType) -> bool:
+    """Whether this is a number, string, boolean, date or time."""
+    return not (pt.is_nested(kind) or is_binary(kind) or pt.is_fixed_size_binary(kind))
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether this is a string of bytes of any length."""
+    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)
