@@ -24,7 +24,7 @@ class Job(click.Command):
             click.echo(f"clipmill {self.name}: {error}", err=True)
             context.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo(f"clipmill {self.name}: interrupted", err=True)
+            click.echo(f"clipmill {self.name}: interrupted; run the same command again to continue", err=True)
             context.exit(130)
 
 

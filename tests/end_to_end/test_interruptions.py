@@ -1,0 +1,105 @@
+"""A run that is killed or runs out of disk leaves no half-written dataset, and the same command finishes it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+ROWS = 6000
+
+
+@pytest.fixture(scope="module")
+def scenes(clipmill: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    assert clipmill("sample", "--output", folder, "--rows", ROWS, "--seed", 5).code == 0
+    return folder
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_units(staging: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if len(list(staging.glob("units/*/*.arrow"))) >= count:
+            return
+        time.sleep(0.05)
+    pytest.fail("the run committed nothing")
+
+
+def rows_of(output: Path) -> list[int]:
+    return pq.read_table(output / "images", columns=["row"]).column("row").to_pylist()
+
+
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+def test_a_stopped_run_is_continued_by_the_same_command(
+    how: str, scenes: Path, clipmill: Callable, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = ("embed", "--input", scenes, "--output", output)
+    run = start(*command)
+    wait_for_units(tmp_path / ".out.staging", 2)
+    if how == "killed":
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate(timeout=60)
+    else:
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+        assert run.returncode == 130
+        assert "again" in err
+        assert "Traceback" not in err
+    assert not output.exists()
+    done = clipmill(*command, "--json")
+    assert done.code == 0, done.err
+    first, second = done.document["runs"]
+    assert first["finished"] is None
+    assert second["rows_reused"] >= 2 * 1000 or first["rows_encoded"] == second["rows_reused"]
+    assert second["rows_encoded"] + second["rows_reused"] == ROWS
+    assert second["rows_encoded"] < ROWS
+    assert rows_of(output) == list(range(ROWS))
+    assert clipmill("verify", output).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_another_command_does_not_mix_with_unfinished_work(scenes: Path, clipmill: Callable, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run = start("embed", "--input", scenes, "--output", output)
+    wait_for_units(tmp_path / ".out.staging", 1)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate(timeout=60)
+    other = clipmill("embed", "--input", scenes, "--output", output, "--limit", 100)
+    assert other.code == 2
+    assert "configuration" in other.err
+    done = clipmill("embed", "--input", scenes, "--output", output, "--limit", 100, "--overwrite", "--json")
+    assert done.code == 0, done.err
+    assert rows_of(output) == list(range(100))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1M", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=False)
+
+
+def test_a_full_disk_is_one_sentence_and_publishes_nothing(scenes: Path, clipmill: Callable, small_disk: Path) -> None:
+    done = clipmill("embed", "--input", scenes, "--output", small_disk / "out")
+    assert done.code == 1
+    last = done.err.strip().splitlines()[-1]
+    assert "could not be written" in last
+    assert str(small_disk) in last
+    assert not (small_disk / "out").exists()
