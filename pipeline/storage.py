@@ -90,9 +90,12 @@ def list_files(location: Location, *, recursive: bool = True) -> list[fs.FileInf
 
 
 def make_folder(location: Location) -> None:
-    """The folder and its parents, where the storage has folders."""
+    """The folder and its parents, where the storage has folders. Raises RunFailed where none can be made."""
     if location.is_local:
-        os.makedirs(location.path, exist_ok=True)
+        try:
+            os.makedirs(location.path, exist_ok=True)
+        except OSError as error:
+            raise RunFailed(f"{location}: the folder cannot be made: {error.strerror}; choose another place") from None
 
 
 def remove(location: Location) -> None:

@@ -56,7 +56,7 @@ def find_inputs(uri: str) -> list[InputFile]:
     """The Parquet files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0.
 
     In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
-    there is no Parquet file, when one is damaged, or when there are more than row numbers have room for.
+    there is no Parquet file or no row, when one is damaged, or when there are more than row numbers have room for.
     """
     infos = _matching(uri)
     if len(infos) > MAX_FILES:
@@ -68,6 +68,8 @@ def find_inputs(uri: str) -> list[InputFile]:
     paths = sorted((prefix + info.path for info in infos), key=str.encode)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         files = list(pool.map(_read_footer, range(len(paths)), paths))
+    if not any(file.rows for file in files):
+        raise UserError(f"{uri}: there is not one row in the Parquet files found ({len(files)})")
     return _with_shared_schemas(files)
 
 

@@ -122,6 +122,15 @@ def test_more_files_than_row_numbers_have_room_for_are_refused(
         find_inputs(str(tmp_path))
 
 
+def test_files_without_a_row_are_told_and_passed_over_beside_others(write: Write, tmp_path: Path) -> None:
+    empty = pa.table({"caption": pa.array([], pa.string())})
+    write("a.parquet", empty)
+    with pytest.raises(UserError, match="not one row"):
+        find_inputs(str(tmp_path))
+    write("b.parquet", ONE_ROW)
+    assert [file.rows for file in find_inputs(str(tmp_path))] == [0, 1]
+
+
 def test_equal_schemas_are_one_object(write: Write, tmp_path: Path) -> None:
     for number in range(3):
         write(f"{number}.parquet", ONE_ROW)
