@@ -16,7 +16,7 @@ from pipeline.evaluate.templates import NAMED
 from pipeline.evaluate.zero_shot import Encode
 from pipeline.report.assemble import Making, MeasuredIndex, assemble
 from pipeline.report.document import Report
-from pipeline.report.write import publish_report, read_report
+from pipeline.report.write import has_report, publish_report, read_report
 from pipeline.schemas import ModelIdentity
 
 _CONTENT_SETTINGS = ("label_column", "templates", "bootstrap_samples", "fidelity_queries", "seed")
@@ -35,11 +35,10 @@ def evaluate(
     embeddings = Embeddings.open(settings.embeddings)
     output = storage.resolve(settings.output)
     inputs = _inputs(embeddings, settings)
-    if not settings.overwrite:
+    if has_report(output) and not settings.overwrite:
         present = read_report(output)
-        if present is not None:
-            refuse_differences(output, _differences(present, settings, inputs))
-            return present, True
+        refuse_differences(output, _differences(present, settings, inputs))
+        return present, True
     identity = embeddings.manifest.model
 
     def encoder() -> Encode:

@@ -73,7 +73,9 @@ def recall_plot(parts: list[RetrievalPart]) -> Markup:
 def curve_plot(parts: list[RetrievalPart]) -> Markup:
     """R@K against K."""
     last = min(max(part.curve) for part in parts)
-    series = {part.direction: {k: share for k, share in part.curve.items() if k <= last} for part in parts}
+    series: dict[str, dict[int, float]] = {
+        str(part.direction): {k: share for k, share in part.curve.items() if k <= last} for part in parts
+    }
     return lines("Recall by number of results", series, "results looked at (K)")
 
 

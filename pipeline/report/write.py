@@ -23,22 +23,21 @@ def publish_report(report: Report, output: Location) -> None:
     storage.publish(staging, output, last=REPORT_FILE)
 
 
-def read_report(output: Location) -> Report | None:
-    """The report at ``output``; None where there is none.
+def has_report(output: Location) -> bool:
+    """Whether a report is at an output. Raises UserError when other files are there instead, which are left alone."""
+    if storage.exists(output / REPORT_FILE):
+        return True
+    if storage.exists(output) and (output.filesystem.get_file_info(output.path).is_file or storage.list_files(output)):
+        raise UserError(f"--output {output} has other files in it; choose a new or empty place")
+    return False
 
-    Raises UserError for a folder of other files, a file that is no report, and one of a newer version.
-    """
+
+def read_report(output: Location) -> Report:
+    """The report at ``output``. Raises UserError for a file that is no report, or one of another version."""
     try:
-        data = storage.read_bytes(output / REPORT_FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        if storage.exists(output) and storage.list_files(output):
-            raise UserError(f"{output} is a folder with other files in it; choose a new or empty place") from None
-        return None
-    try:
-        report = Report.model_validate_json(data)
+        return Report.model_validate_json(storage.read_bytes(output / REPORT_FILE))
     except ValidationError as error:
         raise UserError(
             f"{output / REPORT_FILE} is not a report of version {REPORT_VERSION} ({error.errors()[0]['msg']}); "
             "choose another place, or --overwrite to replace it"
         ) from None
-    return report

@@ -1,0 +1,29 @@
+"""Reports of small datasets, with a text encoder of no account."""
+
+from pathlib import Path
+
+import numpy as np
+from captioned import pairs, write_captioned
+from numpy.typing import NDArray
+
+from pipeline.config import EvaluateSettings
+from pipeline.evaluate.zero_shot import Encode
+from pipeline.report.document import Report
+from pipeline.report.evaluation import evaluate
+from pipeline.schemas import ModelIdentity
+
+WORDS = pairs(7, 1)[0]
+
+
+def make_report(tmp_path: Path, **dataset: object) -> Report:
+    """The report of a dataset that `write_captioned` makes of these options."""
+    place = write_captioned(tmp_path / "e", **dataset)
+    settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50)
+    return evaluate(settings, _load_encoder, tmp_path)[0]
+
+
+def _load_encoder(identity: ModelIdentity) -> Encode:
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        return np.array([WORDS[len(text) % 7] for text in texts], np.float32)
+
+    return encode

@@ -1,0 +1,138 @@
+"""The page shows everything, needs nothing else, and cannot be broken by what it shows."""
+
+import html
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from captioned import identity, pairs
+from PIL import Image
+from reported import make_report
+
+from pipeline.report.document import Report
+from pipeline.report.page import html_text
+
+HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} " onmouseover="alert(2)'
+IMAGES, CAPTIONS, ROWS = pairs(30, 2, noise=2.0)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, whether tags close in order, and the text between them."""
+
+    VOID = ("meta", "link", "img", "br", "line", "rect", "circle", "path")
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def jpeg(path: Path) -> bytes:
+    Image.new("RGB", (40, 20), (200, 30, 30)).save(path, "JPEG")
+    return path.read_bytes()
+
+
+def full(tmp_path: Path) -> Report:
+    return make_report(
+        tmp_path,
+        images=IMAGES,
+        captions=CAPTIONS,
+        caption_rows=ROWS,
+        texts=[f"{HOSTILE} {number}" for number in range(60)],
+        ids=[f'id<b>{number}"' for number in range(30)],
+        labels=["<i>cat</i>" if number % 2 else "dog & co" for number in range(30)],
+        thumbnails=[jpeg(tmp_path / "t.jpg"), b"not a picture", None] * 10,
+        model=identity(16),
+    )
+
+
+def test_captions_ids_and_labels_are_shown_as_text_and_nothing_else(tmp_path: Path) -> None:
+    content = html_text(full(tmp_path))
+    page = Page(content)
+    assert page.open == []
+    names = {name for _, attributes in page.tags for name in attributes}
+    assert not [name for name in names if name.startswith("on")]
+    assert "script" not in {tag for tag, _ in page.tags}
+    text = " ".join(page.text)
+    assert HOSTILE in text
+    assert "<i>cat</i>" in text
+    assert html.escape("dog & co") in content
+
+
+def test_the_page_asks_for_no_other_file(tmp_path: Path) -> None:
+    content = html_text(full(tmp_path))
+    page = Page(content)
+    for _, attributes in page.tags:
+        for name in ("src", "href"):
+            link = attributes.get(name)
+            assert link is None or link.startswith(("data:", "#"))
+    assert "url(" not in content
+    assert "@import" not in content
+    policy = [attributes for tag, attributes in page.tags if tag == "meta" and "http-equiv" in attributes]
+    assert policy[0]["content"].startswith("default-src 'none'")
+
+
+def test_every_link_of_the_contents_has_its_place(tmp_path: Path) -> None:
+    page = Page(html_text(full(tmp_path)))
+    places = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = [attributes["href"].removeprefix("#") for tag, attributes in page.tags if tag == "a"]
+    assert len(links) >= 8
+    assert set(links) <= places
+
+
+def test_every_figure_is_there_with_its_interval_and_definition(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    page = Page(html_text(made))
+    hovers = [attributes["title"] for _, attributes in page.tags if attributes.get("title")]
+    assert made.zero_shot is not None
+    for figure in [figure for part in made.retrieval for figure in part.figures] + made.zero_shot.figures:
+        assert len(figure.definition) > 30
+        assert any(figure.definition in hover and f"{figure.value:.6g}" in hover for hover in hovers)
+        assert figure.low is not None
+
+
+def test_thumbnails_are_carried_in_the_page_and_others_are_named(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    assert made.pictures
+    assert all(position % 3 == 0 for position in made.pictures)
+    page = Page(html_text(made))
+    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert any('id<b>1"' in text for text in page.text)
+
+
+@pytest.mark.parametrize(("images", "captions"), [(0, 0), (1, 0), (0, 2), (1, 2)])
+def test_a_report_of_almost_nothing_says_what_is_missing(tmp_path: Path, images: int, captions: int) -> None:
+    made = make_report(
+        tmp_path,
+        images=IMAGES[:images],
+        captions=CAPTIONS[:captions],
+        caption_rows=ROWS[:captions],
+        rejected_images=4,
+    )
+    page = Page(html_text(made))
+    text = re.sub(r"\s+", " ", " ".join(page.text))
+    assert made.absences
+    for absence in made.absences:
+        assert absence.why in text
+    assert "4 images could not be used" in text
+    assert page.open == []

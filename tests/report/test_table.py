@@ -1,0 +1,40 @@
+"""report.csv has the columns of CLIP_benchmark's builder, one row a task."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from captioned import identity, pairs
+from reported import make_report
+
+from pipeline.report.table import csv_text
+
+IMAGES, CAPTIONS, ROWS = pairs(20, 3, noise=3.0)
+
+
+def test_each_task_is_a_row_with_its_metrics(tmp_path: Path) -> None:
+    made = make_report(
+        tmp_path,
+        images=IMAGES,
+        captions=CAPTIONS,
+        caption_rows=ROWS,
+        labels=["ab"[number % 2] for number in range(20)],
+        model=identity(16),
+    )
+    retrieval, classification = csv.DictReader(io.StringIO(csv_text(made)))
+    assert (retrieval["model"], retrieval["pretrained"], retrieval["dataset"]) == ("tiny", "tag", "e")
+    assert (retrieval["task"], classification["task"]) == ("zeroshot_retrieval", "zeroshot_classification")
+    scores = CAPTIONS.astype(float) @ IMAGES.astype(float).T
+    own = scores[range(60), ROWS][:, None]
+    assert float(retrieval["image_retrieval_recall@5"]) == pytest.approx(((scores > own).sum(axis=1) < 5).mean())
+    best = (scores.argmax(axis=0) // 3 == range(20)).mean()
+    assert float(retrieval["text_retrieval_recall@1"]) == pytest.approx(best)
+    assert made.zero_shot is not None
+    assert float(classification["acc1"]) == made.zero_shot.figures[0].value
+    assert (retrieval["acc1"], classification["acc5"], classification["image_retrieval_recall@1"]) == ("", "", "")
+
+
+def test_nothing_measured_is_a_header_alone(tmp_path: Path) -> None:
+    made = make_report(tmp_path, images=IMAGES[:0], captions=CAPTIONS[:0], caption_rows=[])
+    assert len(csv_text(made).splitlines()) == 1
