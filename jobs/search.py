@@ -1,9 +1,8 @@
 """clipmill search: ask an index by text, by image, by id, or with a file of queries."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -13,13 +12,9 @@ from jobs.command import Job, print_json
 from pipeline import storage
 from pipeline.errors import ClipmillError, UserError
 from pipeline.index.batch import search_batch
+from pipeline.index.encoder import QueryEncoder
 from pipeline.index.open import DEFAULT_CACHE, open_index
 from pipeline.index.search import Index
-
-if TYPE_CHECKING:
-    from pipeline.clip.model import ClipModel
-
-_MAX_IMAGE_PIXELS = 178_956_970
 
 
 @click.command("search", cls=Job)
@@ -68,16 +63,16 @@ def command(
     if queries is not None and html is not None:
         raise UserError("--html shows one query; the results of --queries are in --output")
     index = open_index(index_uri, cache)
-    models = _Models(index, model, pretrained)
+    encoder = QueryEncoder(index.manifest.model, model, pretrained)
     if queries is not None and output is not None:
-        done = search_batch(index, queries, output, k, models.encode_texts)
+        done = search_batch(index, queries, output, k, encoder.encode_texts)
         summary = {"queries": done, "k": k, "output": storage.resolve(output).uri}
         print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
         return
     if text is not None:
-        vector = models.encode_texts([text])
+        vector = encoder.encode_texts([text])
     elif image is not None:
-        vector = models.encode_image(Path(image))
+        vector = encoder.encode_image(Path(image))
     else:
         vector = _stored_vector(index, str(identifier))
     results = _results(index, vector, k)
@@ -94,64 +89,6 @@ def command(
 
 def _ways(text: str | None, image: str | None, identifier: str | None, queries: str | None) -> dict[str, str | None]:
     return {"--text": text, "--image": image, "--id": identifier, "--queries": queries}
-
-
-class _Models:
-    """The index's own model, loaded when the first query needs to be encoded."""
-
-    def __init__(self, index: Index, model: str | None, pretrained: str | None) -> None:
-        self._identity = index.manifest.model
-        self._name = model
-        self._pretrained = pretrained
-        self._loaded: ClipModel | None = None
-
-    def _load(self) -> "ClipModel":
-        if self._loaded is not None:
-            return self._loaded
-        if self._identity is None:
-            raise UserError(
-                "this index was made of imported vectors, so which model encodes a query is not known; search it by "
-                "--id, or encode your queries and give them as --queries"
-            )
-        from pipeline.clip.model import load_model
-        from pipeline.config import ModelSettings
-
-        settings = ModelSettings(
-            model=self._name or self._identity.name, pretrained=self._pretrained or self._identity.pretrained or None
-        )
-        try:
-            loaded = load_model(settings)
-        except UserError as error:
-            if self._pretrained:
-                raise
-            raise UserError(f"{error}; if the index's weights have moved, say where with --pretrained") from None
-        differences = self._identity.differences(loaded.identity)
-        if differences:
-            raise UserError(
-                "this model did not make the index, so its queries mean nothing there (index and query): "
-                + "; ".join(differences)
-            )
-        self._loaded = loaded
-        return loaded
-
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        if not all(text.strip() for text in texts):
-            raise UserError("a query text is empty")
-        return self._load().encode_texts(list(texts))
-
-    def encode_image(self, path: Path) -> NDArray[np.float32]:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
-        model = self._load()
-        from pipeline.source.decode import Rejected, decode_image
-
-        try:
-            pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
-        except Rejected as rejected:
-            raise UserError(f"--image {path} is no image that can be searched with: {rejected.detail}") from None
-        return model.encode_images(pixels[None])
 
 
 def _stored_vector(index: Index, identifier: str) -> NDArray[np.float32]:

@@ -1,0 +1,80 @@
+"""Queries encoded by the index's own model, and by no other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import UserError
+from pipeline.schemas import ModelIdentity
+
+if TYPE_CHECKING:
+    from pipeline.clip.model import ClipModel
+
+_MAX_IMAGE_PIXELS = 178_956_970
+
+
+class QueryEncoder:
+    """Texts and image files as query vectors, by the model with this identity.
+
+    ``model`` and ``pretrained`` say where that model is to be had now, where that is not what its identity says. It is
+    loaded for the first query. Raises UserError when there is no identity, no such model, or another one is there.
+    """
+
+    def __init__(self, identity: ModelIdentity | None, model: str | None, pretrained: str | None) -> None:
+        self._identity = identity
+        self._name = model
+        self._pretrained = pretrained
+        self._loaded: ClipModel | None = None
+
+    def _load(self) -> "ClipModel":
+        if self._loaded is not None:
+            return self._loaded
+        if self._identity is None:
+            raise UserError(
+                "this index was made of imported vectors, so which model encodes a query is not known; search it by "
+                "--id, or encode your queries and give them as --queries"
+            )
+        from pipeline.clip.model import load_model
+        from pipeline.config import ModelSettings
+
+        settings = ModelSettings(
+            model=self._name or self._identity.name, pretrained=self._pretrained or self._identity.pretrained or None
+        )
+        try:
+            loaded = load_model(settings)
+        except UserError as error:
+            if self._pretrained:
+                raise
+            raise UserError(f"{error}; if the index's weights have moved, say where with --pretrained") from None
+        differences = self._identity.differences(loaded.identity)
+        if differences:
+            raise UserError(
+                "this model did not make the index, so its queries mean nothing there (index and query): "
+                + "; ".join(differences)
+            )
+        self._loaded = loaded
+        return loaded
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (n, d) of texts, none of them empty."""
+        if not all(text.strip() for text in texts):
+            raise UserError("a query text is empty")
+        return self._load().encode_texts(list(texts))
+
+    def encode_image(self, path: Path) -> NDArray[np.float32]:
+        """The unit vector (1, d) of an image file."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
+        model = self._load()
+        from pipeline.source.decode import Rejected, decode_image
+
+        try:
+            pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+        except Rejected as rejected:
+            raise UserError(f"--image {path} is no image that can be searched with: {rejected.detail}") from None
+        return model.encode_images(pixels[None])
