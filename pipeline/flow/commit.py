@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.datasets import Shard, describe_shard
+from pipeline.datasets import Shard, describe_shard, part_writer
 from pipeline.flow.work import EmbeddedUnit
 from pipeline.schemas import REJECTED, captions_schema, images_schema
 from pipeline.storage import Location
@@ -213,23 +212,6 @@ def _write_part(layout: Layout, shard: int, part: str, tables: Iterable[pa.Table
         storage.remove(layout.dataset / path)
         return None
     return describe_shard(layout.dataset, path, part, rows, first, last)
-
-
-def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet writer that leaves embeddings and thumbnails uncompressed and without dictionary.
-
-    A compressed fixed size list of float16 reads several times slower; thumbnails are compressed already.
-    """
-    plain = {"embedding", "thumbnail"}
-    compression = {_column_path(name): "none" if name in plain else "zstd" for name in schema.names}
-    dictionary = [
-        name for name in schema.names if pa.types.is_string(schema.field(name).type) and name not in ("id", "caption")
-    ]
-    return pq.ParquetWriter(stream, schema, compression=compression, use_dictionary=dictionary or False)
-
-
-def _column_path(name: str) -> str:
-    return "embedding.list.element" if name == "embedding" else name
 
 
 def regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterable[pa.Table]:
