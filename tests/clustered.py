@@ -54,6 +54,7 @@ def write_embeddings(
     labels: list[str] | None = None,
     thumbnails: list[bytes | None] | None = None,
     identity: schemas.ModelIdentity | None = None,
+    source: Path | None = None,
 ) -> Path:
     """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``."""
     dimension = images.shape[1]
@@ -89,7 +90,11 @@ def write_embeddings(
             pq.write_table(table, folder / path, row_group_size=row_group_size)
             ends = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
             shards.append(describe_shard(location, path, part, len(rows), *ends))
-    write_table(location / INPUTS_FILE, schemas.INPUTS.empty_table())
+    inputs = schemas.INPUTS.empty_table()
+    if source is not None:
+        values = [[0], [str(source)], [source.stat().st_size], [""], [len(images)], [len(captions)], [False]]
+        inputs = pa.table(values, schema=schemas.INPUTS)
+    write_table(location / INPUTS_FILE, inputs)
     now = datetime.now(timezone.utc)
     write_manifest(
         location,
