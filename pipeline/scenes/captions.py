@@ -5,11 +5,11 @@ caption exactly when that caption is true of both, and counting equal captions g
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipeline.scenes.scene import Scene
-from pipeline.scenes.vocabulary import BACKGROUND_COLOURS, OPPOSITE, PATTERNS, PLACES, SIZES
+from pipeline.scenes.vocabulary import BACKGROUND_COLOURS, COLOURS, OPPOSITE, PATTERNS, PLACES, SHAPES, SIZES
 
 WORDINGS = 5
 
@@ -24,9 +24,10 @@ def captions(scene: Scene) -> list[str]:
     return [caption(scene, wording) for wording in range(WORDINGS)]
 
 
-def naming_caption(scene: Scene) -> str:
+def naming_captions(scene: Scene) -> list[str]:
     """The bare name of the main object: too little to find the scene by, but it teaches what the object is called."""
-    return f"a photo of {_a(scene.main.name)}"
+    name = _a(scene.main.name)
+    return [f"a photo of {name}", f"a picture of {name}", name]
 
 
 def caption(scene: Scene, wording: int) -> str:
@@ -37,8 +38,8 @@ def caption(scene: Scene, wording: int) -> str:
 def negative_captions(scene: Scene) -> list[str]:
     """Captions that are false of the scene and differ from a true one in a single respect.
 
-    The respects: where things lie, which object has which colour, shape or size, and the background. The wording of
-    each is decided by the scene.
+    The respects: where things lie, which object has which colour, shape or size, what shape or colour there is at all,
+    and the background. The wording of each is decided by the scene.
     """
     true = set(captions(scene))
     start = zlib.crc32(scene.description.encode())
@@ -55,10 +56,10 @@ def mirrored(scene: Scene) -> Scene:
 def _altered(scene: Scene) -> Iterator[Scene]:
     main = scene.main
     if not scene.others:
-        places, sizes = list(PLACES), list(SIZES)
+        places = tuple(PLACES)
         yield replace(scene, place=places[-1 - places.index(scene.place)])
-        yield replace(scene, place=places[(places.index(scene.place) + 1) % len(places)])
-        yield replace(scene, main=replace(main, size=sizes[(sizes.index(main.size) + 1) % len(sizes)]))
+        yield replace(scene, place=_other(places, scene.place, 0))
+        yield replace(scene, main=replace(main, size=_other(tuple(SIZES), main.size, 0)))
     else:
         yield mirrored(scene)
         yield mirrored(scene)
@@ -68,10 +69,23 @@ def _altered(scene: Scene) -> Iterator[Scene]:
         (first, one), (second, two) = scene.others
         yield replace(scene, others=((first, two), (second, one)))
         yield _exchanged(scene, 1, "colour")
+    turn = zlib.crc32(scene.description.encode()) >> 8
+    yield replace(scene, main=replace(main, shape=_other(tuple(SHAPES), main.shape, turn)))
+    yield replace(scene, main=replace(main, colour=_other(tuple(COLOURS), main.colour, turn)))
+    for position, (direction, thing) in enumerate(scene.others):
+        others = list(scene.others)
+        others[position] = (direction, replace(thing, shape=_other(tuple(SHAPES), thing.shape, turn)))
+        yield replace(scene, others=tuple(others))
     pattern, colour = scene.background.split()
-    patterns, colours = list(PATTERNS), list(BACKGROUND_COLOURS)
-    yield replace(scene, background=f"{patterns[(patterns.index(pattern) + 1) % len(patterns)]} {colour}")
-    yield replace(scene, background=f"{pattern} {colours[(colours.index(colour) + 1) % len(colours)]}")
+    if turn % 2:
+        yield replace(scene, background=f"{_other(PATTERNS, pattern, turn)} {colour}")
+    else:
+        yield replace(scene, background=f"{pattern} {_other(tuple(BACKGROUND_COLOURS), colour, turn)}")
+
+
+def _other(words: Sequence[str], word: str, turn: int) -> str:
+    """One of the words that is not this one."""
+    return words[(words.index(word) + 1 + turn % (len(words) - 1)) % len(words)]
 
 
 def _exchanged(scene: Scene, position: int, field: str) -> Scene:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.config import SampleSettings
 from pipeline.errors import UserError
-from pipeline.scenes.captions import captions, naming_caption, negative_captions
+from pipeline.scenes.captions import captions, naming_captions, negative_captions
 from pipeline.scenes.render import encode, render
 from pipeline.scenes.scene import scene_of_row
 from pipeline.storage import Location
@@ -73,7 +73,7 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
     """The rows of these numbers, one by one."""
     for row in rows:
         scene, random = scene_of_row(settings.split, settings.seed, row)
-        naming = [naming_caption(scene)] if settings.split == "train" else []
+        naming = naming_captions(scene) if settings.split == "train" else []
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.scenes.captions import WORDINGS, caption, captions, mirrored, naming_caption, negative_captions
+from pipeline.scenes.captions import WORDINGS, caption, captions, mirrored, naming_captions, negative_captions
 from pipeline.scenes.scene import Scene, Thing, scene_of_row
 from pipeline.scenes.vocabulary import COLOURS, PLACES, SHAPES, SIZES
 
@@ -34,7 +34,7 @@ def test_a_known_scene_is_described_as_a_person_would() -> None:
         "a picture of a large red circle with a small blue star to its right on a plain white background",
         "there is a small blue star right of a large red circle, on plain white",
     ]
-    assert naming_caption(RED_LEFT_OF_BLUE) == "a photo of a red circle"
+    assert naming_captions(RED_LEFT_OF_BLUE) == ["a photo of a red circle", "a picture of a red circle", "a red circle"]
 
 
 def test_every_caption_names_all_objects_as_they_are_and_the_background() -> None:
@@ -120,3 +120,11 @@ def test_three_objects_are_told_by_every_wording(wording: int) -> None:
     )
     swapped = replace(scene, others=(("left", scene.others[1][1]), ("above", scene.others[0][1])))
     assert caption(scene, wording) != caption(swapped, wording)
+
+
+def test_negatives_include_another_shape_and_another_colour() -> None:
+    """So that shapes and colours themselves are learned, not only which object has which."""
+    for scene in SCENES:
+        named = {(colour, shape) for text in negative_captions(scene) for _, colour, shape in mentioned(text)}
+        assert any(colour == scene.main.colour and shape != scene.main.shape for colour, shape in named)
+        assert any(colour != scene.main.colour and shape == scene.main.shape for colour, shape in named)

@@ -11,7 +11,7 @@ from jobs.sample import command
 from pipeline.config import SampleSettings
 from pipeline.errors import UserError
 from pipeline.scenes import dataset
-from pipeline.scenes.captions import captions, negative_captions
+from pipeline.scenes.captions import captions, naming_captions, negative_captions
 from pipeline.scenes.dataset import write_scenes
 from pipeline.scenes.scene import scene_of_row
 
@@ -71,11 +71,10 @@ def test_columns_say_what_the_scene_is(tmp_path: Path) -> None:
     assert len(set(pq.read_table(tmp_path / "out").column("id").to_pylist())) == 60
 
 
-def test_training_rows_also_carry_the_bare_name(tmp_path: Path) -> None:
+def test_training_rows_also_carry_bare_names(tmp_path: Path) -> None:
     row = pq.read_table(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
     scene, _ = scene_of_row("train", 0, 0)
-    assert row["caption"][:-1] == captions(scene)
-    assert row["caption"][-1].endswith(scene.main.name)
+    assert row["caption"] == captions(scene) + naming_captions(scene)
 
 
 def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:
