@@ -18,27 +18,31 @@ from pipeline.index.gallery import Gallery
 from pipeline.index.open import open_index
 from pipeline.index.queries import draw_queries
 from pipeline.index.rerank import StoredVectors
-from pipeline.schemas import IndexManifest
+from pipeline.index.search import Index
 
 K = 10
 _BLOCK = 65_536
 
 
-def measure_index(
-    uri: str, embeddings: Embeddings, settings: EvaluateSettings, cache: Path, progress: Progress = silent
-) -> tuple[IndexManifest, Fidelity]:
-    """Opens the index at ``uri`` and measures it at its tuned operating point, k = 10.
-
-    Queries are drawn as the index drew its own, and those that it confirmed its tuning with are taken. Raises UserError
-    for an index over other embeddings.
-    """
+def open_index_of(embeddings: Embeddings, uri: str, cache: Path) -> Index:
+    """The index at ``uri``. Raises UserError when it was built over other embeddings."""
     index = open_index(uri, cache)
-    manifest = index.manifest
-    if manifest.embeddings_manifest_sha256 != embeddings.manifest_sha256:
+    if index.manifest.embeddings_manifest_sha256 != embeddings.manifest_sha256:
         raise UserError(
-            f"--index {uri} was built over {manifest.embeddings}, whose manifest is not that of {embeddings.location}; "
-            "give the index of these embeddings, or build one with `clipmill index`"
+            f"--index {uri} was built over {index.manifest.embeddings}, whose manifest is not that of "
+            f"{embeddings.location}; give the index of these embeddings, or build one with `clipmill index`"
         )
+    return index
+
+
+def measure_index(
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress = silent
+) -> Fidelity:
+    """Measures an index at its tuned operating point, k = 10.
+
+    Queries are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
+    """
+    manifest = index.manifest
     drawn = draw_queries(
         Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
     )
@@ -49,10 +53,9 @@ def measure_index(
     faiss.omp_set_num_threads(1)
     try:
         with progress(len(queries), "index") as step:
-            fidelity = measure_fidelity(index.search, truth, stored.scores, queries, manifest.n, drawn.kind, step)
+            return measure_fidelity(index.search, truth, stored.scores, queries, manifest.n, drawn.kind, step)
     finally:
         faiss.omp_set_num_threads(threads)
-    return manifest, fidelity
 
 
 def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:

@@ -20,7 +20,7 @@ from pipeline.evaluate.ceiling import (
 from pipeline.evaluate.examples import Example, choose_examples
 from pipeline.evaluate.labels import find_column, labelled_batches, read_labels
 from pipeline.evaluate.retrieval import RECALL_AT, Direction, Retrieval, retrieve
-from pipeline.evaluate.templates import load_templates
+from pipeline.evaluate.templates import NAMED, load_templates
 from pipeline.evaluate.vectors import Vectors, read_vectors
 from pipeline.evaluate.zero_shot import Encode, ZeroShot, class_vectors, classify
 
@@ -69,9 +69,10 @@ def measure_quality(
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
     Raises UserError for a label column or a template file that is not there.
     """
-    templates = load_templates(settings.templates)
+    if settings.templates not in NAMED:
+        load_templates(settings.templates)  # a bad file is refused even where it turns out not to be needed
     column = find_column(embeddings, settings.label_column)
-    zero_shot, absences, notes = _zero_shot(embeddings, settings, column, templates, text_encoder)
+    zero_shot, templates, absences, notes = _zero_shot(embeddings, settings, column, text_encoder)
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
     measured = _retrieval(embeddings, settings, images, captions, progress)
@@ -82,7 +83,7 @@ def measure_quality(
         examples=measured.examples,
         zero_shot=zero_shot,
         label_column=column,
-        templates=templates if zero_shot else (),
+        templates=templates,
         absences=measured.absences + absences,
         notes=measured.notes + notes,
     )
@@ -169,11 +170,10 @@ def _zero_shot(
     embeddings: Embeddings,
     settings: EvaluateSettings,
     column: str | None,
-    templates: tuple[str, ...],
     text_encoder: Callable[[], Encode],
-) -> tuple[ZeroShot | None, list[Absence], list[str]]:
-    def absent(why: str) -> tuple[None, list[Absence], list[str]]:
-        return None, [Absence("Zero-shot classification", why)], []
+) -> tuple[ZeroShot | None, tuple[str, ...], list[Absence], list[str]]:
+    def absent(why: str) -> tuple[None, tuple[str, ...], list[Absence], list[str]]:
+        return None, (), [Absence("Zero-shot classification", why)], []
 
     if column is None:
         return absent("the dataset has no column `label`, and --label-column names no other")
@@ -184,6 +184,7 @@ def _zero_shot(
     labels = read_labels(embeddings, column)
     if not labels.classes:
         return absent(f"every value of the column {column} is null or empty")
+    templates = load_templates(settings.templates)
     prompt_vectors = class_vectors(text_encoder(), labels.classes, templates)
     result = classify(
         labelled_batches(embeddings, labels), labels.classes, prompt_vectors, settings.bootstrap_samples, settings.seed
@@ -203,4 +204,4 @@ def _zero_shot(
         notes.append(
             "Zero-shot: the labels are numbers, which are poor class names; a column of names will score higher."
         )
-    return result, [], notes
+    return result, templates, [], notes

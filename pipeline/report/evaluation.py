@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
-from pipeline.evaluate.index_quality import measure_index
+from pipeline.evaluate.index_quality import measure_index, open_index_of
 from pipeline.evaluate.quality import Absence, Progress, measure_quality, silent
 from pipeline.evaluate.templates import NAMED
 from pipeline.evaluate.zero_shot import Encode
@@ -45,16 +45,15 @@ def evaluate(
         assert identity is not None  # zero-shot is not tried without a model
         return load_encoder(identity)
 
+    index = open_index_of(embeddings, settings.index, cache) if settings.index else None
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
         quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress)
-    index, absences = None, []
-    if settings.index is None:
-        absences.append(Absence("Index fidelity", "no --index was given"))
-    else:
-        manifest, fidelity = measure_index(settings.index, embeddings, settings, cache, progress)
-        index = MeasuredIndex(storage.resolve(settings.index).uri, manifest, fidelity)
+    measured, absences = None, [] if index else [Absence("Index fidelity", "no --index was given")]
+    if index and settings.index:
+        fidelity = measure_index(index, embeddings, settings, progress)
+        measured = MeasuredIndex(storage.resolve(settings.index).uri, index.manifest, fidelity)
     making = Making(_command(settings), _content(settings), inputs, started)
-    report = assemble(embeddings, quality, index, making, absences)
+    report = assemble(embeddings, quality, measured, making, absences)
     publish_report(report, output)
     return report, False
 
