@@ -6,8 +6,7 @@ from typing import Any
 import click
 
 from jobs.command import Job, print_json, progress
-from pipeline.config import EvaluateSettings, ModelSettings, build
-from pipeline.errors import UserError
+from pipeline.config import EvaluateSettings, build
 from pipeline.evaluate.zero_shot import Encode
 from pipeline.index.open import DEFAULT_CACHE
 from pipeline.report.document import Report
@@ -73,21 +72,9 @@ def evaluate_stage(settings: EvaluateSettings, cache: Path = DEFAULT_CACHE) -> t
 
 def _text_encoder(identity: ModelIdentity, pretrained: str | None) -> Encode:
     """The text tower that made the embeddings. Raises UserError when only another model is to be had."""
-    from pipeline.clip.model import load_model
+    from pipeline.clip.model import load_model_of
 
-    try:
-        model = load_model(ModelSettings(model=identity.name, pretrained=pretrained or identity.pretrained or None))
-    except UserError as error:
-        if pretrained:
-            raise
-        raise UserError(f"{error}; if the embeddings' weights have moved, say where with --pretrained") from None
-    differences = identity.differences(model.identity)
-    if differences:
-        raise UserError(
-            "this model did not make the embeddings, so class names encoded by it mean nothing to them (embeddings and "
-            f"model): {'; '.join(differences)}"
-        )
-    return model.encode_texts
+    return load_model_of(identity, None, pretrained, "the embeddings").encode_texts
 
 
 if __name__ == "__main__":

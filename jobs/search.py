@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from jobs.command import Job, print_json
 from pipeline import storage
+from pipeline.clip.query import QueryEncoder
 from pipeline.errors import ClipmillError, UserError
 from pipeline.index.batch import search_batch
-from pipeline.index.encoder import QueryEncoder
 from pipeline.index.open import DEFAULT_CACHE, open_index
 from pipeline.index.search import Index
 

@@ -102,6 +102,28 @@ def load_model(settings: ModelSettings, device: str | None = None) -> ClipModel:
     return ClipModel(network.to(chosen), source, preprocessing, identity, chosen, precision, batch_size)
 
 
+def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | None, made: str) -> ClipModel:
+    """The model that made something (``made`` in words: "the index"), from where it is now.
+
+    ``model`` and ``pretrained`` are given where that is not what the identity says. Raises UserError when there is no
+    such model any more, and when another one is there.
+    """
+    settings = ModelSettings(model=model or identity.name, pretrained=pretrained or identity.pretrained or None)
+    try:
+        loaded = load_model(settings)
+    except UserError as error:
+        if pretrained:
+            raise
+        raise UserError(f"{error}; if the weights that made {made} have moved, say where with --pretrained") from None
+    differences = identity.differences(loaded.identity)
+    if differences:
+        raise UserError(
+            f"this model did not make {made}, so its vectors mean nothing there ({made} and this model): "
+            + "; ".join(differences)
+        )
+    return loaded
+
+
 def build_network(source: ModelSource) -> torch.nn.Module:
     """The architecture of a model with fresh weights, float32 on the CPU."""
     name = f"local-dir:{source.folder}" if source.folder else source.name

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.clip.model import ClipModel, load_model_of
 from pipeline.errors import UserError
 from pipeline.schemas import ModelIdentity
-
-if TYPE_CHECKING:
-    from pipeline.clip.model import ClipModel
+from pipeline.source.decode import Rejected, decode_image
 
 _MAX_IMAGE_PIXELS = 178_956_970
 
@@ -29,7 +27,7 @@ class QueryEncoder:
         self._pretrained = pretrained
         self._loaded: ClipModel | None = None
 
-    def _load(self) -> "ClipModel":
+    def _load(self) -> ClipModel:
         if self._loaded is not None:
             return self._loaded
         if self._identity is None:
@@ -37,26 +35,8 @@ class QueryEncoder:
                 "this index was made of imported vectors, so which model encodes a query is not known; search it by "
                 "--id, or encode your queries and give them as --queries"
             )
-        from pipeline.clip.model import load_model
-        from pipeline.config import ModelSettings
-
-        settings = ModelSettings(
-            model=self._name or self._identity.name, pretrained=self._pretrained or self._identity.pretrained or None
-        )
-        try:
-            loaded = load_model(settings)
-        except UserError as error:
-            if self._pretrained:
-                raise
-            raise UserError(f"{error}; if the index's weights have moved, say where with --pretrained") from None
-        differences = self._identity.differences(loaded.identity)
-        if differences:
-            raise UserError(
-                "this model did not make the index, so its queries mean nothing there (index and query): "
-                + "; ".join(differences)
-            )
-        self._loaded = loaded
-        return loaded
+        self._loaded = load_model_of(self._identity, self._name, self._pretrained, "the index")
+        return self._loaded
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (n, d) of texts, none of them empty."""
@@ -71,8 +51,6 @@ class QueryEncoder:
         except OSError as error:
             raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
         model = self._load()
-        from pipeline.source.decode import Rejected, decode_image
-
         try:
             pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
         except Rejected as rejected:

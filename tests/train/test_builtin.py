@@ -1,0 +1,73 @@
+"""The built-in model knows scenes that it has never seen: objects, backgrounds, and what lies on which side."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pipeline.clip.model import ClipModel, load_model
+from pipeline.clip.source import BUILTIN_FOLDER
+from pipeline.config import ModelSettings
+from pipeline.scenes.captions import WORDINGS, caption, captions, mirrored
+from pipeline.scenes.render import encode, render
+from pipeline.scenes.scene import Scene, scene_of_row
+from pipeline.scenes.vocabulary import NAMES
+from pipeline.source.decode import decode_image
+from pipeline.train.validate import ranks
+
+SEED = 77
+ROWS = 400
+
+
+@pytest.fixture(scope="module")
+def model() -> ClipModel:
+    return load_model(ModelSettings(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [scene_of_row("held-out", SEED, row)[0] for row in range(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def images(model: ClipModel) -> NDArray[np.float32]:
+    """Unit vectors of the scenes' pictures, (ROWS, d)."""
+    pictures = (encode(render(*scene_of_row("held-out", SEED, row), 96)) for row in range(ROWS))
+    prepared = [model.preprocessing.prepare(decode_image(data, 10**6)) for data in pictures]
+    return model.encode_images(torch.stack(prepared))
+
+
+def test_it_finds_the_scene_by_its_caption(model: ClipModel, scenes: list[Scene], images: NDArray[np.float32]) -> None:
+    texts = [text for scene in scenes for text in captions(scene)]
+    t2i, i2t = ranks(images, model.encode_texts(texts), np.repeat(np.arange(ROWS), WORDINGS))
+    assert (t2i < 1).mean() > 0.85
+    assert (t2i < 10).mean() > 0.99
+    assert (i2t < 1).mean() > 0.85
+
+
+def test_it_names_the_main_object(model: ClipModel, scenes: list[Scene], images: NDArray[np.float32]) -> None:
+    prompts = model.encode_texts([f"a photo of a {name}" for name in NAMES])
+    guessed = (images @ prompts.T).argmax(axis=1)
+    right = guessed == np.array([NAMES.index(scene.main.name) for scene in scenes])
+    assert right.mean() > 0.8
+
+
+def test_it_tells_left_from_right_and_above_from_below(
+    model: ClipModel, scenes: list[Scene], images: NDArray[np.float32]
+) -> None:
+    pairs = [(row, scene) for row, scene in enumerate(scenes) if len(scene.others) == 1]
+    owner = np.repeat([row for row, _ in pairs], WORDINGS)
+    true = model.encode_texts([text for _, scene in pairs for text in captions(scene)])
+    false = model.encode_texts([caption(mirrored(scene), at) for _, scene in pairs for at in range(WORDINGS)])
+    told = (true * images[owner]).sum(axis=1) > (false * images[owner]).sum(axis=1)
+    assert told.mean() > 0.8
+
+
+def test_open_clip_loads_it_with_nothing_of_ours() -> None:
+    theirs = open_clip.create_model(f"local-dir:{BUILTIN_FOLDER}")
+    assert sum(weight.numel() for weight in theirs.parameters()) < 3_000_000
+
+
+def test_it_is_small() -> None:
+    assert sum(path.stat().st_size for path in BUILTIN_FOLDER.iterdir()) < 6_000_000
