@@ -45,7 +45,7 @@ class Fidelity:
         return self.first / self.queries
 
     def milliseconds(self, percentile: float) -> float:
-        """Time within which this percentage of queries is answered, one at a time on one thread."""
+        """Time within which this percentage of queries is answered (p50: half of them), one at a time on one thread."""
         return float(np.percentile(self.seconds, percentile) * 1000)
 
 

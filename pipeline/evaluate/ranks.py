@@ -94,7 +94,8 @@ def rank_positives(
     higher, tied = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
     tied_positives, best = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
     score = np.zeros(len(chosen))
-    scores = np.empty((min(block, len(chosen)), min(block, len(gallery))), np.float32)
+    shape = (min(block, len(chosen)), min(block, len(gallery)))
+    scores, reached = np.empty(shape, np.float32), np.empty(shape, np.bool_)
     for part in blocks(len(chosen), block):
         at = chosen[part]
         score[part], tied_positives[part], best[part] = _best_positive(
@@ -104,9 +105,9 @@ def rank_positives(
         widened = query_block.astype(np.float32)
         for items in blocks(len(gallery), block):
             item_block = gallery.values[items]
-            found = scores[: len(at), : len(item_block)]
+            found, mask = scores[: len(at), : len(item_block)], reached[: len(at), : len(item_block)]
             np.matmul(widened, item_block.astype(np.float32).T, out=found)
-            above, equal = _compare(found, score[part], query_block, item_block)
+            above, equal = _compare(found, score[part], query_block, item_block, mask)
             higher[part] += above
             tied[part] += equal
         progress(len(at))
@@ -158,23 +159,29 @@ def _compare(
     score: NDArray[np.float64],
     queries: NDArray[np.float16],
     items: NDArray[np.float16],
+    reached: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each query: items that score strictly higher than ``score``, and items that score exactly that.
 
-    ``scores`` are those of ``queries`` and ``items`` in float32.
+    ``scores`` are those of ``queries`` and ``items`` in float32; ``reached`` is a buffer of their shape.
     """
     tolerance = 1.1 * queries.shape[1] * _FLOAT32_ROUNDING
-    above = scores > (score + tolerance).astype(np.float32)[:, None]
-    near = scores >= (score - tolerance).astype(np.float32)[:, None]
-    higher = _count_rows(above)
-    np.logical_xor(near, above, out=near)
-    if np.count_nonzero(near) > _DENSE * near.size:
-        exact = queries.astype(np.float64) @ items.astype(np.float64).T
-        return higher + _count_rows(near & (exact > score[:, None])), _count_rows(exact == score[:, None])
-    query, item = np.divmod(np.flatnonzero(near), len(items))
-    exact_pairs = pair_scores(queries, query, items, item)
-    higher += np.bincount(query[exact_pairs > score[query]], minlength=len(queries))
-    return higher, np.bincount(query[exact_pairs == score[query]], minlength=len(queries))
+    low, high = (score - tolerance).astype(np.float32), (score + tolerance).astype(np.float32)
+    np.greater_equal(scores, low[:, None], out=reached)
+    higher = np.zeros(len(queries), np.int64)
+    if np.count_nonzero(reached) > _DENSE * reached.size:
+        above = scores > high[:, None]
+        higher += _count_rows(above)
+        np.logical_xor(reached, above, out=reached)
+        if np.count_nonzero(reached) > _DENSE * reached.size:
+            exact = queries.astype(np.float64) @ items.astype(np.float64).T
+            return higher + _count_rows(reached & (exact > score[:, None])), _count_rows(exact == score[:, None])
+    query, item = np.divmod(np.flatnonzero(reached), len(items))
+    exact_scores = scores[query, item].astype(np.float64)
+    near = np.flatnonzero(exact_scores <= high[query])
+    exact_scores[near] = pair_scores(queries, query[near], items, item[near])
+    higher += np.bincount(query[exact_scores > score[query]], minlength=len(queries))
+    return higher, np.bincount(query[exact_scores == score[query]], minlength=len(queries))
 
 
 def _count_rows(matrix: NDArray[np.bool_]) -> NDArray[np.int64]:

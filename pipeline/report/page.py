@@ -37,6 +37,7 @@ def _environment() -> Environment:
         recall_plot=recall_plot,
         curve_plot=curve_plot,
         class_plot=class_plot,
+        definitions=definitions,
         histogram=histogram,
     )
     environment.filters.update(
@@ -87,3 +88,15 @@ def class_plot(classes: list[ClassPart]) -> Markup:
         Bar(part.name, part.recall, f"{part.name}: {part.recall:.2%} of {part.support:,} images") for part in shown
     ]
     return bars("Recall by class", items, left=150)
+
+
+def definitions(report: Report) -> list[tuple[list[str], str]]:
+    """Each definition on the page once, with the titles of the figures that it defines."""
+    parts = [*report.retrieval, report.zero_shot, report.alignment, report.fidelity]
+    figures = [figure for part in parts if part is not None for figure in part.figures] + report.cost
+    titles: dict[str, list[str]] = {}
+    for figure in figures:
+        named = titles.setdefault(figure.definition, [])
+        if figure.title not in named:
+            named.append(figure.title)
+    return [(named, definition) for definition, named in titles.items()]

@@ -32,7 +32,7 @@ def fidelity_part(result: Fidelity, manifest: IndexManifest, uri: str) -> Fideli
             unit="milliseconds",
             value=result.milliseconds(percentile),
             n=result.queries,
-            definition=f"{definition_of(Fidelity.milliseconds)} Here: {percentile}%.",
+            definition=definition_of(Fidelity.milliseconds),
         )
         for percentile in (50, 95, 99)
     ]
