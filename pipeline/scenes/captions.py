@@ -61,8 +61,7 @@ def _altered(scene: Scene) -> Iterator[Scene]:
         yield replace(scene, place=_other(places, scene.place, 0))
         yield replace(scene, main=replace(main, size=_other(tuple(SIZES), main.size, 0)))
     else:
-        yield mirrored(scene)
-        yield mirrored(scene)
+        yield from [mirrored(scene)] * 4  # in four wordings, because sides are by far the hardest to learn
         for field in ("colour", "shape", "size"):
             yield _exchanged(scene, 0, field)
     if len(scene.others) == 2:
