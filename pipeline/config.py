@@ -115,7 +115,7 @@ class SampleSettings(Settings):
     """Rendered scenes with captions and labels, as source Parquet."""
 
     output: str
-    rows: int = Field(ge=1)
+    rows: int = Field(ge=1, le=10**10)
     seed: int = 0
     split: Literal["train", "held-out"] = "held-out"
     image_size: int = Field(default=96, ge=16, le=2048)
