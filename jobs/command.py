@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
-from pipeline.errors import ClipmillError
+from pipeline.config import SettingsModel
+from pipeline.errors import ClipmillError, OutputDiffers
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Made = TypeVar("Made")
 
 
 class Job(click.Command):
@@ -69,6 +71,14 @@ def split_options(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Option values parted in two: those with these names, and the others."""
     return {key: values[key] for key in names}, {key: value for key, value in values.items() if key not in names}
+
+
+def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Made, bool]]) -> tuple[Made, bool]:
+    """A stage that replaces a finished output when its inputs or settings have changed."""
+    try:
+        return stage(settings)
+    except OutputDiffers:
+        return stage(settings.model_copy(update={"overwrite": True}))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.command import Job, cluster_options, progress, split_options
+from jobs.command import Job, cluster_options, progress, replacing, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, EvaluateSettings, IndexSettings, SampleSettings, build
 
 SEED = 2026
@@ -27,7 +27,7 @@ SEARCHES = (
 def command(context: click.Context, output: str, rows: int, **cluster: Any) -> None:
     """Render scenes that the built-in model has never seen, then embed, index, evaluate, verify and search them.
 
-    Run again, it continues: what is finished is not done again.
+    Run again, it continues: what is finished and unchanged is not done again.
 
     \b
     Example:
@@ -43,20 +43,19 @@ def command(context: click.Context, output: str, rows: int, **cluster: Any) -> N
     with _step(f"sample: {rows:,} scenes of a split the model was not trained on → {places['scenes']}"):
         sample = SampleSettings(output=places["scenes"], rows=rows, seed=SEED, split="held-out")
         with progress(rows, "scenes", "sample") as on_progress:
-            write_scenes(sample, on_progress)
+            replacing(sample, lambda chosen: (write_scenes(chosen, on_progress), True))
     with _step("start a local Ray cluster, or join the one that is there"):
         connection = context.with_resource(connect(settings))
     click.echo(f"  {connection.cpus:g} CPUs, {connection.gpus:g} GPUs, {connection.nodes} nodes")
     with _step(f"embed: images and captions → {places['embeddings']}"):
-        embed.embed_stage(
-            EmbedSettings(input=places["scenes"], output=places["embeddings"], thumbnails=THUMBNAIL_PIXELS), settings
-        )
+        embedding = EmbedSettings(input=places["scenes"], output=places["embeddings"], thumbnails=THUMBNAIL_PIXELS)
+        replacing(embedding, lambda chosen: embed.embed_stage(chosen, settings))
     with _step(f"index: sharded, tuned on captions → {places['index']}"):
-        index.index_stage(IndexSettings(embeddings=places["embeddings"], output=places["index"]), settings)
+        indexing = IndexSettings(embeddings=places["embeddings"], output=places["index"])
+        replacing(indexing, lambda chosen: index.index_stage(chosen, settings))
     with _step(f"evaluate: model quality and index fidelity → {places['report']}"):
-        report, _ = evaluate.evaluate_stage(
-            EvaluateSettings(embeddings=places["embeddings"], index=places["index"], output=places["report"])
-        )
+        evaluation = EvaluateSettings(embeddings=places["embeddings"], index=places["index"], output=places["report"])
+        report, _ = replacing(evaluation, evaluate.evaluate_stage)
     with _step("verify: every row accounted for, every file as written"):
         for name in ("embeddings", "index"):
             context.invoke(verify.command, uri=places[name])

@@ -42,8 +42,6 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     cluster_values, values = split_options(options)
     if values["max_image_pixels"] is None:
         del values["max_image_pixels"]
-    if values["keep_columns"] is not None:
-        values["keep_columns"] = tuple(name.strip() for name in values["keep_columns"].split(",") if name.strip())
     settings = build(EmbedSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
 

@@ -89,7 +89,7 @@ def _import_samples(name: str, settings: ImportSettings, as_json: bool) -> None:
     from pipeline.source.importers import IMPORTERS
     from pipeline.source.importers.writing import require_free, write_samples
 
-    output = storage.resolve(settings.output)
+    output = storage.resolve_output(settings.output)
     require_free(output, overwrite=settings.overwrite)
     collection = IMPORTERS[name](storage.resolve(settings.source), settings)
     with progress(collection.total, "images", f"import {name}") as advance:

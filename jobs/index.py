@@ -50,8 +50,6 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
                      --memory 24GiB --target-recall 0.97
     """
     cluster_values, values = split_options(options)
-    if values["shards"] == "auto":
-        values["shards"] = None
     settings = build(IndexSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
     if explain:

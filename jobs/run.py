@@ -1,20 +1,14 @@
 """clipmill run: every stage of a YAML file; a finished one whose inputs are unchanged is not run again."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from jobs.command import Job
+from jobs.command import Job, replacing
 from jobs.embed import embed_stage
 from jobs.evaluate import evaluate_stage
 from jobs.index import index_stage
-from pipeline.config import SettingsModel
-from pipeline.errors import OutputDiffers
 from pipeline.run_file import RunFile, read_run_file
-
-Made = TypeVar("Made")
 
 
 @click.command("run", cls=Job)
@@ -50,14 +44,6 @@ def run_stages(run: RunFile) -> None:
     if run.evaluate is not None:
         report, already = replacing(run.evaluate, evaluate_stage)
         _say("evaluate", run.evaluate.output, already, f"report.html, {len(report.absences)} things not measured")
-
-
-def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Made, bool]]) -> tuple[Made, bool]:
-    """A stage that replaces a finished output when its inputs or settings have changed."""
-    try:
-        return stage(settings)
-    except OutputDiffers:
-        return stage(settings.model_copy(update={"overwrite": True}))
 
 
 def _say(stage: str, place: str, already: bool, what: str) -> None:

@@ -19,12 +19,25 @@ def parse_bytes(text: str | int) -> int:
 
     Raises ValueError naming the text and the units that are understood.
     """
-    if isinstance(text, int):
+    if isinstance(text, int) and not isinstance(text, bool):
         return text
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not a size: write a number and a unit, such as 24MB or 4GiB")
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match.group(2) not in _UNITS:
         raise ValueError(f"{text!r} is not a size: write a number and a unit, such as 24MB or 4GiB")
     return int(float(match.group(1)) * _UNITS[match.group(2)])
+
+
+def _none_for_auto(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+def _names(value: Any) -> Any:
+    """Names separated by commas, or a list of them."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return tuple(value) if isinstance(value, list) else value
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -73,7 +86,9 @@ class EmbedSettings(ModelSettings):
     image_column: str | None = None
     caption_column: str | None = None
     id_column: str | None = None
-    keep_columns: tuple[str, ...] | None = Field(default=None, description="None keeps every other scalar column")
+    keep_columns: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        default=None, description="None keeps every other scalar column"
+    )
     limit: int | None = Field(default=None, ge=1, description="first rows of the input only")
     thumbnails: int | None = Field(default=None, ge=16, le=1024, description="longer side in pixels")
     max_image_pixels: int = Field(default=178_956_970, ge=1, description="larger images are rejected unread")
@@ -87,7 +102,9 @@ class IndexSettings(Settings):
     output: str
     gallery: Literal["images", "captions"] = "images"
     factory: str = "auto"
-    shards: int | None = Field(default=None, ge=1, description="None chooses")
+    shards: Annotated[int | None, BeforeValidator(_none_for_auto)] = Field(
+        default=None, ge=1, description="None, or auto, chooses"
+    )
     memory: Bytes = 4 * 1024**3
     target_recall: float = Field(default=0.95, gt=0, le=1)
     tuning_queries: int = Field(default=2000, ge=1, description="captions drawn to tune on; as many again confirm")

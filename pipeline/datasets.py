@@ -1,6 +1,7 @@
 """Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -54,12 +55,12 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
 
 
 def has_manifest(output: Location) -> bool:
-    """Whether a finished dataset is at an output. Raises UserError when other files are there instead."""
+    """Whether a finished dataset of ours is at an output. Raises UserError when other files are there instead."""
     if storage.exists(output / MANIFEST):
-        return True
-    if storage.exists(output) and (output.filesystem.get_file_info(output.path).is_file or storage.list_files(output)):
-        raise UserError(f"--output {output} has other files in it; choose a new or empty place")
-    return False
+        with suppress(RunFailed):
+            if _Head.parse(storage.read_bytes(output / MANIFEST), output).kind in ("embeddings", "index"):
+                return True
+    return storage.holds_only(output, lambda name: False)
 
 
 def refuse_differences(output: Location, differences: Sequence[str]) -> None:
@@ -106,7 +107,10 @@ class Shard:
 
 def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
     """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names."""
-    found = storage.sha256(location / SHARDS_FILE)
+    try:
+        found = storage.sha256(location / SHARDS_FILE)
+    except FileNotFoundError:
+        raise RunFailed(f"{location / SHARDS_FILE} is missing: the dataset was altered; make it again") from None
     if found != expected_sha256:
         raise RunFailed(
             f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "

@@ -69,7 +69,7 @@ def _section(
     places = {key: f"{output.rstrip('/')}/{below}" for key, below in _PLACES.get(name, {}).items()}
     for key in sorted(set(section) & {*places, "overwrite"}):
         problems.append(f"{name}.{key} follows from `output` and is not set here")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in section.items()}
+    values = dict(section)
     try:
         return build(model, {**values, **places})
     except UserError as error:

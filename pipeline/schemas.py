@@ -145,13 +145,14 @@ class ModelIdentity(Record):
 
 
 class Counts(Record):
-    """What became of the input: ``rows`` = images + image rejects + rows without an image column."""
+    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column."""
 
     rows: int = 0
     images: int = 0
     captions: int = 0
     rejected_images: int = 0
     rejected_captions: int = 0
+    without_image_column: int = 0
     rejected_by_reason: dict[str, int] = {}
 
 
@@ -176,7 +177,8 @@ class Throughput(Record):
 
 
 class EmbeddingsManifest(Record):
-    """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere."""
+    """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
+    rows by the device, precision and batch size that encoded them."""
 
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = SCHEMA_VERSION
@@ -184,6 +186,7 @@ class EmbeddingsManifest(Record):
     dimension: int
     counts: Counts
     configuration: dict[str, Any]
+    encoded_with: dict[str, int] = {}
     kept_columns: list[str]
     runs: list[Run]
     throughput: Throughput

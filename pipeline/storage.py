@@ -1,18 +1,25 @@
 """A URI in, a filesystem out (local, S3), and writes that publish everything or nothing."""
 
 import hashlib
+import io
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import RunFailed, UserError
 
@@ -101,40 +108,82 @@ def make_folder(location: Location) -> None:
 def remove(location: Location) -> None:
     """A file or a whole folder; nothing when it is absent."""
     info = location.filesystem.get_file_info(location.path)
-    if info.type == fs.FileType.Directory:
+    if info.type == fs.FileType.Directory and location.is_local:
+        shutil.rmtree(location.path, ignore_errors=True)
+    elif info.type == fs.FileType.Directory:
         location.filesystem.delete_dir(location.path)
     elif info.type == fs.FileType.File:
         location.filesystem.delete_file(location.path)
 
 
 @contextmanager
-def atomic_writer(location: Location) -> Iterator[pa.NativeFile]:
+def atomic_writer(location: Location) -> Iterator[Any]:
     """A stream to a file that appears whole under its name, or not at all.
 
-    Raises RunFailed, naming the place, when the disk or the bucket does not take it.
+    On S3 the file is made on the local disk and uploaded when it is whole. What the caller raises passes through;
+    raises RunFailed, naming the place, when the disk or the bucket does not take the file.
     """
-    if not location.is_local:
-        try:
-            with location.filesystem.open_output_stream(location.path) as stream:
-                yield stream
-        except OSError as error:
-            raise RunFailed(f"{location}: could not be written: {error}") from error
-        return
-    make_folder(location.sibling(""))
-    temporary = f"{location.path}.{uuid.uuid4().hex[:8]}.tmp"
+    if location.is_local:
+        make_folder(location.sibling(""))
+        temporary = f"{location.path}.{uuid.uuid4().hex[:8]}.tmp"
+    else:
+        temporary = os.path.join(tempfile.gettempdir(), f"clipmill-{uuid.uuid4().hex}.tmp")
     try:
-        with location.filesystem.open_output_stream(temporary) as stream:
-            yield stream
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, location.path)
-    except OSError as error:
-        raise RunFailed(
-            f"{location}: could not be written: {error}; free some space and run the command again"
-        ) from error
+        with _named(location):
+            stream = fs.LocalFileSystem().open_output_stream(temporary)
+        try:
+            yield _Named(stream, location)
+        finally:
+            with _named(location):
+                stream.close()
+        with _named(location):
+            if location.is_local:
+                with open(temporary, "rb+") as written:
+                    os.fsync(written.fileno())
+                os.replace(temporary, location.path)
+            else:
+                bucket, key = location.path.split("/", 1)
+                _s3().upload_file(temporary, bucket, key)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+@contextmanager
+def _named(location: Location) -> Iterator[None]:
+    """A failure of the storage as a RunFailed that names the place."""
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError, S3UploadFailedError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RunFailed(
+            f"{location}: could not be written: {reason}; make room or give permission, and run the command again"
+        ) from error
+
+
+class _Named(io.RawIOBase):
+    """A stream whose failed writes name the file, since a full disk is noticed there first."""
+
+    def __init__(self, stream: pa.NativeFile, location: Location) -> None:
+        self._stream = stream
+        self._location = location
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        with _named(self._location):
+            self._stream.write(data)
+        return memoryview(data).nbytes
+
+    def tell(self) -> int:
+        position: int = self._stream.tell()
+        return position
+
+
+@lru_cache(maxsize=1)
+def _s3() -> Any:
+    return boto3.client("s3")
 
 
 def write_bytes(location: Location, data: bytes) -> None:
@@ -164,9 +213,38 @@ def sha256(location: Location) -> str:
     return digest.hexdigest()
 
 
+def holds_only(output: Location, is_ours: Callable[[str], bool]) -> bool:
+    """Whether files are at an output, all of them with names of ours, so that they may be replaced.
+
+    Raises UserError when any other file is there: those are nobody's to delete.
+    """
+    if output.filesystem.get_file_info(output.path).is_file:
+        raise UserError(f"--output {output} is a file; give a folder")
+    there = list_files(output)
+    foreign = next((info.path[len(output.path) + 1 :] for info in there if not is_ours(info.base_name)), None)
+    if foreign is not None:
+        raise UserError(
+            f"--output {output} has other files in it ({foreign}), which are not replaced; choose a new or empty place"
+        )
+    return bool(there)
+
+
 def staging_of(output: Location) -> Location:
     """Where a dataset is made before it is published: beside it, so that a published folder holds nothing else."""
     return output.sibling(f".{output.name}.staging")
+
+
+def resolve_output(uri: str) -> Location:
+    """The place of an output, links followed. Raises UserError for a mount point, which cannot be replaced whole."""
+    location = resolve(uri)
+    if not location.is_local:
+        return location
+    path = os.path.realpath(location.path)
+    if os.path.ismount(path):
+        raise UserError(
+            f"--output {uri} is a mount point, which cannot be replaced as a whole; give a folder inside it"
+        )
+    return Location(location.filesystem, path, path)
 
 
 def publish(staging: Location, output: Location, *, last: str = "manifest.json") -> None:
@@ -175,23 +253,37 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
     Local: the folder is renamed, an old dataset moved aside first and deleted after. S3: objects are copied on the
     server with ``last`` at the end, then what the new dataset does not have is deleted.
     """
-    if staging.is_local:
-        retired = output.sibling(f".{output.name}.retired")
-        remove(retired)
-        if exists(output):
-            os.replace(output.path, retired.path)
-        os.makedirs(os.path.dirname(output.path), exist_ok=True)
-        os.replace(staging.path, output.path)
-        shutil.rmtree(retired.path, ignore_errors=True)
-        return
+    with _named(output):
+        if staging.is_local:
+            _publish_by_rename(staging, output)
+        else:
+            _publish_by_copy(staging, output, last)
+
+
+def _publish_by_rename(staging: Location, output: Location) -> None:
+    retired = output.sibling(f".{output.name}.retired")
+    remove(retired)
+    if exists(output):
+        os.replace(output.path, retired.path)
+    os.makedirs(os.path.dirname(output.path), exist_ok=True)
+    os.replace(staging.path, output.path)
+    shutil.rmtree(retired.path, ignore_errors=True)
+
+
+def _publish_by_copy(staging: Location, output: Location, last: str) -> None:
     old = {info.path for info in list_files(output)}
     made = [info.path for info in list_files(staging)]
     targets = {path: output.path + path[len(staging.path) :] for path in made}
     finishing = f"{staging.path}/{last}"
+
+    def copy(path: str) -> None:
+        bucket, key = path.split("/", 1)
+        target_bucket, target_key = targets[path].split("/", 1)
+        _s3().copy({"Bucket": bucket, "Key": key}, target_bucket, target_key)
+
     with ThreadPoolExecutor(_COPY_THREADS) as pool:
-        ordinary = [path for path in made if path != finishing]
-        list(pool.map(lambda path: staging.filesystem.copy_file(path, targets[path]), ordinary))
-    staging.filesystem.copy_file(finishing, targets[finishing])
+        list(pool.map(copy, (path for path in made if path != finishing)))
+    copy(finishing)
     for path in sorted(old - set(targets.values())):
         output.filesystem.delete_file(path)
     remove(staging)

@@ -32,8 +32,21 @@ def test_a_file_whose_writer_fails_does_not_appear(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises((RunFailed, OSError)):
+    with pytest.raises(RunFailed, match="file/"):
         storage.write_bytes(storage.resolve(tmp_path / "file/below"), b"x")
+
+
+def test_what_the_caller_raises_is_not_taken_for_a_failure_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="mine"), storage.atomic_writer(storage.resolve(tmp_path / "a")):
+        raise FileNotFoundError("mine")
+
+
+def test_output_follows_links_and_refuses_mount_points(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert storage.resolve_output(str(tmp_path / "link/out")).path == str(tmp_path / "disk/out")
+    with pytest.raises(UserError, match="mount point"):
+        storage.resolve_output("/")
 
 
 def test_publishing_replaces_the_old_dataset_and_leaves_nothing_behind(tmp_path: Path) -> None:

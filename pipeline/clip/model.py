@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ _BATCH_SIZE = {"cpu": 32, "cuda": 256}
 
 @dataclass(frozen=True)
 class ClipModel:
-    """A loaded model in evaluation mode on one device."""
+    """A loaded model in evaluation mode on one device. ``on_batch`` is called after each batch, as a sign of life."""
 
     network: torch.nn.Module
     source: ModelSource
@@ -35,11 +35,12 @@ class ClipModel:
     device: torch.device
     precision: str
     batch_size: int
+    on_batch: Callable[[], object] = lambda: None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Texts to int64 (n, context length); loaded when the first caption needs it."""
-        return load_tokenizer(self.source.name, self.source.config, self.source.merges)
+        return load_tokenizer(self.source)
 
     def encode_images(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch."""
@@ -50,6 +51,7 @@ class ClipModel:
             with torch.inference_mode(), self._autocast():
                 features = self.network.encode_image(self.preprocessing.normalise(batch), normalize=False)  # type: ignore[operator]
             vectors[start : start + len(batch)] = _unit(features)
+            self.on_batch()
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -68,6 +70,7 @@ class ClipModel:
             with torch.inference_mode(), self._autocast():
                 features = encode_tokens(self.network, tokens[chosen].to(self.device))
             vectors[chosen.numpy()] = _unit(features)
+            self.on_batch()
         place = {text: index for index, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]]
 
@@ -82,18 +85,22 @@ def _unit(features: torch.Tensor) -> NDArray[np.float32]:
     return vectors
 
 
-def load_model(settings: ModelSettings, device: str | None = None) -> ClipModel:
+def load_model(
+    settings: ModelSettings, device: str | None = None, preprocessing: Preprocessing | None = None
+) -> ClipModel:
     """The model that the settings name, on ``device`` (default: a GPU where there is one).
 
-    Raises UserError for a model, tag or file that is not there, a checkpoint of another architecture, and a checkpoint
-    that would have to execute code to load.
+    ``preprocessing`` is given where it is known, and takes the place of what is published with the weights. Raises
+    UserError for a model, tag or file that is not there, a checkpoint of another architecture, and a checkpoint that
+    would have to execute code to load.
     """
-    source = find_model(settings)
+    source = find_model(settings, preprocess=preprocessing.as_dict() if preprocessing else None)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network = build_network(source)
     load_weights(network, source)
     network.eval().requires_grad_(False)
-    preprocessing = preprocessing_of(network, source)
+    if preprocessing is None:
+        preprocessing = preprocessing_of(network, source)
     identity = identify(network, source, preprocessing)
     precision = settings.precision
     if precision == "auto":
@@ -110,7 +117,7 @@ def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | 
     """
     settings = ModelSettings(model=model or identity.name, pretrained=pretrained or identity.pretrained or None)
     try:
-        loaded = load_model(settings)
+        loaded = load_model(settings, preprocessing=Preprocessing.from_open_clip(identity.preprocessing))
     except UserError as error:
         if pretrained:
             raise
@@ -177,7 +184,7 @@ def preprocessing_of(network: torch.nn.Module, source: ModelSource) -> Preproces
 
 def identify(network: torch.nn.Module, source: ModelSource, preprocessing: Preprocessing) -> ModelIdentity:
     """What makes vectors of this model comparable with others: see `ModelIdentity.differences`."""
-    tokenizer, tokenizer_sha256 = describe_tokenizer(source.name, source.config, source.merges)
+    tokenizer, tokenizer_sha256 = describe_tokenizer(source)
     return ModelIdentity(
         name=source.name,
         pretrained=source.pretrained,

@@ -41,8 +41,12 @@ class ModelSource:
     merges: int | None = None
 
 
-def find_model(settings: ModelSettings, *, trained: bool = True) -> ModelSource:
+def find_model(
+    settings: ModelSettings, *, trained: bool = True, preprocess: dict[str, Any] | None = None
+) -> ModelSource:
     """The model that ``--model`` and ``--pretrained`` name; with ``trained=False`` it need not have weights.
+
+    ``preprocess`` is given where the preprocessing is known already, so that it need not be found out.
 
     Raises UserError for a name or tag that open_clip does not know, a missing file, weights whose preprocessing is not
     known, and weights trained with another activation (QuickGELU) than the named model has.
@@ -55,7 +59,7 @@ def find_model(settings: ModelSettings, *, trained: bool = True) -> ModelSource:
     if name in (None, BUILTIN):
         return _from_path_alone(str(pretrained), name)
     assert name is not None
-    if name not in open_clip.list_models() and pretrained and _folder_of(pretrained):
+    if pretrained and _folder_of(pretrained) and (_is_folder(pretrained) or name not in open_clip.list_models()):
         return _from_path_alone(pretrained, name)
     config = _known_config(name)
     if not pretrained and not trained:
@@ -65,14 +69,15 @@ def find_model(settings: ModelSettings, *, trained: bool = True) -> ModelSource:
     tag = get_pretrained_cfg(name, pretrained)
     if tag:
         _check_activation(name, pretrained, config, tag)
-        preprocess = _preprocessing_of(tag)
+        preprocess = preprocess or _preprocessing_of(tag)
         if settings.preprocessing:
             preprocess = _named_preprocessing(name, settings.preprocessing)
         return ModelSource(name, pretrained, config, preprocess, _download(name, pretrained, tag))
     weights = _weights_in(Path(pretrained.removeprefix(_LOCAL_DIR)).expanduser())
     if weights is None:
         raise UserError(f"--pretrained {pretrained} is neither a file nor a tag of {name}; open_clip has {_tags(name)}")
-    preprocess = _preprocessing_for_file(name, weights, settings.preprocessing)
+    if preprocess is None:
+        preprocess = _preprocessing_for_file(name, weights, settings.preprocessing)
     return ModelSource(name, str(weights.resolve()), config, preprocess, weights)
 
 
@@ -84,6 +89,10 @@ def _from_path_alone(pretrained: str, name: str | None) -> ModelSource:
             raise UserError(f"--pretrained {pretrained}: there is no such file or folder (a tag also needs --model)")
         raise UserError(f"--pretrained {pretrained} has no {CONFIG_FILE} beside it: say its architecture with --model")
     return _from_folder(folder, name or folder.name, f"{_LOCAL_DIR}{folder.resolve()}")
+
+
+def _is_folder(pretrained: str) -> bool:
+    return Path(pretrained.removeprefix(_LOCAL_DIR)).expanduser().is_dir()
 
 
 def _folder_of(pretrained: str) -> Path | None:

@@ -4,15 +4,18 @@ import gzip
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
 
+from pipeline.clip.source import ModelSource
 from pipeline.errors import UserError
+
+_BYTE_PAIRS = "clip-bpe"
 
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
 """Texts to int64 (n, context length)."""
@@ -31,36 +34,43 @@ def cut_tokenizer(merges: int, context_length: int) -> Tokenizer:
         return SimpleTokenizer(bpe_path=str(path), context_length=context_length)
 
 
-def load_tokenizer(name: str, config: Mapping[str, Any], merges: int | None) -> Tokenizer:
+def load_tokenizer(source: ModelSource) -> Tokenizer:
     """The tokenizer of a model. Raises UserError when it would have to be downloaded and cannot be."""
-    text = config["text_cfg"]
-    if merges is not None:
-        return cut_tokenizer(merges, text["context_length"])
+    text = source.config["text_cfg"]
+    if source.merges is not None:
+        return cut_tokenizer(source.merges, text["context_length"])
     try:
-        return open_clip.get_tokenizer(name)
+        if source.folder is None:
+            return open_clip.get_tokenizer(source.name)
+        if not text.get("hf_tokenizer_name") or (source.folder / "tokenizer.json").is_file():
+            return open_clip.get_tokenizer(f"local-dir:{source.folder}")
+        return HFTokenizer(
+            text["hf_tokenizer_name"],
+            context_length=text["context_length"],
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **(text.get("tokenizer_kwargs") or {}),
+        )
     except ImportError as error:
-        raise UserError(f"--model {name}: its tokenizer needs a package that is not installed: {error}") from None
+        raise UserError(
+            f"--model {source.name}: its tokenizer needs a package that is not installed: {error}"
+        ) from None
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--model {name}: its tokenizer {text.get('hf_tokenizer_name') or ''} could not be loaded ({reason}); it is "
-            "downloaded from the Hugging Face hub on first use: run once with network access, or set HF_HOME to a copy"
+            f"--model {source.name}: its tokenizer {text.get('hf_tokenizer_name') or ''} could not be loaded ({reason}); "
+            "it is downloaded from the Hugging Face hub on first use: run once with network access, or set HF_HOME to a copy"
         ) from None
 
 
-def describe_tokenizer(name: str, config: Mapping[str, Any], merges: int | None) -> tuple[str, str]:
+def describe_tokenizer(source: ModelSource) -> tuple[str, str]:
     """A tokenizer's name and the sha256 of what decides its token ids, without downloading anything."""
-    text = config["text_cfg"]
+    text = source.config["text_cfg"]
     settings: dict[str, Any] = {
         "context_length": text.get("context_length", 77),
         "arguments": text.get("tokenizer_kwargs", {}),
+        "tokenizer": text.get("hf_tokenizer_name") or _BYTE_PAIRS,
     }
-    kind = text.get("hf_tokenizer_name")
-    if not kind and "siglip" in name.lower():
-        kind = "siglip2" if "siglip2" in name.lower() else "siglip-i18n" if "i18n" in name.lower() else "siglip"
-    if not kind:
-        kind = "clip-bpe"
-        settings["merges"] = merges
+    if settings["tokenizer"] == _BYTE_PAIRS:
+        settings["merges"] = source.merges
         settings["vocabulary"] = hashlib.sha256(Path(default_bpe()).read_bytes()).hexdigest()
-    settings["tokenizer"] = kind
-    return kind, hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return settings["tokenizer"], hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -17,12 +17,13 @@ from pipeline.errors import ClipmillError, RunFailed, UserError
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has at the moment of connecting."""
+    """What the cluster has at the moment of connecting; ``node_cpus`` and ``node_gpus`` are those of its largest node."""
 
     cpus: float
     gpus: float
     nodes: int
-    local: bool
+    node_cpus: float
+    node_gpus: float
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     address cannot be reached.
     """
     if ray.is_initialized():
-        yield _describe(local=False)
+        yield _describe()
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -47,13 +48,20 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"--address {address}: no Ray cluster could be reached there: {reason}") from None
     else:
-        cpus = settings.cpus or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cpus = settings.cpus or _usable_cores()
         with _silenced():
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
-        yield _describe(local=not address)
+        yield _describe()
     finally:
         ray.shutdown()
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on; containers and schedulers often give fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -71,10 +79,10 @@ def _silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _describe(*, local: bool) -> Cluster:
-    resources = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    return Cluster(resources.get("CPU", 0.0), resources.get("GPU", 0.0), nodes, local)
+def _describe() -> Cluster:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = ([node.get(kind, 0.0) for node in nodes] for kind in ("CPU", "GPU"))
+    return Cluster(sum(cpus), sum(gpus), len(nodes), max(cpus, default=0.0), max(gpus, default=0.0))
 
 
 def cause_of(error: BaseException, doing: str) -> ClipmillError:

@@ -1,17 +1,17 @@
 """How finished units become a dataset: one atomic file a unit, compacted into shards as they fill, then published.
 
 A unit's file and a shard's files are named after the plan, so that doing either again overwrites the same names with
-the same content: a retried task, or two writers of one unit, cannot produce a row twice.
+the same content: a retried task cannot produce a row twice. Only the driver starts the making of a shard, one task each.
 
-    STAGING/plan.json                    what this run makes; another plan is not continued here
-    STAGING/units/00007/000000123.arrow  a unit that is done, waiting for the others of its shard
-    STAGING/shards/00007.json            a shard that is done: its files, counts and timings
-    STAGING/dataset/                     what will be published
+    STAGING/TOKEN/plan.json                    what this run makes; TOKEN follows from it, so plans cannot mix
+    STAGING/TOKEN/units/00007/000000123.arrow  a unit that is done, waiting for the others of its shard
+    STAGING/TOKEN/shards/00007.json            a shard that is done: its files, counts and timings
+    STAGING/TOKEN/dataset/                     what will be published
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,8 @@ _UNIT_SCHEMA = pa.schema(
 class Layout:
     """The names of one embed run: ``units_per_shard`` consecutive units make a shard.
 
-    ``token`` is part of every published file's name, so that two datasets never share a name.
+    ``staging`` is this plan's own folder. ``token`` is part of every part file's name, so that two datasets never share
+    one.
     """
 
     staging: Location
@@ -94,6 +95,8 @@ class Statistics:
     captions: int = 0
     rejected_images: int = 0
     rejected_captions: int = 0
+    without_image_column: int = 0
+    encoded_with: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
@@ -101,7 +104,10 @@ class Statistics:
     def add(self, other: "Statistics") -> None:
         """Adds another sum to this one."""
         for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+            if isinstance(value, Counter):
+                getattr(self, name).update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
 
     @staticmethod
     def of(unit: EmbeddedUnit, rows: int) -> "Statistics":
@@ -113,6 +119,7 @@ class Statistics:
             captions=unit.captions.num_rows,
             rejected_images=kinds["image"],
             rejected_captions=kinds["caption"],
+            without_image_column=rows - unit.images.num_rows - kinds["image"],
             reasons=unit.reasons,
             captions_by_file=Counter({str(ordinal): count for ordinal, count in unit.captions_by_file.items()}),
             seconds=Counter(unit.seconds),
@@ -143,28 +150,20 @@ def serialise(table: pa.Table) -> bytes:
 
 
 def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:
-    """Makes a unit durable, whole or not at all; then, if it was the last of its shard, makes the shard."""
-    shard = layout.shard_of(number)
-    if storage.exists(layout.shard_record(shard)):
+    """Makes a unit durable, whole or not at all. A unit whose shard was made already is left alone."""
+    if storage.exists(layout.shard_record(layout.shard_of(number))):
         return
     with storage.atomic_writer(layout.unit_file(number)) as stream, pa.ipc.new_file(stream, packed.schema) as writer:
         writer.write_table(packed)
-    if len(storage.list_files(layout.unit_folder(shard))) >= len(layout.units_of(shard)):
-        compact_shard(layout, shard)
 
 
 def compact_shard(layout: Layout, shard: int) -> None:
     """The shard's units, in order, as one file a part; then its record, which makes it done; then the units go.
 
-    Nothing is left to do when the shard's record exists: another writer that saw the last unit made it. Memory holds one
-    row group of a part.
+    Memory holds one row group of a part.
     """
-    try:
-        if not storage.exists(layout.shard_record(shard)):
-            _make_shard(layout, shard)
-    except FileNotFoundError:
-        if not storage.exists(layout.shard_record(shard)):
-            raise
+    if not storage.exists(layout.shard_record(shard)):
+        _make_shard(layout, shard)
     storage.remove(layout.unit_folder(shard))
 
 
@@ -183,8 +182,9 @@ def _make_shard(layout: Layout, shard: int) -> None:
 
 def _read_unit(layout: Layout, number: int, column: str) -> pa.Scalar:
     location = layout.unit_file(number)
+    options = pa.ipc.IpcReadOptions(included_fields=[_UNIT_SCHEMA.get_field_index(column)])
     with location.filesystem.open_input_file(location.path) as stream:
-        return pa.ipc.open_file(stream).read_all().column(column)[0]
+        return pa.ipc.open_file(stream, options=options).read_all().column(column)[0]
 
 
 def _unit_statistics(layout: Layout, shard: int) -> Iterable[Statistics]:
@@ -256,13 +256,11 @@ def _stem(path: str) -> str:
     return path.rsplit("/", 1)[-1].split(".", 1)[0]
 
 
-def compact_rest(layout: Layout, map_shards: Callable[[Sequence[int]], None]) -> list[int]:
-    """Makes the shards whose units are all there but which no writer has made; returns those that lack units."""
+def shards_to_make(layout: Layout) -> list[int]:
+    """The shards that are not made yet but whose units are all there."""
     finished = find_finished(layout)
-    open_shards = [shard for shard in range(layout.shards) if shard not in finished.shards]
-    complete = [shard for shard in open_shards if finished.units.issuperset(layout.units_of(shard))]
-    map_shards(complete)
-    return sorted(set(open_shards) - set(complete))
+    open_shards = (shard for shard in range(layout.shards) if shard not in finished.shards)
+    return [shard for shard in open_shards if finished.units.issuperset(layout.units_of(shard))]
 
 
 def gather_records(layout: Layout) -> tuple[list[Shard], Statistics]:

@@ -8,8 +8,9 @@ import json
 import logging
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -21,19 +22,21 @@ from ray.data.block import Block, BlockMetadata
 from pipeline import environment, storage
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.config import ClusterSettings, ModelSettings
-from pipeline.errors import ClipmillError, RunFailed
+from pipeline.errors import ClipmillError, RunFailed, UserError
 from pipeline.flow.cluster import Cluster, cause_of
 from pipeline.flow.commit import (
     PARTS,
     Layout,
     Statistics,
     commit_unit,
-    compact_rest,
     compact_shard,
+    find_finished,
     pack_unit,
     serialise,
+    shards_to_make,
 )
 from pipeline.flow.embed_plan import EmbedPlan, finish, open_staging
+from pipeline.flow.owner import owned
 from pipeline.flow.watch import start_tally, watched
 from pipeline.flow.work import decode_unit, encode_unit
 from pipeline.schemas import ORDINAL_SHIFT, EmbeddingsManifest
@@ -63,22 +66,58 @@ def embed(
 
     Raises RunFailed when a stage fails for good; what was committed is kept and the same plan continues from it.
     """
-    progress = open_staging(plan)
-    on_progress(progress.rows_reused)
-    encoders = encoder_pool(cluster, settings)
-    statistics = Statistics()
-    if progress.todo:
-        tally = start_tally()
-        work = partial(_run_graph, plan, progress.todo, encoders, tally)
-        for done in watched(work, tally, on_progress, _STALL_SECONDS, "the encoders"):
-            statistics.add(Statistics.from_dict(done))
-    missing = compact_rest(plan.layout, partial(_compact_shards, plan.layout))
-    if missing:
-        raise RunFailed(
-            f"{len(missing)} shards lack units although all were run, the first is {missing[0]}; run it again"
-        )
-    hardware = {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
-    return finish(plan, progress, statistics, {**hardware, "encoders": encoders.size}, encoders.size)
+    with owned(storage.staging_of(plan.output)):
+        progress = open_staging(plan)
+        on_progress(progress.rows_reused)
+        encoders = encoder_pool(cluster, settings)
+        shards = ShardMaker(plan.layout, progress.todo)
+        statistics = Statistics()
+        if progress.todo:
+            tally = start_tally()
+            work = partial(_run_graph, plan, progress.todo, encoders, tally)
+            for done in watched(work, tally, on_progress, shards.note, _STALL_SECONDS, "the encoders"):
+                statistics.add(Statistics.from_dict(done))
+        shards.finish()
+        hardware = {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
+        return finish(plan, progress, statistics, {**hardware, "encoders": encoders.size}, encoders.size)
+
+
+class ShardMaker:
+    """Starts the making of each shard when its last unit is committed: once, as a task, while the run goes on."""
+
+    def __init__(self, layout: Layout, todo: Sequence[Unit]) -> None:
+        self._layout = layout
+        self._missing = Counter(layout.shard_of(unit.number) for unit in todo)
+        self._make = ray.remote(num_cpus=_WRITE_CPUS, max_retries=_RETRIES)(compact_shard)
+        self._making: dict[int, Any] = {}
+
+    def note(self, units: Sequence[int]) -> None:
+        """These units were committed. A unit told twice may start its shard early, which then is made at the end."""
+        for unit in units:
+            shard = self._layout.shard_of(unit)
+            self._missing[shard] -= 1
+            if self._missing[shard] == 0:
+                self._start(shard)
+
+    def finish(self) -> None:
+        """Makes what is left. Raises RunFailed when units are missing that should be there."""
+        self._wait()
+        for shard in shards_to_make(self._layout):
+            self._start(shard)
+        self._wait()
+        missing = self._layout.shards - len(find_finished(self._layout).shards)
+        if missing:
+            raise RunFailed(f"{missing} shards lack units although all were run; run the same command again")
+
+    def _start(self, shard: int) -> None:
+        self._making[shard] = self._make.remote(self._layout, shard)
+
+    def _wait(self) -> None:
+        try:
+            ray.get(list(self._making.values()))
+        except ray.exceptions.RayError as error:
+            raise cause_of(error, "making shards") from error
+        self._making.clear()
 
 
 @dataclass(frozen=True)
@@ -92,16 +131,22 @@ class EncoderPool:
 
 
 def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
-    """One actor a GPU (or share of one) where there are GPUs, else one-threaded actors, one a core.
+    """One actor a GPU (or share of one) where there are GPUs or were asked for, else one-threaded actors, one a core.
 
-    Two encoders with a thread each do more than one with two; beyond a few, threads are cheaper than copies of the model.
+    Two encoders with a thread each do more than one with two; beyond a few on a node, threads are cheaper than copies of
+    the model. Raises UserError for more GPUs an actor than a node has.
     """
-    if cluster.gpus > 0:
+    if cluster.gpus > 0 or settings.num_gpu_actors:
+        if cluster.gpus and settings.gpus_per_actor > cluster.node_gpus:
+            raise UserError(
+                f"--gpus-per-actor {settings.gpus_per_actor:g}: no node has more than {cluster.node_gpus:g} GPUs"
+            )
         held = int(cluster.gpus / settings.gpus_per_actor)
         return EncoderPool(settings.num_gpu_actors or max(1, held), _ENCODE_CPUS, settings.gpus_per_actor, 1)
-    cores = max(1, int(cluster.cpus))
-    size = min(cores, _MOST_CPU_ENCODERS)
-    return EncoderPool(size, _ENCODE_CPUS * cores / size if cores > size else _ENCODE_CPUS, 0, max(1, cores // size))
+    cores = max(1, int(cluster.node_cpus))
+    on_a_node = min(cores, _MOST_CPU_ENCODERS)
+    size = max(1, round(cluster.cpus * on_a_node / cores))
+    return EncoderPool(size, _ENCODE_CPUS * cores / on_a_node, 0, max(1, cores // on_a_node))
 
 
 def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tally: Any) -> list[dict[str, Any]]:
@@ -135,7 +180,7 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
         )
         dataset = dataset.map_batches(
             Encoder,
-            fn_constructor_args=(settings.model_settings.model_dump(), plan.identity.weights_sha256, encoders.threads),
+            fn_constructor_args=(_located(plan).model_dump(), plan.identity.weights_sha256, encoders.threads, tally),
             fn_kwargs={"kept": plan.layout.kept, "thumbnails": plan.layout.thumbnails},
             batch_size=1,
             batch_format="pyarrow",
@@ -155,6 +200,12 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
     return sink.written
 
 
+def _located(plan: EmbedPlan) -> ModelSettings:
+    """The model by its identity: absolute, since workers run in other folders."""
+    found = {"model": plan.identity.name, "pretrained": plan.identity.pretrained or None}
+    return plan.settings.model_settings.model_copy(update=found)
+
+
 def _log_to_files_only() -> None:
     """Ray Data's own messages stay in its log files; the terminal is for the progress line and for our errors."""
     logger = logging.getLogger("ray.data")
@@ -162,11 +213,6 @@ def _log_to_files_only() -> None:
         if not isinstance(handler, logging.FileHandler):
             logger.removeHandler(handler)
     logger.propagate = False
-
-
-def _compact_shards(layout: Layout, shards: Sequence[int]) -> None:
-    compact = ray.remote(num_cpus=_WRITE_CPUS, max_retries=_RETRIES)(compact_shard)
-    ray.get([compact.remote(layout, shard) for shard in shards])
 
 
 class UnitSource(Datasource):
@@ -257,19 +303,23 @@ def _load_beside(path: str, source: str) -> bytes:
 class Encoder:
     """An actor that holds the model. Its arguments are small: each actor loads the weights itself and checks them."""
 
-    def __init__(self, model: dict[str, Any], weights_sha256: str, threads: int) -> None:
+    def __init__(self, model: dict[str, Any], weights_sha256: str, threads: int, tally: Any) -> None:
         import torch
 
         from pipeline.clip.model import load_model
 
         torch.set_num_threads(threads)
-        self._model = load_model(ModelSettings(**model))
+        self._model = replace(load_model(ModelSettings(**model)), on_batch=lambda: tally.alive.remote())
         found = self._model.identity.weights_sha256
         if found != weights_sha256:
             raise RunFailed(
                 f"the weights {self._model.identity.pretrained} on this node (sha256 {found[:12]}…) are not those the run "
                 f"started with ({weights_sha256[:12]}…); copy the same file to every node"
             )
+
+    @property
+    def _how(self) -> str:
+        return f"{self._model.device.type} {self._model.precision} batch {self._model.batch_size}"
 
     def __call__(self, block: pa.Table, *, kept: Sequence[pa.Field], thumbnails: bool) -> pa.Table:
         encoded = []
@@ -278,7 +328,9 @@ class Encoder:
             done = encode_unit(self._model, decoded, kept, thumbnails=thumbnails)
             done.seconds.update(seconds)
             done.seconds["cpu"] += time.process_time() - cpu
-            packed = pack_unit(done, Statistics.of(done, decoded.num_rows))
+            statistics = Statistics.of(done, decoded.num_rows)
+            statistics.encoded_with[self._how] = decoded.num_rows
+            packed = pack_unit(done, statistics)
             encoded.append(packed.add_column(0, "unit", pa.array([unit], pa.int64())))
         return pa.concat_tables(encoded)
 
@@ -302,7 +354,8 @@ class UnitSink(Datasink[dict[str, Any]]):
                 statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
                 statistics.seconds.update({"write": time.perf_counter() - started})
                 total.add(statistics)
-                self._tally.add.remote(statistics.rows)
+                self._tally.finished.remote(number, statistics.rows)
+        total.captions_by_file.clear()
         return vars(total)
 
     def on_write_complete(self, write_result: Any) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -19,8 +18,8 @@ from pipeline import environment, storage
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.config import EmbedSettings
 from pipeline.datasets import INPUTS_FILE, has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
-from pipeline.errors import UserError
-from pipeline.flow.commit import Finished, Layout, Statistics, find_finished, gather_records
+from pipeline.errors import OutputDiffers, UserError
+from pipeline.flow.commit import Layout, Statistics, find_finished, gather_records
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.inputs import InputFile, find_inputs
@@ -30,7 +29,6 @@ from pipeline.storage import Location
 
 _ROWS_PER_SHARD = 131_072
 _CONTENT_SETTINGS = (
-    "input",
     "image_column",
     "caption_column",
     "id_column",
@@ -55,11 +53,12 @@ class EmbedPlan:
 
     @cached_property
     def output(self) -> Location:
-        return storage.resolve(self.settings.output)
+        return storage.resolve_output(self.settings.output)
 
     @cached_property
     def staging(self) -> Location:
-        return storage.staging_of(self.output)
+        """Where this plan's work lies, in a folder of its own: other plans towards the same output have others."""
+        return storage.staging_of(self.output) / self.token
 
     @property
     def rows(self) -> int:
@@ -96,12 +95,16 @@ class EmbedPlan:
         }
 
     @cached_property
+    def token(self) -> str:
+        """A short name that follows from the fingerprint."""
+        return hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
+
+    @cached_property
     def layout(self) -> Layout:
-        token = hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
         largest = max((unit.rows for unit in self.units), default=1)
         return Layout(
             staging=self.staging,
-            token=token,
+            token=self.token,
             units=len(self.units),
             units_per_shard=max(1, _ROWS_PER_SHARD // largest),
             dimension=self.identity.dimension,
@@ -121,6 +124,11 @@ def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: P
         keep_columns=settings.keep_columns,
     )
     refuse_urls(inputs, columns)
+    output = storage.resolve_output(settings.output).path
+    if inside := next((file.path for file in inputs if file.path.removeprefix("s3://").startswith(f"{output}/")), None):
+        raise UserError(
+            f"--output {settings.output} is where the input {inside} lies; choose a place outside the input"
+        )
     units = list(plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit))
     return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
 
@@ -155,37 +163,26 @@ def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
 
 @dataclass(frozen=True)
 class Progress:
-    """A staging folder that was opened for work: what it holds, and which unit is still to do."""
+    """A staging folder that was opened for work: which units are still to do, and what earlier runs did."""
 
     started: datetime
-    finished: Finished
     todo: list[Unit]
     earlier: list[Run]
     rows_reused: int
 
 
 def open_staging(plan: EmbedPlan) -> Progress:
-    """Makes or continues the staging folder of this plan.
+    """Makes or continues the staging folder of this plan. The caller owns it (`pipeline.flow.owner`).
 
-    Raises UserError when it holds work towards another plan and ``overwrite`` is not set.
+    Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
     """
     started = datetime.now(timezone.utc)
+    _drop_other_plans(plan)
     plan_file, runs_file = plan.staging / "plan.json", plan.staging / "runs.json"
-    wanted = json.loads(json.dumps(plan.fingerprint))
-    if storage.exists(plan_file):
-        found = json.loads(storage.read_bytes(plan_file))
-        if found != wanted and not plan.settings.overwrite:
-            parts = [key for key in wanted if found.get(key) != wanted[key]]
-            raise UserError(
-                f"an unfinished run towards {plan.output} had other {' and '.join(parts)}; run that one again to finish it, "
-                "or --overwrite to drop what it did"
-            )
-        if found != wanted:
-            storage.remove(plan.staging)
-    elif storage.exists(plan.staging):
+    if storage.exists(plan.staging) and not _is_intact(plan):
         storage.remove(plan.staging)
     if not storage.exists(plan_file):
-        storage.write_bytes(plan_file, json.dumps(wanted).encode())
+        storage.write_bytes(plan_file, json.dumps(plan.fingerprint).encode())
     finished = find_finished(plan.layout)
     todo = [unit for unit in plan.units if not finished.has(plan.layout, unit.number)]
     rows_reused = plan.rows - sum(unit.rows for unit in todo)
@@ -201,7 +198,30 @@ def open_staging(plan: EmbedPlan) -> Progress:
         )
         for start, after in itertools.pairwise(starts)
     ]
-    return Progress(started, finished, todo, earlier, rows_reused)
+    return Progress(started, todo, earlier, rows_reused)
+
+
+def _is_intact(plan: EmbedPlan) -> bool:
+    """Whether staged work can be continued: not where its dataset was published and only the rest was left behind."""
+    if not storage.exists(plan.staging / "plan.json"):
+        return False
+    return storage.exists(plan.layout.dataset) or not storage.list_files(plan.staging / "shards")
+
+
+def _drop_other_plans(plan: EmbedPlan) -> None:
+    parent = storage.staging_of(plan.output)
+    others = {info.path[len(parent.path) + 1 :].split("/", 1)[0] for info in storage.list_files(parent)} - {plan.token}
+    for token in sorted(others):
+        plan_file = parent / token / "plan.json"
+        if storage.exists(plan_file) and not plan.settings.overwrite:
+            found = json.loads(storage.read_bytes(plan_file))
+            wanted = json.loads(json.dumps(plan.fingerprint))
+            parts = " and ".join(key for key in wanted if found.get(key) != wanted[key])
+            raise OutputDiffers(
+                f"an unfinished run towards {plan.output} had other {parts}; run that one again to finish it, or "
+                "--overwrite to drop what it did"
+            )
+        storage.remove(parent / token)
 
 
 def finish(
@@ -222,15 +242,16 @@ def finish(
             captions=total.captions,
             rejected_images=total.rejected_images,
             rejected_captions=total.rejected_captions,
+            without_image_column=total.without_image_column,
             rejected_by_reason=dict(sorted(total.reasons.items())),
         ),
         configuration={
             **plan.configuration,
             "inputs_digest": plan.inputs_digest,
             "columns": describe_columns(plan.columns),
-            "precision": plan.settings.precision,
-            "batch_size": plan.settings.batch_size,
+            "input": plan.settings.input,
         },
+        encoded_with=dict(sorted(total.encoded_with.items())),
         kept_columns=[field.name for _, field in plan.columns.kept],
         runs=[
             *progress.earlier,
@@ -250,7 +271,8 @@ def finish(
     )
     write_manifest(dataset, manifest)
     storage.publish(dataset, plan.output)
-    storage.remove(plan.staging)
+    storage.remove(plan.staging / "plan.json")
+    storage.remove(storage.staging_of(plan.output))
     return manifest
 
 
@@ -313,14 +335,13 @@ def describe_columns(columns: Columns) -> dict[str, Any]:
     }
 
 
-def describe(plan: EmbedPlan, todo: Sequence[Unit] | None = None) -> dict[str, Any]:
+def describe(plan: EmbedPlan) -> dict[str, Any]:
     """A plan in numbers, for `--dry-run`."""
     return {
         "files": len(plan.inputs),
         "rows": plan.rows,
         "units": len(plan.units),
         "shards": plan.layout.shards,
-        "units_to_do": len(plan.units if todo is None else todo),
         "columns": describe_columns(plan.columns),
         "model": plan.identity.name,
         "dimension": plan.identity.dimension,

@@ -13,18 +13,27 @@ _POLL_SECONDS = 0.5
 
 
 class Tally:
-    """Adds up what workers report. One a run, as an actor; it holds one number."""
+    """Gathers what workers report, as an actor: one a run."""
 
     def __init__(self) -> None:
-        self._done = 0
+        self._rows = 0
+        self._units: list[int] = []
+        self._signs = 0
 
-    def add(self, done: int) -> None:
-        """Reports so many more finished."""
-        self._done += done
+    def finished(self, unit: int, rows: int) -> None:
+        """A unit of so many rows was committed."""
+        self._units.append(unit)
+        self._rows += rows
 
-    def total(self) -> int:
-        """All that was reported."""
-        return self._done
+    def alive(self) -> None:
+        """Something was done that is not a whole unit yet."""
+        self._signs += 1
+
+    def take(self) -> tuple[int, list[int], int]:
+        """Rows, units and signs of life since this was last asked."""
+        taken = self._rows, self._units, self._signs
+        self._rows, self._units, self._signs = 0, [], 0
+        return taken
 
 
 def start_tally() -> Any:
@@ -33,11 +42,16 @@ def start_tally() -> Any:
 
 
 def watched(
-    work: Callable[[], Any], tally: Any, on_progress: Callable[[int], None], stall_seconds: float, waiting_for: str
+    work: Callable[[], Any],
+    tally: Any,
+    on_rows: Callable[[int], None],
+    on_units: Callable[[list[int]], None],
+    stall_seconds: float,
+    waiting_for: str,
 ) -> Any:
-    """The result of ``work``, run in a thread while the tally's growth goes to ``on_progress``.
+    """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_rows`` and ``on_units``.
 
-    Raises what ``work`` raises, and RunFailed when the tally stands still for ``stall_seconds``.
+    Raises what ``work`` raises, and RunFailed when nothing at all is reported for ``stall_seconds``.
     """
     outcome: dict[str, Any] = {}
 
@@ -49,28 +63,28 @@ def watched(
 
     thread = threading.Thread(target=run, name="work", daemon=True)
     thread.start()
-    seen, moved = 0, time.monotonic()
+    moved = time.monotonic()
     while thread.is_alive():
         thread.join(_POLL_SECONDS)
-        total = _total(tally, seen)
-        if total != seen:
-            on_progress(total - seen)
-            seen, moved = total, time.monotonic()
+        if _pass_on(tally, on_rows, on_units):
+            moved = time.monotonic()
         if time.monotonic() - moved > stall_seconds:
             raise RunFailed(
-                f"no progress for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: "
-                "run the same command again to continue, with more memory or CPUs if it stalls again"
+                f"nothing moved for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: run the "
+                "same command again to continue, with more memory or CPUs if it stalls again"
             )
-    total = _total(tally, seen)
-    on_progress(total - seen)
+    _pass_on(tally, on_rows, on_units)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
 
 
-def _total(tally: Any, seen: int) -> int:
+def _pass_on(tally: Any, on_rows: Callable[[int], None], on_units: Callable[[list[int]], None]) -> bool:
+    """Whether anything was reported. A tally that is being restarted has nothing to say."""
     try:
-        total: int = ray.get(tally.total.remote(), timeout=10)
+        rows, units, signs = ray.get(tally.take.remote(), timeout=10)
     except ray.exceptions.RayError:
-        return seen
-    return max(total, seen)
+        return False
+    on_rows(rows)
+    on_units(units)
+    return bool(rows or units or signs)

@@ -32,7 +32,7 @@ class Build:
 
     @cached_property
     def output(self) -> Location:
-        return storage.resolve(self.settings.output)
+        return storage.resolve_output(self.settings.output)
 
     @cached_property
     def staging(self) -> Location:

@@ -33,7 +33,7 @@ def evaluate(
     """
     started = datetime.now(timezone.utc)
     embeddings = Embeddings.open(settings.embeddings)
-    output = storage.resolve(settings.output)
+    output = storage.resolve_output(settings.output)
     inputs = _inputs(embeddings, settings)
     if has_report(output) and not settings.overwrite:
         present = read_report(output)

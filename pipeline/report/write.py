@@ -25,11 +25,7 @@ def publish_report(report: Report, output: Location) -> None:
 
 def has_report(output: Location) -> bool:
     """Whether a report is at an output. Raises UserError when other files are there instead, which are left alone."""
-    if storage.exists(output / REPORT_FILE):
-        return True
-    if storage.exists(output) and (output.filesystem.get_file_info(output.path).is_file or storage.list_files(output)):
-        raise UserError(f"--output {output} has other files in it; choose a new or empty place")
-    return False
+    return storage.holds_only(output, lambda name: name.startswith("report."))
 
 
 def read_report(output: Location) -> Report:

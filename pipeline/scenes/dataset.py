@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.config import SampleSettings
-from pipeline.errors import UserError
+from pipeline.errors import OutputDiffers
 from pipeline.scenes.captions import captions, naming_captions, negative_captions
 from pipeline.scenes.render import encode, render
 from pipeline.scenes.scene import scene_of_row
@@ -45,16 +45,16 @@ def write_scenes(settings: SampleSettings, advance: Callable[[int], None] = lamb
     """Renders ``settings.rows`` scenes to a folder of ``part-*.parquet``; False when that was done before.
 
     Row i depends on the seed, the split and i alone. Files finished by an interrupted run of the same command are kept.
-    Raises UserError when the output holds anything else and ``overwrite`` is not set.
+    Raises OutputDiffers when the output was made otherwise and ``overwrite`` is not set, UserError when it holds other files.
     """
-    output = storage.resolve(settings.output)
-    if storage.exists(output):
+    output = storage.resolve_output(settings.output)
+    if storage.holds_only(output, lambda name: name.startswith("part-") and name.endswith(".parquet")):
         if _is_complete(output, settings):
             return False
         if not settings.overwrite:
-            raise UserError(
-                f"{output} already exists and was not made by this same command; "
-                "choose another --output, or add --overwrite to replace it"
+            raise OutputDiffers(
+                f"--output {output} already exists and was not made by this same command; choose another output, or "
+                "--overwrite to replace it"
             )
     staging = storage.staging_of(output)
     storage.make_folder(staging)

@@ -81,7 +81,7 @@ def load_progress(output: Location, settings: TrainSettings) -> Progress | None:
 
 def is_complete(output: Location, settings: TrainSettings) -> bool:
     """Whether the same command has finished. Raises UserError when the output is something else to be kept."""
-    if not storage.exists(output):
+    if not storage.holds_only(output, lambda name: name in (CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE)):
         return False
     try:
         saved = json.loads(storage.read_bytes(output / RECORD_FILE))["configuration"]

@@ -64,7 +64,7 @@ def train(settings: TrainSettings, report: Report, report_validation: ReportVali
     decided by the settings and the data alone, on one kind of machine with one number of threads. Raises UserError for
     a mistake in the settings or the input, RunFailed when the loss is no longer a number.
     """
-    output = storage.resolve(settings.output)
+    output = storage.resolve_output(settings.output)
     if is_complete(output, settings):
         return False
     progress = load_progress(output, settings)
@@ -87,11 +87,12 @@ class _Run:
             load_weights(self.network, self.source)
         preprocessing = preprocessing_of(self.network, self.source)
         self.preprocessing = preprocessing
-        self.tokenizer: Tokenizer = load_tokenizer(self.source.name, self.source.config, self.source.merges)
+        self.tokenizer: Tokenizer = load_tokenizer(self.source)
         columns = (settings.image_column, settings.caption_column)
         self.data = Source.open(settings.input, preprocessing, *columns)
         self.held_out = Source.open(settings.validation, preprocessing, *columns) if settings.validation else None
-        self.network.to(self.device, memory_format=torch.channels_last)  # half as much time again for convolutions
+        self.network.to(device=self.device)
+        self.network.to(memory_format=torch.channels_last)  # half as much time again for convolutions
         self.optimiser = make_optimiser(self.network, settings.learning_rate, settings.weight_decay)
         self.history = History()
 

@@ -23,10 +23,13 @@ _ROW_MASK = (1 << ORDINAL_SHIFT) - 1
 def verify_embeddings(uri: str, *, quick: bool, on_progress: Callable[[int], None]) -> Findings:
     """Checks the dataset at ``uri``; ``quick`` looks at sizes and footers only. ``on_progress`` is given bytes read.
 
-    Memory holds one source file's row numbers and one batch of vectors at a time.
+    Memory holds one source file's row numbers, one batch of vectors, and 8 bytes an image to look for repeated ids.
     """
     dataset = Embeddings.open(uri)
     findings = Findings("embeddings", dataset.location.uri)
+    if not storage.exists(dataset.location / INPUTS_FILE):
+        findings.fault(f"{INPUTS_FILE} is missing")
+        return findings
     if storage.sha256(dataset.location / INPUTS_FILE) != dataset.manifest.inputs_sha256:
         findings.fault(f"{INPUTS_FILE} is not the one that the manifest was written with")
         return findings
@@ -70,6 +73,10 @@ def _check_counts(dataset: Embeddings, findings: Findings) -> None:
         found = dataset.count(part)
         if found != expected:
             findings.fault(f"{part}: the files hold {found} rows, the manifest counts {expected}")
+    if counts.images + counts.rejected_images + counts.without_image_column != counts.rows:
+        findings.fault(
+            "the manifest's images, rejected images and rows without an image column do not add up to its rows"
+        )
     if sum(counts.rejected_by_reason.values()) != rejected:
         findings.fault("the manifest's rejects by reason do not add up to its rejects")
     findings.count("images", dataset.count("images"))

@@ -13,11 +13,11 @@ from pipeline.flow.commit import (
     Layout,
     Statistics,
     commit_unit,
-    compact_rest,
     compact_shard,
     find_finished,
     gather_records,
     pack_unit,
+    shards_to_make,
 )
 from pipeline.flow.work import EmbeddedUnit
 from pipeline.schemas import REJECTED, captions_schema, images_schema
@@ -51,6 +51,14 @@ def commit(layout: Layout, number: int, **options: bool) -> None:
     commit_unit(layout, number, pack_unit(made, Statistics.of(made, ROWS)))
 
 
+def make(layout: Layout, *numbers: int, rejects: int | None = None) -> None:
+    """Commits these units and makes the shards that are full, as a run does."""
+    for number in numbers:
+        commit(layout, number, rejects=number == rejects)
+    for shard in shards_to_make(layout):
+        compact_shard(layout, shard)
+
+
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(storage.resolve(tmp_path / "staging"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
@@ -60,38 +68,37 @@ def rows_of(layout: Layout, part: str, shard: int) -> list[int]:
     return pq.read_table(layout.dataset.path + "/" + layout.part_path(part, shard)).column("row").to_pylist()
 
 
-def test_shard_is_made_by_the_writer_of_its_last_unit_in_row_order(layout: Layout) -> None:
-    commit(layout, 2)
-    commit(layout, 0)
-    assert not storage.exists(layout.shard_record(0))
+def test_shard_is_made_of_its_units_in_row_order(layout: Layout) -> None:
+    for number in (2, 0):
+        commit(layout, number)
+    assert shards_to_make(layout) == []
     commit(layout, 1)
+    assert shards_to_make(layout) == [0]
+    compact_shard(layout, 0)
     assert rows_of(layout, "images", 0) == list(range(9))
     assert not storage.exists(layout.unit_folder(0))
 
 
 def test_a_unit_written_again_after_its_shard_was_made_changes_nothing(layout: Layout) -> None:
-    for number in (0, 1, 2, 1):
-        commit(layout, number)
+    make(layout, 0, 1, 2)
+    commit(layout, 1)
     assert rows_of(layout, "images", 0) == list(range(9))
     assert find_finished(layout).units == frozenset()
 
 
 def test_a_unit_written_twice_is_in_its_shard_once(layout: Layout) -> None:
-    for number in (0, 0, 1, 2):
-        commit(layout, number)
+    make(layout, 0, 0, 1, 2)
     assert rows_of(layout, "captions", 0) == list(range(9))
 
 
 def test_what_is_finished_is_known_from_names(layout: Layout) -> None:
-    for number in (0, 1, 2, 4):
-        commit(layout, number)
+    make(layout, 0, 1, 2, 4)
     finished = find_finished(layout)
     assert [number for number in range(7) if finished.has(layout, number)] == [0, 1, 2, 4]
 
 
 def test_last_shard_may_be_short_and_records_add_up(layout: Layout) -> None:
-    for number in range(7):
-        commit(layout, number, rejects=number == 4)
+    make(layout, *range(7), rejects=4)
     shards, total = gather_records(layout)
     assert rows_of(layout, "images", 2) == [18, 19, 20]
     assert (total.rows, total.images, total.captions, total.rejected_images) == (21, 21, 21, 1)
@@ -106,28 +113,26 @@ def test_last_shard_may_be_short_and_records_add_up(layout: Layout) -> None:
         assert storage.sha256(location) == shard.sha256
 
 
-def test_shard_whose_maker_died_is_made_later_and_missing_units_are_told(layout: Layout) -> None:
-    for number in (0, 1):
+def test_a_shard_whose_units_are_not_all_there_is_not_made(layout: Layout) -> None:
+    make(layout, 0, 1, 3)
+    assert shards_to_make(layout) == []
+    assert find_finished(layout).shards == frozenset()
+
+
+def test_a_shard_whose_maker_died_half_way_is_made_again_from_its_units(layout: Layout) -> None:
+    for number in range(3):
         commit(layout, number)
-    made = unit(2)
-    location = layout.unit_file(2)
-    with storage.atomic_writer(location) as stream:
-        packed = pack_unit(made, Statistics.of(made, ROWS))
-        with pa.ipc.new_file(stream, packed.schema) as writer:
-            writer.write_table(packed)
-    commit(layout, 3)
-    missing = compact_rest(layout, lambda shards: [compact_shard(layout, shard) for shard in shards][:0] or None)
-    assert missing == [1, 2]
+    storage.write_bytes(layout.dataset / layout.part_path("images", 0), b"half")
+    assert shards_to_make(layout) == [0]
+    compact_shard(layout, 0)
     assert rows_of(layout, "images", 0) == list(range(9))
 
 
 def test_making_a_shard_again_gives_the_same_bytes(layout: Layout, tmp_path: Path) -> None:
-    for number in range(3):
-        commit(layout, number)
+    make(layout, 0, 1, 2)
     first = gather_bytes(layout)
     again = Layout(storage.resolve(tmp_path / "again"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
-    for number in (2, 1, 0):
-        commit(again, number)
+    make(again, 2, 1, 0)
     assert gather_bytes(again) == first
 
 
@@ -138,8 +143,7 @@ def gather_bytes(layout: Layout) -> list[bytes]:
 
 
 def test_embeddings_are_plain_in_the_file(layout: Layout) -> None:
-    for number in range(3):
-        commit(layout, number)
+    make(layout, 0, 1, 2)
     file = pq.ParquetFile(layout.dataset.path + "/" + layout.part_path("images", 0))
     group = file.metadata.row_group(0)
     column = next(

@@ -55,7 +55,7 @@ def import_vectors(settings: ImportVectorsSettings, progress: _Progress) -> tupl
     ``text_image`` has the image of every text. Metadata has a row an image, or with ``text_image`` a row a text.
     ``progress`` is called with numbers of vectors. Raises UserError when the parts do not fit together.
     """
-    output = storage.resolve(settings.output)
+    output = storage.resolve_output(settings.output)
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
     if has_manifest(output) and not settings.overwrite:
         manifest = read_manifest(output, EmbeddingsManifest)

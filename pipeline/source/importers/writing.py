@@ -56,16 +56,8 @@ def write_samples(
 
 def require_free(output: Location, *, overwrite: bool) -> None:
     """Raises UserError unless nothing is at ``output``, or an earlier import that may be replaced."""
-    is_file = output.filesystem.get_file_info(output.path).is_file
-    there = [] if is_file else storage.list_files(output)
-    foreign = [info.base_name for info in there if not _is_part(info.base_name)]
-    if foreign or is_file:
-        raise UserError(
-            f"--output {output} holds what no import has made ({(foreign or [output.name])[0]}), and will not be "
-            "replaced; choose another folder"
-        )
-    if there and not overwrite:
-        raise UserError(f"--output {output} holds {len(there)} Parquet files already; --overwrite replaces them")
+    if storage.holds_only(output, _is_part) and not overwrite:
+        raise UserError(f"--output {output} holds Parquet files already; --overwrite replaces them")
 
 
 def _part_name(number: int) -> str:
