@@ -63,11 +63,11 @@ def _altered(scene: Scene) -> Iterator[Scene]:
     else:
         yield from [mirrored(scene)] * 4  # in four wordings, because sides are by far the hardest to learn
         for field in ("colour", "shape", "size"):
-            yield _exchanged(scene, 0, field)
+            yield exchanged(scene, 0, field)
     if len(scene.others) == 2:
         (first, one), (second, two) = scene.others
         yield replace(scene, others=((first, two), (second, one)))
-        yield _exchanged(scene, 1, "colour")
+        yield exchanged(scene, 1, "colour")
     turn = zlib.crc32(scene.description.encode()) >> 8
     yield replace(scene, main=replace(main, shape=_other(tuple(SHAPES), main.shape, turn)))
     yield replace(scene, main=replace(main, colour=_other(tuple(COLOURS), main.colour, turn)))
@@ -87,7 +87,7 @@ def _other(words: Sequence[str], word: str, turn: int) -> str:
     return words[(words.index(word) + 1 + turn % (len(words) - 1)) % len(words)]
 
 
-def _exchanged(scene: Scene, position: int, field: str) -> Scene:
+def exchanged(scene: Scene, position: int, field: str) -> Scene:
     """The main object and another one with one property exchanged."""
     main, (direction, other) = scene.main, scene.others[position]
     others = list(scene.others)
