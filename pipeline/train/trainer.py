@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from pipeline import environment, storage
 from pipeline.clip.model import build_network, load_weights, preprocessing_of
 from pipeline.clip.source import find_model
+from pipeline.clip.text import encode_tokens
 from pipeline.clip.tokenizer import Tokenizer, load_tokenizer
 from pipeline.config import ModelSettings, TrainSettings
 from pipeline.errors import RunFailed
@@ -135,7 +137,7 @@ class _Run:
         count = len(batch.texts)
         with self._autocast():
             images = self.network.encode_image(self._pixels(batch.pixels))  # type: ignore[operator]
-            texts = self.network.encode_text(self._tokens(batch.texts + batch.negatives))  # type: ignore[operator]
+            texts = encode_tokens(self.network, self._tokens(batch.texts + batch.negatives))
         images, texts = (F.normalize(features.float(), dim=-1) for features in (images, texts))
         scale = self.network.logit_scale.exp()  # type: ignore[operator]
         loss = info_nce(images, texts[:count], scale, texts[count:], batch.also_true.to(self.device))
@@ -153,7 +155,7 @@ class _Run:
             found = validate(
                 examples(self.held_out, self.pool, limit),
                 lambda pixels: self._unit(self.network.encode_image, self._pixels(pixels)),  # type: ignore[arg-type]
-                lambda texts: self._unit(self.network.encode_text, self._tokens(texts)),  # type: ignore[arg-type]
+                lambda texts: self._unit(partial(encode_tokens, self.network), self._tokens(texts)),
             )
         self.history.validations.append({"step": step, **found.as_dict()})
         return found

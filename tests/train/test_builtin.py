@@ -1,4 +1,4 @@
-"""The built-in model knows scenes that it has never seen: objects, backgrounds, and which object has which colour, shape and size."""
+"""The built-in model knows scenes it has never seen: the objects, and which has which colour, shape and size."""
 
 import numpy as np
 import open_clip
