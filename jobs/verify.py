@@ -53,7 +53,7 @@ def _kind_of(uri: str) -> str:
     location = storage.resolve(uri)
     try:
         return str(json.loads(storage.read_bytes(location / MANIFEST))["kind"])
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise UserError(f"{location} has no {MANIFEST}, so it is not a finished dataset of clipmill") from None
     except (ValueError, KeyError, TypeError):
         raise RunFailed(f"{location / MANIFEST} is damaged: it is not a manifest of clipmill") from None

@@ -32,7 +32,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
     wanted = kind.model_fields["kind"].default
     try:
         data = storage.read_bytes(location / MANIFEST)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise UserError(
             f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
         ) from None
@@ -54,12 +54,16 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         ) from None
 
 
-def has_manifest(output: Location) -> bool:
-    """Whether a finished dataset of ours is at an output. Raises UserError when other files are there instead."""
-    if storage.exists(output / MANIFEST):
+def has_manifest(output: Location, kind: type[Manifest]) -> bool:
+    """Whether a finished dataset of this kind is at an output. Raises UserError when anything else is there instead."""
+    if output.filesystem.get_file_info((output / MANIFEST).path).is_file:
         with suppress(RunFailed):
-            if _Head.parse(storage.read_bytes(output / MANIFEST), output).kind in ("embeddings", "index"):
+            found = _Head.parse(storage.read_bytes(output / MANIFEST), output).kind
+            if found == kind.model_fields["kind"].default:
                 return True
+            raise UserError(
+                f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
+            )
     return storage.holds_only(output, lambda name: False)
 
 

@@ -84,7 +84,9 @@ def exists(location: Location) -> bool:
 
 
 def read_bytes(location: Location) -> bytes:
-    """The whole of a small file. Raises FileNotFoundError when it is absent."""
+    """The whole of a small file. Raises FileNotFoundError when there is no such file."""
+    if not location.filesystem.get_file_info(location.path).is_file:
+        raise FileNotFoundError(location.path)
     with location.filesystem.open_input_file(location.path) as stream:
         return stream.read()
 

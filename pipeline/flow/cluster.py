@@ -46,7 +46,8 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
                 ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(f"--address {address}: no Ray cluster could be reached there: {reason}") from None
+            given = "--address" if settings.address else "RAY_ADDRESS"
+            raise UserError(f"{given} {address}: no Ray cluster could be reached there: {reason}") from None
     else:
         cpus = settings.cpus or _usable_cores()
         with _silenced():
@@ -90,7 +91,9 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
 
     Ray Data hands the worker's exception over as text only, so it is looked for there.
     """
-    cause = getattr(error, "cause", None)
+    cause: object = error
+    while isinstance(cause, ray.exceptions.RayTaskError):
+        cause = cause.cause
     if isinstance(cause, ClipmillError):
         return type(cause)(str(cause))
     ours = {kind.__name__: kind for kind in (RunFailed, UserError)}

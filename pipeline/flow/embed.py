@@ -5,7 +5,6 @@ Ray splits or retries, a unit stays whole and is one task's work.
 """
 
 import json
-import logging
 import time
 import warnings
 from collections import Counter
@@ -170,7 +169,6 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
             override_num_blocks=source.groups,
             num_cpus=_READ_CPUS,
         )
-        _log_to_files_only()
         dataset = dataset.map_batches(
             decode,
             batch_size=1,
@@ -204,15 +202,6 @@ def _located(plan: EmbedPlan) -> ModelSettings:
     """The model by its identity: absolute, since workers run in other folders."""
     found = {"model": plan.identity.name, "pretrained": plan.identity.pretrained or None}
     return plan.settings.model_settings.model_copy(update=found)
-
-
-def _log_to_files_only() -> None:
-    """Ray Data's own messages stay in its log files; the terminal is for the progress line and for our errors."""
-    logger = logging.getLogger("ray.data")
-    for handler in list(logger.handlers):
-        if not isinstance(handler, logging.FileHandler):
-            logger.removeHandler(handler)
-    logger.propagate = False
 
 
 class UnitSource(Datasource):

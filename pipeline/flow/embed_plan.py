@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as fs
 
 from pipeline import environment, storage
 from pipeline.clip.preprocess import Preprocessing
@@ -124,13 +125,24 @@ def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: P
         keep_columns=settings.keep_columns,
     )
     refuse_urls(inputs, columns)
-    output = storage.resolve_output(settings.output).path
-    if inside := next((file.path for file in inputs if file.path.removeprefix("s3://").startswith(f"{output}/")), None):
-        raise UserError(
-            f"--output {settings.output} is where the input {inside} lies; choose a place outside the input"
-        )
+    _refuse_output_in_input(settings, inputs)
     units = list(plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit))
     return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
+
+
+def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) -> None:
+    """What is published below the input would be read as input by the next run."""
+    output = storage.resolve_output(settings.output)
+    places = [file.path.removeprefix("s3://") for file in inputs]
+    source = storage.resolve(settings.input)
+    below = source.filesystem.get_file_info(source.path).type == fs.FileType.Directory and output.path.startswith(
+        f"{source.path.rstrip('/')}/"
+    )
+    if below or output.path in places or any(place.startswith(f"{output.path}/") for place in places):
+        raise UserError(
+            f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
+            "choose a place outside the input"
+        )
 
 
 def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
@@ -138,7 +150,7 @@ def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
 
     Raises OutputDiffers, saying what differs, when another dataset is there and ``overwrite`` is not set.
     """
-    if not has_manifest(plan.output) or plan.settings.overwrite:
+    if not has_manifest(plan.output, EmbeddingsManifest) or plan.settings.overwrite:
         return None
     manifest = read_manifest(plan.output, EmbeddingsManifest)
     refuse_differences(plan.output, _differences(plan, manifest))

@@ -68,7 +68,7 @@ def finished(build: Build) -> IndexManifest | None:
 
     Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set.
     """
-    if not has_manifest(build.output) or build.settings.overwrite:
+    if not has_manifest(build.output, IndexManifest) or build.settings.overwrite:
         return None
     manifest = read_manifest(build.output, IndexManifest)
     differences = [

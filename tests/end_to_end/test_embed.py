@@ -191,7 +191,7 @@ def test_images_by_path_beside_the_parquet_file(clipmill: Callable, tmp_path: Pa
         (["--input", "{odd}", "--image-column", "nope"], "nope"),
         (["--input", "{odd}", "--batch-size", "-1"], "batch-size"),
         (["--input", "{cut}"], "cut.parquet"),
-        (["--input", "{odd}", "--output", "{odd}"], "other files"),
+        (["--input", "{odd}", "--output", "{odd}"], "outside the input"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(

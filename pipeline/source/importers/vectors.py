@@ -57,7 +57,7 @@ def import_vectors(settings: ImportVectorsSettings, progress: _Progress) -> tupl
     """
     output = storage.resolve_output(settings.output)
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
-    if has_manifest(output) and not settings.overwrite:
+    if has_manifest(output, EmbeddingsManifest) and not settings.overwrite:
         manifest = read_manifest(output, EmbeddingsManifest)
         refuse_differences(output, _differences(manifest.configuration, configuration))
         return manifest, True
