@@ -36,6 +36,8 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         raise UserError(
             f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
         ) from None
+    except OSError as error:
+        raise RunFailed(f"{location / MANIFEST} cannot be read: {_why(location / MANIFEST, error)}") from None
     head = _Head.parse(data, location)
     if head.kind != wanted:
         raise UserError(
@@ -74,6 +76,11 @@ def refuse_differences(output: Location, differences: Sequence[str]) -> None:
             f"--output {output} is already complete, but with a difference: {'; '.join(differences)}; choose another "
             "output, or --overwrite to replace this one once the new one is complete"
         )
+
+
+def _why(file: Location, error: OSError) -> str:
+    is_file = file.filesystem.get_file_info(file.path).is_file
+    return (error.strerror or str(error).partition("\n")[0]) if is_file else "it is a folder, and no file"
 
 
 def _hint(kind: str) -> str:
@@ -115,6 +122,9 @@ def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
         found = storage.sha256(location / SHARDS_FILE)
     except FileNotFoundError:
         raise RunFailed(f"{location / SHARDS_FILE} is missing: the dataset was altered; make it again") from None
+    except OSError as error:
+        reason = _why(location / SHARDS_FILE, error)
+        raise RunFailed(f"{location / SHARDS_FILE} cannot be read: {reason}; make the dataset again") from None
     if found != expected_sha256:
         raise RunFailed(
             f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import environment, storage
 from pipeline.config import IndexSettings
-from pipeline.datasets import has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
+from pipeline.datasets import has_manifest, read_manifest, read_shards, refuse_differences, write_manifest, write_shards
 from pipeline.index.fill import Filled
 from pipeline.index.footprint import Footprint, add_shard
 from pipeline.index.gallery import Gallery
@@ -66,7 +66,8 @@ def make_build(settings: IndexSettings) -> Build:
 def finished(build: Build) -> IndexManifest | None:
     """The manifest of the index at the output, if it is already what this build makes; None where there is none.
 
-    Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set.
+    Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set, and
+    RunFailed when its list of files is missing or altered.
     """
     if not has_manifest(build.output, IndexManifest) or build.settings.overwrite:
         return None
@@ -79,6 +80,7 @@ def finished(build: Build) -> IndexManifest | None:
     if manifest.embeddings_manifest_sha256 != build.gallery.dataset.manifest_sha256:
         differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
     refuse_differences(build.output, differences)
+    read_shards(build.output, manifest.shards_sha256)
     return manifest
 
 

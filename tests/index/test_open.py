@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline import storage
+from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, describe_shard, read_manifest, read_shards, write_manifest, write_shards
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.index.build import finished, make_build
 from pipeline.index.open import open_index
 from pipeline.index.search import Index
 from pipeline.schemas import IndexManifest
@@ -60,6 +62,31 @@ def test_an_altered_faiss_file_is_not_read(index: Path, name: str, monkeypatch: 
     with pytest.raises(RunFailed, match=f"{name} was altered"):
         open_index(str(index))
     assert not any(path.endswith(name) for path in read)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("shards.parquet", False, "is missing"),
+        ("shards.parquet", True, "is a folder"),
+        ("manifest.json", False, "has no manifest.json"),
+        ("manifest.json", True, "has no manifest.json"),
+    ],
+)
+def test_a_missing_list_or_manifest_is_told_when_opened_and_when_built_again(
+    index: Path, name: str, folder: bool, message: str
+) -> None:
+    manifest = read_manifest(storage.resolve(index), IndexManifest)
+    again = {**manifest.configuration, "embeddings": manifest.embeddings, "output": str(index)}
+    work = make_build(IndexSettings.model_validate(again))
+    assert finished(work) == manifest
+    (index / name).unlink()
+    if folder:
+        (index / name).mkdir()
+    with pytest.raises(ClipmillError, match=message):
+        open_index(str(index))
+    with pytest.raises(ClipmillError, match=message if name == "shards.parquet" else "has other files in it"):
+        finished(work)
 
 
 def test_a_shard_from_another_training_is_refused(index: Path, two: list[Path]) -> None:
