@@ -28,14 +28,22 @@ def empty_index(factory: str, dimension: int) -> Any:
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0].rsplit("Error: ", 1)[-1]
-        raise UserError(
-            f"--factory {factory}: FAISS cannot make it for {dimension} dimensions ({reason}); leave it out to have "
-            "one chosen"
-        ) from None
+        raise UserError(f"--factory {factory}: {_reason(error, dimension)}; leave it out to have one chosen") from None
+    ivf = faiss.try_extract_index_ivf(index)
+    if ivf is not None and ivf.nlist < 1:
+        raise UserError(f"--factory {factory}: an index needs at least one list; leave it out to have one chosen")
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise UserError(f"--factory {factory}: it does not search by inner product")
     return index
+
+
+def _reason(error: RuntimeError, dimension: int) -> str:
+    """What FAISS says, without the place in its source."""
+    line = str(error).partition("\n")[0]
+    if "could not parse" in line or "stoi" in line:
+        return "could not be parsed by FAISS"
+    said = line.rpartition("' failed: ")[2].rstrip(". ") if "' failed: " in line else ""
+    return f"FAISS cannot make it for {dimension} dimensions" + (f" ({said})" if said else "")
 
 
 def training_floor(index: Any) -> int:
