@@ -1,8 +1,10 @@
 """clipmill search: ask an index by text, by image, by id, or with a file of queries."""
 
+import os
 import shutil
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -10,11 +12,13 @@ from numpy.typing import NDArray
 
 from jobs.command import Job, print_json
 from pipeline import storage
-from pipeline.clip.query import QueryEncoder
 from pipeline.errors import ClipmillError, UserError
 from pipeline.index.batch import search_batch
 from pipeline.index.open import DEFAULT_CACHE, open_index
-from pipeline.index.search import Index
+from pipeline.index.search import MAX_RESULTS, Index
+
+if TYPE_CHECKING:
+    from pipeline.clip.query import QueryEncoder
 
 
 @click.command("search", cls=Job)
@@ -23,13 +27,20 @@ from pipeline.index.search import Index
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
 @click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
-@click.option("--output", help="Parquet file for the results of --queries: query, rank, row, id, score.")
-@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Results a query.")
+@click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results a query.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
 @click.option("--model", help="open_clip name of the index's model. Default: as its manifest says.")
 @click.option("--pretrained", help="Where the weights of the index's model are now. Default: as its manifest says.")
-@click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, show_default=True, help="For S3.")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CACHE,
+    show_default=True,
+    help="For S3.",
+)
 def command(
     index_uri: str,
     text: str | None,
@@ -42,7 +53,7 @@ def command(
     html: str | None,
     model: str | None,
     pretrained: str | None,
-    cache: Path,
+    cache_folder: Path,
 ) -> None:
     """Search an index, at the operating point that it was tuned to.
 
@@ -62,20 +73,24 @@ def command(
         raise UserError("--queries and --output go together: a file of queries, and one for their results")
     if queries is not None and html is not None:
         raise UserError("--html shows one query; the results of --queries are in --output")
-    index = open_index(index_uri, cache)
-    encoder = QueryEncoder(index.manifest.model, model, pretrained)
+    _refuse_place("--html", html, "--image", image)
+    _refuse_place("--output", output, "--queries", queries)
+    if output is not None and storage.exists(storage.resolve(output)):
+        raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
+    index = open_index(index_uri, cache_folder)
+    encoder = cache(partial(_encoder, index, model, pretrained))
     if queries is not None and output is not None:
-        done = search_batch(index, queries, output, k, encoder.encode_texts)
+        done = search_batch(index, queries, output, k, lambda texts: encoder().encode_texts(texts))
         summary = {"queries": done, "k": k, "output": storage.resolve(output).uri}
         print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
         return
     if text is not None:
-        vector = encoder.encode_texts([text])
+        found = index.search(encoder().encode_texts([text]), min(k, index.n))
     elif image is not None:
-        vector = encoder.encode_image(Path(image))
+        found = index.search(encoder().encode_image(Path(image)), min(k, index.n))
     else:
-        vector = _stored_vector(index, str(identifier))
-    results = _results(index, vector, k)
+        found = index.search_like(_position(index, str(identifier)), min(k, index.n))
+    results = _results(index, *found)
     query = {given[0].removeprefix("--"): text or image or identifier}
     if html is not None:
         _write_page(index, results, str(text or image or f"like {identifier}"), Path(html))
@@ -91,15 +106,36 @@ def _ways(text: str | None, image: str | None, identifier: str | None, queries: 
     return {"--text": text, "--image": image, "--id": identifier, "--queries": queries}
 
 
-def _stored_vector(index: Index, identifier: str) -> NDArray[np.float32]:
+def _refuse_place(option: str, place: str | None, source_option: str, source: str | None) -> None:
+    """Refuses a file to write that is a folder, or the file that is read."""
+    if place is None:
+        return
+    location = storage.resolve(place)
+    if location.is_local and os.path.isdir(location.path):
+        raise UserError(f"{option} {place} is a folder, give a file")
+    if source is not None and _real(place) == _real(source):
+        raise UserError(f"{option} {place} is the file of {source_option} itself; give another name")
+
+
+def _real(uri: str) -> str:
+    location = storage.resolve(uri)
+    return os.path.realpath(location.path) if location.is_local else location.uri
+
+
+def _encoder(index: Index, model: str | None, pretrained: str | None) -> "QueryEncoder":
+    from pipeline.clip.query import QueryEncoder  # imports torch, which only texts and images need
+
+    return QueryEncoder(index.manifest.model, model, pretrained)
+
+
+def _position(index: Index, identifier: str) -> int:
     positions = index.table.positions_of_id(identifier)
     if not len(positions):
         raise UserError(f"--id {identifier}: no row of the index has this id")
-    return index.vectors_at(positions[:1])
+    return int(positions[0])
 
 
-def _results(index: Index, vector: NDArray[np.float32], k: int) -> list[dict[str, Any]]:
-    scores, positions = index.search(vector, k)
+def _results(index: Index, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> list[dict[str, Any]]:
     found = positions[0] >= 0
     records = index.table.fetch(positions[0][found]).to_pylist()
     return [

@@ -14,6 +14,8 @@ from pipeline.index.rerank import StoredVectors
 from pipeline.index.rows import RowTable
 from pipeline.schemas import IndexManifest
 
+MAX_RESULTS = 100_000
+"""Results that can be asked for of one query."""
 _QUERY_BLOCK = 1024
 
 
@@ -43,8 +45,11 @@ class ShardedIndex:
 
         ``nprobe`` lists are searched (where the index has lists); the best ``rerank`` by approximate score are scored
         exactly, and 0 leaves the approximate scores. Fewer than ``k`` rows found: −inf and −1 at the end. Threads are
-        those of FAISS. Raises UserError when the queries are not (q, d) of this index or not finite.
+        those of FAISS. Raises UserError when the queries are not (q, d) of this index or not finite, or when ``k`` is
+        not from 1 to MAX_RESULTS.
         """
+        if not 1 <= k <= MAX_RESULTS:
+            raise UserError(f"{k} results of one query were asked for; ask for 1 to {MAX_RESULTS}")
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise UserError(
@@ -62,7 +67,7 @@ class ShardedIndex:
         return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
 
     def _search_block(self, queries: NDArray[np.float32], k: int, nprobe: int, rerank: int) -> TopK:
-        depth = max(k, rerank)
+        depth = min(max(k, rerank), self.n)
         found_by_shard = []
         for shard, start in zip(self.shards, self.vectors.starts, strict=False):
             ivf = faiss.try_extract_index_ivf(shard)
@@ -104,6 +109,20 @@ class Index:
             k,
             nprobe=point.nprobe if nprobe is None else nprobe,
             rerank=point.rerank if rerank is None else rerank,
+        )
+
+    def search_like(self, position: int, k: int) -> TopK:
+        """The row at ``position`` first, then the best others for its vector: scores (1, k) and positions (1, k).
+
+        Its own score is as exact as any, but the search may miss it, or find rows of the same vector before it.
+        """
+        query = self.vectors_at(np.array([position]))
+        own = np.array([[position]])
+        scores, positions = self.search(query, k)
+        others = np.flatnonzero(positions[0] != position)[: k - 1]
+        return (
+            np.concatenate([self.sharded.vectors.scores(query, own), scores[:, others]], axis=1),
+            np.concatenate([own, positions[:, others]], axis=1),
         )
 
     def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:

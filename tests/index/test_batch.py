@@ -26,6 +26,7 @@ def test_queries_keep_their_numbers_from_batch_to_batch(
     queries = index.vectors_at(np.arange(25)).astype(np.float16)
     np.save(tmp_path / "queries.npy", queries)
     monkeypatch.setattr(batch, "BATCH_QUERIES", 7)
+    monkeypatch.setattr(batch, "BATCH_RESULTS", 100)  # two queries of 40 results each
     done = batch.search_batch(index, str(tmp_path / "queries.npy"), str(tmp_path / "out.parquet"), 50, no_texts)
     assert done == 25
     table = pq.read_table(tmp_path / "out.parquet")

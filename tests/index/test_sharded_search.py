@@ -92,6 +92,34 @@ def test_more_results_than_rows_give_every_row_once(clustered_embeddings: Make, 
     assert (positions[:, 1500:] == -1).all()
 
 
+def test_a_row_comes_first_among_what_is_like_it_though_others_have_its_vector(
+    indexed: Indexed, tmp_path: Path
+) -> None:
+    images, captions = image_and_caption_vectors(40, 5, 16, seed=3)
+    images[[4, 7, 30]] = images[30]
+    index = indexed(Embeddings.open(str(write_embeddings(tmp_path, images, captions))))
+    cosines = images.astype(np.float32) @ images[30].astype(np.float32)
+    for k in (1, 2, 6):
+        scores, positions = index.search_like(30, k)
+        others = [position for position in np.argsort(-cosines, kind="stable") if position != 30]
+        assert positions.tolist() == [[30, *others[: k - 1]]]
+        np.testing.assert_allclose(scores[0], cosines[positions[0]], atol=1e-5)
+
+
+def test_a_row_comes_first_though_its_list_is_not_searched(clustered_embeddings: Make, indexed: Indexed) -> None:
+    index = indexed(clustered_embeddings(3000, 60), factory="IVF64,PQ1x4fsr", shards=2, target_recall=0.01)
+    for position in range(0, 3000, 100):
+        _, positions = index.search_like(position, 5)
+        assert positions[0, 0] == position
+        assert len(set(positions[0])) == positions.shape[1] == 5
+
+
+@pytest.mark.parametrize("k", [0, -1, 100_001, 10**23])
+def test_a_senseless_number_of_results_is_refused(clustered_embeddings: Make, indexed: Indexed, k: int) -> None:
+    with pytest.raises(UserError, match="1 to 100000"):
+        indexed(clustered_embeddings(20, 5)).search(np.ones((1, 16), np.float32), k)
+
+
 def test_no_queries_give_no_results(clustered_embeddings: Make, indexed: Indexed) -> None:
     scores, positions = indexed(clustered_embeddings(20, 5)).search(np.empty((0, 16), np.float32), 4)
     assert scores.shape == positions.shape == (0, 4)

@@ -3,6 +3,9 @@
 import html
 import io
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,6 +135,8 @@ def test_queries_that_cannot_be_used_are_refused_and_leave_no_file(
         "nan.npy": np.full((2, dimension), np.nan, np.float32),
         "flat.npy": np.ones(dimension, np.float32),
         "whole.npy": np.ones((2, dimension), np.int64),
+        "none.npy": np.ones((0, dimension), np.float32),
+        "objects.npy": np.array([[1, "a"]], dtype=object),
     }
     for name, array in bad.items():
         np.save(tmp_path / name, array)
@@ -139,12 +144,99 @@ def test_queries_that_cannot_be_used_are_refused_and_leave_no_file(
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "gaps.parquet")
     pq.write_table(pa.table({"embedding": [[1.0], [1.0, 2.0]]}), tmp_path / "ragged.parquet")
     (tmp_path / "page.parquet").write_text("<html>")
-    for name in [*bad, "words.parquet", "gaps.parquet", "ragged.parquet", "page.parquet", "absent.npy"]:
+    pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "numbers.parquet")
+    pq.write_table(pa.table({"embedding": [["a"], ["b"]]}), tmp_path / "letters.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    np.savez(tmp_path / "several.npz", np.ones((2, dimension), np.float32))
+    shutil.copy(tmp_path / "several.npz", tmp_path / "archive.npy")
+    (tmp_path / "words.npy").write_text("a red circle\n")
+    whole = (tmp_path / "wide.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-8])
+    (tmp_path / "header.npy").write_bytes(whole[:30])
+    (tmp_path / "damaged.npy").write_bytes(whole[:10] + b"(" + whole[11:])
+    (tmp_path / "folder.npy").mkdir()
+    messages = {
+        "flat.npy": f"(number, {dimension})",
+        "wide.npy": f"vectors of {dimension + 1} dimensions",
+        "zeros.npy": "query 0",
+        "none.npy": "no queries",
+        "none.parquet": "no queries",
+        "objects.npy": "Python objects",
+        "numbers.parquet": "not texts",
+        "letters.parquet": "not lists of numbers",
+        "several.npz": ".npz archive",
+        "archive.npy": ".npz archive",
+        "words.npy": "not a .npy file",
+        "cut.npy": "cut short",
+        "header.npy": "damaged header",
+        "damaged.npy": "damaged header",
+        "folder.npy": "is a folder, give a file",
+    }
+    for name in [*bad, *messages, "words.parquet", "gaps.parquet", "ragged.parquet", "page.parquet", "absent.npy"]:
         result = search(index[0], "--queries", tmp_path / name, "--output", tmp_path / "out" / "results.parquet")
         assert result.exit_code == 2, name
         assert name in result.output
+        assert messages.get(name, "") in result.output
+        assert "pickle" not in result.output
         assert len(result.output.strip().splitlines()) == 1
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_results_replace_no_file(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    queries = tmp_path / "queries.npy"
+    np.save(queries, index[1])
+    before = queries.read_bytes()
+    (tmp_path / "link.npy").symlink_to(queries)
+    (tmp_path / "results.parquet").write_text("mine")
+    for name, message in [
+        ("queries.npy", "the file of --queries itself"),
+        ("link.npy", "the file of --queries itself"),
+        ("results.parquet", "there already"),
+        (".", "is a folder, give a file"),
+    ]:
+        result = search(index[0], "--queries", queries, "--output", tmp_path / name)
+        assert (result.exit_code, message in result.output) == (2, True), result.output
+        assert len(result.output.strip().splitlines()) == 1
+    assert queries.read_bytes() == before
+    assert (tmp_path / "results.parquet").read_text() == "mine"
+
+
+def test_a_page_is_written_neither_on_a_folder_nor_on_the_image_asked_with(
+    index: tuple[str, np.ndarray], tmp_path: Path
+) -> None:
+    image = tmp_path / "red.png"
+    image.write_bytes(png(COLOURS[0]))
+    for page, message in [(tmp_path, "is a folder, give a file"), (image, "the file of --image itself")]:
+        result = search(index[0], "--image", image, "--html", page)
+        assert (result.exit_code, message in result.output) == (2, True), result.output
+    assert image.read_bytes() == png(COLOURS[0])
+
+
+@pytest.mark.parametrize("k", [0, 100_001, 10**9, 10**23])
+def test_more_results_than_can_be_given_are_refused(index: tuple[str, np.ndarray], k: int) -> None:
+    result = search(index[0], "--id", "image-2", "-k", k)
+    assert result.exit_code == 2
+    assert "100000" in result.output
+
+
+def test_the_most_results_are_all_the_rows(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    found = json.loads(search(index[0], "--id", "image-2", "-k", 100_000, "--json").stdout)["results"]
+    assert sorted(record["row"] for record in found) == [0, 1, 2, 3, 4]
+    np.save(tmp_path / "queries.npy", index[1])
+    output = tmp_path / "results.parquet"
+    assert search(index[0], "--queries", tmp_path / "queries.npy", "--output", output, "-k", 100_000).exit_code == 0
+    assert pq.read_table(output).num_rows == 25
+
+
+def test_what_is_no_index_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom jobs.search import command\n"
+        f"command(['--index', {str(tmp_path)!r}, '--text', 'a'], standalone_mode=False)\n"
+        "sys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "no manifest.json" in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
