@@ -22,12 +22,25 @@ class Job(click.Command):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except click.exceptions.Exit:
+            raise
         except ClipmillError as error:
             click.echo(f"clipmill {self.name}: {error}", err=True)
             context.exit(error.exit_code)
-        except KeyboardInterrupt:
+        except BaseException as error:
+            if not _interrupted(error):
+                raise
             click.echo(f"clipmill {self.name}: interrupted; run the same command again to continue", err=True)
             context.exit(130)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind this: what is torn down after it may fail in its own way and hide it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def cluster_options(function: Function) -> Function:

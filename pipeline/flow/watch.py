@@ -85,6 +85,7 @@ def _pass_on(tally: Any, on_rows: Callable[[int], None], on_units: Callable[[lis
         rows, units, signs = ray.get(tally.take.remote(), timeout=10)
     except ray.exceptions.RayError:
         return False
-    on_rows(rows)
-    on_units(units)
+    if units:
+        on_rows(rows)
+        on_units(units)
     return bool(rows or units or signs)
