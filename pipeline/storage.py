@@ -92,9 +92,13 @@ def read_bytes(location: Location) -> bytes:
 
 
 def list_files(location: Location, *, recursive: bool = True) -> list[fs.FileInfo]:
-    """Files below a folder in byte order of their paths; none when the folder is absent."""
+    """Files below a folder in byte order of their paths; none when the folder is absent or is a file."""
     selector = fs.FileSelector(location.path, recursive=recursive, allow_not_found=True)
-    files = [info for info in location.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    try:
+        found = location.filesystem.get_file_info(selector)
+    except NotADirectoryError:
+        return []
+    files = [info for info in found if info.type == fs.FileType.File]
     return sorted(files, key=lambda info: info.path.encode())
 
 

@@ -19,15 +19,19 @@ _BEGINNINGS = {
 }
 
 
-def rejection(data: bytes, error: Exception) -> Rejected:
-    """The reject of bytes that a decoder gave up on with this error."""
+def rejection(data: bytes, error: Exception, *, quote: bool) -> Rejected:
+    """The reject of bytes that a decoder gave up on with this error.
+
+    ``quote`` allows the detail to show what the bytes say, and what the decoder says of them.
+    """
     problem = " ".join(str(error).split()) or type(error).__name__
     kind = _signature(data)
     if kind is None:
-        return Rejected(Reason.NOT_AN_IMAGE, _what_else(data))
+        return Rejected(Reason.NOT_AN_IMAGE, _what_else(data, quote))
     if "truncated" in problem.lower() or _ends_early(data, kind):
         return Rejected(Reason.TRUNCATED_IMAGE, f"{kind} of {len(data)} bytes that ends too early")
-    return Rejected(Reason.UNREADABLE_IMAGE, f"{kind} that cannot be decoded: {problem[:200]}")
+    why = f": {problem[:200]}" if quote else ""
+    return Rejected(Reason.UNREADABLE_IMAGE, f"{kind} that cannot be decoded{why}")
 
 
 def _signature(data: bytes) -> str | None:
@@ -53,7 +57,7 @@ def _ends_early(data: bytes, kind: str) -> bool:
     return kind == "GIF" and not data.rstrip(b"\0").endswith(b";")
 
 
-def _what_else(data: bytes) -> str:
+def _what_else(data: bytes, quote: bool) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
         return "a HEIC picture, which is not supported; convert it to JPEG"
     beginning = data[:512].decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
@@ -63,5 +67,6 @@ def _what_else(data: bytes) -> str:
     if "<svg" in lower:
         return "an SVG drawing, which is not supported; convert it to PNG"
     if beginning and "\ufffd" not in beginning[:-1] and all(sign.isprintable() or sign.isspace() for sign in beginning):
-        return f"text, not an image: {' '.join(beginning.split())[:_TEXT_SHOWN]!r}"
-    return f"{len(data)} bytes that begin with {data[:8].hex(' ')}, which no supported image format does"
+        return "text, not an image" + (f": {' '.join(beginning.split())[:_TEXT_SHOWN]!r}" if quote else "")
+    shown = f"that begin with {data[:8].hex(' ')}, which" if quote else "that begin as"
+    return f"{len(data)} bytes {shown} no supported image format does"

@@ -89,6 +89,8 @@ def _matching(uri: str) -> list[fs.FileInfo]:
         if not found:
             raise UserError(f"{uri}: there is no such file or folder, and no file whose name begins like that")
         return _parquet_among(found, parent, uri)
+    if place.filesystem.get_file_info(place.path).is_file:
+        raise UserError(f"{uri}: {place} is a file, so there is nothing below it; name the file itself, or a folder")
     deep = "/" in pattern
     found = [
         info

@@ -13,7 +13,7 @@ from pipeline.errors import RunFailed, UserError
 from pipeline.schemas import ORDINAL_SHIFT
 from pipeline.source.columns import Columns
 from pipeline.source.inputs import InputFile, locate
-from pipeline.source.types import plain_type
+from pipeline.source.types import plain_type, valid_text
 from pipeline.source.units import Span, Unit
 
 _BATCH_BYTES = 16 << 20
@@ -33,6 +33,8 @@ def unit_schema(columns: Columns) -> pa.Schema:
     - ``captions``: null without any; the elements are as in the source, null and empty ones too. A null in a caption
       column of single strings is a list with one null.
     - the columns kept from the source: ``kept:`` and their name in the output.
+
+    All text is valid UTF-8: bytes of the source that are not become U+FFFD, and a caption is embedded with it.
     """
     return pa.schema(
         [
@@ -76,8 +78,9 @@ def refuse_urls(inputs: Sequence[InputFile], columns: Columns) -> None:
     if holder is None:
         return
     for _, batch in _FileReader(holder, [columns.image_column]).read(Span(holder.ordinal, 0, min(holder.rows, 1000))):
-        for value in batch.column(0).drop_null()[:1]:
-            if str(value).lower().startswith(("http://", "https://")):
+        _, paths = _image(batch.column(0))
+        for value in paths.drop_null()[:1].to_pylist() if paths is not None else ():
+            if value.lower().startswith(("http://", "https://")):
                 raise UserError(
                     f"column {columns.image_column!r} of {holder.path} holds web addresses ({value}), and clipmill does "
                     "not download: fetch the images with img2dataset (output_format=parquet) and embed what it writes"
@@ -214,15 +217,16 @@ def _captions(column: pa.Array | None, rows: int) -> pa.Array:
         return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), column)
     if pt.is_dictionary(column.type.value_type):
         column = column.cast(pa.list_(column.type.value_type.value_type))
-    return column.cast(kind)
+    return valid_text(column.cast(kind))
 
 
 def plain_array(column: pa.Array) -> pa.Array:
-    """A column without dictionary, extension type or view."""
+    """A column without dictionary, extension type or view; strings are valid UTF-8."""
     column = _storage(column)
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.cast(plain_type(column.type))
+    column = column.cast(plain_type(column.type))
+    return valid_text(column) if pt.is_string(column.type) else column
 
 
 def _storage(column: pa.Array) -> pa.Array:

@@ -15,6 +15,27 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def valid_text(column: pa.Array) -> pa.Array:
+    """A string array, or a list array of strings, whose text is UTF-8: U+FFFD takes the place of bytes that are not.
+
+    Parquet files may hold any bytes in a string column, and most of what reads them later raises on such a value.
+    """
+    try:
+        column.validate(full=True)
+        return column
+    except pa.ArrowInvalid:
+        pass
+    if pt.is_string(column.type):
+        values = column.cast(pa.binary()).to_pylist()
+        return pa.array([_decoded(value) for value in values], pa.string())
+    lists = column.cast(pa.list_(pa.binary())).to_pylist()
+    return pa.array([each and [_decoded(value) for value in each] for each in lists], pa.list_(pa.string()))
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
 def is_bytes(kind: pa.DataType) -> bool:
     """Whether this can hold encoded images: binary, or a struct with bytes or a path."""
     return is_binary(kind) or is_picture(kind) or (pt.is_struct(kind) and _fields(kind).get("path") == pa.string())

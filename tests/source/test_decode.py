@@ -149,7 +149,7 @@ def test_exif_that_cannot_be_read_is_no_orientation() -> None:
 
 def reason_of(data: bytes, limit: int = LIMIT) -> tuple[Reason, str]:
     with pytest.raises(Rejected) as caught:
-        decode_image(data, limit)
+        decode_image(data, limit, quote=True)
     return caught.value.reason, caught.value.detail
 
 
@@ -173,6 +173,16 @@ def test_what_is_not_an_image_is_said(data: bytes, reason: Reason, said: str) ->
     found, detail = reason_of(data)
     assert found == reason
     assert said in detail
+
+
+@pytest.mark.parametrize(
+    "data", [b"secret:x:0:0:root", b"\x7fELFsecret\x80\x81", b"P5 secret secret", b"BMsecret" + bytes(40)]
+)
+def test_contents_are_quoted_only_where_that_is_allowed(data: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        decode_image(data, LIMIT)
+    assert "secret" not in caught.value.detail
+    assert data[:4].hex(" ") not in caught.value.detail
 
 
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.9])

@@ -1,12 +1,14 @@
 """Images named by path are found beside the file that names them, and a missing one is a reject."""
 
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import storage
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, UserError
 from pipeline.schemas import Reason
 from pipeline.source import image_files
 from pipeline.source.image_files import Rejected, load_image_bytes
@@ -36,6 +38,11 @@ def test_relative_absolute_and_file_addresses(table: storage.Location, tmp_path:
         ("https://example.org/a.jpg", Reason.IMAGE_NOT_FOUND, "does not download"),
         ("gs://bucket/a.jpg", Reason.IMAGE_NOT_FOUND, "not supported"),
         ("a\0b.jpg", Reason.IMAGE_NOT_FOUND, "zero byte"),
+        ("s3://photos/a\0b.jpg", Reason.IMAGE_NOT_FOUND, "zero byte"),
+        ("/dev/zero", Reason.IMAGE_NOT_FOUND, "/dev/zero is not a regular file"),
+        ("s3://", Reason.IMAGE_NOT_FOUND, "not a file"),
+        ("s3:///a.jpg", Reason.UNREADABLE_IMAGE, "cannot start with"),
+        ("s3://two words/a.jpg", Reason.IMAGE_NOT_FOUND, "cannot be opened"),
         (" ", Reason.MISSING_IMAGE, "empty"),
         ("x" * 5000, Reason.UNREADABLE_IMAGE, "xxx"),
     ],
@@ -53,13 +60,45 @@ def test_a_file_larger_than_any_picture_is_not_read(table: storage.Location, mon
         load_image_bytes("images/a b%20.jpg", table)
 
 
+def test_pipes_and_sockets_are_not_waited_for(
+    table: storage.Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "data/pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(tmp_path)  # the whole path is too long for the name of a socket
+        listening.bind("data/socket.jpg")
+        for name in ("pipe.jpg", "socket.jpg"):
+            with pytest.raises(Rejected, match=f"{name} is not a regular file"):
+                load_image_bytes(name, table)
+
+
+def test_a_bucket_that_cannot_be_opened_rejects_the_row_and_is_asked_for_once(
+    table: storage.Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(path: str) -> storage.Location:
+        asked.append(path)
+        raise UserError(f"{path}: cannot be opened: no such host")
+
+    monkeypatch.setattr(image_files, "locate", refuse)
+    for name in ("a", "b"):
+        with pytest.raises(Rejected, match=f"s3://nowhere-at-all/{name}.jpg: .*no such host") as caught:
+            load_image_bytes(f"s3://nowhere-at-all/{name}.jpg", table)
+        assert caught.value.reason == Reason.IMAGE_NOT_FOUND
+    assert asked == ["s3://nowhere-at-all/a.jpg"]
+
+
 def test_objects_are_found_and_missed(bucket: Any, table: storage.Location) -> None:
     bucket.put_object(Bucket="photos", Key="set/img/a b.jpg", Body=b"object")
     base = locate("s3://photos/set/part-0.parquet")
     assert load_image_bytes("img/a b.jpg", base) == b"object"
     assert load_image_bytes("s3://photos/set/img/a b.jpg", table) == b"object"
-    with pytest.raises(Rejected, match="no such file"):
-        load_image_bytes("img/b.jpg", base)
+    for absent in ("img/b.jpg", "s3://another/b.jpg"):
+        with pytest.raises(Rejected):
+            load_image_bytes(absent, base)
+    with pytest.raises(Rejected, match="leads out of the bucket"):
+        load_image_bytes("../../../b.jpg", base)
 
 
 def test_a_bucket_that_does_not_answer_fails_the_run(table: storage.Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,10 @@ def test_a_bucket_is_read_like_a_folder_with_etags(bucket: Any, tmp_path: Path) 
     assert [file.path for file in find_inputs("s3://photos/oth")] == ["s3://photos/other.parquet"]
     with pytest.raises(UserError, match="no such file or folder"):
         find_inputs("s3://photos/absent/")
+
+
+@pytest.mark.parametrize("below", ["*", "*/x.parquet", "x.parquet", "deep/*"])
+def test_nothing_is_below_a_file(write: Write, below: str) -> None:
+    path = write("a.parquet", ONE_ROW)
+    with pytest.raises(UserError, match=r"is a file, so|no such file|no file matches"):
+        find_inputs(f"{path}/{below}")

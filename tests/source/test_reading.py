@@ -183,3 +183,30 @@ def test_paths_and_object_addresses_are_not_web_addresses(tmp_path: Path, write:
     write("a.parquet", {"url": [None, "s3://photos/a.jpg"]})
     inputs = find_inputs(str(tmp_path))
     refuse_urls(inputs, choose_columns(inputs))
+
+
+def as_strings(values: list[Any]) -> pa.Array:
+    """A string array with these bytes, checked by nobody, as some writers leave it."""
+    plain = pa.array(values, pa.binary())
+    return pa.StringArray.from_buffers(len(plain), plain.buffers()[1], plain.buffers()[2], plain.buffers()[0])
+
+
+@pytest.mark.parametrize("as_lists", [False, True])
+def test_bytes_that_are_not_utf_8_become_replacement_characters(tmp_path: Path, write: Write, as_lists: bool) -> None:
+    captions = as_strings([b"a caf\xe9", "a café".encode(), None])
+    listed = pa.ListArray.from_arrays(pa.array([0, None, 2, 3], pa.int32()), captions) if as_lists else captions
+    columns = {
+        "image_path": as_strings([b"\xff.jpg", b"b.jpg", None]),
+        "caption": listed,
+        "id": as_strings([b"\xc3", b"two", None]),
+        "label": as_strings([b"x", b"\x80y", None]).dictionary_encode(),
+    }
+    write("a.parquet", columns)
+    rows = rows_of(tmp_path)
+    assert [row["image_path"] for row in rows] == ["\ufffd.jpg", "b.jpg", None]
+    assert [row["id"] for row in rows] == ["\ufffd", "two", "a.parquet:2"]
+    assert [row["kept:label"] for row in rows] == ["x", "\ufffdy", None]
+    wanted = [["a caf\ufffd", "a café"], None, [None]] if as_lists else [["a caf\ufffd"], ["a café"], [None]]
+    assert [row["captions"] for row in rows] == wanted
+    inputs = find_inputs(str(tmp_path))
+    refuse_urls(inputs, choose_columns(inputs))
