@@ -128,8 +128,7 @@ def vectors(as_json: bool, **options: Any) -> None:
     from pipeline.source.importers.vectors import import_vectors
 
     settings = build(ImportVectorsSettings, options)
-    with progress(None, "vectors", "import vectors") as advance:
-        manifest, already = import_vectors(settings, advance)
+    manifest, already = import_vectors(settings, lambda total: progress(total, "vectors", "import vectors"))
     if as_json:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
         return

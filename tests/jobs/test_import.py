@@ -79,6 +79,16 @@ def test_vectors_become_embeddings_once(tmp_path: Path) -> None:
     assert "with a difference: texts" in other.stderr
 
 
+def test_a_refusal_of_vectors_is_all_that_is_printed(tmp_path: Path) -> None:
+    np.save(tmp_path / "i.npy", np.eye(4, 8, dtype=np.float32))
+    np.save(tmp_path / "t.npy", np.eye(5, 8, dtype=np.float32))
+    arguments = ("--images", tmp_path / "i.npy", "--texts", tmp_path / "t.npy", "--output", tmp_path / "out")
+    result = clipmill("vectors", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("clipmill import vectors: there are 4 images and 5 texts")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_every_format_has_help_with_an_example() -> None:
     for name in ("coco", "flickr8k", "folder", "csv", "webdataset", "vectors"):
         result = clipmill(name, "--help")

@@ -1,6 +1,9 @@
 """Vectors made elsewhere become an embeddings dataset: every pair kept together, every bad vector a reject."""
 
 import csv
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,14 @@ def save(path: Path, array: np.ndarray) -> str:
     return str(path)
 
 
+@contextmanager
+def silent(total: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
 def bring(tmp_path: Path, **options: Any) -> Embeddings:
     output = str(tmp_path / "out")
-    import_vectors(ImportVectorsSettings(output=output, **options), lambda done: None)
+    import_vectors(ImportVectorsSettings(output=output, **options), silent)
     return Embeddings.open(output)
 
 
@@ -188,16 +196,35 @@ def test_embedding_columns_are_stored_plain(tmp_path: Path) -> None:
 def test_the_same_again_is_complete_and_anything_else_differs(tmp_path: Path) -> None:
     images = save(tmp_path / "i.npy", random(3))
     settings = ImportVectorsSettings(images=images, output=str(tmp_path / "out"))
-    first, already = import_vectors(settings, lambda done: None)
+    first, already = import_vectors(settings, silent)
     assert not already
-    assert import_vectors(settings, lambda done: None) == (first, True)
+    assert import_vectors(settings, silent) == (first, True)
     save(tmp_path / "i.npy", random(4))
     with pytest.raises(UserError, match="the files have changed"):
-        import_vectors(settings, lambda done: None)
+        import_vectors(settings, silent)
     with pytest.raises(UserError, match="texts: was None"):
-        import_vectors(settings.model_copy(update={"texts": images}), lambda done: None)
-    again, _ = import_vectors(settings.model_copy(update={"overwrite": True}), lambda done: None)
+        import_vectors(settings.model_copy(update={"texts": images}), silent)
+    again, _ = import_vectors(settings.model_copy(update={"overwrite": True}), silent)
     assert again.counts.images == 4
+
+
+@pytest.mark.parametrize("size", [1e300, 1e-300, 5e-324])
+def test_vectors_of_any_finite_length_have_a_direction_and_nothing_warns(tmp_path: Path, size: float) -> None:
+    vectors = np.zeros((4, 8))
+    vectors[0, [1, 5]] = size, -size
+    vectors[1, 2] = size
+    vectors[2, 3], vectors[3, 3] = np.nan, np.inf
+    images = save(tmp_path / "i.npy", vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = bring(tmp_path, images=images, texts=images)
+    stored, captions = part(dataset, "images"), part(dataset, "captions")
+    expected = np.zeros((2, 8))
+    expected[0, [1, 5]] = np.sqrt(0.5), -np.sqrt(0.5)
+    expected[1, 2] = 1
+    assert np.abs(vectors_of(stored["embedding"]).astype(np.float64) - expected).max() < 1e-3
+    assert np.abs(captions["clip_score"].to_numpy() - 1).max() < 1e-3
+    assert part(dataset, "rejected")["row"].to_pylist() == [2, 2, 3, 3]
 
 
 def test_a_failing_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +241,8 @@ def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
     good = save(folder / "good.npy", random(4))
     (folder / "cut.npy").write_bytes(Path(good).read_bytes()[:150])
     (folder / "text.npy").write_bytes(b"image,caption")
+    (folder / "damaged.npy").write_bytes(Path(good).read_bytes().replace(b"{", b"(", 1))
+    np.savez(folder / "several.npz", random(4))
     (folder / "none").mkdir()
     (folder / "m.csv").write_text("caption\na\nb\n")
     pq.write_table(pa.table({"caption": [["a"]] * 4}), folder / "lists.parquet")
@@ -224,6 +253,8 @@ def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
         ({"images": f"{folder}/none"}, "no .npy file is among the 0 files"),
         ({"images": f"{folder}/cut.npy"}, "cut.npy: this is not a whole .npy"),
         ({"images": f"{folder}/text.npy"}, "text.npy: this is not a whole .npy"),
+        ({"images": f"{folder}/several.npz"}, "several.npz: this is not .* is an .npz archive"),
+        ({"images": f"{folder}/damaged.npy"}, "damaged.npy: this is not .*damaged"),
         ({"images": save(folder / "objects.npy", np.array([{}], object))}, "Python objects"),
         ({"images": save(folder / "flat.npy", np.ones(8, np.float32))}, r"float32 of shape \(8,\)"),
         ({"images": save(folder / "whole.npy", np.ones((2, 8), np.int32))}, "int32"),
@@ -246,11 +277,12 @@ def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(17))
+@pytest.mark.parametrize("number", range(19))
 def test_mistakes_are_told(tmp_path: Path, number: int) -> None:
     options, said = mistakes(tmp_path)[number]
-    with pytest.raises(UserError, match=f"(?s){said}"):
+    with pytest.raises(UserError, match=f"(?s){said}") as caught:
         bring(tmp_path, **options)
+    assert "pickle" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

@@ -181,6 +181,9 @@ def test_csv_lines_of_one_image_become_one_row(source: Path, jpeg: Jpeg, delimit
         ("image,caption,text\nx,y,z\n", {}, "several columns could be the caption: caption, text"),
         ("image,caption\nx,y\nx,y,z\n", {}, "Expected 2 columns, got 3"),
         ("image,caption\nx,y\n", {"image_column": "photo"}, "--image-column photo: .* no such column"),
+        ('image,caption\nx,"a\nb"\ny,"a dog\nz,b\n', {}, "a quote that is opened in line 4 is not closed"),
+        ('image,caption\nx,a\ny,"', {}, "opened in line 3 is not closed"),
+        ('image,caption\nx,a\ny,"' + "long\n" * 40_000, {}, "a value in line 3 has more than .* not closed"),
         ("image,a,a\nx,y,z\n", {}, "several columns are called 'a'"),
         ("url,caption\nhttps://e.org/x.jpg,y\n", {}, "img2dataset"),
     ],
@@ -189,6 +192,12 @@ def test_csv_mistakes_are_told(source: Path, text: str, options: dict[str, str],
     put(source, {"x.csv": text})
     with pytest.raises(UserError, match=said):
         imported("csv", source / "x.csv", **options)
+
+
+def test_csv_quotes_within_values_and_files_without_a_last_newline_are_taken(source: Path) -> None:
+    put(source, {"x.csv": 'image,caption\na.jpg,a 5" nail\nb.jpg,"say ""hi"""'})
+    rows = imported("csv", source / "x.csv")
+    assert [row["caption"] for row in rows] == [['a 5" nail'], ['say "hi"']]
 
 
 def test_csv_that_is_not_there_or_a_folder_is_told(source: Path) -> None:

@@ -1,6 +1,9 @@
 """A CSV or TSV file with a caption a line: the lines of one image become one row."""
 
+import csv
+import io
 from collections.abc import Iterator
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -14,6 +17,8 @@ from pipeline.source.names import CAPTION_NAMES, IMAGE_NAMES, PATH_NAMES
 from pipeline.storage import Location
 
 _DELIMITERS = ",\t;|"
+_END = "\0end of file\0"
+"""What no file has: it comes back as a line of its own unless a quote is open."""
 
 
 def read_csv(source: Location, settings: ImportSettings) -> Collection:
@@ -81,7 +86,11 @@ def _column(
 
 
 def csv_table(source: Location, delimiter: str, names: list[str], text: list[str]) -> pa.Table:
-    """The whole file; columns in ``text`` are strings, the types of the others are inferred."""
+    """The whole file; columns in ``text`` are strings, the types of the others are inferred.
+
+    Raises UserError, naming the line, for lines of another length and for a quote that is not closed.
+    """
+    _refuse_open_quote(source, delimiter)
     try:
         with source.filesystem.open_input_stream(source.path) as stream:
             return pc.read_csv(
@@ -92,6 +101,29 @@ def csv_table(source: Location, delimiter: str, names: list[str], text: list[str
             )
     except pa.ArrowInvalid as error:
         raise UserError(f"{source}: {str(error).splitlines()[0]}; put that line right") from None
+
+
+def _refuse_open_quote(source: Location, delimiter: str) -> None:
+    """A quote that is never closed makes one value of the rest of the file, which readers take without a word."""
+    line = 1
+    with source.filesystem.open_input_stream(source.path) as stream:
+        text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
+        reader = csv.reader(chain(text, ["\n", _END]), delimiter=delimiter)
+        try:
+            for values in reader:
+                if values == [_END]:
+                    return
+                if not values or not values[-1].endswith(_END):
+                    line = reader.line_num + 1
+        except csv.Error:
+            raise UserError(
+                f"{source}: a value in line {line} has more than {csv.field_size_limit()} characters, so a quote that is "
+                "opened there is probably not closed; close it, or shorten the value"
+            ) from None
+    raise UserError(
+        f"{source}: a quote that is opened in line {line} is not closed; close it, or write a quote that is meant as "
+        'text as "" inside of quotes'
+    )
 
 
 def _refuse_urls(groups: dict[str | None, list[int]], source: Location) -> None:

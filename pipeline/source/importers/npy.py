@@ -13,6 +13,8 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage import Location
 
+_MAGIC = b"\x93NUMPY"
+
 
 def natural_order(name: str) -> list[int | str]:
     """A sort key by which file_2 comes before file_10."""
@@ -84,27 +86,41 @@ class VectorFiles:
         taken = np.empty((len(indices), self.dimension), np.float64)
         for number in np.unique(files).tolist():
             chosen = files == number
-            taken[chosen] = self.arrays[number][rows[chosen]]
+            with np.errstate(over="ignore", invalid="ignore"):
+                taken[chosen] = self.arrays[number][rows[chosen]]
         return taken
 
 
 def open_array(file: Path, option: str) -> NDArray:
     """One array, memory-mapped; pickled objects are never loaded."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        reason = "it holds Python objects" if "Object arrays" in str(error) else str(error).splitlines()[0]
-        raise UserError(f"{option} {file}: this is not a whole .npy file of numbers ({reason.rstrip('.')})") from None
+        with open(file, "rb") as stream:
+            beginning = stream.read(len(_MAGIC))
+        if beginning == _MAGIC:
+            array: NDArray = np.load(file, mmap_mode="r", allow_pickle=False)
+            return array
+        reason = "it is an .npz archive" if beginning.startswith(b"PK") else "it does not begin as one"
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+    except Exception as error:  # a damaged header makes numpy raise nearly anything
+        reason = "it holds Python objects" if "Python objects" in str(error) else "it was cut short, or is damaged"
+    raise UserError(
+        f"{option} {file}: this is not a whole .npy file of numbers ({reason}); write it again with numpy.save"
+    )
 
 
 def unit_vectors(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float16], Sequence[tuple[int, str]]]:
-    """Each vector divided by its length and rounded to float16, and (index, why) of those that have no direction."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    bad = ~np.isfinite(length) | (length == 0)
-    scaled = (vectors / np.where(bad, 1, length)[:, None]).astype(np.float16, copy=False)
+    """Each vector divided by its length and rounded to float16, and (index, why) of those that have no direction.
+
+    Vectors without a direction become zeros.
+    """
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    bad = ~np.isfinite(largest) | (largest == 0)
+    # divided by the largest value first, for the squares of very large and very small ones have no float64
+    scaled = np.where(bad[:, None], 0, vectors) / np.where(bad, 1, largest)[:, None]
+    length = np.sqrt(np.einsum("nd,nd->n", scaled, scaled))
     reasons = [
-        (index, "all values are zero" if length[index] == 0 else "a value is not a finite number")
+        (index, "all values are zero" if largest[index] == 0 else "a value is not a finite number")
         for index in np.flatnonzero(bad).tolist()
     ]
-    return scaled, reasons
+    return (scaled / np.where(bad, 1, length)[:, None]).astype(np.float16), reasons

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -48,12 +49,15 @@ _ROWS_AT_ONCE = 8192
 _Progress = Callable[[int], None]
 
 
-def import_vectors(settings: ImportVectorsSettings, progress: _Progress) -> tuple[EmbeddingsManifest, bool]:
+def import_vectors(
+    settings: ImportVectorsSettings, progress: Callable[[int], AbstractContextManager[_Progress]]
+) -> tuple[EmbeddingsManifest, bool]:
     """An embeddings dataset at ``settings.output``, and whether it was there already.
 
     Vectors are divided by their length and rounded to float16. Row i of the texts belongs to row i of the images unless
     ``text_image`` has the image of every text. Metadata has a row an image, or with ``text_image`` a row a text.
-    ``progress`` is called with numbers of vectors. Raises UserError when the parts do not fit together.
+    ``progress`` is entered once all is checked, with the number of vectors; what it gives is called with the numbers of
+    those just done. Raises UserError when the parts do not fit together.
     """
     output = storage.resolve_output(settings.output)
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
@@ -65,7 +69,8 @@ def import_vectors(settings: ImportVectorsSettings, progress: _Progress) -> tupl
     staging = storage.staging_of(output)
     storage.remove(staging)
     try:
-        manifest = _write(source, staging, configuration, progress)
+        with progress(len(source.images) + len(source.order)) as advance:
+            manifest = _write(source, staging, configuration, advance)
         storage.publish(staging, output)
     except BaseException:
         storage.remove(staging)
