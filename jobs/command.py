@@ -1,6 +1,7 @@
 """What all commands share: how they fail, how they show progress, and how they print JSON."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ class Job(click.Command):
             if not _interrupted(error):
                 raise
             click.echo(f"clipmill {self.name}: interrupted; run the same command again to continue", err=True)
-            context.exit(130)
+            sys.stdout.flush()
+            os._exit(130)  # not waiting for threads inside Ray; the processes of a local cluster end with this one
 
 
 def _interrupted(error: BaseException | None) -> bool:

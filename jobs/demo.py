@@ -13,9 +13,9 @@ from pipeline.config import ClusterSettings, EmbedSettings, EvaluateSettings, In
 SEED = 2026
 THUMBNAIL_PIXELS = 96
 SEARCHES = (
-    "a small red circle to the left of a big blue star",
     "two green triangles",
-    "a yellow heart above a purple square on a striped background",
+    "a small yellow star and a large blue circle",
+    "a large red heart on a checkered background",
 )
 
 

@@ -54,8 +54,12 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
     try:
         yield _describe()
-    finally:
+    except KeyboardInterrupt:
+        raise  # a thread may be inside Ray: a cluster that goes under it ends the process, before a word is said
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def _usable_cores() -> int:
@@ -95,7 +99,7 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     while isinstance(cause, ray.exceptions.RayTaskError):
         cause = cause.cause
     if isinstance(cause, ClipmillError):
-        return type(cause)(str(cause))
+        return type(cause)(str(cause).splitlines()[0])
     ours = {kind.__name__: kind for kind in (RunFailed, UserError)}
     raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
     raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]

@@ -9,19 +9,23 @@ the same content: a retried task cannot produce a row twice. Only the driver sta
     STAGING/TOKEN/dataset/                     what will be published
 """
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.datasets import Shard, describe_shard, part_writer
-from pipeline.flow.work import EmbeddedUnit
 from pipeline.schemas import REJECTED, captions_schema, images_schema
 from pipeline.storage import Location
+
+if TYPE_CHECKING:
+    from pipeline.flow.work import EmbeddedUnit
 
 PARTS = ("images", "captions", "rejected")
 _ROW_GROUP_ROWS = 8192
@@ -101,7 +105,7 @@ class Statistics:
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: "Statistics") -> None:
+    def add(self, other: Statistics) -> None:
         """Adds another sum to this one."""
         for name, value in vars(other).items():
             if isinstance(value, Counter):
@@ -110,7 +114,7 @@ class Statistics:
                 setattr(self, name, getattr(self, name) + value)
 
     @staticmethod
-    def of(unit: EmbeddedUnit, rows: int) -> "Statistics":
+    def of(unit: EmbeddedUnit, rows: int) -> Statistics:
         """The figures of one unit of ``rows`` input rows."""
         kinds = Counter(unit.rejected.column("kind").to_pylist())
         return Statistics(
@@ -126,7 +130,7 @@ class Statistics:
         )
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Statistics":
+    def from_dict(values: dict[str, Any]) -> Statistics:
         """From what `vars` of one gave, after a way through JSON."""
         counted: dict[str, Any] = {
             key: Counter(value) if isinstance(value, dict) else value for key, value in values.items()

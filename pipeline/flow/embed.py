@@ -2,7 +2,12 @@
 
 Between stages a unit of rows is one row of a block, with its table inside it, and blocks are never merged: so wherever
 Ray splits or retries, a unit stays whole and is one task's work.
+
+torch is imported where pictures are decoded and encoded and nowhere else: each worker process that imports it takes
+seconds of a core to start, and those that only read or write need not.
 """
+
+from __future__ import annotations
 
 import json
 import time
@@ -11,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -19,7 +24,6 @@ from ray.data import ActorPoolStrategy, Datasink, Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 
 from pipeline import environment, storage
-from pipeline.clip.preprocess import Preprocessing
 from pipeline.config import ClusterSettings, ModelSettings
 from pipeline.errors import ClipmillError, RunFailed, UserError
 from pipeline.flow.cluster import Cluster, cause_of
@@ -37,13 +41,15 @@ from pipeline.flow.commit import (
 from pipeline.flow.embed_plan import EmbedPlan, finish, open_staging
 from pipeline.flow.owner import owned
 from pipeline.flow.watch import start_tally, watched
-from pipeline.flow.work import decode_unit, encode_unit
 from pipeline.schemas import ORDINAL_SHIFT, EmbeddingsManifest
 from pipeline.source.columns import Columns
-from pipeline.source.decode import load_image_bytes
+from pipeline.source.image_files import load_image_bytes
 from pipeline.source.inputs import InputFile
 from pipeline.source.reading import read_units
 from pipeline.source.units import Unit, read_groups
+
+if TYPE_CHECKING:
+    from pipeline.clip.preprocess import Preprocessing
 
 _READ_CPUS = 0.02
 _WRITE_CPUS = 0.02
@@ -168,6 +174,7 @@ def _run_graph(plan: EmbedPlan, todo: Sequence[Unit], encoders: EncoderPool, tal
             source,
             override_num_blocks=source.groups,
             num_cpus=_READ_CPUS,
+            concurrency=encoders.size,
         )
         dataset = dataset.map_batches(
             decode,
@@ -269,6 +276,8 @@ def _decode_block(
 ) -> pa.Table:
     import torch
 
+    from pipeline.flow.work import decode_unit
+
     torch.set_num_threads(1)
     decoded = []
     for unit, raw, seconds in _unpack(block):
@@ -311,6 +320,8 @@ class Encoder:
         return f"{self._model.device.type} {self._model.precision} batch {self._model.batch_size}"
 
     def __call__(self, block: pa.Table, *, kept: Sequence[pa.Field], thumbnails: bool) -> pa.Table:
+        from pipeline.flow.work import encode_unit
+
         encoded = []
         for unit, decoded, seconds in _unpack(block):
             cpu = time.process_time()

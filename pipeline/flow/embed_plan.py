@@ -3,6 +3,8 @@
 No Ray here: a plan can be made, shown and compared without a cluster.
 """
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import json
@@ -10,13 +12,12 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.fs as fs
 
 from pipeline import environment, storage
-from pipeline.clip.preprocess import Preprocessing
 from pipeline.config import EmbedSettings
 from pipeline.datasets import INPUTS_FILE, has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
 from pipeline.errors import OutputDiffers, UserError
@@ -27,6 +28,9 @@ from pipeline.source.inputs import InputFile, find_inputs
 from pipeline.source.reading import refuse_urls
 from pipeline.source.units import Unit, plan_units, rows_per_unit
 from pipeline.storage import Location
+
+if TYPE_CHECKING:
+    from pipeline.clip.preprocess import Preprocessing
 
 _ROWS_PER_SHARD = 131_072
 _CONTENT_SETTINGS = (

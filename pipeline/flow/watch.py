@@ -1,8 +1,10 @@
 """Watching long work: workers report what they finish, the driver shows it and notices when nothing moves."""
 
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -51,7 +53,8 @@ def watched(
 ) -> Any:
     """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_rows`` and ``on_units``.
 
-    Raises what ``work`` raises, and RunFailed when nothing at all is reported for ``stall_seconds``.
+    Raises what ``work`` raises, KeyboardInterrupt on Ctrl-C, and RunFailed when nothing at all is reported for
+    ``stall_seconds``.
     """
     outcome: dict[str, Any] = {}
 
@@ -64,19 +67,36 @@ def watched(
     thread = threading.Thread(target=run, name="work", daemon=True)
     thread.start()
     moved = time.monotonic()
-    while thread.is_alive():
-        thread.join(_POLL_SECONDS)
-        if _pass_on(tally, on_rows, on_units):
-            moved = time.monotonic()
-        if time.monotonic() - moved > stall_seconds:
-            raise RunFailed(
-                f"nothing moved for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: run the "
-                "same command again to continue, with more memory or CPUs if it stalls again"
-            )
+    with _noted_interrupts() as interrupted:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            if _pass_on(tally, on_rows, on_units):
+                moved = time.monotonic()
+            if time.monotonic() - moved > stall_seconds:
+                raise RunFailed(
+                    f"nothing moved for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: run "
+                    "the same command again to continue, with more memory or CPUs if it stalls again"
+                )
     _pass_on(tally, on_rows, on_units)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C sets an event instead of breaking into whatever runs: inside a call of Ray it can end the process at once."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pass_on(tally: Any, on_rows: Callable[[int], None], on_units: Callable[[list[int]], None]) -> bool:

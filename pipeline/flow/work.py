@@ -3,22 +3,27 @@
 The three tables of a unit travel, are committed and are retried together, so no image can part from its captions.
 """
 
+from __future__ import annotations
+
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from pipeline.clip.model import ClipModel
-from pipeline.clip.preprocess import Preprocessing
 from pipeline.datasets import embedding_column
 from pipeline.schemas import REJECTED, Reason, captions_schema, images_schema
 from pipeline.source.decode import Rejected, decode_image, thumbnail
 from pipeline.source.reading import KEPT_PREFIX
+
+if TYPE_CHECKING:
+    from pipeline.clip.model import ClipModel
+    from pipeline.clip.preprocess import Preprocessing
 
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
@@ -66,7 +71,7 @@ def decode_unit(
         if has_image:
             try:
                 encoded = _encoded(data, path, source, load)
-                image = decode_image(encoded, max_image_pixels)
+                image = decode_image(encoded, max_image_pixels, quote=data.is_valid)
                 shape = (image.shape[-1], image.shape[-2])
                 prepared = preprocessing.prepare(image).contiguous().numpy().tobytes()
                 if thumbnail_pixels:
