@@ -108,7 +108,7 @@ def test_a_target_given_and_missed_ends_with_3_after_publishing(dataset: Embeddi
     ("options", "message"),
     [
         (["--memory", "1KB"], "give --memory"),
-        (["--factory", "Bogus"], "FAISS cannot make it"),
+        (["--factory", "Bogus"], "could not be parsed by FAISS"),
         (["--shards", "many"], "--shards"),
         (["--memory", "much"], "not a size"),
     ],
