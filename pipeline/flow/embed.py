@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -92,17 +92,20 @@ class ShardMaker:
 
     def __init__(self, layout: Layout, todo: Sequence[Unit]) -> None:
         self._layout = layout
-        self._missing = Counter(layout.shard_of(unit.number) for unit in todo)
+        self._missing: dict[int, set[int]] = defaultdict(set)
+        for unit in todo:
+            self._missing[layout.shard_of(unit.number)].add(unit.number)
         self._make = ray.remote(num_cpus=_WRITE_CPUS, max_retries=_RETRIES)(compact_shard)
         self._making: dict[int, Any] = {}
 
     def note(self, units: Sequence[int]) -> None:
-        """These units were committed. A unit told twice may start its shard early, which then is made at the end."""
+        """These units were committed; a unit may be told again, when its task was retried."""
         for unit in units:
-            shard = self._layout.shard_of(unit)
-            self._missing[shard] -= 1
-            if self._missing[shard] == 0:
-                self._start(shard)
+            missing = self._missing[self._layout.shard_of(unit)]
+            if unit in missing:
+                missing.remove(unit)
+                if not missing:
+                    self._start(self._layout.shard_of(unit))
 
     def finish(self) -> None:
         """Makes what is left. Raises RunFailed when units are missing that should be there."""

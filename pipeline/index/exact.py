@@ -11,6 +11,7 @@ TopK = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def empty_top_k(queries: int, k: int) -> TopK:
+    """Results of nothing found yet: scores (queries, k) float32 of −inf, positions int64 of −1."""
     return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
 
 
