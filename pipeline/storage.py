@@ -257,7 +257,8 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
     """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist.
 
     Local: the folder is renamed, an old dataset moved aside first and deleted after. S3: objects are copied on the
-    server with ``last`` at the end, then what the new dataset does not have is deleted.
+    server with ``last`` at the end, then what the new dataset does not have is deleted; the staging folder is left to
+    the caller to remove.
     """
     with _named(output):
         if staging.is_local:
@@ -292,7 +293,6 @@ def _publish_by_copy(staging: Location, output: Location, last: str) -> None:
     copy(finishing)
     for path in sorted(old - set(targets.values())):
         output.filesystem.delete_file(path)
-    remove(staging)
 
 
 def local_copy(location: Location, cache: Path, digest: str) -> Path:

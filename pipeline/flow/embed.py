@@ -39,8 +39,8 @@ from pipeline.flow.commit import (
     shards_to_make,
 )
 from pipeline.flow.embed_plan import EmbedPlan, finish, open_staging
-from pipeline.flow.owner import owned
 from pipeline.flow.watch import start_tally, watched
+from pipeline.owner import owned
 from pipeline.schemas import ORDINAL_SHIFT, EmbeddingsManifest
 from pipeline.source.columns import Columns
 from pipeline.source.image_files import load_image_bytes
@@ -73,7 +73,7 @@ def embed(
     """
     with owned(storage.staging_of(plan.output)):
         progress = open_staging(plan)
-        on_progress(progress.rows_reused)
+        on_progress(progress.start.rows_reused)
         encoders = encoder_pool(cluster, settings)
         shards = ShardMaker(plan.layout, progress.todo)
         statistics = Statistics()

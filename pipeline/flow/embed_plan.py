@@ -6,7 +6,6 @@ No Ray here: a plan can be made, shown and compared without a cluster.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -20,13 +19,14 @@ import pyarrow.fs as fs
 from pipeline import environment, storage
 from pipeline.config import EmbedSettings
 from pipeline.datasets import INPUTS_FILE, has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
-from pipeline.errors import OutputDiffers, UserError
+from pipeline.errors import UserError
 from pipeline.flow.commit import Layout, Statistics, find_finished, gather_records
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.inputs import InputFile, find_inputs
 from pipeline.source.reading import refuse_urls
 from pipeline.source.units import Unit, plan_units, rows_per_unit
+from pipeline.staging import Staging, Started
 from pipeline.storage import Location
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class EmbedPlan:
         return storage.resolve_output(self.settings.output)
 
     @cached_property
-    def staging(self) -> Location:
+    def staging(self) -> Staging:
         """Where this plan's work lies, in a folder of its own: other plans towards the same output have others."""
-        return storage.staging_of(self.output) / self.token
+        return Staging(self.output, self.fingerprint)
 
     @property
     def rows(self) -> int:
@@ -100,16 +100,11 @@ class EmbedPlan:
         }
 
     @cached_property
-    def token(self) -> str:
-        """A short name that follows from the fingerprint."""
-        return hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
-
-    @cached_property
     def layout(self) -> Layout:
         largest = max((unit.rows for unit in self.units), default=1)
         return Layout(
-            staging=self.staging,
-            token=self.token,
+            staging=self.staging.folder,
+            token=self.staging.token,
             units=len(self.units),
             units_per_shard=max(1, _ROWS_PER_SHARD // largest),
             dimension=self.identity.dimension,
@@ -179,65 +174,21 @@ def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
 
 @dataclass(frozen=True)
 class Progress:
-    """A staging folder that was opened for work: which units are still to do, and what earlier runs did."""
+    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
 
-    started: datetime
+    start: Started
     todo: list[Unit]
-    earlier: list[Run]
-    rows_reused: int
 
 
 def open_staging(plan: EmbedPlan) -> Progress:
-    """Makes or continues the staging folder of this plan. The caller owns it (`pipeline.flow.owner`).
+    """Makes or continues the staging folder of this plan. The caller owns it (`pipeline.owner`).
 
     Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
     """
-    started = datetime.now(timezone.utc)
-    _drop_other_plans(plan)
-    plan_file, runs_file = plan.staging / "plan.json", plan.staging / "runs.json"
-    if storage.exists(plan.staging) and not _is_intact(plan):
-        storage.remove(plan.staging)
-    if not storage.exists(plan_file):
-        storage.write_bytes(plan_file, json.dumps(plan.fingerprint).encode())
+    plan.staging.open(overwrite=plan.settings.overwrite)
     finished = find_finished(plan.layout)
     todo = [unit for unit in plan.units if not finished.has(plan.layout, unit.number)]
-    rows_reused = plan.rows - sum(unit.rows for unit in todo)
-    starts = json.loads(storage.read_bytes(runs_file)) if storage.exists(runs_file) else []
-    starts.append({"started": started.isoformat(), "rows_reused": rows_reused})
-    storage.write_bytes(runs_file, json.dumps(starts).encode())
-    earlier = [
-        Run(
-            started=datetime.fromisoformat(start["started"]),
-            finished=None,
-            rows_encoded=after["rows_reused"] - start["rows_reused"],
-            rows_reused=start["rows_reused"],
-        )
-        for start, after in itertools.pairwise(starts)
-    ]
-    return Progress(started, todo, earlier, rows_reused)
-
-
-def _is_intact(plan: EmbedPlan) -> bool:
-    """Whether staged work can be continued: not where its dataset was published and only the rest was left behind."""
-    if not storage.exists(plan.staging / "plan.json"):
-        return False
-    return storage.exists(plan.layout.dataset) or not storage.list_files(plan.staging / "shards")
-
-
-def _drop_other_plans(plan: EmbedPlan) -> None:
-    parent = storage.staging_of(plan.output)
-    others = {info.path[len(parent.path) + 1 :].split("/", 1)[0] for info in storage.list_files(parent)} - {plan.token}
-    for token in sorted(others):
-        plan_file = parent / token / "plan.json"
-        if storage.exists(plan_file) and not plan.settings.overwrite:
-            found = json.loads(storage.read_bytes(plan_file))
-            wanted = json.loads(json.dumps(plan.fingerprint))
-            parts = " and ".join(key for key in wanted if found.get(key) != wanted[key])
-            raise OutputDiffers(
-                f"an unfinished run towards {plan.output} had other {parts}; run that one again to finish it, or "
-                "--overwrite to drop what it did"
-            )
-        storage.remove(parent / token)
+    return Progress(plan.staging.note_start(plan.rows - sum(unit.rows for unit in todo)), todo)
 
 
 def finish(
@@ -246,7 +197,7 @@ def finish(
     """Writes the tables and the manifest of a dataset whose shards are all made, and publishes it."""
     shards, total = gather_records(plan.layout)
     finished = datetime.now(timezone.utc)
-    wall = (finished - progress.started).total_seconds()
+    wall = (finished - progress.start.at).total_seconds()
     dataset = plan.layout.dataset
     inputs_sha256 = _write_inputs(plan, dataset, total)
     manifest = EmbeddingsManifest(
@@ -270,12 +221,12 @@ def finish(
         encoded_with=dict(sorted(total.encoded_with.items())),
         kept_columns=[field.name for _, field in plan.columns.kept],
         runs=[
-            *progress.earlier,
+            *progress.start.earlier,
             Run(
-                started=progress.started,
+                started=progress.start.at,
                 finished=finished,
                 rows_encoded=run.rows,
-                rows_reused=progress.rows_reused,
+                rows_reused=progress.start.rows_reused,
                 limited_by=limited_by(run.seconds, wall, encoders),
             ),
         ],
@@ -286,9 +237,7 @@ def finish(
         shards_sha256=write_shards(dataset, shards),
     )
     write_manifest(dataset, manifest)
-    storage.publish(dataset, plan.output)
-    storage.remove(plan.staging / "plan.json")
-    storage.remove(storage.staging_of(plan.output))
+    plan.staging.publish()
     return manifest
 
 

@@ -21,6 +21,7 @@ def publish_report(report: Report, output: Location) -> None:
     storage.write_bytes(staging / PAGE_FILE, html_text(report).encode())
     storage.write_bytes(staging / REPORT_FILE, report.model_dump_json(indent=1).encode())
     storage.publish(staging, output, last=REPORT_FILE)
+    storage.remove(staging)
 
 
 def has_report(output: Location) -> bool:

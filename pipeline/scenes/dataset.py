@@ -66,6 +66,7 @@ def write_scenes(settings: SampleSettings, advance: Callable[[int], None] = lamb
         else:
             advance(len(rows))
     storage.publish(staging, output, last=list(parts)[-1])
+    storage.remove(staging)
     return True
 
 

@@ -72,9 +72,8 @@ def import_vectors(
         with progress(len(source.images) + len(source.order)) as advance:
             manifest = _write(source, staging, configuration, advance)
         storage.publish(staging, output)
-    except BaseException:
+    finally:
         storage.remove(staging)
-        raise
     return manifest, False
 
 

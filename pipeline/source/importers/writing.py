@@ -48,9 +48,8 @@ def write_samples(
         if not written.samples:
             raise UserError("there is not one sample in the source, so nothing was written")
         storage.publish(staging, output, last=_part_name(written.files - 1))
-    except BaseException:
+    finally:
         storage.remove(staging)
-        raise
     return written
 
 

@@ -1,0 +1,114 @@
+"""Unfinished work towards an output: where it lies, which plan it belongs to, and what earlier starts did.
+
+    .NAME.staging/TOKEN/plan.json    what is being made; TOKEN follows from it, so plans cannot mix
+    .NAME.staging/TOKEN/runs.json    every start: when, and how many rows were done before it
+    .NAME.staging/TOKEN/shards/      a record a shard that is done
+    .NAME.staging/TOKEN/dataset/     what will be published
+
+A plan is all that decides the content. Work that was done under one plan is never used under another.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from pipeline import storage
+from pipeline.errors import OutputDiffers
+from pipeline.schemas import Run
+from pipeline.storage import Location
+
+
+@dataclass(frozen=True)
+class Started:
+    """One start of a plan: when (UTC), what earlier starts did, and how many rows were done before this one."""
+
+    at: datetime
+    earlier: list[Run]
+    rows_reused: int
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The staging folder of one plan. ``fingerprint`` is JSON that names everything the content follows from."""
+
+    output: Location
+    fingerprint: Mapping[str, Any]
+
+    @cached_property
+    def token(self) -> str:
+        """A short name that follows from the fingerprint."""
+        return hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
+
+    @cached_property
+    def folder(self) -> Location:
+        return storage.staging_of(self.output) / self.token
+
+    @property
+    def dataset(self) -> Location:
+        return self.folder / "dataset"
+
+    @property
+    def shards(self) -> Location:
+        return self.folder / "shards"
+
+    def open(self, *, overwrite: bool) -> None:
+        """Makes or continues the folder. The caller owns it (`pipeline.owner`).
+
+        Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
+        """
+        self._drop_others(overwrite)
+        if storage.exists(self.folder) and not self._can_be_continued():
+            storage.remove(self.folder)
+        if not storage.exists(self.folder / "plan.json"):
+            storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
+
+    def note_start(self, rows_reused: int) -> Started:
+        """Writes down that work begins now; what earlier starts did follows from what is done at each."""
+        now = datetime.now(timezone.utc)
+        place = self.folder / "runs.json"
+        starts = json.loads(storage.read_bytes(place)) if storage.exists(place) else []
+        starts.append({"started": now.isoformat(), "rows_reused": rows_reused})
+        storage.write_bytes(place, json.dumps(starts).encode())
+        earlier = [
+            Run(
+                started=datetime.fromisoformat(start["started"]),
+                finished=None,
+                rows_encoded=after["rows_reused"] - start["rows_reused"],
+                rows_reused=start["rows_reused"],
+            )
+            for start, after in itertools.pairwise(starts)
+        ]
+        return Started(now, earlier, rows_reused)
+
+    def publish(self) -> None:
+        """Puts the finished dataset in its place, then removes all that was staged: the plan first, so that what a
+        kill leaves behind is never taken for work to continue."""
+        storage.publish(self.dataset, self.output)
+        storage.remove(self.folder / "plan.json")
+        storage.remove(storage.staging_of(self.output))
+
+    def _can_be_continued(self) -> bool:
+        """Not where the dataset was published and only the rest was left behind."""
+        if not storage.exists(self.folder / "plan.json"):
+            return False
+        return storage.exists(self.dataset) or not storage.list_files(self.shards)
+
+    def _drop_others(self, overwrite: bool) -> None:
+        parent = storage.staging_of(self.output)
+        there = {info.path[len(parent.path) + 1 :].split("/", 1)[0] for info in storage.list_files(parent)}
+        for token in sorted(there - {self.token}):
+            plan_file = parent / token / "plan.json"
+            if storage.exists(plan_file) and not overwrite:
+                found = json.loads(storage.read_bytes(plan_file))
+                wanted = json.loads(json.dumps(self.fingerprint))
+                parts = " and ".join(key for key in wanted if found.get(key) != wanted[key])
+                raise OutputDiffers(
+                    f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
+                    "--overwrite to drop what it did"
+                )
+            storage.remove(parent / token)
