@@ -54,6 +54,14 @@ def cluster_options(function: Function) -> Function:
         ),
         click.option("--gpus-per-actor", type=float, default=1.0, show_default=True, help="GPU share of one actor."),
         click.option("--cpus", type=int, default=0, help="Cores of a local cluster. Default: all of this machine."),
+        click.option(
+            "--stall-timeout",
+            type=float,
+            default=900.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="End a run that makes no progress at all for so long.",
+        ),
     ]
     for option in reversed(options):
         function = option(function)
@@ -78,7 +86,7 @@ def model_options(function: Function) -> Function:
     return function
 
 
-CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus")
+CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus", "stall_timeout")
 
 
 def split_options(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UserError
 
@@ -40,6 +40,26 @@ def _names(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _share_or_count(value: Any) -> Any:
+    """A share with a point in it (0.01) or a percent sign (1%), or a whole number of rejects."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.endswith("%"):
+            return float(text[:-1]) / 100
+        return int(text) if text.isdigit() else float(text)
+    return value
+
+
+def _check_share(value: int | float | None) -> int | float | None:
+    if isinstance(value, float) and not 0 <= value <= 1:
+        raise ValueError("a share lies between 0 and 1 (0.01, or 1%); a number of rejects is written without a point")
+    return value
+
+
+Rejects = Annotated[
+    int | float | None, BeforeValidator(_share_or_count), AfterValidator(_check_share), Field(ge=0, union_mode="left_to_right")
+]
+"""How many rejects are too many: an int counts them, a float is their share of the rows."""
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 
 
@@ -76,6 +96,7 @@ class ClusterSettings(Settings):
     num_gpu_actors: int = Field(default=0, ge=0)
     gpus_per_actor: float = Field(default=1.0, gt=0)
     cpus: int = Field(default=0, ge=0, description="cores of a local cluster; 0: those of this machine")
+    stall_timeout: float = Field(default=900.0, gt=0, description="seconds without any progress that end a run")
 
 
 class EmbedSettings(ModelSettings):
@@ -92,6 +113,7 @@ class EmbedSettings(ModelSettings):
     limit: int | None = Field(default=None, ge=1, description="first rows of the input only")
     thumbnails: int | None = Field(default=None, ge=16, le=1024, description="longer side in pixels")
     max_image_pixels: int = Field(default=178_956_970, ge=1, description="larger images are rejected unread")
+    max_rejects: Rejects = Field(default=None, description="more rejects than this end the run; None: any number")
     overwrite: bool = False
 
 
