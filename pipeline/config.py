@@ -4,7 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+)
 
 from pipeline.errors import UserError
 
@@ -42,23 +51,26 @@ def _names(value: Any) -> Any:
 
 def _share_or_count(value: Any) -> Any:
     """A share with a point in it (0.01) or a percent sign (1%), or a whole number of rejects."""
-    if isinstance(value, str):
-        text = value.strip()
-        if text.endswith("%"):
-            return float(text[:-1]) / 100
-        return int(text) if text.isdigit() else float(text)
-    return value
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.isdigit():
+        return int(text)
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number of rejects (100) nor a share of the rows (0.01, 1%)") from None
 
 
-def _check_share(value: int | float | None) -> int | float | None:
-    if isinstance(value, float) and not 0 <= value <= 1:
+def _check_rejects(value: int | float | None) -> int | float | None:
+    if value is not None and value < 0:
+        raise ValueError("cannot be less than none")
+    if isinstance(value, float) and value > 1:
         raise ValueError("a share lies between 0 and 1 (0.01, or 1%); a number of rejects is written without a point")
     return value
 
 
-Rejects = Annotated[
-    int | float | None, BeforeValidator(_share_or_count), AfterValidator(_check_share), Field(ge=0, union_mode="left_to_right")
-]
+Rejects = Annotated[StrictInt | StrictFloat | None, BeforeValidator(_share_or_count), AfterValidator(_check_rejects)]
 """How many rejects are too many: an int counts them, a float is their share of the rows."""
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 
