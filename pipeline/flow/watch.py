@@ -67,7 +67,7 @@ def watched(
     thread = threading.Thread(target=run, name="work", daemon=True)
     thread.start()
     moved = time.monotonic()
-    with _noted_interrupts() as interrupted:
+    with noted_interrupts() as interrupted:
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
             if interrupted.is_set():
@@ -86,7 +86,7 @@ def watched(
 
 
 @contextmanager
-def _noted_interrupts() -> Iterator[threading.Event]:
+def noted_interrupts() -> Iterator[threading.Event]:
     """Ctrl-C sets an event instead of breaking into whatever runs: inside a call of Ray it can end the process at once."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
