@@ -162,7 +162,7 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
     place = locate(path)
     try:
         with place.filesystem.open_input_file(place.path) as stream:
-            size, etag = stream.size(), _etag(place, stream)
+            size, etag = stream.size(), etag_of(place, stream)
             footer = pq.ParquetFile(stream)
             metadata, schema = footer.metadata, footer.schema_arrow
     except FileNotFoundError:
@@ -190,7 +190,8 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
     )
 
 
-def _etag(place: Location, stream: pa.NativeFile) -> str:
+def etag_of(place: Location, stream: pa.NativeFile) -> str:
+    """The version of an open file: its ETag on S3, its modification time in nanoseconds on a local disk."""
     if place.is_local:
         return str(place.filesystem.get_file_info(place.path).mtime_ns)
     etag = (stream.metadata() or {}).get("ETag", b"")
