@@ -12,13 +12,16 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import OutputDiffers
+from pipeline.datasets import MANIFEST
+from pipeline.errors import OutputDiffers, UserError
+from pipeline.owner import owned
 from pipeline.schemas import Run
 from pipeline.storage import Location
 
@@ -66,6 +69,7 @@ class Staging:
             storage.remove(self.folder)
         if not storage.exists(self.folder / "plan.json"):
             storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
+        _remove_halves(self.folder)
 
     def note_start(self, rows_reused: int) -> Started:
         """Writes down that work begins now; what earlier starts did follows from what is done at each."""
@@ -78,19 +82,36 @@ class Staging:
             Run(
                 started=datetime.fromisoformat(start["started"]),
                 finished=None,
-                rows_encoded=after["rows_reused"] - start["rows_reused"],
+                rows_encoded=max(0, after["rows_reused"] - start["rows_reused"]),
                 rows_reused=start["rows_reused"],
             )
             for start, after in itertools.pairwise(starts)
         ]
         return Started(now, earlier, rows_reused)
 
-    def publish(self) -> None:
-        """Puts the finished dataset in its place, then removes all that was staged: the plan first, so that what a
-        kill leaves behind is never taken for work to continue."""
-        storage.publish(self.dataset, self.output)
+    def publish(self, *, last: str = MANIFEST) -> None:
+        """Puts the finished dataset in its place, the file called ``last`` at the end, then removes all that was
+        staged: the plan first, so that what a kill leaves behind is never taken for work to continue."""
+        _remove_halves(self.dataset)
+        storage.publish(self.dataset, self.output, last=last)
+        self._remove_all()
+
+    def drop_leftovers(self) -> None:
+        """Removes what a run of this plan left that was killed after publishing; the output is what the plan makes.
+
+        Nothing is done while another run works towards the same output, and work of other plans stays.
+        """
+        with suppress(UserError):
+            if storage.exists(self.folder):
+                with owned(storage.staging_of(self.output)):
+                    self._remove_all()
+
+    def _remove_all(self) -> None:
+        parent = storage.staging_of(self.output)
         storage.remove(self.folder / "plan.json")
-        storage.remove(storage.staging_of(self.output))
+        storage.remove(self.folder)
+        if not storage.list_files(parent):
+            storage.remove(parent)
 
     def _can_be_continued(self) -> bool:
         """Not where the dataset was published and only the rest was left behind."""
@@ -106,9 +127,27 @@ class Staging:
             if storage.exists(plan_file) and not overwrite:
                 found = json.loads(storage.read_bytes(plan_file))
                 wanted = json.loads(json.dumps(self.fingerprint))
-                parts = " and ".join(key for key in wanted if found.get(key) != wanted[key])
+                parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
                 raise OutputDiffers(
                     f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
                     "--overwrite to drop what it did"
                 )
             storage.remove(parent / token)
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [key for key in wanted if found.get(key) != wanted[key]]
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """A part of a plan that is another now; of a part with names, which of these are."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return name
+    return f"{name} ({', '.join(f'{key}: {found.get(key)}, now {wanted[key]}' for key in _differing(found, wanted))})"
+
+
+def _remove_halves(folder: Location) -> None:
+    """Files that a killed writer was in the middle of; each may be as large as a shard."""
+    for info in storage.list_files(folder):
+        if info.path.endswith(".tmp"):
+            storage.remove(Location(folder.filesystem, info.path, info.path))
