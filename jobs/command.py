@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ import click
 from tqdm import tqdm
 
 from pipeline.config import SettingsModel
-from pipeline.errors import ClipmillError, OutputDiffers
+from pipeline.errors import ClipmillError, OutputDiffers, Terminated
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Made = TypeVar("Made")
@@ -21,6 +23,8 @@ class Job(click.Command):
     """A click command whose failures are one sentence on stderr and the exit code of their kind."""
 
     def invoke(self, context: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(context)
         except click.exceptions.Exit:
@@ -29,20 +33,26 @@ class Job(click.Command):
             click.echo(f"clipmill {self.name}: {error}", err=True)
             context.exit(error.exit_code)
         except BaseException as error:
-            if not _interrupted(error):
+            stopped = _stop_behind(error)
+            if stopped is None:
                 raise
-            click.echo(f"clipmill {self.name}: interrupted; run the same command again to continue", err=True)
+            how, code = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
+            click.echo(f"clipmill {self.name}: {how}; run the same command again to continue", err=True)
             sys.stdout.flush()
-            os._exit(130)  # not waiting for threads inside Ray; the processes of a local cluster end with this one
+            os._exit(code)  # not waiting for threads inside Ray; the processes of a local cluster end with this one
 
 
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind this: what is torn down after it may fail in its own way and hide it."""
+def _stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C or SIGTERM behind this: what is torn down after it may fail in its own way and hide it."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            return True
+            return error
         error = error.__context__
-    return False
+    return None
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
 
 
 def cluster_options(function: Function) -> Function:

@@ -9,6 +9,7 @@ from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
 
 if TYPE_CHECKING:
+    from pipeline.clip.model import ClipModel
     from pipeline.flow.embed_plan import EmbedPlan
 
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 @click.option("--limit", type=int, help="Embed the first rows of the input only.")
 @click.option("--thumbnails", type=int, metavar="PX", help="Keep a JPEG of each image, its longer side this long.")
 @click.option("--max-image-pixels", type=int, help="Larger images are rejected unread. Default: 178956970.")
+@click.option(
+    "--max-rejects",
+    metavar="N|SHARE",
+    help="End the run when more images and captions than this are rejected: a number (500) or a share (0.01, 1%).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a finished output, once the new one is complete.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --dry-run: the plan) as JSON.")
@@ -48,34 +54,35 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     if dry_run:
         from pipeline.flow.embed_plan import describe, finished
 
-        plan = plan_embed(settings)
+        plan, _ = plan_embed(settings)
         _print_plan(describe(plan), finished(plan) is not None, as_json)
         return
     manifest, already = embed_stage(settings, cluster_settings)
     _print_result(manifest, settings.output, as_json, already=already)
 
 
-def plan_embed(settings: EmbedSettings) -> "EmbedPlan":
-    """What embedding with these settings will do. Loads the model once, here, to know that it can be loaded."""
+def plan_embed(settings: EmbedSettings) -> "tuple[EmbedPlan, ClipModel]":
+    """What embedding with these settings will do, and the model, which is loaded here and nowhere else."""
     from pipeline.clip.model import load_model
     from pipeline.flow.embed_plan import make_plan
 
     model = load_model(settings.model_settings, device="cpu")
-    return make_plan(settings, model.identity, model.preprocessing)
+    return make_plan(settings, model.identity, model.preprocessing), model
 
 
 def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
     """The manifest of the embeddings, and whether they were there already; progress goes to stderr."""
+    from pipeline.clip.shipping import ship
     from pipeline.flow.cluster import connect
     from pipeline.flow.embed import embed
     from pipeline.flow.embed_plan import finished
 
-    plan = plan_embed(settings)
+    plan, model = plan_embed(settings)
     manifest = finished(plan)
     if manifest is not None:
         return manifest, True
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
-        return embed(plan, cluster, cluster_settings, on_progress), False
+        return embed(plan, ship(model), cluster, cluster_settings, on_progress), False
 
 
 def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:

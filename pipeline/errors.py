@@ -1,4 +1,4 @@
-"""The three ways a command ends other than well, each with its exit code."""
+"""The ways a command ends other than well, each with its exit code."""
 
 
 class ClipmillError(Exception):
@@ -21,6 +21,10 @@ class UserError(ClipmillError):
 
 class OutputDiffers(UserError):
     """The output is a finished dataset of other input, model or settings than asked for. Exit code 2."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as from a scheduler or before a spot machine is taken: as Ctrl-C, with exit code 143."""
 
 
 class BarMissed(ClipmillError):

@@ -24,6 +24,10 @@ from pipeline.schemas import ModelIdentity
 _BATCH_SIZE = {"cpu": 32, "cuda": 256}
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class ClipModel:
     """A loaded model in evaluation mode on one device. ``on_batch`` is called after each batch, as a sign of life."""
@@ -35,7 +39,7 @@ class ClipModel:
     device: torch.device
     precision: str
     batch_size: int
-    on_batch: Callable[[], object] = lambda: None
+    on_batch: Callable[[], object] = _do_nothing
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -95,18 +99,39 @@ def load_model(
     would have to execute code to load.
     """
     source = find_model(settings, preprocess=preprocessing.as_dict() if preprocessing else None)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = choose_device(device)
     network = build_network(source)
     load_weights(network, source)
     network.eval().requires_grad_(False)
     if preprocessing is None:
         preprocessing = preprocessing_of(network, source)
     identity = identify(network, source, preprocessing)
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    batch_size = settings.batch_size or _BATCH_SIZE[chosen.type]
-    return ClipModel(network.to(chosen), source, preprocessing, identity, chosen, precision, batch_size)
+    return ClipModel(
+        network.to(chosen),
+        source,
+        preprocessing,
+        identity,
+        chosen,
+        choose_precision(settings, chosen),
+        choose_batch_size(settings, chosen),
+    )
+
+
+def choose_device(named: str | None) -> torch.device:
+    """The device that is named, else a GPU where this process sees one, else the CPU."""
+    return torch.device(named or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def choose_precision(settings: ModelSettings, device: torch.device) -> str:
+    """bf16 on a GPU that has it, else fp32, unless the settings say otherwise."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def choose_batch_size(settings: ModelSettings, device: torch.device) -> int:
+    """Images an encoder call."""
+    return settings.batch_size or _BATCH_SIZE[device.type]
 
 
 def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | None, made: str) -> ClipModel:

@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +16,20 @@ import ray
 from pipeline.config import ClusterSettings
 from pipeline.errors import ClipmillError, RunFailed, UserError
 
+_OUT_OF_MEMORY_RETRIES = 3
+
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has at the moment of connecting; ``node_cpus`` and ``node_gpus`` are those of its largest node."""
+    """What the cluster has at the moment of connecting; ``node_cpus`` and ``node_gpus`` are those of its largest node.
+    ``own``: it was started for this command, so nothing else runs there and it will not grow."""
 
     cpus: float
     gpus: float
     nodes: int
     node_cpus: float
     node_gpus: float
+    own: bool
 
 
 @contextmanager
@@ -35,9 +41,10 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     address cannot be reached.
     """
     if ray.is_initialized():
-        yield _describe()
+        yield _describe(own=False)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
@@ -51,9 +58,17 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     else:
         cpus = settings.cpus or _usable_cores()
         with _silenced():
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                _system_config={"task_oom_retries": _OUT_OF_MEMORY_RETRIES},
+                **options,
+            )
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place, which ends the process without a word
     try:
-        yield _describe()
+        yield _describe(own=address is None)
     except KeyboardInterrupt:
         raise  # a thread may be inside Ray: a cluster that goes under it ends the process, before a word is said
     except BaseException:
@@ -84,10 +99,18 @@ def _silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _describe() -> Cluster:
+def describe_load() -> str:
+    """What the cluster has and how much of it is free now, in words."""
+    there, free = ray.cluster_resources(), ray.available_resources()
+    kinds = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return f"the cluster has {nodes} nodes, {' and '.join(kinds)}"
+
+
+def _describe(*, own: bool) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = ([node.get(kind, 0.0) for node in nodes] for kind in ("CPU", "GPU"))
-    return Cluster(sum(cpus), sum(gpus), len(nodes), max(cpus, default=0.0), max(gpus, default=0.0))
+    return Cluster(sum(cpus), sum(gpus), len(nodes), max(cpus, default=0.0), max(gpus, default=0.0), own)
 
 
 def cause_of(error: BaseException, doing: str) -> ClipmillError:
@@ -101,6 +124,9 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     if isinstance(cause, ClipmillError):
         return type(cause)(str(cause).splitlines()[0])
     ours = {kind.__name__: kind for kind in (RunFailed, UserError)}
+    for kind, what in _DEATHS.items():
+        if isinstance(error, kind) or kind.__name__ in str(error):
+            return RunFailed(f"{doing} failed: {what}; what is done is kept: run the same command again to continue")
     raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
     raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]
     for name, message in raised:
@@ -112,4 +138,11 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     )
 
 
+_DEATHS = {
+    ray.exceptions.OutOfMemoryError: "a worker was killed since its node ran out of memory; use fewer --cpus or more memory",
+    ray.exceptions.OutOfDiskError: "a node ran out of disk for what did not fit into memory; make room there",
+    ray.exceptions.NodeDiedError: "a node was lost again and again",
+    ray.exceptions.ActorDiedError: "a worker process died again and again (it was killed, or crashed in native code)",
+    ray.exceptions.WorkerCrashedError: "a worker process died again and again (it was killed, or crashed in native code)",
+}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

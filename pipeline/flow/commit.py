@@ -14,10 +14,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.datasets import Shard, describe_shard, part_writer
@@ -27,6 +30,8 @@ from pipeline.storage import Location
 if TYPE_CHECKING:
     from pipeline.flow.work import EmbeddedUnit
 
+Number = TypeVar("Number", int, NDArray[np.int64])
+_READ_THREADS = 16
 PARTS = ("images", "captions", "rejected")
 _ROW_GROUP_ROWS = 8192
 _UNIT_SCHEMA = pa.schema(
@@ -61,8 +66,8 @@ class Layout:
     def dataset(self) -> Location:
         return self.staging / "dataset"
 
-    def shard_of(self, unit: int) -> int:
-        """The shard that a unit belongs to."""
+    def shard_of(self, unit: Number) -> Number:
+        """The shard that a unit belongs to, or those of an array of units."""
         return unit // self.units_per_shard
 
     def units_of(self, shard: int) -> range:
@@ -240,9 +245,13 @@ class Finished:
     shards: frozenset[int]
     units: frozenset[int]
 
-    def has(self, layout: Layout, unit: int) -> bool:
-        """Whether this unit need not be made again."""
-        return unit in self.units or layout.shard_of(unit) in self.shards
+    def mask(self, layout: Layout) -> NDArray[np.bool_]:
+        """By unit, bool (units): whether it need not be made again."""
+        shards = np.zeros(layout.shards, np.bool_)
+        shards[list(self.shards)] = True
+        units: NDArray[np.bool_] = np.repeat(shards, layout.units_per_shard)[: layout.units]
+        units[list(self.units)] = True
+        return units
 
 
 def find_finished(layout: Layout) -> Finished:
@@ -271,8 +280,9 @@ def gather_records(layout: Layout) -> tuple[list[Shard], Statistics]:
     """Files and figures of all shards, in order."""
     entries: list[Shard] = []
     total = Statistics()
-    for shard in range(layout.shards):
-        record = json.loads(storage.read_bytes(layout.shard_record(shard)))
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        records = pool.map(storage.read_bytes, map(layout.shard_record, range(layout.shards)))
+    for record in map(json.loads, records):
         entries.extend(Shard(**entry) for entry in record["shards"])
         total.add(Statistics.from_dict(record["statistics"]))
     entries.sort(key=lambda entry: (PARTS.index(entry.part), entry.path))

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.fs as fs
 
-from pipeline import environment, storage
+from pipeline import storage
 from pipeline.config import EmbedSettings
-from pipeline.datasets import INPUTS_FILE, has_manifest, read_manifest, refuse_differences, write_manifest, write_shards
+from pipeline.datasets import has_manifest, read_manifest, refuse_differences
 from pipeline.errors import UserError
-from pipeline.flow.commit import Layout, Statistics, find_finished, gather_records
-from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from pipeline.flow.commit import Layout, find_finished
+from pipeline.schemas import EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.inputs import InputFile, find_inputs
 from pipeline.source.reading import refuse_urls
-from pipeline.source.units import Unit, plan_units, rows_per_unit
+from pipeline.source.units import Units, plan_units, rows_per_unit
 from pipeline.staging import Staging, Started
 from pipeline.storage import Location
 
@@ -54,7 +51,7 @@ class EmbedPlan:
     columns: Columns
     identity: ModelIdentity
     preprocessing: Preprocessing
-    units: list[Unit]
+    units: Units
 
     @cached_property
     def output(self) -> Location:
@@ -67,7 +64,7 @@ class EmbedPlan:
 
     @property
     def rows(self) -> int:
-        return sum(unit.rows for unit in self.units)
+        return int(self.units.rows.sum())
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -101,7 +98,7 @@ class EmbedPlan:
 
     @cached_property
     def layout(self) -> Layout:
-        largest = max((unit.rows for unit in self.units), default=1)
+        largest = int(self.units.rows.max(initial=1))
         return Layout(
             staging=self.staging.folder,
             token=self.staging.token,
@@ -125,7 +122,7 @@ def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: P
     )
     refuse_urls(inputs, columns)
     _refuse_output_in_input(settings, inputs)
-    units = list(plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit))
+    units = plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit)
     return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
 
 
@@ -177,7 +174,7 @@ class Progress:
     """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
 
     start: Started
-    todo: list[Unit]
+    todo: Units
 
 
 def open_staging(plan: EmbedPlan) -> Progress:
@@ -186,108 +183,8 @@ def open_staging(plan: EmbedPlan) -> Progress:
     Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
     """
     plan.staging.open(overwrite=plan.settings.overwrite)
-    finished = find_finished(plan.layout)
-    todo = [unit for unit in plan.units if not finished.has(plan.layout, unit.number)]
-    return Progress(plan.staging.note_start(plan.rows - sum(unit.rows for unit in todo)), todo)
-
-
-def finish(
-    plan: EmbedPlan, progress: Progress, run: Statistics, hardware: dict[str, Any], encoders: int
-) -> EmbeddingsManifest:
-    """Writes the tables and the manifest of a dataset whose shards are all made, and publishes it."""
-    shards, total = gather_records(plan.layout)
-    finished = datetime.now(timezone.utc)
-    wall = (finished - progress.start.at).total_seconds()
-    dataset = plan.layout.dataset
-    inputs_sha256 = _write_inputs(plan, dataset, total)
-    manifest = EmbeddingsManifest(
-        model=plan.identity,
-        dimension=plan.identity.dimension,
-        counts=Counts(
-            rows=total.rows,
-            images=total.images,
-            captions=total.captions,
-            rejected_images=total.rejected_images,
-            rejected_captions=total.rejected_captions,
-            without_image_column=total.without_image_column,
-            rejected_by_reason=dict(sorted(total.reasons.items())),
-        ),
-        configuration={
-            **plan.configuration,
-            "inputs_digest": plan.inputs_digest,
-            "columns": describe_columns(plan.columns),
-            "input": plan.settings.input,
-        },
-        encoded_with=dict(sorted(total.encoded_with.items())),
-        kept_columns=[field.name for _, field in plan.columns.kept],
-        runs=[
-            *progress.start.earlier,
-            Run(
-                started=progress.start.at,
-                finished=finished,
-                rows_encoded=run.rows,
-                rows_reused=progress.start.rows_reused,
-                limited_by=limited_by(run.seconds, wall, encoders),
-            ),
-        ],
-        throughput=_throughput(run, wall),
-        software=environment.software(),
-        hardware=hardware,
-        inputs_sha256=inputs_sha256,
-        shards_sha256=write_shards(dataset, shards),
-    )
-    write_manifest(dataset, manifest)
-    plan.staging.publish()
-    return manifest
-
-
-def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
-    read: Counter[int] = Counter()
-    for unit in plan.units:
-        for span in unit.spans:
-            read[span.ordinal] += span.stop - span.start
-    records = [
-        {
-            "ordinal": file.ordinal,
-            "path": file.path,
-            "size": file.size,
-            "etag": file.etag,
-            "rows": read[file.ordinal],
-            "captions": total.captions_by_file[str(file.ordinal)],
-            "dead": False,
-        }
-        for file in plan.inputs
-    ]
-    storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS))
-    return storage.sha256(dataset / INPUTS_FILE)
-
-
-def _throughput(run: Statistics, wall: float) -> Throughput:
-    cpu = run.seconds["cpu"]
-    return Throughput(
-        wall_seconds=round(wall, 3),
-        images_per_second=round(run.images / wall, 2) if wall else 0.0,
-        captions_per_second=round(run.captions / wall, 2) if wall else 0.0,
-        images_per_cpu_second=round(run.images / cpu, 2) if cpu else 0.0,
-        stage_seconds={name: round(seconds, 3) for name, seconds in sorted(run.seconds.items())},
-    )
-
-
-def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
-    """The stage that decided how long the run took: encoding where the encoders were busy most of it, else the stage
-    that took the most worker seconds."""
-    encoding = seconds["encode_images"] + seconds["encode_captions"]
-    stages = {
-        "reading": seconds["read"],
-        "decoding": seconds["decode"],
-        "encoding": encoding,
-        "writing": seconds["write"],
-    }
-    if not any(stages.values()):
-        return "nothing: all rows were done before"
-    if wall and encoding > 0.8 * wall * encoders:
-        return "encoding"
-    return max(stages, key=lambda stage: stages[stage])
+    todo = plan.units.take(~find_finished(plan.layout).mask(plan.layout))
+    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum())), todo)
 
 
 def describe_columns(columns: Columns) -> dict[str, Any]:

@@ -1,60 +1,94 @@
-"""Watching long work: workers report what they finish, the driver shows it and notices when nothing moves."""
+"""Watching long work: workers report what they begin and finish, the driver shows it and notices when nothing moves."""
 
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, Terminated
 
 _POLL_SECONDS = 0.5
+
+
+@dataclass
+class Reported:
+    """What workers reported since they were last asked. ``counts`` is what they say of the units, summed."""
+
+    units: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    signs: int = 0
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.units or self.signs)
 
 
 class Tally:
     """Gathers what workers report, as an actor: one a run."""
 
     def __init__(self) -> None:
-        self._rows = 0
-        self._units: list[int] = []
-        self._signs = 0
+        self._reported = Reported()
+        self._begun: dict[int, tuple[str, int]] = {}
 
-    def finished(self, unit: int, rows: int) -> None:
-        """A unit of so many rows was committed."""
-        self._units.append(unit)
-        self._rows += rows
+    def begun(self, unit: int, doing: str) -> None:
+        """A worker began with a unit. What it is doing when it dies can be told only by what it said before."""
+        before, times = self._begun.get(unit, ("", 0))
+        self._begun[unit] = (doing, times + 1 if before == doing else 1)
+
+    def finished(self, unit: int, counts: dict[str, int]) -> None:
+        """A unit was committed."""
+        self._begun.pop(unit, None)
+        self._reported.units.append(unit)
+        self._reported.counts.update(counts)
 
     def alive(self) -> None:
         """Something was done that is not a whole unit yet."""
-        self._signs += 1
+        self._reported.signs += 1
 
-    def take(self) -> tuple[int, list[int], int]:
-        """Rows, units and signs of life since this was last asked."""
-        taken = self._rows, self._units, self._signs
-        self._rows, self._units, self._signs = 0, [], 0
+    def take(self) -> Reported:
+        """What was reported since this was last asked."""
+        taken, self._reported = self._reported, Reported()
         return taken
+
+    def under_way(self) -> list[tuple[int, str, int]]:
+        """Units begun and not finished: (unit, what was done with it, how often that was begun), most often first."""
+        begun = [(unit, doing, times) for unit, (doing, times) in self._begun.items()]
+        return sorted(begun, key=lambda one: (-one[2], one[0]))
 
 
 def start_tally() -> Any:
-    """A handle to a new tally, which workers may be given."""
-    return ray.remote(num_cpus=0, max_restarts=-1)(Tally).remote()
+    """A handle to a new tally on the driver's node, which workers may be given."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Tally).remote()
+
+
+def units_under_way(tally: Any) -> list[tuple[int, str, int]]:
+    """As `Tally.under_way`; nothing where the tally cannot be asked."""
+    try:
+        found: list[tuple[int, str, int]] = ray.get(tally.under_way.remote(), timeout=10)
+    except ray.exceptions.RayError:
+        return []
+    return found
 
 
 def watched(
     work: Callable[[], Any],
     tally: Any,
-    on_rows: Callable[[int], None],
-    on_units: Callable[[list[int]], None],
-    stall_seconds: float,
-    waiting_for: str,
+    on_report: Callable[[Reported], None],
+    stall_timeout: float,
+    waiting_for: Callable[[], str],
 ) -> Any:
-    """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_rows`` and ``on_units``.
+    """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_report``.
 
-    Raises what ``work`` raises, KeyboardInterrupt on Ctrl-C, and RunFailed when nothing at all is reported for
-    ``stall_seconds``.
+    Raises what ``work`` or ``on_report`` raise, KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM, and RunFailed when
+    nothing at all is reported for ``stall_timeout`` seconds.
     """
     outcome: dict[str, Any] = {}
 
@@ -67,45 +101,58 @@ def watched(
     thread = threading.Thread(target=run, name="work", daemon=True)
     thread.start()
     moved = time.monotonic()
-    with noted_interrupts() as interrupted:
+    with noted_signals() as stop_if_told:
         while thread.is_alive():
             thread.join(_POLL_SECONDS)
-            if interrupted.is_set():
-                raise KeyboardInterrupt
-            if _pass_on(tally, on_rows, on_units):
+            stop_if_told()
+            if _pass_on(tally, on_report):
                 moved = time.monotonic()
-            if time.monotonic() - moved > stall_seconds:
-                raise RunFailed(
-                    f"nothing moved for {stall_seconds:.0f} s while waiting for {waiting_for}; what is done is kept: run "
-                    "the same command again to continue, with more memory or CPUs if it stalls again"
-                )
-    _pass_on(tally, on_rows, on_units)
+            if time.monotonic() - moved > stall_timeout:
+                raise stalled(stall_timeout, waiting_for())
+    _pass_on(tally, on_report)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
 
 
+def stalled(seconds: float, waiting_for: str) -> RunFailed:
+    """The error of a run in which nothing moves."""
+    return RunFailed(
+        f"nothing moved for {seconds:g} s while waiting for {waiting_for}; what is done is kept: run the same command "
+        "again to continue, with more memory or CPUs if it stalls again (--stall-timeout sets how long to wait)"
+    )
+
+
 @contextmanager
-def noted_interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C sets an event instead of breaking into whatever runs: inside a call of Ray it can end the process at once."""
-    interrupted = threading.Event()
+def noted_signals() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM are noted instead of breaking into whatever runs: inside a call of Ray they can end the process
+    at once. What it yields is to be called often; it raises KeyboardInterrupt or Terminated once one was noted."""
+    noted: list[int] = []
+
+    def stop_if_told() -> None:
+        if noted:
+            raise Terminated if noted[0] == signal.SIGTERM else KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield stop_if_told
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
+    before = {
+        number: signal.signal(number, lambda caught, frame: noted.append(caught))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield interrupted
+        yield stop_if_told
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _pass_on(tally: Any, on_rows: Callable[[int], None], on_units: Callable[[list[int]], None]) -> bool:
+def _pass_on(tally: Any, on_report: Callable[[Reported], None]) -> bool:
     """Whether anything was reported. A tally that is being restarted has nothing to say."""
     try:
-        rows, units, signs = ray.get(tally.take.remote(), timeout=10)
+        reported = ray.get(tally.take.remote(), timeout=10)
     except ray.exceptions.RayError:
         return False
-    if units:
-        on_rows(rows)
-        on_units(units)
-    return bool(rows or units or signs)
+    if reported.units:
+        on_report(reported)
+    return bool(reported.anything)

@@ -20,7 +20,7 @@ Write = Callable[..., Path]
 def read(folder: Path, rows_per_unit: int = 5, **options: Any) -> list[pa.Table]:
     inputs = find_inputs(str(folder))
     columns = choose_columns(inputs, **options)
-    units = list(plan_units(inputs, rows_per_unit))
+    units = plan_units(inputs, rows_per_unit)
     tables = [table for group in read_groups(units, inputs) for table in read_units(group, inputs, columns)]
     assert [table.num_rows for table in tables] == [unit.rows for unit in units]
     return tables

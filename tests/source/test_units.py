@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -39,9 +40,9 @@ def test_every_row_is_in_exactly_one_unit_in_order_and_within_the_size(seed: int
 @pytest.mark.parametrize("seed", range(100))
 def test_a_row_group_is_read_by_one_group_only(seed: int) -> None:
     inputs = some_inputs(seed)
-    units = list(plan_units(inputs, 32))
+    units = plan_units(inputs, 32)
     groups = read_groups(units, inputs)
-    assert [unit for group in groups for unit in group] == units
+    assert [unit for group in groups for unit in group] == list(units)
     readers: dict[tuple[int, int], set[int]] = {}
     for number, group in enumerate(groups):
         for unit in group:
@@ -55,11 +56,24 @@ def test_a_row_group_is_read_by_one_group_only(seed: int) -> None:
 
 def test_units_left_after_a_break_still_share_their_row_group() -> None:
     inputs = [an_input(0, [100, 100])]
-    units = list(plan_units(inputs, 30))
-    assert [[unit.number for unit in group] for group in read_groups([units[1], units[3], units[5]], inputs)] == [
-        [1, 3],
-        [5],
-    ]
+    left = plan_units(inputs, 30).take([1, 3, 5])
+    assert [[unit.number for unit in group] for group in read_groups(left, inputs)] == [[1, 3], [5]]
+
+
+def test_many_row_groups_make_few_tasks() -> None:
+    inputs = [an_input(ordinal, [50, 10]) for ordinal in range(100)]
+    units = plan_units(inputs, 20)
+    groups = read_groups(units, inputs, most=7)
+    assert len(groups) <= 7
+    assert [unit for group in groups for unit in group] == list(units)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_units_taken_are_the_same_units(seed: int) -> None:
+    units = plan_units(some_inputs(seed), 16)
+    mask = np.random.default_rng(seed).random(len(units)) < 0.5
+    assert list(units.take(mask)) == [unit for unit, chosen in zip(units, mask, strict=True) if chosen]
+    assert units.rows.tolist() == [unit.rows for unit in units]
 
 
 def test_tiny_files_are_packed_and_a_large_row_group_is_cut_evenly() -> None:

@@ -1,0 +1,115 @@
+"""What is written of an embed run when all its shards are made: the tables and the manifest."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import environment, storage
+from pipeline.datasets import INPUTS_FILE, Shard, write_manifest, write_shards
+from pipeline.flow.commit import Statistics
+from pipeline.flow.embed_plan import EmbedPlan, Progress, describe_columns
+from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
+from pipeline.storage import Location
+
+
+def finish(
+    plan: EmbedPlan,
+    progress: Progress,
+    shards: Sequence[Shard],
+    total: Statistics,
+    run: Statistics,
+    hardware: dict[str, Any],
+) -> EmbeddingsManifest:
+    """Writes the tables and the manifest of a dataset whose shards are all made. ``total`` counts all runs, ``run`` this
+    one; what is left to do is to publish it."""
+    finished = datetime.now(timezone.utc)
+    wall = (finished - progress.start.at).total_seconds()
+    dataset = plan.staging.dataset
+    inputs_sha256 = _write_inputs(plan, dataset, total)
+    manifest = EmbeddingsManifest(
+        model=plan.identity,
+        dimension=plan.identity.dimension,
+        counts=Counts(
+            rows=total.rows,
+            images=total.images,
+            captions=total.captions,
+            rejected_images=total.rejected_images,
+            rejected_captions=total.rejected_captions,
+            without_image_column=total.without_image_column,
+            rejected_by_reason=dict(sorted(total.reasons.items())),
+        ),
+        configuration={
+            **plan.configuration,
+            "inputs_digest": plan.inputs_digest,
+            "columns": describe_columns(plan.columns),
+            "input": plan.settings.input,
+        },
+        encoded_with=dict(sorted(total.encoded_with.items())),
+        kept_columns=[field.name for _, field in plan.columns.kept],
+        runs=[
+            *progress.start.earlier,
+            Run(
+                started=progress.start.at,
+                finished=finished,
+                rows_encoded=run.rows,
+                rows_reused=progress.start.rows_reused,
+                limited_by=limited_by(run.seconds, wall, hardware["encoders"]),
+            ),
+        ],
+        throughput=_throughput(run, wall),
+        software=environment.software(),
+        hardware=hardware,
+        inputs_sha256=inputs_sha256,
+        shards_sha256=write_shards(dataset, shards),
+    )
+    write_manifest(dataset, manifest)
+    return manifest
+
+
+def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
+    read = plan.units.rows_by_ordinal(len(plan.inputs)).tolist()
+    records = [
+        {
+            "ordinal": file.ordinal,
+            "path": file.path,
+            "size": file.size,
+            "etag": file.etag,
+            "rows": read[file.ordinal],
+            "captions": total.captions_by_file[str(file.ordinal)],
+            "dead": False,
+        }
+        for file in plan.inputs
+    ]
+    storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS))
+    return storage.sha256(dataset / INPUTS_FILE)
+
+
+def _throughput(run: Statistics, wall: float) -> Throughput:
+    cpu = run.seconds["cpu"]
+    return Throughput(
+        wall_seconds=round(wall, 3),
+        images_per_second=round(run.images / wall, 2) if wall else 0.0,
+        captions_per_second=round(run.captions / wall, 2) if wall else 0.0,
+        images_per_cpu_second=round(run.images / cpu, 2) if cpu else 0.0,
+        stage_seconds={name: round(seconds, 3) for name, seconds in sorted(run.seconds.items())},
+    )
+
+
+def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
+    """The stage that decided how long the run took: encoding where the encoders were busy most of it, else the stage
+    that took the most worker seconds."""
+    encoding = seconds["encode_images"] + seconds["encode_captions"]
+    stages = {
+        "reading": seconds["read"],
+        "decoding": seconds["decode"],
+        "encoding": encoding,
+        "writing": seconds["write"],
+    }
+    if not any(stages.values()):
+        return "nothing: all rows were done before"
+    if wall and encoding > 0.8 * wall * encoders:
+        return "encoding"
+    return max(stages, key=lambda stage: stages[stage])
