@@ -1,30 +1,32 @@
 """A URI in, a filesystem out (local, S3), and writes that publish everything or nothing."""
 
+import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import boto3
 import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
-from boto3.exceptions import S3UploadFailedError
-from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline import local_files
 from pipeline.errors import RunFailed, UserError
 
 _HASH_CHUNK = 8 << 20
-_COPY_THREADS = 16
+_IN_MEMORY = 8 << 20
+_READ_THREADS = 16
+_QUERY = re.compile(r"\?[\w.-]+=")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Location:
 def resolve(uri: str | Path) -> Location:
     """The location a user means: ``s3://bucket/key``, ``file://`` or a local path (made absolute).
 
-    Raises UserError for a scheme that is not known or a bucket that cannot be reached.
+    Nothing is asked of the storage yet. Raises UserError for a scheme that is not known and a URI that holds credentials
+    or settings, which belong into the environment.
     """
     text = str(uri)
     if not text.strip():
@@ -70,12 +73,38 @@ def resolve(uri: str | Path) -> Location:
         path = os.path.abspath(os.path.expanduser(text.removeprefix("file://")))
         return Location(fs.LocalFileSystem(), path, path)
     if scheme != "s3":
-        raise UserError(f"{text}: storage of kind {scheme}:// is not supported; use a local path or s3://bucket/prefix")
-    try:
-        filesystem, path = fs.FileSystem.from_uri(text)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{text}: cannot be opened: {error}") from None
-    return Location(filesystem, path, text.rstrip("/"))
+        raise UserError(
+            f"{_without_secrets(text)}: storage of kind {scheme}:// is not supported; use a local path or "
+            "s3://bucket/prefix"
+        )
+    path = text.removeprefix("s3://").rstrip("/")
+    bucket, _, key = path.partition("/")
+    if "@" in bucket or _QUERY.search(path):
+        raise UserError(
+            f"{_without_secrets(text)}: credentials and settings are not taken from a URI; set AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and AWS_REGION instead, and write s3://bucket/prefix"
+        )
+    if not bucket:
+        raise UserError(f"{text} names no bucket; write s3://bucket/prefix")
+    if "//" in key:
+        raise UserError(f"{text}: there is an empty name between two slashes; write s3://bucket/prefix")
+    return Location(_s3_filesystem(), path, f"s3://{path}")
+
+
+def _without_secrets(uri: str) -> str:
+    """A URI without what stands before an @ or after a question mark, where credentials may be."""
+    scheme, _, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    path = path.partition("?")[0]
+    return f"{scheme}://{authority.rpartition('@')[2].partition('?')[0]}{slash}{path}"
+
+
+@lru_cache(maxsize=1)
+def _s3_filesystem() -> fs.FileSystem:
+    """Imported when it is first needed: a worker of a local run has no use for boto3."""
+    from pipeline.s3.filesystem import S3Handler
+
+    return fs.PyFileSystem(S3Handler())
 
 
 def exists(location: Location) -> bool:
@@ -83,12 +112,106 @@ def exists(location: Location) -> bool:
     return location.filesystem.get_file_info(location.path).type != fs.FileType.NotFound
 
 
+def is_file(location: Location) -> bool:
+    """Whether a file is there; on S3 this takes one request, and asking for folders too takes two."""
+    if location.is_local:
+        return os.path.isfile(location.path)
+    from pipeline.s3.requests import head
+
+    return head(location.path) is not None
+
+
+def bucket_is_absent(name: str) -> bool:
+    """Whether there is certainly no S3 bucket of this name; one that may not be asked about counts as there."""
+    from pipeline.s3 import requests
+
+    return requests.bucket_is_absent(name)
+
+
 def read_bytes(location: Location) -> bytes:
     """The whole of a small file. Raises FileNotFoundError when there is no such file."""
+    if not location.is_local:
+        return read_versioned(location).data
     if not location.filesystem.get_file_info(location.path).is_file:
         raise FileNotFoundError(location.path)
     with location.filesystem.open_input_file(location.path) as stream:
         return stream.read()
+
+
+def read_many(locations: Iterable[Location]) -> list[bytes]:
+    """Many small files, read in parallel, in the order given. Raises FileNotFoundError when one is not there."""
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        return list(pool.map(read_bytes, locations))
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A small file: its bytes, the version they are, and how old they are in seconds by the storage's own clock."""
+
+    data: bytes
+    version: str
+    age: float
+
+
+def read_versioned(location: Location) -> Versioned:
+    """A small file and which version of it that is, for `write_if`. Raises FileNotFoundError when it is not there."""
+    if location.is_local:
+        return Versioned(*local_files.get(location.path))
+    from pipeline.s3.transfer import get
+
+    return Versioned(*get(location.path))
+
+
+def write_if(location: Location, data: bytes, version: str | None) -> str | None:
+    """Writes a small file only where ``version`` is what is there (None: nothing is there).
+
+    Returns its new version, or None when another was there, which then stays. Of several writers with the same version
+    one succeeds. Data that is there already counts as written by this call.
+    """
+    if location.is_local:
+        with _named(location):
+            return local_files.put_if(location.path, data, version)
+    from pipeline.s3.transfer import put_if
+
+    return put_if(location.path, data, version)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file open for reading anywhere; ``etag`` is its ETag on S3 and its modification time in ns on a local disk."""
+
+    stream: pa.NativeFile
+    size: int
+    etag: str
+
+
+@contextmanager
+def open_versioned(location: Location) -> Iterator[Opened]:
+    """Opens a file and says which version of it was opened, in one request on S3.
+
+    What is read is that version and no other. Raises FileNotFoundError when it is not there.
+    """
+    if location.is_local:
+        with location.filesystem.open_input_file(location.path) as stream:
+            yield Opened(stream, stream.size(), etag(location))
+        return
+    from pipeline.s3.reading import ObjectFile
+
+    file = ObjectFile(location.path)
+    with pa.PythonFile(file, mode="r") as stream:
+        yield Opened(stream, file.size, file.version)
+
+
+def etag(location: Location) -> str:
+    """The version of a file: its ETag on S3, its modification time in nanoseconds on a local disk."""
+    if location.is_local:
+        return str(location.filesystem.get_file_info(location.path).mtime_ns)
+    from pipeline.s3.requests import head, version_of
+
+    found = head(location.path)
+    if found is None:
+        raise FileNotFoundError(location.uri)
+    return version_of(found)
 
 
 def list_files(location: Location, *, recursive: bool = True) -> list[fs.FileInfo]:
@@ -112,44 +235,71 @@ def make_folder(location: Location) -> None:
 
 
 def remove(location: Location) -> None:
-    """A file or a whole folder; nothing when it is absent."""
+    """A file or a whole folder; nothing when it is absent. With a staging folder go the unfinished uploads to it."""
+    if not location.is_local:
+        _remove_from_s3(location)
+        return
     info = location.filesystem.get_file_info(location.path)
-    if info.type == fs.FileType.Directory and location.is_local:
+    if info.type == fs.FileType.Directory:
         shutil.rmtree(location.path, ignore_errors=True)
-    elif info.type == fs.FileType.Directory:
-        location.filesystem.delete_dir(location.path)
     elif info.type == fs.FileType.File:
         location.filesystem.delete_file(location.path)
 
 
-@contextmanager
-def atomic_writer(location: Location) -> Iterator[Any]:
-    """A stream to a file that appears whole under its name, or not at all.
+def _remove_from_s3(location: Location) -> None:
+    from pipeline.s3.filesystem import delete_below
+    from pipeline.s3.transfer import abort_uploads
 
-    On S3 the file is made on the local disk and uploaded when it is whole. What the caller raises passes through;
-    raises RunFailed, naming the place, when the disk or the bucket does not take the file.
+    if location.name.endswith(_STAGING):
+        abort_uploads(location.path)
+    if not delete_below(location.path) and is_file(location):
+        location.filesystem.delete_file(location.path)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written to a file: how many bytes, and their sha256 in hex."""
+
+    bytes: int
+    sha256: str
+
+
+@contextmanager
+def atomic_writer(location: Location) -> Iterator["HashingStream"]:
+    """A stream to a file that appears whole under its name, or not at all; ``written`` of it describes the file after.
+
+    On S3 the file is made in memory, or on the local disk where it is large, and uploaded when it is whole. What the
+    caller raises passes through; raises RunFailed or UserError, naming the place, when the storage does not take it.
     """
     if location.is_local:
-        make_folder(location.sibling(""))
-        temporary = f"{location.path}.{uuid.uuid4().hex[:8]}.tmp"
-    else:
-        temporary = os.path.join(tempfile.gettempdir(), f"clipmill-{uuid.uuid4().hex}.tmp")
+        with _local_writer(location) as stream:
+            yield stream
+        return
+    from pipeline.s3.transfer import upload
+
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="clipmill-") as file:
+        yield HashingStream(file, location)
+        with _named(location):
+            upload(file, location.path)
+
+
+@contextmanager
+def _local_writer(location: Location) -> Iterator["HashingStream"]:
+    make_folder(location.sibling(""))
+    temporary = f"{location.path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with _named(location):
-            stream = fs.LocalFileSystem().open_output_stream(temporary)
+            file = open(temporary, "xb")  # noqa: SIM115
         try:
-            yield _Named(stream, location)
+            yield HashingStream(file, location)
+            with _named(location):
+                file.flush()
+                os.fsync(file.fileno())
         finally:
             with _named(location):
-                stream.close()
+                file.close()
         with _named(location):
-            if location.is_local:
-                with open(temporary, "rb+") as written:
-                    os.fsync(written.fileno())
-                os.replace(temporary, location.path)
-            else:
-                bucket, key = location.path.split("/", 1)
-                _s3().upload_file(temporary, bucket, key)
+            os.replace(temporary, location.path)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -157,22 +307,29 @@ def atomic_writer(location: Location) -> Iterator[Any]:
 
 @contextmanager
 def _named(location: Location) -> Iterator[None]:
-    """A failure of the storage as a RunFailed that names the place."""
+    """A failure of the disk as a RunFailed that names the place."""
     try:
         yield
-    except (OSError, BotoCoreError, ClientError, S3UploadFailedError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
         raise RunFailed(
             f"{location}: could not be written: {reason}; make room or give permission, and run the command again"
         ) from error
 
 
-class _Named(io.RawIOBase):
-    """A stream whose failed writes name the file, since a full disk is noticed there first."""
+class HashingStream(io.RawIOBase):
+    """A stream that knows what went through it, and whose failed writes name the file: a full disk is noticed there."""
 
-    def __init__(self, stream: pa.NativeFile, location: Location) -> None:
+    def __init__(self, stream: IO[bytes], location: Location) -> None:
         self._stream = stream
         self._location = location
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    @property
+    def written(self) -> Written:
+        """What was written so far."""
+        return Written(self._size, self._digest.hexdigest())
 
     def writable(self) -> bool:
         return True
@@ -180,28 +337,26 @@ class _Named(io.RawIOBase):
     def write(self, data: Any) -> int:
         with _named(self._location):
             self._stream.write(data)
+        self._digest.update(data)
+        self._size += memoryview(data).nbytes
         return memoryview(data).nbytes
 
     def tell(self) -> int:
-        position: int = self._stream.tell()
-        return position
+        return self._size
 
 
-@lru_cache(maxsize=1)
-def _s3() -> Any:
-    return boto3.client("s3")
-
-
-def write_bytes(location: Location, data: bytes) -> None:
+def write_bytes(location: Location, data: bytes) -> Written:
     """A small file, whole or not at all."""
     with atomic_writer(location) as stream:
         stream.write(data)
+    return stream.written
 
 
-def write_table(location: Location, table: pa.Table, **options: object) -> None:
+def write_table(location: Location, table: pa.Table, **options: object) -> Written:
     """A Parquet file, whole or not at all; options go to the Parquet writer."""
     with atomic_writer(location) as stream:
         pq.write_table(table, stream, **options)
+    return stream.written
 
 
 def read_table(location: Location) -> pa.Table:
@@ -235,9 +390,12 @@ def holds_only(output: Location, is_ours: Callable[[str], bool]) -> bool:
     return bool(there)
 
 
+_STAGING = ".staging"
+
+
 def staging_of(output: Location) -> Location:
     """Where a dataset is made before it is published: beside it, so that a published folder holds nothing else."""
-    return output.sibling(f".{output.name}.staging")
+    return output.sibling(f".{output.name}{_STAGING}")
 
 
 def resolve_output(uri: str) -> Location:
@@ -258,13 +416,15 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
 
     Local: the folder is renamed, an old dataset moved aside first and deleted after. S3: objects are copied on the
     server with ``last`` at the end, then what the new dataset does not have is deleted; the staging folder is left to
-    the caller to remove.
+    the caller to remove. Raises RunFailed when another run published there meanwhile.
     """
-    with _named(output):
-        if staging.is_local:
+    if staging.is_local:
+        with _named(output):
             _publish_by_rename(staging, output)
-        else:
-            _publish_by_copy(staging, output, last)
+        return
+    from pipeline.s3.publish import publish_by_copy
+
+    publish_by_copy(list_files(staging), list_files(output), staging.path, output.path, last)
 
 
 def _publish_by_rename(staging: Location, output: Location) -> None:
@@ -277,45 +437,43 @@ def _publish_by_rename(staging: Location, output: Location) -> None:
     shutil.rmtree(retired.path, ignore_errors=True)
 
 
-def _publish_by_copy(staging: Location, output: Location, last: str) -> None:
-    old = {info.path for info in list_files(output)}
-    made = [info.path for info in list_files(staging)]
-    targets = {path: output.path + path[len(staging.path) :] for path in made}
-    finishing = f"{staging.path}/{last}"
-
-    def copy(path: str) -> None:
-        bucket, key = path.split("/", 1)
-        target_bucket, target_key = targets[path].split("/", 1)
-        _s3().copy({"Bucket": bucket, "Key": key}, target_bucket, target_key)
-
-    with ThreadPoolExecutor(_COPY_THREADS) as pool:
-        list(pool.map(copy, (path for path in made if path != finishing)))
-    copy(finishing)
-    for path in sorted(old - set(targets.values())):
-        output.filesystem.delete_file(path)
-
-
 def local_copy(location: Location, cache: Path, digest: str) -> Path:
     """A local file with these bytes: the file itself when it is local, else a copy in ``cache`` named by its sha256.
 
-    Raises RunFailed when the bytes do not have the digest they should.
+    A download that broke off is continued by the next. Raises RunFailed when there is no such object, when the bytes do
+    not have the digest they should, or when the cache has no room.
     """
     if location.is_local:
         return Path(location.path)
     target = cache / f"{digest}-{location.name}"
     if target.exists():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    fs.copy_files(
-        location.path,
-        str(temporary),
-        source_filesystem=location.filesystem,
-        destination_filesystem=fs.LocalFileSystem(),
-    )
-    found = sha256(resolve(temporary))
-    if found != digest:
-        temporary.unlink()
-        raise RunFailed(f"{location}: its sha256 is {found}, the manifest says {digest}: the file was altered or cut")
-    os.replace(temporary, target)
+    with _named(resolve(cache)):
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(f"{target}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                _download(location, target, digest)
+            Path(lock.name).unlink(missing_ok=True)
     return target
+
+
+def _download(location: Location, target: Path, digest: str) -> None:
+    from pipeline.s3.transfer import download
+
+    partial = target.with_name(f"{target.name}.partial")
+    journal = target.with_name(f"{partial.name}.parts")
+    continued = True
+    while continued:
+        try:
+            continued = download(location.path, str(partial))
+        except FileNotFoundError:
+            raise RunFailed(f"{location} is missing: the dataset was altered, or is just being replaced") from None
+        found = sha256(resolve(partial))
+        if found == digest:
+            os.replace(partial, target)
+            journal.unlink()
+            return
+        partial.unlink()
+        journal.unlink()
+    raise RunFailed(f"{location}: its sha256 is {found}, the manifest says {digest}: the file was altered or cut")

@@ -40,7 +40,7 @@ class InputFile:
 
 
 def locate(path: str) -> Location:
-    """Where a file with this ``InputFile.path`` is; connects to a bucket once in a process."""
+    """Where a file with this ``InputFile.path`` is. Raises UserError when there is no such bucket, asked once a process."""
     if not path.startswith("s3://"):
         return storage.resolve(path)
     inside = path.removeprefix("s3://")
@@ -49,6 +49,8 @@ def locate(path: str) -> Location:
 
 @lru_cache(maxsize=64)
 def _bucket(name: str) -> fs.FileSystem:
+    if storage.bucket_is_absent(name):
+        raise UserError(f"there is no bucket called {name}; create it, or correct the name or the endpoint")
     return storage.resolve(f"s3://{name}").filesystem
 
 
@@ -161,9 +163,9 @@ def _kinds(found: list[fs.FileInfo]) -> str:
 def _read_footer(ordinal: int, path: str) -> InputFile:
     place = locate(path)
     try:
-        with place.filesystem.open_input_file(place.path) as stream:
-            size, etag = stream.size(), etag_of(place, stream)
-            footer = pq.ParquetFile(stream)
+        with storage.open_versioned(place) as opened:
+            size, etag = opened.size, opened.etag
+            footer = pq.ParquetFile(opened.stream)
             metadata, schema = footer.metadata, footer.schema_arrow
     except FileNotFoundError:
         raise UserError(f"{path}: the file disappeared while the input was being read") from None
@@ -192,12 +194,7 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
 
 def etag_of(place: Location, stream: pa.NativeFile) -> str:
     """The version of an open file: its ETag on S3, its modification time in nanoseconds on a local disk."""
-    if place.is_local:
-        return str(place.filesystem.get_file_info(place.path).mtime_ns)
-    etag = (stream.metadata() or {}).get("ETag", b"")
-    return (etag if isinstance(etag, str) else etag.decode()).strip('"') or str(
-        place.filesystem.get_file_info(place.path).mtime_ns
-    )
+    return storage.etag(place)
 
 
 def _damage(size: int, error: str) -> str:

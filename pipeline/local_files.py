@@ -1,0 +1,83 @@
+"""Small local files that are written only if what is there is what was seen, as S3 can do it."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+def get(path: str) -> tuple[bytes, str, float]:
+    """A file's bytes, their version and its age in seconds. Raises FileNotFoundError."""
+    with open(path, "rb") as file:
+        data = file.read()
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+    return data, _version(data), age
+
+
+def put_if(path: str, data: bytes, version: str | None) -> str | None:
+    """Writes a file only where ``version`` is what is there (None: nothing); its new version, or None if it is not.
+
+    Whoever writes that file must do it this way. Raises OSError when it cannot be written.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with _alone(os.path.dirname(path)):
+            written = _take(temporary, path) if version is None else _replace(temporary, path, version)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    return _version(data) if written else None
+
+
+def _take(temporary: str, path: str) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.exists(path):
+            return False
+        os.replace(temporary, path)
+    return True
+
+
+def _replace(temporary: str, path: str, version: str) -> bool:
+    try:
+        if get(path)[1] != version:
+            return False
+    except FileNotFoundError:
+        return False
+    os.replace(temporary, path)
+    return True
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keeps other writers of this kind out of a folder for a moment, where its file system can lock folders."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+        yield
+    finally:
+        os.close(handle)
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
