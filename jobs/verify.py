@@ -1,17 +1,16 @@
 """clipmill verify: proof from the files that a dataset is whole."""
 
-import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
+from tqdm import tqdm
 
-from jobs.command import Job, print_json, progress
-from pipeline import storage
-from pipeline.datasets import MANIFEST
-from pipeline.errors import RunFailed, UserError
-from pipeline.verify.embeddings import verify_embeddings
-from pipeline.verify.index import verify_index
-
-VERIFIERS = {"embeddings": verify_embeddings, "index": verify_index}
+from jobs.command import Job, print_json
+from pipeline.errors import RunFailed
+from pipeline.verify.dataset import verify
+from pipeline.verify.findings import Findings
 
 
 @click.command("verify", cls=Job)
@@ -21,42 +20,49 @@ VERIFIERS = {"embeddings": verify_embeddings, "index": verify_index}
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(uri: str, quick: bool, as_json: bool) -> None:
-    """Check a dataset of embeddings or an index: counts, checksums, identities.
+    """Check embeddings, an index or a report: counts, checksums, identities, every row and every vector.
 
-    Exit code 0 when it is whole, 1 when anything is missing, extra, twice or altered.
+    Exit code 0 when it is whole, 1 when anything is missing, extra, twice or altered, 2 when there is no dataset.
 
     \b
-    Example:
+    Examples:
       clipmill verify embeddings/
+      clipmill verify s3://bucket/laion-index/ --quick
     """
-    kind = _kind_of(uri)
-    if kind not in VERIFIERS:
-        raise UserError(f"{uri} is a dataset of kind {kind!r}, which verify does not know")
-    with progress(None, "B", "verify") as on_progress:
-        findings = VERIFIERS[kind](uri, quick=quick, on_progress=on_progress)
+    findings = verify(uri, quick=quick, progress=_progress)
     if as_json:
         print_json(findings.as_dict())
     else:
-        for note in findings.notes:
-            click.echo(f"note: {note}")
-        for fault in findings.faults:
-            click.echo(f"fault: {fault}")
-        if findings.hidden:
-            click.echo(f"fault: and {findings.hidden} more")
-        seen = ", ".join(f"{number:,} {what}" for what, number in findings.checked.items())
-        click.echo(f"{uri}: {'whole' if findings.whole else 'NOT WHOLE'} ({seen})")
+        _print(findings, uri)
     if not findings.whole:
         raise RunFailed(f"{uri} is not whole: {len(findings.faults) + findings.hidden} faults; make the dataset again")
 
 
-def _kind_of(uri: str) -> str:
-    location = storage.resolve(uri)
-    try:
-        return str(json.loads(storage.read_bytes(location / MANIFEST))["kind"])
-    except FileNotFoundError:
-        raise UserError(f"{location} has no {MANIFEST}, so it is not a finished dataset of clipmill") from None
-    except (ValueError, KeyError, TypeError):
-        raise RunFailed(f"{location / MANIFEST} is damaged: it is not a manifest of clipmill") from None
+def _print(findings: Findings, uri: str) -> None:
+    for note in findings.notes:
+        click.echo(f"note: {note}")
+    for left_out in findings.unchecked:
+        click.echo(f"not checked: {left_out}")
+    for fault in findings.faults:
+        click.echo(f"fault: {fault}")
+    if findings.hidden:
+        click.echo(f"fault: and {findings.hidden} more")
+    seen = ", ".join(f"{number:,} {what}" for what, number in findings.checked.items())
+    click.echo(f"{uri}: {'whole' if findings.whole else 'NOT WHOLE'} ({seen or 'nothing could be read'})")
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A progress line on stderr, bytes in thousands and millions."""
+    with tqdm(
+        total=total,
+        unit=unit if unit == "B" else f" {unit}",
+        unit_scale=unit == "B",
+        desc="verify",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        yield lambda done: (bar.update(done), None)[1]
 
 
 if __name__ == "__main__":

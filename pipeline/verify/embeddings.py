@@ -1,69 +1,71 @@
 """An embeddings dataset: every input row is one image or one reject, every caption likewise, every vector is sound."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+import tempfile
+from collections import Counter
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.datasets import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard, vectors_of
+from pipeline.datasets import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
 from pipeline.errors import ClipmillError
-from pipeline.schemas import ORDINAL_SHIFT
-from pipeline.verify.files import check_files
-from pipeline.verify.findings import Findings
+from pipeline.verify.contents import Contents, read_contents
+from pipeline.verify.fetch import counted
+from pipeline.verify.files import check_files, check_order
+from pipeline.verify.findings import Findings, Progress
+from pipeline.verify.ids import RepeatedIds
+from pipeline.verify.parallel import in_order, threads_for
+from pipeline.verify.rows import RowAccount
+from pipeline.verify.sources import check_inputs_table, check_sources, source_files
+from pipeline.verify.tables import check_footer, open_parquet, part_schema, reading
 
-UNIT_TOLERANCE = 2e-3
-_MOST_IDS = 50_000_000
-_ROW_MASK = (1 << ORDINAL_SHIFT) - 1
+PARTS = ("images", "captions", "rejected")
+_QUICK_LEAVES_OUT = [
+    "the bytes of the shards (--quick reads their footers only): bit flips, vectors, and single rows inside a shard",
+    "the source files",
+]
 
 
-def verify_embeddings(uri: str, *, quick: bool, on_progress: Callable[[int], None]) -> Findings:
-    """Checks the dataset at ``uri``; ``quick`` looks at sizes and footers only. ``on_progress`` is given bytes read.
+def verify_embeddings(uri: str, *, quick: bool, progress: Progress) -> Findings:
+    """Checks the dataset at ``uri``; ``quick`` reads no shard, only the tables beside them and their footers.
 
-    Memory holds one source file's row numbers, one batch of vectors, and 8 bytes an image to look for repeated ids.
+    Memory holds the list of shards, the row numbers of a few shards and a batch of vectors a thread, whatever the size.
     """
     dataset = Embeddings.open(uri)
     findings = Findings("embeddings", dataset.location.uri)
-    if not storage.exists(dataset.location / INPUTS_FILE):
-        findings.fault(f"{INPUTS_FILE} is missing")
+    if not _check_tables(dataset, findings):
+        findings.unchecked.append("the files of the dataset, since its lists are damaged")
         return findings
-    if storage.sha256(dataset.location / INPUTS_FILE) != dataset.manifest.inputs_sha256:
-        findings.fault(f"{INPUTS_FILE} is not the one that the manifest was written with")
-        return findings
-    try:
-        shards = dataset.shards
-    except ClipmillError as error:
-        findings.fault(str(error))
-        return findings
-    sound = check_files(
-        dataset.location, shards, (INPUTS_FILE, SHARDS_FILE), findings, quick=quick, on_progress=on_progress
-    )
-    readable = [shard for shard in shards if shard.path in sound and _check_footer(dataset, shard, findings)]
+    present = check_files(dataset.location, dataset.shards, (INPUTS_FILE, SHARDS_FILE), findings)
+    ordered = [check_order(dataset.shards_of(part), findings, repeats=part != "images") for part in PARTS]
     _check_counts(dataset, findings)
-    if quick or len(readable) < len(shards):
+    schemas = _schemas(dataset, present)
+    if quick:
+        findings.unchecked += _QUICK_LEAVES_OUT
+        _check_footers(dataset, present, schemas, findings, progress)
         return findings
-    for part in ("images", "captions"):
-        _check_vectors(dataset, part, findings)
-    _check_rows(dataset, findings)
-    _note_repeated_ids(dataset, findings)
+    complete = len(present) == len(dataset.shards) and all(ordered)
+    _check_contents(dataset, present, schemas, findings, progress, complete=complete)
+    check_sources(dataset, findings)
     return findings
 
 
-def _check_footer(dataset: Embeddings, shard: Shard, findings: Findings) -> bool:
-    location = dataset.location / shard.path
+def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
+    """Whether the two tables beside the shards are those of the manifest and agree with its counts."""
+    inputs = dataset.location / INPUTS_FILE
     try:
-        with location.filesystem.open_input_file(location.path) as stream:
-            rows = pq.ParquetFile(stream).metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        findings.fault(f"{shard.path} is not readable Parquet: {str(error).splitlines()[0]}")
-        return False
-    if rows != shard.rows:
-        findings.fault(f"{shard.path} holds {rows} rows and should hold {shard.rows}")
-        return False
-    return True
+        dataset.shards  # noqa: B018
+    except ClipmillError as error:
+        findings.fault(str(error))
+    if not storage.exists(inputs):
+        findings.fault(f"{INPUTS_FILE} is missing")
+    elif storage.sha256(inputs) != dataset.manifest.inputs_sha256:
+        findings.fault(f"{INPUTS_FILE} is not the one that the manifest was written with")
+    else:
+        check_inputs_table(dataset, findings)
+        return "shards" in vars(dataset)
+    return False
 
 
 def _check_counts(dataset: Embeddings, findings: Findings) -> None:
@@ -71,155 +73,123 @@ def _check_counts(dataset: Embeddings, findings: Findings) -> None:
     rejected = counts.rejected_images + counts.rejected_captions
     for part, expected in (("images", counts.images), ("captions", counts.captions), ("rejected", rejected)):
         found = dataset.count(part)
+        findings.count(part, found)
         if found != expected:
-            findings.fault(f"{part}: the files hold {found} rows, the manifest counts {expected}")
+            findings.fault(f"{part}: shards.parquet counts {found} rows, the manifest {expected}")
+    for part in sorted({shard.part for shard in dataset.shards} - set(PARTS)):
+        findings.fault(f"shards.parquet lists a part {part!r}, which embeddings do not have")
     if counts.images + counts.rejected_images + counts.without_image_column != counts.rows:
         findings.fault(
             "the manifest's images, rejected images and rows without an image column do not add up to its rows"
         )
     if sum(counts.rejected_by_reason.values()) != rejected:
         findings.fault("the manifest's rejects by reason do not add up to its rejects")
-    findings.count("images", dataset.count("images"))
-    findings.count("captions", dataset.count("captions"))
-    findings.count("rejected", dataset.count("rejected"))
+    model = dataset.manifest.model
+    if model is not None and model.dimension != dataset.manifest.dimension:
+        findings.fault(f"the manifest's dimension is {dataset.manifest.dimension}, that of its model {model.dimension}")
 
 
-def _check_vectors(dataset: Embeddings, part: str, findings: Findings) -> None:
-    for shard in dataset.shards_of(part):
-        for batch in dataset.open_shard(shard).iter_batches(16_384, columns=["row", "embedding"]):
-            column = batch.column("embedding")
-            if column.null_count:
-                findings.fault(f"{shard.path}: {column.null_count} embeddings are null")
-                continue
-            vectors = vectors_of(column).astype(np.float32)
-            length = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-            for index in np.flatnonzero(~(np.abs(length - 1) <= UNIT_TOLERANCE)).tolist():
-                row = batch.column("row")[index].as_py()
-                findings.fault(f"{shard.path}: the vector of row {row} is not of unit length ({length[index]})")
-            findings.count("vectors", len(vectors))
+def _schemas(dataset: Embeddings, present: list[Shard]) -> dict[str, pa.Schema]:
+    """What columns each part must have; those kept from the source are as in the first file of images."""
+    first = next((shard for shard in present if shard.part == "images"), None)
+    like = None
+    if first is not None:
+        parquet = reading(first.path, Findings("", ""), lambda: open_parquet(dataset.location / first.path))
+        like = parquet.schema_arrow if parquet else None
+    return {part: part_schema(dataset, part, like) for part in PARTS}
 
 
-def _check_rows(dataset: Embeddings, findings: Findings) -> None:
-    """Walks the parts file by file: all parts are in order of ``row``, so one source file's rows are together."""
-    images = _by_file(dataset, "images", None, findings)
-    rejected_images = _by_file(dataset, "rejected", "image", findings)
-    captions = _by_file(dataset, "captions", None, findings)
-    rejected_captions = _by_file(dataset, "rejected", "caption", findings)
-    streams = [_Stream(stream) for stream in (images, rejected_images, captions, rejected_captions)]
-    rows_seen = 0
-    for file in storage.read_table(dataset.location / INPUTS_FILE).to_pylist():
-        ordinal, path = file["ordinal"], file["path"]
-        with_image, without_image, with_text, without_text = (stream.take(ordinal) for stream in streams)
-        rows_seen += file["rows"]
-        _check_images(path, file["rows"], with_image[0], without_image[0], findings)
-        _check_captions(path, file["rows"], file["captions"], with_text, without_text, findings)
-    for stream in streams:
-        for ordinal in stream.rest():
-            findings.fault(f"rows of a source file with ordinal {ordinal} are here, but {INPUTS_FILE} does not list it")
-    if rows_seen != dataset.manifest.counts.rows:
-        findings.fault(f"{INPUTS_FILE} counts {rows_seen} rows, the manifest {dataset.manifest.counts.rows}")
-    findings.count("rows", rows_seen)
-
-
-_Keys = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Row numbers within a file, and caption indices (0 for images)."""
-
-
-class _Stream:
-    """Keys by source file, taken in order of the files' ordinals."""
-
-    def __init__(self, groups: Iterator[tuple[int, _Keys]]) -> None:
-        self._groups = groups
-        self._next = next(groups, None)
-
-    def take(self, ordinal: int) -> _Keys:
-        """The keys of this file, empty where it has none."""
-        if self._next is None or self._next[0] != ordinal:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        keys = self._next[1]
-        self._next = next(self._groups, None)
-        return keys
-
-    def rest(self) -> list[int]:
-        """Ordinals that nobody took."""
-        left = [] if self._next is None else [self._next[0]]
-        return left + [ordinal for ordinal, _ in self._groups]
-
-
-def _by_file(dataset: Embeddings, part: str, kind: str | None, findings: Findings) -> Iterator[tuple[int, _Keys]]:
-    pieces = _pieces(dataset, part, kind, findings)
-    for ordinal, group in groupby(pieces, key=lambda piece: piece[0]):
-        keys = [piece[1] for piece in group]
-        yield ordinal, (np.concatenate([key[0] for key in keys]), np.concatenate([key[1] for key in keys]))
-
-
-def _pieces(dataset: Embeddings, part: str, kind: str | None, findings: Findings) -> Iterator[tuple[int, _Keys]]:
-    columns = ["row"] if part == "images" else ["row", "caption_index"] + (["kind"] if kind else [])
-    last = -1
-    for shard in dataset.shards_of(part):
-        for batch in dataset.open_shard(shard).iter_batches(65_536, columns=columns):
-            rows = batch.column("row").to_numpy()
-            if part == "images":
-                index = np.zeros(len(rows), np.int64)
-            else:
-                index = batch.column("caption_index").fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-            if kind is not None:
-                chosen = np.asarray(batch.column("kind").to_pylist(), dtype=object) == kind
-                rows, index = rows[chosen], index[chosen]
-            if len(rows) and (rows[0] < last or (np.diff(rows) < 0).any()):
-                findings.fault(f"{shard.path} is not in order of row, or its rows belong elsewhere (a swapped file)")
-            last = int(rows[-1]) if len(rows) else last
-            ordinals = rows >> ORDINAL_SHIFT
-            for ordinal in np.unique(ordinals).tolist():
-                of_file = ordinals == ordinal
-                yield ordinal, (rows[of_file] & _ROW_MASK, index[of_file])
-
-
-def _check_images(
-    path: str, rows: int, embedded: NDArray[np.int64], rejected: NDArray[np.int64], findings: Findings
+def _check_footers(
+    dataset: Embeddings, present: list[Shard], schemas: dict[str, pa.Schema], findings: Findings, progress: Progress
 ) -> None:
-    """All rows of the file once, or none: a file without an image column has neither images nor rejects."""
-    both = np.concatenate([embedded, rejected])
-    if not len(both):
-        return
-    if (both >= rows).any():
-        findings.fault(f"{path}: row {int(both.max())} is here, but the file has {rows} rows")
-        return
-    times = np.bincount(both, minlength=rows)
-    for row in np.flatnonzero(times == 0).tolist():
-        findings.fault(f"{path}: row {row} is neither an image nor a reject: it is lost")
-    for row in np.flatnonzero(times > 1).tolist():
-        findings.fault(f"{path}: row {row} is here {times[row]} times")
+    def footer(shard: Shard) -> Findings:
+        found = findings.part()
+        parquet = reading(shard.path, found, lambda: open_parquet(dataset.location / shard.path))
+        if parquet is not None:
+            check_footer(parquet, shard, schemas[shard.part], found)
+        return found
+
+    known = [shard for shard in present if shard.part in PARTS]
+    with progress(len(known), "files") as advance:
+        for found in in_order(footer, known, threads_for(local=dataset.location.is_local)):
+            findings.add(found)
+            advance(1)
 
 
-def _check_captions(path: str, rows: int, expected: int, embedded: _Keys, rejected: _Keys, findings: Findings) -> None:
-    row = np.concatenate([embedded[0], rejected[0]])
-    index = np.concatenate([embedded[1], rejected[1]])
-    if len(row) != expected:
-        findings.fault(f"{path}: {len(row)} captions and caption rejects, but {expected} were read")
-    if not len(row):
-        return
-    if (row >= rows).any():
-        findings.fault(f"{path}: a caption of row {int(row.max())} is here, but the file has {rows} rows")
-    order = np.lexsort((index, row))
-    row, index = row[order], index[order]
-    starts = np.concatenate([[True], np.diff(row) > 0])
-    wanted = np.where(starts, 0, np.concatenate([[0], index[:-1] + 1]))
-    for at in np.flatnonzero(index != wanted).tolist():
-        what = "twice" if at and row[at] == row[at - 1] and index[at] == index[at - 1] else "out of sequence"
-        findings.fault(f"{path}: caption {int(index[at])} of row {int(row[at])} is here {what}")
+def _check_contents(
+    dataset: Embeddings,
+    present: list[Shard],
+    schemas: dict[str, pa.Schema],
+    findings: Findings,
+    progress: Progress,
+    *,
+    complete: bool,
+) -> None:
+    """Looks through every file, in order of their first rows, and settles rows as far as they are complete."""
+    along_rows = sorted(
+        (shard for shard in present if shard.part in PARTS),
+        key=lambda shard: -1 if shard.first_row is None else shard.first_row,
+    )
+    account = RowAccount(source_files(dataset), partial(_holders, dataset), findings)
+    ids, reasons, compressed = RepeatedIds(), Counter[str](), 0
+    with (
+        tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch,
+        progress(sum(shard.bytes for shard in along_rows), "B") as on_progress,
+    ):
+        advance = counted(on_progress)
+
+        def read(shard: Shard) -> Contents:
+            schema = schemas[shard.part]
+            return read_contents(dataset.location, shard, schema, Path(scratch), findings.part(), advance)
+
+        threads = threads_for(local=dataset.location.is_local)
+        for contents in in_order(read, along_rows, threads):
+            findings.add(contents.findings)
+            compressed += contents.compressed
+            reasons += contents.reasons
+            for hashes in contents.id_hashes:
+                ids.add(hashes)
+            complete = complete and contents.sound
+            if not complete:
+                continue
+            account.settle(contents.shard.first_row or 0)
+            for stream, (rows, index) in contents.keys.items():
+                account.add(stream, rows, index)
+    if complete:
+        account.finish()
+        _check_sums(dataset, account, reasons, findings)
+    else:
+        findings.unchecked.append("that every row ended exactly once, since files are missing, damaged or out of order")
+    if compressed:
+        findings.notes.append(f"the embeddings of {compressed} files are compressed, which makes them slow to read")
+    _note_repeated_ids(ids, dataset.count("images"), findings)
 
 
-def _note_repeated_ids(dataset: Embeddings, findings: Findings) -> None:
-    total = dataset.count("images")
-    if total > _MOST_IDS:
-        findings.notes.append(f"repeated ids were not looked for among {total} images")
-        return
-    hashes: Sequence[NDArray[np.int64]] = [
-        np.fromiter((hash(text) for text in batch.column("id").to_pylist()), np.int64, batch.num_rows)
-        for batch in dataset.batches("images", ["id"])
-    ]
-    if hashes:
-        repeated = total - len(np.unique(np.concatenate(hashes)))
-        if repeated:
-            findings.notes.append(f"{repeated} images have an id that another has too (ids need not be unique)")
+def _check_sums(dataset: Embeddings, account: RowAccount, reasons: Counter[str], findings: Findings) -> None:
+    counts = dataset.manifest.counts
+    if account.without_images != counts.without_image_column:
+        findings.fault(
+            f"{account.without_images} rows are of files without any image, the manifest counts "
+            f"{counts.without_image_column}"
+        )
+    for reason in sorted(set(reasons) | set(counts.rejected_by_reason)):
+        expected = counts.rejected_by_reason.get(reason, 0)
+        if reasons[reason] != expected:
+            findings.fault(f"there are {reasons[reason]} rejects of reason {reason}, the manifest counts {expected}")
+
+
+def _holders(dataset: Embeddings, part: str, row: int) -> str:
+    """The files of a part whose range of rows this row is in, or the one where it would be."""
+    spans = [(one.first_row or 0, one.last_row or 0, one.path) for one in dataset.shards_of(part) if one.rows]
+    found = [path for first, last, path in spans if first <= row <= last]
+    if not found:
+        found = [path for first, _, path in spans if first <= row][-1:] or [path for _, _, path in spans[:1]] or [part]
+    return " and ".join(found)
+
+
+def _note_repeated_ids(ids: RepeatedIds, images: int, findings: Findings) -> None:
+    if ids.repeated:
+        about = "" if ids.exact else "about "
+        findings.notes.append(
+            f"{about}{ids.repeated:,} of {images:,} images have an id that another has too (ids need not be unique)"
+        )

@@ -1,19 +1,25 @@
-"""What verification returns: every fault in words, and what was counted on the way."""
+"""What verification returns: every fault in words, what was counted on the way, and what was not looked at."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 _MOST_SHOWN = 100
 
+Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+"""Entered with a total and its unit (B or files); what it gives is called with the number of those just done."""
+
 
 @dataclass
 class Findings:
-    """Faults make a dataset unfit; notes are legal but worth knowing."""
+    """Faults make a dataset unfit; notes are legal but worth knowing; ``unchecked`` names what was left out."""
 
     kind: str
     location: str
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
     hidden: int = 0
 
@@ -31,6 +37,20 @@ class Findings:
     def count(self, what: str, number: int) -> None:
         """Adds to what was looked at."""
         self.checked[what] = self.checked.get(what, 0) + number
+
+    def part(self) -> "Findings":
+        """Empty findings about the same dataset, for a thread to fill and `add` to take."""
+        return Findings(self.kind, self.location)
+
+    def add(self, other: "Findings") -> None:
+        """All that was found elsewhere, after what is here."""
+        for text in other.faults:
+            self.fault(text)
+        self.hidden += other.hidden
+        self.notes += other.notes
+        self.unchecked += other.unchecked
+        for what, number in other.checked.items():
+            self.count(what, number)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
