@@ -133,18 +133,27 @@ def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
     return [Shard(**record) for record in storage.read_table(location / SHARDS_FILE).to_pylist()]
 
 
-def describe_shard(dataset: Location, path: str, part: str, rows: int, first: int | None, last: int | None) -> Shard:
-    """The entry of a file that was just written to ``dataset``."""
-    location = dataset / path
-    size = location.filesystem.get_file_info(location.path).size
-    return Shard(part, path, rows, size, storage.sha256(location), first, last)
+def describe_shard(
+    dataset: Location,
+    path: str,
+    part: str,
+    rows: int,
+    first: int | None,
+    last: int | None,
+    written: storage.Written | None = None,
+) -> Shard:
+    """The entry of a file that was just written to ``dataset``; without ``written`` the file is read again for it."""
+    if written is None:
+        location = dataset / path
+        size = location.filesystem.get_file_info(location.path).size
+        written = storage.Written(size, storage.sha256(location))
+    return Shard(part, path, rows, written.bytes, written.sha256, first, last)
 
 
 def write_shards(location: Location, shards: Sequence[Shard]) -> str:
     """Writes ``shards.parquet`` and returns its sha256, for the manifest."""
     table = pa.Table.from_pylist([vars(shard) for shard in shards], schema=SHARDS)
-    storage.write_table(location / SHARDS_FILE, table)
-    return storage.sha256(location / SHARDS_FILE)
+    return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
 def write_manifest(location: Location, manifest: EmbeddingsManifest | IndexManifest) -> None:
