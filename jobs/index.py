@@ -41,7 +41,8 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
 
     Small galleries get an exact index. Others get compact codes, searched list by list and re-ranked exactly from the
     stored vectors; how many lists and how deep is tuned on captions until the target recall holds, and confirmed on
-    captions that were not tuned on. What was measured is in manifest.json.
+    captions that were not tuned on. What was measured is in manifest.json. Run it again after an interruption: it
+    continues, without training again or filling a shard twice.
 
     \b
     Examples:
@@ -77,9 +78,10 @@ def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> t
     work = make_build(settings)
     manifest = finished(work)
     if manifest is not None:
+        work.staging.drop_leftovers()
         return manifest, True
     with connect(cluster_settings) as cluster:
-        return build_index(work, cluster, lambda message: click.echo(f"index: {message}", err=True)), False
+        return build_index(work, cluster, cluster_settings, lambda said: click.echo(f"index: {said}", err=True)), False
 
 
 def _print_plan(work: Build, as_json: bool) -> None:

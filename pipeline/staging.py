@@ -94,24 +94,21 @@ class Staging:
         staged: the plan first, so that what a kill leaves behind is never taken for work to continue."""
         _remove_halves(self.dataset)
         storage.publish(self.dataset, self.output, last=last)
-        self._remove_all()
+        storage.remove(self.folder / "plan.json")
+        storage.remove(storage.staging_of(self.output))
 
     def drop_leftovers(self) -> None:
         """Removes what a run of this plan left that was killed after publishing; the output is what the plan makes.
 
         Nothing is done while another run works towards the same output, and work of other plans stays.
         """
-        with suppress(UserError):
-            if storage.exists(self.folder):
-                with owned(storage.staging_of(self.output)):
-                    self._remove_all()
-
-    def _remove_all(self) -> None:
         parent = storage.staging_of(self.output)
-        storage.remove(self.folder / "plan.json")
-        storage.remove(self.folder)
-        if not storage.list_files(parent):
-            storage.remove(parent)
+        with suppress(UserError):
+            if storage.exists(parent):
+                with owned(parent):
+                    storage.remove(self.folder)
+                    if not storage.list_files(parent):
+                        storage.remove(parent)
 
     def _can_be_continued(self) -> bool:
         """Not where the dataset was published and only the rest was left behind."""

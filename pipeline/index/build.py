@@ -1,21 +1,19 @@
-"""Building an index, before and after the work: what is to be made, whether it is there already, and its manifest."""
+"""Building an index, before the work: what is to be made, and whether it is there already."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from pipeline import environment, storage
+import faiss
+
+from pipeline import storage
 from pipeline.config import IndexSettings
-from pipeline.datasets import has_manifest, read_manifest, read_shards, refuse_differences, write_manifest, write_shards
-from pipeline.index.fill import Filled
-from pipeline.index.footprint import Footprint, add_shard
+from pipeline.datasets import has_manifest, read_manifest, read_shards, refuse_differences
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace, places
-from pipeline.index.operate import Operation
 from pipeline.index.plan import Plan, plan_index
-from pipeline.schemas import IndexManifest, Run
+from pipeline.schemas import IndexManifest
+from pipeline.staging import Staging
 from pipeline.storage import Location
 
 _CONTENT_SETTINGS = ("gallery", "factory", "shards", "memory", "target_recall", "tuning_queries", "k", "seed")
@@ -35,8 +33,23 @@ class Build:
         return storage.resolve_output(self.settings.output)
 
     @cached_property
-    def staging(self) -> Location:
-        return storage.staging_of(self.output)
+    def staging(self) -> Staging:
+        """Where this build's work lies, in a folder of its own: other builds towards the same output have others."""
+        return Staging(self.output, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done by one build to be of use to another."""
+        return {
+            "embeddings": self.gallery.dataset.manifest_sha256,
+            "configuration": self.configuration,
+            "plan": {
+                "factory": self.plan.factory,
+                "shards": len(self.places),
+                "training_rows": self.plan.training_rows,
+            },
+            "version of FAISS": faiss.__version__,
+        }
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -81,64 +94,4 @@ def finished(build: Build) -> IndexManifest | None:
         differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
     refuse_differences(build.output, differences)
     read_shards(build.output, manifest.shards_sha256)
-    return manifest
-
-
-@dataclass(frozen=True)
-class Built:
-    """What the work gave. Seconds by stage are sums over all workers."""
-
-    started: datetime
-    trained_sha256: str
-    shards: Sequence[Filled]
-    query_kind: str
-    operation: Operation
-    stage_seconds: dict[str, float]
-
-
-def publish_index(build: Build, built: Built, hardware: dict[str, Any]) -> IndexManifest:
-    """Writes the list of files and the manifest, and puts the finished index in its place."""
-    footprint: Footprint | None = None
-    for shard in built.shards:
-        footprint = add_shard(footprint, shard.footprint)
-    assert footprint is not None
-    dataset = build.gallery.dataset
-    files = [file for shard in built.shards for file in shard.files]
-    manifest = IndexManifest(
-        model=dataset.manifest.model,
-        dimension=build.gallery.dimension,
-        n=build.gallery.n,
-        gallery=build.gallery.part,
-        shards=len(build.places),
-        factory=build.plan.factory,
-        why=build.plan.why,
-        exact=build.plan.exact,
-        k=build.settings.k,
-        target_recall=build.settings.target_recall,
-        target_met=built.operation.met,
-        operating_point=built.operation.point,
-        front=built.operation.front,
-        query_kind=built.query_kind,
-        memory=footprint.as_dict(),
-        configuration=build.configuration,
-        kept_columns=build.gallery.kept_columns,
-        embeddings=dataset.location.uri,
-        embeddings_manifest_sha256=dataset.manifest_sha256,
-        trained_sha256=built.trained_sha256,
-        shards_sha256=write_shards(build.staging, files),
-        runs=[
-            Run(
-                started=built.started,
-                finished=datetime.now(timezone.utc),
-                rows_encoded=build.gallery.n,
-                rows_reused=0,
-                limited_by=max(built.stage_seconds, key=lambda stage: built.stage_seconds[stage]),
-            )
-        ],
-        stage_seconds={stage: round(seconds, 3) for stage, seconds in built.stage_seconds.items()},
-        software=environment.software(),
-        hardware={**environment.hardware(), **hardware},
-    )
-    write_manifest(build.staging, manifest)
-    storage.publish(build.staging, build.output)
     return manifest

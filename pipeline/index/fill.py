@@ -1,5 +1,6 @@
 """Filling one shard: a run of the gallery streamed into a trained index and the three files beside it."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -11,12 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.datasets import Shard, describe_shard, vectors_of
+from pipeline.datasets import Shard, vectors_of
 from pipeline.errors import RunFailed
 from pipeline.index.footprint import Footprint, measured_footprint
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace
-from pipeline.storage import Location
+from pipeline.storage import Location, Written
 
 BATCH_ROWS = 16_384
 ROW_GROUP_ROWS = 1024
@@ -31,11 +32,14 @@ class Filled:
     footprint: Footprint
 
 
-def fill_shard(gallery: Gallery, place: ShardPlace, index: Any, output: Location) -> Filled:
+def fill_shard(
+    gallery: Gallery, place: ShardPlace, index: Any, output: Location, on_batch: Callable[[], object] = lambda: None
+) -> Filled:
     """Adds the vectors of ``place`` to ``index`` (trained and empty) and writes the shard's four files to ``output``.
 
-    Memory is that of the index and of a few batches. Running it again replaces the files by the same. Raises
-    RunFailed for a vector that is not finite: FAISS would count it and not store it.
+    Memory is that of the index and of a few batches; ``on_batch`` is called after each batch. Running it again
+    replaces the files by the same. Raises RunFailed for a vector that is not finite: FAISS would count it and not
+    store it.
     """
     rows: list[int] = []
     with ExitStack() as stack:
@@ -58,26 +62,30 @@ def fill_shard(gallery: Gallery, place: ShardPlace, index: Any, output: Location
             if table_writer is None:
                 table_writer = stack.enter_context(pq.ParquetWriter(table_stream, kept.schema, compression="zstd"))
             table_writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)
+            on_batch()
     if index.ntotal != place.rows:
         raise RunFailed(
             f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
             f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
         )
-    write_index(index, output / place.index_file)
-    parts = {
-        place.index_file: "index",
-        place.vectors_file: "vectors",
-        place.rows_file: "rows",
-        place.row_table_file: "row_table",
+    files = {
+        (place.index_file, "index"): write_index(index, output / place.index_file),
+        (place.vectors_file, "vectors"): vectors_stream.written,
+        (place.rows_file, "rows"): rows_stream.written,
+        (place.row_table_file, "row_table"): table_stream.written,
     }
-    files = [describe_shard(output, path, part, place.rows, rows[0], rows[-1]) for path, part in parts.items()]
-    return Filled(files, measured_footprint(index))
+    shards = [
+        Shard(part, path, place.rows, written.bytes, written.sha256, rows[0], rows[-1])
+        for (path, part), written in files.items()
+    ]
+    return Filled(shards, measured_footprint(index))
 
 
-def write_index(index: Any, location: Location) -> None:
+def write_index(index: Any, location: Location) -> Written:
     """One FAISS file, whole or not at all, streamed to wherever it goes."""
     with storage.atomic_writer(location) as stream:
         faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+    return stream.written
 
 
 def _write_npy_header(stream: pa.NativeFile, dtype: str, shape: tuple[int, ...]) -> None:

@@ -1,5 +1,6 @@
 """Queries to tune on and others to confirm with: drawn at random, disjoint, and no vector among them twice."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Queries:
         return np.concatenate([self.tuning, self.confirmation])
 
 
-def draw_queries(gallery: Gallery, count: int, seed: int) -> Queries:
+def draw_queries(gallery: Gallery, count: int, seed: int, on_read: Callable[[], object] = lambda: None) -> Queries:
     """``count`` queries to tune on and ``count`` to confirm with, float32 (count, d); halves of what there is if fewer.
 
     Queries come from the other part of the dataset, since text queries lie where no image vector does and an index
@@ -33,7 +34,7 @@ def draw_queries(gallery: Gallery, count: int, seed: int) -> Queries:
     opposite: PartName = "captions" if gallery.part == "images" else "images"
     other = Gallery(gallery.dataset, opposite)
     kind, source = (opposite, other) if other.n else (GALLERY_VECTORS, gallery)
-    vectors = np.unique(sample_vectors(source, 2 * count, seed).view(np.uint16), axis=0).view(np.float16)
+    vectors = np.unique(sample_vectors(source, 2 * count, seed, on_read).view(np.uint16), axis=0).view(np.float16)
     shuffled = np.random.default_rng(seed).permutation(vectors).astype(np.float32)
     half = (len(shuffled) + 1) // 2
     return Queries(kind, shuffled[:half], shuffled[half:])

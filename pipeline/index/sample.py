@@ -1,5 +1,6 @@
 """A random sample of vectors over a whole dataset, read from some row groups only and never in a pass over everything."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +46,13 @@ def draw_rows(counts: NDArray[np.int64], size: int, rng: np.random.Generator) ->
     ]
 
 
-def sample_vectors(gallery: Gallery, size: int, seed: int) -> NDArray[np.float16]:
-    """``size`` vectors (size, d) of the gallery, or all n when there are fewer; the same for the same seed."""
+def sample_vectors(
+    gallery: Gallery, size: int, seed: int, on_read: Callable[[], object] = lambda: None
+) -> NDArray[np.float16]:
+    """``size`` vectors (size, d) of the gallery, or all n when there are fewer; the same for the same seed.
+
+    ``on_read`` is called after every row group that was read.
+    """
     rng = np.random.default_rng(seed)
     readable = min(gallery.n, size * READ_FACTOR)
     file_rows = np.diff(gallery.starts)
@@ -59,4 +65,5 @@ def sample_vectors(gallery: Gallery, size: int, seed: int) -> NDArray[np.float16
         number, group = groups[chosen[draw.unit]]
         column = files[number].read_row_group(group, columns=["embedding"]).column("embedding")
         taken.append(vectors_of(column)[draw.rows])
+        on_read()
     return np.concatenate(taken) if taken else np.empty((0, gallery.dimension), np.float16)

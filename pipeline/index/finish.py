@@ -1,0 +1,74 @@
+"""Building an index, after the work: its list of files, its manifest, and the way to its place."""
+
+from datetime import datetime, timezone
+from functools import reduce
+from typing import Any
+
+from pipeline import environment
+from pipeline.datasets import write_manifest, write_shards
+from pipeline.errors import RunFailed
+from pipeline.index.build import Build
+from pipeline.index.footprint import add_shard
+from pipeline.index.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
+from pipeline.kept import load
+from pipeline.schemas import IndexManifest, Run
+
+
+def publish_index(build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any]) -> IndexManifest:
+    """Writes the list of files and the manifest of an index that is made whole, and puts it in its place.
+
+    Raises RunFailed when a part is missing after all.
+    """
+    place = Unfinished(build)
+    shards = read_filled(place, build.places)
+    drawn, tuned = load(place.queries, Drawn), load(place.operation, Tuned)
+    if drawn is None or tuned is None or len(shards) < len(build.places):
+        raise RunFailed(f"parts of {build.staging.folder} are gone; run the same command again to make them anew")
+    seconds = {
+        "queries": drawn.seconds,
+        "train": trained.seconds,
+        "exact search": tuned.exact_seconds,
+        "fill": sum(shard.seconds for shard in shards),
+        "tune": tuned.seconds,
+    }
+    dataset = build.gallery.dataset
+    footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
+    manifest = IndexManifest(
+        model=dataset.manifest.model,
+        dimension=build.gallery.dimension,
+        n=build.gallery.n,
+        gallery=build.gallery.part,
+        shards=len(build.places),
+        factory=build.plan.factory,
+        why=build.plan.why,
+        exact=build.plan.exact,
+        k=build.settings.k,
+        target_recall=build.settings.target_recall,
+        target_met=tuned.operation.met,
+        operating_point=tuned.operation.point,
+        front=tuned.operation.front,
+        query_kind=drawn.queries.kind,
+        memory=footprint.as_dict(),
+        configuration=build.configuration,
+        kept_columns=build.gallery.kept_columns,
+        embeddings=dataset.location.uri,
+        embeddings_manifest_sha256=dataset.manifest_sha256,
+        trained_sha256=trained.sha256,
+        shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
+        runs=[
+            *progress.start.earlier,
+            Run(
+                started=progress.start.at,
+                finished=datetime.now(timezone.utc),
+                rows_encoded=build.gallery.n - progress.start.rows_reused,
+                rows_reused=progress.start.rows_reused,
+                limited_by=max(seconds, key=lambda stage: seconds[stage]),
+            ),
+        ],
+        stage_seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
+        software=environment.software(),
+        hardware={**environment.hardware(), **hardware},
+    )
+    write_manifest(place.dataset, manifest)
+    build.staging.publish()
+    return manifest
