@@ -1,5 +1,6 @@
 """The Ray cluster a command runs on: the one it is given, else a local one started and stopped."""
 
+import json
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ import ray
 
 from pipeline.config import ClusterSettings
 from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.s3.settings import worker_variables
 
 _OUT_OF_MEMORY_RETRIES = 3
 
@@ -48,6 +50,8 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
+        if variables := _variables_for_workers():
+            options["runtime_env"] = {"env_vars": variables}
         try:
             with _silenced():
                 ray.init(address=address, **options)
@@ -75,6 +79,16 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         ray.shutdown()
         raise
     ray.shutdown()
+
+
+def _variables_for_workers() -> dict[str, str]:
+    """What workers on other machines must be told of S3, without what a submitted job hands to its workers itself.
+
+    Credentials are never among it: every node has its own, or its role.
+    """
+    submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    handed_on = (submitted.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in worker_variables().items() if name not in handed_on}
 
 
 def _usable_cores() -> int:

@@ -78,7 +78,8 @@ class S3Settings:
 
 
 def worker_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables of this process that its workers need, and no secret."""
+    """The variables of this process that its workers need, and no secret. Raises UserError for one that would hold one."""
+    _endpoint(environment)
     return {name: environment[name] for name in WORKER_VARIABLES if environment.get(name)}
 
 
