@@ -17,10 +17,10 @@ from pipeline.storage import Location
 from pipeline.verify.fetch import fetched
 from pipeline.verify.findings import Findings
 from pipeline.verify.ids import hashes_of
-from pipeline.verify.tables import check_footer, is_compressed
+from pipeline.verify.tables import check_footer, is_compressed, open_buffered
 from pipeline.verify.vectors import check_unit_length
 
-_BATCH_ROWS = 8192
+_BATCH_ROWS = 2048
 _COLUMNS = {
     "images": ["row", "id", "embedding"],
     "captions": ["row", "caption_index", "embedding"],
@@ -55,7 +55,7 @@ def read_contents(
         if path is None:
             return contents
         try:
-            with pq.ParquetFile(path) as parquet:
+            with open_buffered(path) as parquet:
                 if not check_footer(parquet, shard, schema, findings):
                     return contents
                 contents.compressed = is_compressed(parquet.metadata)

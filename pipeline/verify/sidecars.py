@@ -14,9 +14,10 @@ from pipeline.errors import ClipmillError, RunFailed
 from pipeline.index.gallery import Gallery
 from pipeline.verify.arrays import ArrayFile
 from pipeline.verify.findings import Findings
+from pipeline.verify.tables import open_buffered
 from pipeline.verify.vectors import check_unit_length
 
-_BATCH_ROWS = 8192
+_BATCH_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class _Feed:
 def check_sidecars(files: Sidecars, gallery: Gallery | None, findings: Findings) -> None:
     """Vectors of unit length, rows in order and the same in array and table; all as in ``gallery`` where there is one."""
     rows_in_all = files.rows.shard.rows
-    with pq.ParquetFile(files.row_table.path) as table:
+    with open_buffered(files.row_table.path) as table:
         columns = table.schema_arrow.names
         feed = _Feed(gallery, files.start, files.start + rows_in_all, columns) if gallery else None
         at, last = 0, -1

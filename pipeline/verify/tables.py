@@ -1,6 +1,7 @@
 """What the footer of a Parquet part tells: its rows, which of them, and columns of the right types."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from pipeline.storage import Location
 from pipeline.verify.findings import Findings
 
 Result = TypeVar("Result")
+
+_BUFFER_BYTES = 1 << 20
 
 
 def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Schema:
@@ -101,3 +104,8 @@ def reading(
 def open_parquet(location: Location) -> pq.ParquetFile:
     """A Parquet file wherever it lies, read by row group."""
     return pq.ParquetFile(location.filesystem.open_input_file(location.path))
+
+
+def open_buffered(path: Path) -> pq.ParquetFile:
+    """A local Parquet file, to be read from its beginning to its end: a megabyte at a time, or all of it stays in memory."""
+    return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
