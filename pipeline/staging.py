@@ -1,5 +1,6 @@
 """Unfinished work towards an output: where it lies, which plan it belongs to, and what earlier starts did.
 
+    .NAME.staging/footers.arrow      what the footers of the input said, where a plan keeps it
     .NAME.staging/TOKEN/plan.json    what is being made; TOKEN follows from it, so plans cannot mix
     .NAME.staging/TOKEN/runs.json    every start: when, and how many rows were done before it
     .NAME.staging/TOKEN/shards/      a record a shard that is done
@@ -106,9 +107,14 @@ class Staging:
         with suppress(UserError):
             if storage.exists(parent):
                 with owned(parent):
-                    storage.remove(self.folder)
-                    if not storage.list_files(parent):
-                        storage.remove(parent)
+                    self.drop()
+
+    def drop(self) -> None:
+        """Removes all that was staged for this plan. The caller owns the folder."""
+        parent = storage.staging_of(self.output)
+        storage.remove(self.folder)
+        if not storage.list_files(parent):
+            storage.remove(parent)
 
     def _can_be_continued(self) -> bool:
         """Not where the dataset was published and only the rest was left behind."""
@@ -118,8 +124,9 @@ class Staging:
 
     def _drop_others(self, overwrite: bool) -> None:
         parent = storage.staging_of(self.output)
-        there = {info.path[len(parent.path) + 1 :].split("/", 1)[0] for info in storage.list_files(parent)}
-        for token in sorted(there - {self.token}):
+        inside = (info.path[len(parent.path) + 1 :] for info in storage.list_files(parent))
+        plans = {path.split("/", 1)[0] for path in inside if "/" in path}
+        for token in sorted(plans - {self.token}):
             plan_file = parent / token / "plan.json"
             if storage.exists(plan_file) and not overwrite:
                 found = json.loads(storage.read_bytes(plan_file))

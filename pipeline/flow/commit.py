@@ -12,6 +12,7 @@ the same content: a retried task cannot produce a row twice. Only the driver sta
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -166,14 +167,16 @@ def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:
         writer.write_table(packed)
 
 
-def compact_shard(layout: Layout, shard: int) -> None:
+def compact_shard(layout: Layout, shard: int) -> float:
     """The shard's units, in order, as one file a part; then its record, which makes it done; then the units go.
 
-    Memory holds one row group of a part.
+    Returns the seconds that it took. Memory holds one row group of a part.
     """
+    started = time.perf_counter()
     if not storage.exists(layout.shard_record(shard)):
         _make_shard(layout, shard)
     storage.remove(layout.unit_folder(shard))
+    return time.perf_counter() - started
 
 
 def _make_shard(layout: Layout, shard: int) -> None:

@@ -10,7 +10,7 @@ import ray
 
 from pipeline import environment, storage
 from pipeline.config import ClusterSettings
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, RunFailed
 from pipeline.flow.cluster import Cluster, cause_of, describe_load
 from pipeline.flow.commit import Statistics, gather_records
 from pipeline.flow.embed_graph import EmbedGraph
@@ -42,7 +42,7 @@ def embed(
     committed is kept and the same plan continues from it.
     """
     limit = RejectLimit(plan.settings.max_rejects)
-    with owned(storage.staging_of(plan.output)):
+    with owned(storage.staging_of(plan.output)) as ownership:
         progress = open_staging(plan)
         on_progress(progress.start.rows_reused)
         encoders = encoder_pool(cluster, settings)
@@ -53,10 +53,12 @@ def embed(
             for done in _run(graph, shards, limit, settings.stall_timeout, on_progress):
                 statistics.add(Statistics.from_dict(done))
         shards.finish()
+        statistics.add(Statistics(seconds=Counter({"compact": shards.seconds})))
         files, total = gather_records(plan.layout)
         limit.check(Counter(counts_of(total)), all_done=True)
         hardware = {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
         manifest = finish(plan, progress, files, total, statistics, {**hardware, "encoders": encoders.size})
+        ownership.check()
         plan.staging.publish()
         return manifest
 
@@ -71,6 +73,11 @@ def _run(
     counts: Counter[str] = Counter()
 
     def on_report(reported: Reported) -> None:
+        if reported.vain_starts > 2 * graph.encoders.size:
+            raise RunFailed(
+                f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, or "
+                "fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
+            )
         on_progress(reported.counts["rows"])
         shards.note(reported.units)
         counts.update(reported.counts)

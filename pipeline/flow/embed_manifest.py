@@ -106,7 +106,7 @@ def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
         "reading": seconds["read"],
         "decoding": seconds["decode"],
         "encoding": encoding,
-        "writing": seconds["write"],
+        "writing": seconds["write"] + seconds["compact"],
     }
     if not any(stages.values()):
         return "nothing: all rows were done before"

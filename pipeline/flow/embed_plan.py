@@ -20,6 +20,7 @@ from pipeline.errors import UserError
 from pipeline.flow.commit import Layout, find_finished
 from pipeline.schemas import EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
+from pipeline.source.footers import read_footers, save_footers
 from pipeline.source.inputs import InputFile, find_inputs
 from pipeline.source.reading import refuse_urls
 from pipeline.source.units import Units, plan_units, rows_per_unit
@@ -112,7 +113,7 @@ class EmbedPlan:
 
 def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing) -> EmbedPlan:
     """Reads the footers of the input and cuts its rows into units. Raises UserError for input that cannot be used."""
-    inputs = find_inputs(settings.input)
+    inputs = find_inputs(settings.input, read_footers(_footers_of(settings)))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,
@@ -124,6 +125,10 @@ def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: P
     _refuse_output_in_input(settings, inputs)
     units = plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit)
     return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
+
+
+def _footers_of(settings: EmbedSettings) -> Location:
+    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
 
 
 def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) -> None:
@@ -183,6 +188,7 @@ def open_staging(plan: EmbedPlan) -> Progress:
     Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
     """
     plan.staging.open(overwrite=plan.settings.overwrite)
+    save_footers(_footers_of(plan.settings), plan.inputs)
     todo = plan.units.take(~find_finished(plan.layout).mask(plan.layout))
     return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum())), todo)
 

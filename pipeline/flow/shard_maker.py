@@ -24,6 +24,8 @@ class ShardMaker:
         self._left = np.bincount(layout.shard_of(todo.numbers), minlength=layout.shards)
         self._make = ray.remote(num_cpus=WRITE_CPUS, max_retries=_RETRIES)(compact_shard)
         self._making: list[Any] = []
+        self.seconds = 0.0
+        """What the making took, summed over tasks; complete after `finish`."""
 
     def note(self, units: list[int]) -> None:
         """These units were committed; a unit may be told again, when its task was retried."""
@@ -46,12 +48,11 @@ class ShardMaker:
             raise RunFailed(f"{missing} shards lack units although all were run; run the same command again")
 
     def _start(self, shard: int) -> None:
-        _, self._making = ray.wait(self._making, num_returns=len(self._making), timeout=0) if self._making else ([], [])
         self._making.append(self._make.remote(self._layout, shard))
 
     def _wait(self) -> None:
         try:
-            ray.get(self._making)
+            self.seconds += sum(ray.get(self._making))
         except ray.exceptions.RayError as error:
             raise cause_of(error, "making shards") from error
         self._making.clear()

@@ -150,10 +150,12 @@ class Encoder:
 
         from pipeline.clip.shipping import unship
 
+        tally.starting.remote()
         torch.set_num_threads(threads)
         self._tally = tally
         model = unship(ray.get(shipment[0]), ModelSettings(**settings))
         self._model = replace(model, on_batch=lambda: tally.alive.remote())
+        tally.started.remote()
 
     @property
     def _how(self) -> str:

@@ -19,11 +19,13 @@ _POLL_SECONDS = 0.5
 
 @dataclass
 class Reported:
-    """What workers reported since they were last asked. ``counts`` is what they say of the units, summed."""
+    """What workers reported since they were last asked. ``counts`` is what they say of the units, summed;
+    ``vain_starts`` how many encoders began to load the model since one last succeeded."""
 
     units: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     signs: int = 0
+    vain_starts: int = 0
 
     @property
     def anything(self) -> bool:
@@ -36,6 +38,16 @@ class Tally:
     def __init__(self) -> None:
         self._reported = Reported()
         self._begun: dict[int, tuple[str, int]] = {}
+        self._vain_starts = 0
+
+    def starting(self) -> None:
+        """An encoder begins to load the model."""
+        self._vain_starts += 1
+
+    def started(self) -> None:
+        """An encoder is ready."""
+        self._vain_starts = 0
+        self._reported.signs += 1
 
     def begun(self, unit: int, doing: str) -> None:
         """A worker began with a unit. What it is doing when it dies can be told only by what it said before."""
@@ -55,6 +67,7 @@ class Tally:
     def take(self) -> Reported:
         """What was reported since this was last asked."""
         taken, self._reported = self._reported, Reported()
+        taken.vain_starts = self._vain_starts
         return taken
 
     def under_way(self) -> list[tuple[int, str, int]]:
@@ -66,7 +79,8 @@ class Tally:
 def start_tally() -> Any:
     """A handle to a new tally on the driver's node, which workers may be given."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Tally).remote()
+    actor: Any = ray.remote(Tally)
+    return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
 def units_under_way(tally: Any) -> list[tuple[int, str, int]]:
@@ -153,6 +167,5 @@ def _pass_on(tally: Any, on_report: Callable[[Reported], None]) -> bool:
         reported = ray.get(tally.take.remote(), timeout=10)
     except ray.exceptions.RayError:
         return False
-    if reported.units:
-        on_report(reported)
+    on_report(reported)
     return bool(reported.anything)

@@ -1,11 +1,12 @@
 """The Parquet files an input URI stands for, each with its identity and the row groups its footer tells of."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -37,6 +38,8 @@ class InputFile:
     row_group_rows: tuple[int, ...]
     row_group_bytes: tuple[int, ...]
     schema: pa.Schema = field(repr=False)
+    modified: int = 0
+    """When the listing says that it was last changed, in nanoseconds."""
 
 
 def locate(path: str) -> Location:
@@ -54,8 +57,10 @@ def _bucket(name: str) -> fs.FileSystem:
     return storage.resolve(f"s3://{name}").filesystem
 
 
-def find_inputs(uri: str) -> list[InputFile]:
+def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
     """The Parquet files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0.
+
+    ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
 
     In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
     there is no Parquet file or no row, when one is damaged, or when there are more than row numbers have room for.
@@ -67,9 +72,17 @@ def find_inputs(uri: str) -> list[InputFile]:
             "into larger files (a few hundred megabytes each), or embed parts of the input into several datasets"
         )
     prefix = "s3://" if uri.startswith("s3://") else ""
-    paths = sorted((prefix + info.path for info in infos), key=str.encode)
+    infos.sort(key=lambda info: info.path.encode())
+
+    def read(ordinal: int, info: fs.FileInfo) -> InputFile:
+        path, modified = prefix + info.path, info.mtime_ns or 0
+        before = known.get(path)
+        if before is not None and (before.size, before.modified) == (info.size, modified):
+            return replace(before, ordinal=ordinal)
+        return replace(_read_footer(ordinal, path), modified=modified)
+
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        files = list(pool.map(_read_footer, range(len(paths)), paths))
+        files = list(pool.map(read, range(len(infos)), infos))
     if not any(file.rows for file in files):
         raise UserError(f"{uri}: there is not one row in the Parquet files found ({len(files)})")
     return _with_shared_schemas(files)

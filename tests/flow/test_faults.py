@@ -1,0 +1,199 @@
+"""Faults inside Ray: what can be survived is survived with every row once; what cannot ends the run and is named."""
+
+import io
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import poison
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment
+
+from pipeline.clip.model import ClipModel, load_model
+from pipeline.clip.shipping import Shipment, ship
+from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
+from pipeline.errors import RunFailed
+from pipeline.flow.cluster import Cluster, connect
+from pipeline.flow.embed import embed
+from pipeline.flow.embed_plan import EmbedPlan, make_plan
+from pipeline.schemas import EmbeddingsManifest
+
+pytestmark = pytest.mark.cluster
+FILES, ROWS, POISONED = 8, 40, (3, 17)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """One a test, since a run that is given up leaves its graph to the end of its cluster. Its workers can import what lies beside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(poison.__file__).parent))
+        with connect(ClusterSettings(cpus=2)) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def model() -> ClipModel:
+    return load_model(ModelSettings())
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of noise; one picture has another width than all others."""
+    folder = tmp_path_factory.mktemp("faults")
+    random = np.random.default_rng(0)
+    for file in range(FILES):
+        images = []
+        for row in range(ROWS):
+            width = POISONED_WIDTH if (file, row) == POISONED else 64
+            buffer = io.BytesIO()
+            Image.fromarray(random.integers(0, 256, (48, width, 3), np.uint8)).save(buffer, "PNG")
+            images.append(buffer.getvalue())
+        captions = [f"picture {row} of {file}" for row in range(ROWS)]
+        pq.write_table(pa.table({"image": images, "caption": captions}), folder / f"{file}.parquet", row_group_size=20)
+    return folder
+
+
+@pytest.fixture
+def run(cluster: Cluster, model: ClipModel, source: Path, tmp_path: Path) -> Callable[..., EmbeddingsManifest]:
+    def go(
+        change: Callable[[EmbedPlan], EmbedPlan] = lambda plan: plan,
+        shipment: Shipment | None = None,
+        stall_timeout: float = 300,
+        **settings: Any,
+    ) -> EmbeddingsManifest:
+        values = {"input": str(source), "output": str(tmp_path / "out"), **settings}
+        plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
+        return embed(
+            change(cut_small(plan)),
+            shipment or ship(model),
+            cluster,
+            ClusterSettings(cpus=2, stall_timeout=stall_timeout),
+            lambda rows: None,
+        )
+
+    return go
+
+
+def cut_small(plan: EmbedPlan) -> EmbedPlan:
+    """A unit a row group, so that a small input has many."""
+    from pipeline.source.units import plan_units
+
+    return replace(plan, units=plan_units(plan.inputs, 20, plan.settings.limit))
+
+
+def rows_of(folder: Path) -> list[tuple[int, int]]:
+    rows = pq.read_table(folder / "out" / "images", columns=["row"]).column("row").to_pylist()
+    return [(row >> 32, row & 0xFFFFFFFF) for row in rows]
+
+
+EVERY_ROW = [(file, row) for file in range(FILES) for row in range(ROWS)]
+
+
+def with_preprocessing(kind: type, **values: Any) -> Callable[[EmbedPlan], EmbedPlan]:
+    return lambda plan: replace(plan, preprocessing=kind(**asdict(plan.preprocessing), **values))
+
+
+def test_a_worker_that_dies_twice_is_survived(run: Callable[..., EmbeddingsManifest], tmp_path: Path) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    manifest = run(with_preprocessing(DeadlyPreprocessing, folder=str(deaths), times=2))
+    assert len(list(deaths.iterdir())) == 2
+    assert rows_of(tmp_path) == EVERY_ROW
+    assert manifest.counts.captions == FILES * ROWS
+
+
+def test_a_picture_that_kills_every_worker_ends_the_run_and_is_named(
+    run: Callable[..., EmbeddingsManifest], tmp_path: Path
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    with pytest.raises(RunFailed, match=r"decoding rows 0 to 19 of .*3\.parquet.*died") as raised:
+        run(with_preprocessing(DeadlyPreprocessing, folder=str(deaths), times=1000))
+    assert "run the same command again" in str(raised.value)
+    assert 2 <= len(list(deaths.iterdir())) <= 10
+    assert not (tmp_path / "out").exists()
+    run()
+    assert rows_of(tmp_path) == EVERY_ROW
+
+
+def test_an_exception_in_a_worker_is_told_with_file_and_rows(run: Callable[..., EmbeddingsManifest]) -> None:
+    with pytest.raises(RunFailed, match=r"decoding rows 0 to 19 of .*3\.parquet failed: RuntimeError: a tensor"):
+        run(with_preprocessing(FailingPreprocessing))
+
+
+def test_encoders_that_die_while_they_load_the_model_end_the_run(run: Callable[..., EmbeddingsManifest]) -> None:
+    with pytest.raises(RunFailed, match=r"encoders died .* while they loaded the model"):
+        run(shipment=deadly_shipment())
+
+
+def test_an_encoder_that_cannot_load_the_model_says_why(run: Callable[..., EmbeddingsManifest]) -> None:
+    with pytest.raises(RunFailed, match="UnpicklingError"):
+        run(shipment=Shipment(b"not a pickle", {}))
+
+
+def test_too_many_rejects_end_the_run_and_a_higher_limit_continues(
+    run: Callable[..., EmbeddingsManifest], tmp_path: Path
+) -> None:
+    with pytest.raises(RunFailed, match=r"too_many_pixels.*--max-rejects 0"):
+        run(max_image_pixels=48 * 64, max_rejects=0)
+    assert not (tmp_path / "out").exists()
+    manifest = run(max_image_pixels=48 * 64, max_rejects=1)
+    assert manifest.counts.rejected_by_reason == {"too_many_pixels": 1}
+    assert manifest.runs[-1].rows_reused > 0
+
+
+def test_a_run_without_progress_ends_and_says_what_it_waits_for(run: Callable[..., EmbeddingsManifest]) -> None:
+    with frozen("ray::MapWorker"), pytest.raises(RunFailed, match=r"nothing moved for 15 s .*encoders.*CPUs free"):
+        run(stall_timeout=15)
+
+
+class frozen:
+    """Stops, as SIGSTOP does, every process of this title that appears, and lets them go at the end."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._done = threading.Event()
+        self._stopped: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            for process in processes(self._title):
+                os.kill(process, signal.SIGSTOP)
+                self._stopped.add(process)
+            time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        for process in self._stopped:
+            os.kill(process, signal.SIGKILL)
+
+
+def processes(title: str) -> list[int]:
+    """Descendants of this process whose title begins like that."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    parents, titles = {}, {}
+    for line in listed.splitlines()[1:]:
+        pid, parent, args = line.split(None, 2)
+        parents[int(pid)], titles[int(pid)] = int(parent), args
+
+    def ours(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return [pid for pid, args in titles.items() if args.startswith(title) and ours(pid)]

@@ -1,0 +1,65 @@
+"""Footers are read once: a file that the listing shows unchanged is not opened again."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.source.footers import read_footers, save_footers
+from pipeline.source.inputs import find_inputs
+from pipeline.storage import resolve
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "input"
+    made.mkdir()
+    pq.write_table(pa.table({"caption": ["a", "b", "c"]}), made / "a.parquet", row_group_size=2)
+    pq.write_table(pa.table({"caption": ["d"], "label": [1]}), made / "b.parquet")
+    return made
+
+
+def garble(file: Path) -> None:
+    """Other bytes under the same size and time."""
+    before = file.stat()
+    file.write_bytes(b"x" * before.st_size)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_footers_read_back_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
+    files = find_inputs(str(folder))
+    save_footers(resolve(tmp_path / "footers.arrow"), files)
+    garble(folder / "a.parquet")
+    assert find_inputs(str(folder), read_footers(resolve(tmp_path / "footers.arrow"))) == files
+    with pytest.raises(UserError):
+        find_inputs(str(folder))
+
+
+def test_a_file_that_changed_is_read_again(folder: Path, tmp_path: Path) -> None:
+    save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
+    pq.write_table(pa.table({"caption": ["e", "f"]}), folder / "a.parquet")
+    os.utime(folder / "a.parquet", ns=(0, 1))
+    known = read_footers(resolve(tmp_path / "footers.arrow"))
+    assert [file.rows for file in find_inputs(str(folder), known)] == [2, 1]
+
+
+def test_ordinals_follow_the_listing_of_now(folder: Path, tmp_path: Path) -> None:
+    save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
+    pq.write_table(pa.table({"caption": ["z"]}), folder / "0.parquet")
+    known = read_footers(resolve(tmp_path / "footers.arrow"))
+    found = find_inputs(str(folder), known)
+    assert [(file.ordinal, Path(file.path).name) for file in found] == [
+        (0, "0.parquet"),
+        (1, "a.parquet"),
+        (2, "b.parquet"),
+    ]
+
+
+@pytest.mark.parametrize("data", [None, b"", b"not arrow"])
+def test_nothing_is_known_from_what_cannot_be_read(data: bytes | None, tmp_path: Path) -> None:
+    if data is not None:
+        (tmp_path / "footers.arrow").write_bytes(data)
+    assert read_footers(resolve(tmp_path / "footers.arrow")) == {}
