@@ -41,7 +41,8 @@ def command(cache: Path, as_json: bool, **options: Any) -> None:
 
     Two layers are kept apart: the model's quality, with the dataset's own captions and labels as truth (retrieval both
     ways, zero-shot classification, alignment of the towers), and the index's fidelity, with exact search as truth. What
-    the dataset does not allow to be measured is named in the report, with the reason.
+    the dataset does not allow to be measured is named in the report, with the reason. Run it again after an
+    interruption: it continues, and what was measured is not measured again.
 
     \b
     Examples:

@@ -1,14 +1,16 @@
 """The fidelity of a published index, on queries that it was not tuned on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import storage
 from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
+from pipeline.datasets import Embeddings, read_manifest
 from pipeline.errors import UserError
 from pipeline.evaluate.fidelity import Fidelity, measure_fidelity
 from pipeline.evaluate.quality import Progress, silent
@@ -19,43 +21,70 @@ from pipeline.index.open import open_index
 from pipeline.index.queries import draw_queries
 from pipeline.index.rerank import StoredVectors
 from pipeline.index.search import Index
+from pipeline.kept import Keep, keep_nothing
+from pipeline.schemas import IndexManifest
 
 K = 10
 _BLOCK = 65_536
 
 
-def open_index_of(embeddings: Embeddings, uri: str, cache: Path) -> Index:
-    """The index at ``uri``. Raises UserError when it was built over other embeddings."""
-    index = open_index(uri, cache)
-    if index.manifest.embeddings_manifest_sha256 != embeddings.manifest_sha256:
+@dataclass(frozen=True)
+class _Exact:
+    """What the index is asked, and the scores (q, k) of exact search, best first."""
+
+    queries: NDArray[np.float32]
+    kind: str
+    scores: NDArray[np.float32]
+
+
+def manifest_of_index(embeddings: Embeddings, uri: str) -> IndexManifest:
+    """The manifest of the index at ``uri``. Raises UserError when it was built over other embeddings."""
+    manifest = read_manifest(storage.resolve(uri), IndexManifest)
+    if manifest.embeddings_manifest_sha256 != embeddings.manifest_sha256:
         raise UserError(
-            f"--index {uri} was built over {index.manifest.embeddings}, whose manifest is not that of "
+            f"--index {uri} was built over {manifest.embeddings}, whose manifest is not that of "
             f"{embeddings.location}; give the index of these embeddings, or build one with `clipmill index`"
         )
-    return index
+    return manifest
 
 
 def measure_index(
-    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress = silent
+    uri: str,
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    cache: Path,
+    progress: Progress = silent,
+    keep: Keep = keep_nothing,
 ) -> Fidelity:
-    """Measures an index at its tuned operating point, k = 10.
+    """Measures the index at ``uri`` at its tuned operating point, k = 10; it is opened only where that was not kept.
 
     Queries are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
     """
+    return keep("fidelity", Fidelity, lambda: _measure(open_index(uri, cache), embeddings, settings, progress, keep))
+
+
+def _measure(
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress, keep: Keep
+) -> Fidelity:
+    stored = index.sharded.vectors
+    exact = keep("exact", _Exact, lambda: _search_exactly(index, embeddings, settings))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        with progress(len(exact.queries), "index") as step:
+            return measure_fidelity(index.search, exact.scores, stored.scores, exact.queries, index.n, exact.kind, step)
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSettings) -> _Exact:
     manifest = index.manifest
     drawn = draw_queries(
         Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
     )
     queries = (drawn.confirmation if len(drawn.confirmation) else drawn.tuning)[: settings.fidelity_queries]
-    stored = index.sharded.vectors
-    truth, _ = exact_top_k(queries, _stream(stored), min(K, manifest.n))
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        with progress(len(queries), "index") as step:
-            return measure_fidelity(index.search, truth, stored.scores, queries, manifest.n, drawn.kind, step)
-    finally:
-        faiss.omp_set_num_threads(threads)
+    scores, _ = exact_top_k(queries, _stream(index.sharded.vectors), min(K, manifest.n))
+    return _Exact(queries, drawn.kind, scores)
 
 
 def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:

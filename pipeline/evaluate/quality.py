@@ -23,6 +23,7 @@ from pipeline.evaluate.retrieval import RECALL_AT, Direction, Retrieval, retriev
 from pipeline.evaluate.templates import NAMED, load_templates
 from pipeline.evaluate.vectors import Vectors, read_vectors
 from pipeline.evaluate.zero_shot import Encode, ZeroShot, class_vectors, classify
+from pipeline.kept import Keep, keep_nothing
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 """Given a total and what is being done: a context whose value is called with the number of units just done."""
@@ -63,19 +64,18 @@ def measure_quality(
     text_encoder: Callable[[], Encode],
     scratch: Path,
     progress: Progress = silent,
+    keep: Keep = keep_nothing,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    Raises UserError for a label column or a template file that is not there.
+    What takes long goes through ``keep``. Raises UserError for a label column or a template file that is not there.
     """
-    if settings.templates not in NAMED:
-        load_templates(settings.templates)  # a bad file is refused even where it turns out not to be needed
-    column = find_column(embeddings, settings.label_column)
-    zero_shot, templates, absences, notes = _zero_shot(embeddings, settings, column, text_encoder)
+    column = check_settings(embeddings, settings)
+    zero_shot, templates, absences, notes = _zero_shot(embeddings, settings, column, text_encoder, keep)
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
-    measured = _retrieval(embeddings, settings, images, captions, progress)
+    measured = _retrieval(embeddings, settings, images, captions, progress, keep)
     return Quality(
         retrieval=measured.retrieval,
         ceilings=measured.ceilings,
@@ -89,8 +89,21 @@ def measure_quality(
     )
 
 
+def check_settings(embeddings: Embeddings, settings: EvaluateSettings) -> str | None:
+    """The label column, if there is one. Raises UserError for one, or for a template file, that is not there; a bad
+    file is refused even where it turns out not to be needed."""
+    if settings.templates not in NAMED:
+        load_templates(settings.templates)
+    return find_column(embeddings, settings.label_column)
+
+
 def _retrieval(
-    embeddings: Embeddings, settings: EvaluateSettings, images: Vectors, captions: Vectors, progress: Progress
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    images: Vectors,
+    captions: Vectors,
+    progress: Progress,
+    keep: Keep,
 ) -> Quality:
     why = _no_retrieval(embeddings, images, captions)
     if why:
@@ -107,28 +120,39 @@ def _retrieval(
                 samples=settings.bootstrap_samples,
                 seed=settings.seed,
                 progress=step,
+                keep=keep,
             )
         assert found is not None  # some caption has its image
         retrieval[direction], ranks = found
         if direction == "t2i":
             caption_ranks = ranks
+    ceilings = keep("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
+    model = embeddings.manifest.model
+    alignment = keep(
+        "alignment",
+        Alignment,
+        lambda: align(
+            captions,
+            images,
+            caption_ranks,
+            temperature=1 / model.logit_scale if model else None,
+            seed=settings.seed,
+        ),
+    )
+    examples = keep(
+        "examples", list[Example], lambda: choose_examples(caption_ranks, captions, images, seed=settings.seed)
+    )
+    notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
+    return Quality(retrieval, ceilings, alignment, examples, notes=notes)
+
+
+def _ceilings(embeddings: Embeddings, images: Vectors, captions: Vectors) -> dict[Direction, Ceiling]:
     texts = (text for batch in embeddings.batches("captions", ["caption"]) for text in batch.column(0).to_pylist())
     sources = (hash_texts(texts), captions.rows, hash_vectors(images.values), images.rows)
-    ceilings: dict[Direction, Ceiling] = {
+    return {
         "t2i": text_to_image_ceiling(*sources, RECALL_AT),
         "i2t": image_to_text_ceiling(*sources, RECALL_AT),
     }
-    model = embeddings.manifest.model
-    alignment = align(
-        captions,
-        images,
-        caption_ranks,
-        temperature=1 / model.logit_scale if model else None,
-        seed=settings.seed,
-    )
-    examples = choose_examples(caption_ranks, captions, images, seed=settings.seed)
-    notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
-    return Quality(retrieval, ceilings, alignment, examples, notes=notes)
 
 
 def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) -> str | None:
@@ -171,6 +195,7 @@ def _zero_shot(
     settings: EvaluateSettings,
     column: str | None,
     text_encoder: Callable[[], Encode],
+    keep: Keep,
 ) -> tuple[ZeroShot | None, tuple[str, ...], list[Absence], list[str]]:
     def absent(why: str) -> tuple[None, tuple[str, ...], list[Absence], list[str]]:
         return None, (), [Absence("Zero-shot classification", why)], []
@@ -185,10 +210,13 @@ def _zero_shot(
     if not labels.classes:
         return absent(f"every value of the column {column} is null or empty")
     templates = load_templates(settings.templates)
-    prompt_vectors = class_vectors(text_encoder(), labels.classes, templates)
-    result = classify(
-        labelled_batches(embeddings, labels), labels.classes, prompt_vectors, settings.bootstrap_samples, settings.seed
-    )
+
+    def measure() -> ZeroShot:
+        prompt_vectors = class_vectors(text_encoder(), labels.classes, templates)
+        batches = labelled_batches(embeddings, labels)
+        return classify(batches, labels.classes, prompt_vectors, settings.bootstrap_samples, settings.seed)
+
+    result = keep("zero-shot", ZeroShot, measure)
     notes = []
     if len(labels.classes) == 1:
         notes.append(

@@ -6,8 +6,8 @@ multiplied in float32, whose error has a bound; only scores within that bound of
 float64. Ranks and ties are therefore exact, and do not depend on block sizes or on the BLAS.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,15 @@ class Ranks:
     def expected_rank(self) -> NDArray[np.float64]:
         """For each query the expected place of its first positive, counted from 1."""
         return self.higher + (self.tied + self.tied_positives + 1) / (self.tied_positives + 1)
+
+
+def join_ranks(pieces: Sequence[Ranks]) -> Ranks:
+    """The ranks of several sets of queries in one gallery, in order; of one piece at least."""
+    if len(pieces) == 1:
+        return pieces[0]
+    columns = [field.name for field in fields(Ranks) if field.name != "gallery"]
+    joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in columns}
+    return Ranks(**joined, gallery=pieces[0].gallery)
 
 
 def probability_of_none(

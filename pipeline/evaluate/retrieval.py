@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.bootstrap import mean_intervals, median_interval
-from pipeline.evaluate.ranks import Ranks, rank_positives
-from pipeline.evaluate.vectors import Vectors
+from pipeline.evaluate.ranks import BLOCK, Ranks, join_ranks, rank_positives
+from pipeline.evaluate.vectors import Vectors, blocks
+from pipeline.kept import Keep, keep_nothing
 from pipeline.schemas import Interval
 
 Direction = Literal["t2i", "i2t"]
 RECALL_AT = (1, 5, 10)
 CURVE_AT = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+PIECE_PRODUCTS = 2_000_000_000_000
+"""Products of components that are computed between two times that ranks are kept: under a minute's work of a few cores."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,58 @@ def retrieve(
     samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
+    keep: Keep = keep_nothing,
 ) -> tuple[Retrieval, Ranks] | None:
     """Ranks every query of ``positions`` (default: all) against the whole gallery; None when none has a positive.
 
-    A positive is a gallery item of the query's row. A query without one is counted in ``without_positive`` and not
-    ranked; gallery items that are no query's positive compete like the others and are counted in ``gallery_only``.
+    Ranks are kept piece by piece of the queries, and so is the result. A positive is a gallery item of the query's row.
+    A query without one is counted in ``without_positive`` and not ranked; gallery items that are no query's positive
+    compete like the others and are counted in ``gallery_only``.
     """
-    asked = len(queries) if positions is None else len(positions)
-    if not asked or not len(gallery):
+    chosen = np.arange(len(queries)) if positions is None else positions
+    if not len(chosen) or not len(gallery):
         return None
-    ranks = rank_positives(queries, gallery, positions, progress)
+    pieces = blocks(len(chosen), queries_a_piece(gallery))
+    ranks = join_ranks(
+        [
+            _kept_ranks(f"ranks-{direction}-{number:05d}", queries, gallery, chosen[piece], progress, keep)
+            for number, piece in enumerate(pieces)
+        ]
+    )
     if not len(ranks):
         return None
-    return summarise(direction, ranks, asked, int(np.sum(~np.isin(gallery.rows, queries.rows))), samples, seed), ranks
+    gallery_only = int(np.sum(~np.isin(gallery.rows, queries.rows)))
+    result = keep(
+        f"retrieval-{direction}",
+        Retrieval,
+        lambda: summarise(direction, ranks, len(chosen), gallery_only, samples, seed),
+    )
+    return result, ranks
+
+
+def queries_a_piece(gallery: Vectors) -> int:
+    """Queries that are ranked between two times that ranks are kept, in whole blocks."""
+    return BLOCK * max(1, PIECE_PRODUCTS // (BLOCK * max(1, len(gallery) * gallery.dimension)))
+
+
+def _kept_ranks(
+    name: str,
+    queries: Vectors,
+    gallery: Vectors,
+    positions: NDArray[np.int64],
+    progress: Callable[[int], object],
+    keep: Keep,
+) -> Ranks:
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        told += done
+        progress(done)
+
+    ranks = keep(name, Ranks, lambda: rank_positives(queries, gallery, positions, tell))
+    progress(len(ranks) - told)
+    return ranks
 
 
 def summarise(direction: Direction, ranks: Ranks, asked: int, gallery_only: int, samples: int, seed: int) -> Retrieval:

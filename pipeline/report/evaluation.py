@@ -3,21 +3,25 @@
 import shlex
 import tempfile
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
-from pipeline.evaluate.index_quality import measure_index, open_index_of
-from pipeline.evaluate.quality import Absence, Progress, measure_quality, silent
+from pipeline.errors import UserError
+from pipeline.evaluate.index_quality import manifest_of_index, measure_index
+from pipeline.evaluate.quality import Absence, Progress, check_settings, measure_quality, silent
 from pipeline.evaluate.templates import NAMED
 from pipeline.evaluate.zero_shot import Encode
+from pipeline.kept import KeptIn
+from pipeline.owner import owned
 from pipeline.report.assemble import Making, MeasuredIndex, assemble
 from pipeline.report.document import Report
 from pipeline.report.write import has_report, publish_report, read_report
-from pipeline.schemas import ModelIdentity
+from pipeline.schemas import IndexManifest, ModelIdentity
+from pipeline.staging import Staging
 
 _CONTENT_SETTINGS = ("label_column", "templates", "bootstrap_samples", "fidelity_queries", "seed")
 LoadEncoder = Callable[[ModelIdentity], Encode]
@@ -27,35 +31,63 @@ LoadEncoder = Callable[[ModelIdentity], Encode]
 def evaluate(
     settings: EvaluateSettings, load_encoder: LoadEncoder, cache: Path, progress: Progress = silent
 ) -> tuple[Report, bool]:
-    """The report, and whether it was there already.
+    """The report, and whether it was there already. What an earlier start measured is not measured again.
 
-    Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output.
+    Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or
+    unfinished work towards another.
     """
-    started = datetime.now(timezone.utc)
     embeddings = Embeddings.open(settings.embeddings)
     output = storage.resolve_output(settings.output)
     inputs = _inputs(embeddings, settings)
+    staging = Staging(output, {"settings": _content(settings), **inputs})
     if has_report(output) and not settings.overwrite:
         present = read_report(output)
         refuse_differences(output, _differences(present, settings, inputs))
+        staging.drop_leftovers()
         return present, True
+    check_settings(embeddings, settings)
+    index = manifest_of_index(embeddings, settings.index) if settings.index else None
+    with owned(storage.staging_of(output)) as ownership:
+        staging.open(overwrite=settings.overwrite)
+        keep = KeptIn(staging.folder / "parts")
+        try:
+            report = _measured(embeddings, settings, index, load_encoder, cache, progress, inputs, keep)
+        except UserError:
+            if not storage.list_files(keep.folder):
+                staging.drop()
+            raise
+        ownership.check()
+        publish_report(report, staging)
+    return report, False
+
+
+def _measured(
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    index: IndexManifest | None,
+    load_encoder: LoadEncoder,
+    cache: Path,
+    progress: Progress,
+    inputs: dict[str, str | None],
+    keep: KeptIn,
+) -> Report:
+    started = datetime.now(timezone.utc)
     identity = embeddings.manifest.model
 
     def encoder() -> Encode:
         assert identity is not None  # zero-shot is not tried without a model
         return load_encoder(identity)
 
-    index = open_index_of(embeddings, settings.index, cache) if settings.index else None
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
-        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress)
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, keep)
     measured, absences = None, [] if index else [Absence("Index fidelity", "no --index was given")]
     if index and settings.index:
-        fidelity = measure_index(index, embeddings, settings, progress)
-        measured = MeasuredIndex(storage.resolve(settings.index).uri, index.manifest, fidelity)
-    making = Making(_command(settings), _content(settings), inputs, started)
-    report = assemble(embeddings, quality, measured, making, absences)
-    publish_report(report, output)
-    return report, False
+        fidelity = measure_index(settings.index, embeddings, settings, cache, progress, keep)
+        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity)
+    began = started - timedelta(seconds=keep.seconds_saved)  # as if it had been done at one go
+    return assemble(
+        embeddings, quality, measured, Making(_command(settings), _content(settings), inputs, began), absences
+    )
 
 
 def _content(settings: EvaluateSettings) -> dict[str, Any]:

@@ -7,21 +7,18 @@ from pipeline.errors import UserError
 from pipeline.report.document import REPORT_VERSION, Report
 from pipeline.report.page import html_text
 from pipeline.report.table import csv_text
+from pipeline.staging import Staging
 from pipeline.storage import Location
 
 REPORT_FILE, PAGE_FILE, TABLE_FILE = "report.json", "report.html", "report.csv"
 
 
-def publish_report(report: Report, output: Location) -> None:
-    """Writes the report beside ``output`` and puts it there at once; ``report.json`` makes it exist."""
-    staging = storage.staging_of(output)
-    storage.remove(staging)
-    storage.make_folder(staging)
-    storage.write_bytes(staging / TABLE_FILE, csv_text(report).encode())
-    storage.write_bytes(staging / PAGE_FILE, html_text(report).encode())
-    storage.write_bytes(staging / REPORT_FILE, report.model_dump_json(indent=1).encode())
-    storage.publish(staging, output, last=REPORT_FILE)
-    storage.remove(staging)
+def publish_report(report: Report, staging: Staging) -> None:
+    """Writes the report beside its output and puts it there at once; ``report.json`` makes it exist."""
+    storage.write_bytes(staging.dataset / TABLE_FILE, csv_text(report).encode())
+    storage.write_bytes(staging.dataset / PAGE_FILE, html_text(report).encode())
+    storage.write_bytes(staging.dataset / REPORT_FILE, report.model_dump_json(indent=1).encode())
+    staging.publish(last=REPORT_FILE)
 
 
 def has_report(output: Location) -> bool:
