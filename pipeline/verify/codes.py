@@ -10,7 +10,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.datasets import Shard
 from pipeline.index.belong import vectors_belong
@@ -18,6 +17,7 @@ from pipeline.index.layout import TRAINED_FILE
 from pipeline.index.train import codebook_sha256
 from pipeline.storage import Location
 from pipeline.verify.findings import Findings
+from pipeline.verify.sidecars import Sidecar
 
 _HEADER = struct.Struct("<4siq")
 _one_at_a_time = threading.Lock()
@@ -43,14 +43,9 @@ def codebook_of(path: Path) -> str:
 
 
 def check_codes(
-    path: Path,
-    shard: Shard,
-    dimension: int,
-    codebook: str,
-    vectors: tuple[str, NDArray[np.float16]],
-    findings: Findings,
+    path: Path, shard: Shard, dimension: int, codebook: str, vectors: Sidecar | None, findings: Findings
 ) -> None:
-    """``codebook`` is that of the trained index; ``vectors`` are the name and the array of the file beside the shard."""
+    """``codebook`` is that of the trained index; ``vectors`` the sound file beside the shard, compared by a sample."""
     with _one_at_a_time:
         try:
             index = faiss.read_index(str(path))
@@ -68,8 +63,10 @@ def check_codes(
                 f"{dimension}"
             )
             return
-        if _check_positions(index, shard, findings) and not vectors_belong(index, vectors[1]):
-            findings.fault(f"{vectors[0]} holds other vectors than {shard.path}")
+        if not _check_positions(index, shard, findings) or vectors is None:
+            return
+        if not vectors_belong(index, np.load(vectors.path, mmap_mode="r", allow_pickle=False)):
+            findings.fault(f"{vectors.shard.path} holds other vectors than {shard.path}")
 
 
 def _check_positions(index: Any, shard: Shard, findings: Findings) -> bool:

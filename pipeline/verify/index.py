@@ -256,6 +256,5 @@ def _look_into(work: _Work, fetched: _Fetched, codebook: str | None, gallery: Ga
     except (pa.ArrowException, OSError, ClipmillError) as error:
         findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
     if shard.index.path in paths and codebook is not None:
-        stored = np.load(paths[shard.vectors.path], mmap_mode="r", allow_pickle=False)
-        named = (shard.vectors.path, stored)
-        check_codes(paths[shard.index.path], shard.index, work.manifest.dimension, codebook, named, findings)
+        vectors = sidecars.vectors if findings.whole else None
+        check_codes(paths[shard.index.path], shard.index, work.manifest.dimension, codebook, vectors, findings)
