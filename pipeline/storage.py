@@ -78,7 +78,7 @@ def resolve(uri: str | Path) -> Location:
             "s3://bucket/prefix"
         )
     path = text.removeprefix("s3://").rstrip("/")
-    bucket, _, key = path.partition("/")
+    bucket, _, _ = path.partition("/")
     if "@" in bucket or _QUERY.search(path):
         raise UserError(
             f"{_without_secrets(text)}: credentials and settings are not taken from a URI; set AWS_ACCESS_KEY_ID, "
@@ -86,7 +86,7 @@ def resolve(uri: str | Path) -> Location:
         )
     if not bucket:
         raise UserError(f"{text} names no bucket; write s3://bucket/prefix")
-    if "//" in key:
+    if "//" in path:
         raise UserError(f"{text}: there is an empty name between two slashes; write s3://bucket/prefix")
     return Location(_s3_filesystem(), path, f"s3://{path}")
 

@@ -15,13 +15,16 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 KINDS = ("500", "503", "reset", "lost answer", "short")
@@ -54,6 +57,8 @@ class FaultyS3:
         self.requests: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.faults: Counter[str] = Counter()
+        self.writing = threading.Lock()
+        """The server looks at a condition and then writes, in two steps; S3 does it in one."""
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -101,6 +106,11 @@ class FaultyS3:
         """All keys that are there, in byte order."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def put_many(self, keys: Iterable[str]) -> None:
+        """Empty objects, put where the server keeps them, since so many requests would take long."""
+        for key in keys:
+            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, key, b"")
 
     def forget_counts(self) -> None:
         self.requests.clear()
@@ -170,9 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             parts = urlsplit(self.path)
             headers.pop("Expect", None)
-            connection.request(self.command, f"{parts.path}?{parts.query}", body or None, headers)
-            reply = connection.getresponse()
-            return reply.status, dict(reply.getheaders()), reply.read()
+            with self.store.writing if self.command == "PUT" else nullcontext():
+                connection.request(self.command, f"{parts.path}?{parts.query}", body or None, headers)
+                reply = connection.getresponse()
+                return reply.status, dict(reply.getheaders()), reply.read()
         finally:
             connection.close()
 

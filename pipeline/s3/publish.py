@@ -20,8 +20,9 @@ def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: st
     """Copies ``made``, the files below ``staging``, to ``output``; what is ``old`` there and not made again is deleted.
 
     The tables that a manifest refers to, then ``last``, are written at the end, each only if what is there is what was
-    there at the beginning. They are always written in the same order, so the run that writes the first of them first
-    publishes, and any other raises RunFailed and leaves the tables and the manifest as they are.
+    there at the beginning. They are always written in the same order, so of runs that began before any of them wrote,
+    the one that writes the first table publishes; one that began while another wrote finds the rest changed. The
+    others raise RunFailed and leave tables and manifest as they are. (Parts are named after the plan that made them.)
     """
     sizes = {info.path: info.size for info in made}
     target_of = _targets(staging, output)
@@ -35,14 +36,17 @@ def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: st
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    overtaken = RunFailed(
+        f"s3://{output}: another run published here while this one was publishing, and its dataset stays; check it with "
+        "`clipmill verify`, and run one of the two again with --overwrite if it is not what you want"
+    )
+    if any(_version(target_of(path)) != version for path, version in seen.items()):
+        raise overtaken
     for path in closing:
         if sizes[path] > _LARGEST_PUT:
             copy(path, target_of(path), sizes[path])
         elif put_if(target_of(path), get(path)[0], seen[path]) is None:
-            raise RunFailed(
-                f"s3://{output}: another run published here while this one was publishing, and its dataset stays; "
-                "check it with `clipmill verify`, and run one of the two again with --overwrite if it is not what you want"
-            )
+            raise overtaken
     kept = {target_of(path) for path in sizes}
     bucket = split(output)[0]
     delete_objects(bucket, [split(info.path)[1] for info in old if info.path not in kept])
