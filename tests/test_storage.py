@@ -1,7 +1,12 @@
 """Places are found, files appear whole or not at all, and a dataset is replaced only by a finished one."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline import storage
@@ -68,3 +73,74 @@ def test_files_are_listed_in_byte_order(tmp_path: Path) -> None:
     assert names == sorted(names, key=str.encode)
     assert len(names) == 6
     assert storage.list_files(storage.resolve(tmp_path / "absent")) == []
+
+
+def test_what_was_written_is_described_without_reading_it_again(tmp_path: Path) -> None:
+    location = storage.resolve(tmp_path / "a.parquet")
+    table = pa.table({"a": list(range(1000))})
+    written = storage.write_table(location, table)
+    data = (tmp_path / "a.parquet").read_bytes()
+    assert (written.bytes, written.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert storage.read_table(location) == table
+
+
+def test_many_files_are_read_in_their_order(tmp_path: Path) -> None:
+    places = [storage.resolve(tmp_path / str(number)) for number in range(50)]
+    for number, place in enumerate(places):
+        storage.write_bytes(place, str(number).encode())
+    assert storage.read_many(reversed(places)) == [str(number).encode() for number in reversed(range(50))]
+    with pytest.raises(FileNotFoundError):
+        storage.read_many([storage.resolve(tmp_path / "absent")])
+
+
+def test_a_conditional_write_needs_the_version_that_is_there(tmp_path: Path) -> None:
+    place = storage.resolve(tmp_path / "sub/mark")
+    first = storage.write_if(place, b"one", None)
+    assert first is not None
+    assert storage.write_if(place, b"two", None) is None
+    second = storage.write_if(place, b"two", first)
+    assert second not in (None, first)
+    assert storage.write_if(place, b"three", first) is None
+    found = storage.read_versioned(place)
+    assert (found.data, found.version) == (b"two", second)
+    assert found.age < 60
+    storage.remove(place)
+    assert storage.write_if(place, b"three", second) is None
+    assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_of_processes_that_write_on_condition_each_step_is_taken_by_one(tmp_path: Path) -> None:
+    """Every process adds one to a number so many times, and tries again where another was first."""
+    script = """
+import sys
+from pipeline import storage
+place = storage.resolve(sys.argv[1])
+for _ in range(40):
+    while True:
+        found = storage.read_versioned(place)
+        if storage.write_if(place, str(int(found.data) + 1).encode(), found.version):
+            break
+"""
+    storage.write_bytes(storage.resolve(tmp_path / "count"), b"0")
+    command = [sys.executable, "-c", script, str(tmp_path / "count")]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / "count").read_bytes() == b"120"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_the_version_of_an_open_file_is_its_modification_time(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    os.utime(tmp_path / "a", ns=(1, 1_700_000_000_123_456_789))
+    with storage.open_versioned(storage.resolve(tmp_path / "a")) as opened:
+        assert (opened.size, opened.etag, opened.stream.read()) == (5, "1700000000123456789", b"12345")
+
+
+def test_local_work_does_not_import_what_s3_needs(tmp_path: Path) -> None:
+    script = """
+import sys
+from pipeline import storage
+storage.write_bytes(storage.resolve(sys.argv[1]), b"x")
+sys.exit("boto3" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=False).returncode == 0
