@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from pipeline.errors import RunFailed
-from pipeline.flow.cluster import cause_of
+from pipeline.flow.cluster import cause_of, describe_load
 from pipeline.flow.watch import noted_signals, stalled, start_tally
 
 _TRIES = 4
@@ -116,12 +116,7 @@ class Tasks:
         names = ", ".join(task.what for task in tasks[:_TOLD])
         more = f" and {len(tasks) - _TOLD} more" if len(tasks) > _TOLD else ""
         most = max(task.cpus for task in tasks)
-        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-        free = ray.available_resources().get("CPU", 0.0)
-        return (
-            f"{names}{more} (each needs up to {most:g} CPUs of one node; the cluster has {sum(nodes):g} on {len(nodes)} "
-            f"nodes, at most {max(nodes, default=0.0):g} on one, and {free:g} of them are free)"
-        )
+        return f"{names}{more} (a task needs up to {most:g} CPUs of one node; {describe_load()})"
 
 
 def _may_pass(error: ray.exceptions.RayError) -> bool:

@@ -1,6 +1,8 @@
 """The index graph on a real cluster: complete or absent, the same again, and never over something else."""
 
 import json
+import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from clustered import image_and_caption_vectors, write_embeddings
+from workers import struck
 
 from jobs.index import command
 from pipeline.config import ClusterSettings
@@ -94,6 +97,35 @@ def test_a_build_that_fails_leaves_the_old_index_and_tells_the_row(dataset: Embe
     assert "row 61" in result.output
     assert "Traceback" not in result.output
     assert open_index(str(output)).n == 5000
+
+
+def test_workers_that_are_killed_while_they_fill_shards_are_survived(dataset: Embeddings, tmp_path: Path) -> None:
+    output = tmp_path / "index"
+    with struck("_fill", signal.SIGKILL, 2) as killed:
+        result = run(dataset, output, "--factory", "IVF32,PQ8x4fsr", "--shards", 6)
+    assert result.exit_code == 0, result.output
+    assert len(killed) == 2
+    assert open_index(str(output)).n == 5000
+    assert sorted(path.name for path in output.iterdir() if path.suffix == ".tmp") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index"]
+
+
+def test_a_worker_that_hangs_ends_the_run_by_name_and_the_next_continues(dataset: Embeddings, tmp_path: Path) -> None:
+    options = ["--factory", "IVF32,PQ8x4fsr", "--shards", 6]
+    with struck("_fill", signal.SIGSTOP, 1) as stopped:
+        result = run(dataset, tmp_path / "index", *options, "--stall-timeout", 10)
+    assert len(stopped) == 1
+    assert result.exit_code == 1
+    assert re.search(
+        r"nothing moved for 10 s while waiting for filling shard \d \(vectors [\d,]+ to [\d,]+ of ", result.output
+    )
+    assert "same command again to continue" in result.output
+    again = run(dataset, tmp_path / "index", *options, "--json")
+    assert again.exit_code == 0, again.output
+    first, second = json.loads(again.stdout)["runs"]
+    assert first["rows_encoded"] == second["rows_reused"] > 0
+    assert second["rows_encoded"] == 5000 - second["rows_reused"]
+    assert "continuing: trained, " in again.stderr
 
 
 def test_a_target_given_and_missed_ends_with_3_after_publishing(dataset: Embeddings, tmp_path: Path) -> None:
