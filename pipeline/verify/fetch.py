@@ -46,11 +46,12 @@ def fetch(
     location = dataset / shard.path
     path = Path(location.path) if location.is_local else scratch / shard.path.replace("/", "-")
     digest = hashlib.sha256()
+    piece = max(1, min(_CHUNK_BYTES, shard.bytes))  # all of it is allocated, however short the file
     try:
         with ExitStack() as stack:
             source = stack.enter_context(location.filesystem.open_input_stream(location.path))
             copy = None if location.is_local else stack.enter_context(open(path, "wb"))
-            while chunk := source.read(_CHUNK_BYTES):
+            while chunk := source.read(piece):
                 digest.update(chunk)
                 if copy is not None:
                     copy.write(chunk)
