@@ -19,6 +19,14 @@ class UserError(ClipmillError):
     exit_code = 2
 
 
+class StorageFailed(RunFailed):
+    """The storage did not answer, or kept failing: nothing is known of what is there. Exit code 1."""
+
+
+class StorageRefused(UserError):
+    """The storage does not let this user in: credentials, permissions, names. Exit code 2."""
+
+
 class OutputDiffers(UserError):
     """The output is a finished dataset of other input, model or settings than asked for. Exit code 2."""
 

@@ -102,7 +102,7 @@ class FaultyS3:
             config=Config(request_checksum_calculation="when_required"),
         )
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         """All keys that are there, in byte order."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]

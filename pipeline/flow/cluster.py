@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from pipeline.config import ClusterSettings
-from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from pipeline.s3.settings import worker_variables
 
 _OUT_OF_MEMORY_RETRIES = 3
@@ -137,7 +137,7 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
         cause = cause.cause
     if isinstance(cause, ClipmillError):
         return type(cause)(str(cause).splitlines()[0])
-    ours = {kind.__name__: kind for kind in (RunFailed, UserError)}
+    ours = {kind.__name__: kind for kind in (RunFailed, UserError, StorageFailed, StorageRefused)}
     raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
     raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]
     for name, message in raised:
@@ -146,7 +146,9 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     if "creation task" not in str(error):
         for kind, what in _DEATHS.items():
             if isinstance(error, kind) or kind.__name__ in str(error):
-                return RunFailed(f"{doing} failed: {what}; what is done is kept: run the same command again to continue")
+                return RunFailed(
+                    f"{doing} failed: {what}; what is done is kept: run the same command again to continue"
+                )
     reason = f"{raised[0][0]}: {raised[0][1]}" if raised else str(error).strip().splitlines()[0]
     return RunFailed(
         f"{doing} failed in a worker ({reason}); what is done is kept, run the same command again to continue"

@@ -9,7 +9,7 @@ from boto3.exceptions import Boto3Error
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused
 from pipeline.s3.settings import S3Settings
 
 FAILURES = (BotoCoreError, ClientError, Boto3Error)
@@ -44,7 +44,7 @@ _NO_CREDENTIALS = (
 def told(path: str, permission: str) -> Iterator[None]:
     """What fails inside, told about ``path`` (bucket/key). ``permission`` is what it needs, such as ``s3:GetObject``.
 
-    Raises FileNotFoundError where there is no such object, else UserError or RunFailed.
+    Raises FileNotFoundError where there is no such object, else StorageRefused or StorageFailed.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def told(path: str, permission: str) -> Iterator[None]:
     except ValueError as error:
         if "endpoint" not in str(error).lower():
             raise
-        raise UserError(f"s3://{path}: AWS_ENDPOINT_URL is not the address of a store; correct it") from None
+        raise StorageRefused(f"s3://{path}: AWS_ENDPOINT_URL is not the address of a store; correct it") from None
 
 
 def explain(error: Exception, path: str, permission: str) -> ClipmillError | FileNotFoundError:
@@ -64,27 +64,29 @@ def explain(error: Exception, path: str, permission: str) -> ClipmillError | Fil
     if isinstance(error, ClientError):
         return _explain_answer(error, uri, permission)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
-        return UserError(f"{uri}: no AWS credentials were found on {socket.gethostname()}; {_NO_CREDENTIALS}")
+        return StorageRefused(f"{uri}: no AWS credentials were found on {socket.gethostname()}; {_NO_CREDENTIALS}")
     if isinstance(error, boto.ProfileNotFound):
-        return UserError(f"{uri}: {error} on {socket.gethostname()}; correct AWS_PROFILE, or add the profile there")
+        return StorageRefused(
+            f"{uri}: {error} on {socket.gethostname()}; correct AWS_PROFILE, or add the profile there"
+        )
     if _is_about_credentials(error):
-        return UserError(
+        return StorageRefused(
             f"{uri}: credentials could not be obtained ({type(error).__name__}); renew them (`aws sso login`, or your "
             "own way to sign in) and run the same command again"
         )
     if isinstance(error, (boto.ParamValidationError, boto.InvalidS3AddressingStyleError)):
-        return UserError(f"{uri} is not a name that S3 can have; correct the bucket or the path")
+        return StorageRefused(f"{uri} is not a name that S3 can have; correct the bucket or the path")
     if isinstance(error, (boto.NoRegionError, boto.InvalidRegionError)):
-        return UserError(f"{uri}: no AWS region, or one that does not exist; set AWS_REGION")
+        return StorageRefused(f"{uri}: no AWS region, or one that does not exist; set AWS_REGION")
     endpoint = S3Settings.from_environment().endpoint or "S3"
     if isinstance(error, boto.SSLError):
-        return UserError(f"{uri}: {endpoint} has no certificate that is trusted here; see AWS_CA_BUNDLE")
+        return StorageRefused(f"{uri}: {endpoint} has no certificate that is trusted here; see AWS_CA_BUNDLE")
     if isinstance(error, (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError)):
-        return RunFailed(
+        return StorageFailed(
             f"{uri}: {endpoint} cannot be reached from {socket.gethostname()}; see to the network and to "
             "AWS_ENDPOINT_URL, and run the same command again"
         )
-    return RunFailed(
+    return StorageFailed(
         f"{uri}: {endpoint} kept failing ({type(error).__name__}), after several attempts; run the same command again"
     )
 
@@ -106,28 +108,30 @@ def _explain_answer(error: ClientError, uri: str, permission: str) -> ClipmillEr
     if code in _ABSENT:
         return FileNotFoundError(uri)
     if code == "NoSuchBucket":
-        return UserError(f"{uri}: there is no bucket called {bucket}; create it, or correct the name or the endpoint")
+        return StorageRefused(
+            f"{uri}: there is no bucket called {bucket}; create it, or correct the name or the endpoint"
+        )
     if code in _WRONG_CREDENTIALS:
-        return UserError(f"{uri}: {_WRONG_CREDENTIALS[code]} ({code}); renew the credentials and run this again")
+        return StorageRefused(f"{uri}: {_WRONG_CREDENTIALS[code]} ({code}); renew the credentials and run this again")
     if code == "RequestTimeTooSkewed":
-        return UserError(f"{uri}: the clock of {socket.gethostname()} is wrong, so requests are refused; set it")
+        return StorageRefused(f"{uri}: the clock of {socket.gethostname()} is wrong, so requests are refused; set it")
     if code in _DENIED or (status == 403 and code not in _OVERLOADED):
-        return UserError(f"{uri}: access denied; {_advice(permission, uri)}")
+        return StorageRefused(f"{uri}: access denied; {_advice(permission, uri)}")
     if code in _ELSEWHERE or status in (301, 307):
-        return UserError(f"{uri}: the bucket is in another region; set AWS_REGION to the region of {bucket}")
+        return StorageRefused(f"{uri}: the bucket is in another region; set AWS_REGION to the region of {bucket}")
     if code in ("InvalidBucketName", "KeyTooLongError"):
-        return UserError(f"{uri} is not a name that S3 can have ({code}); correct the bucket or the path")
+        return StorageRefused(f"{uri} is not a name that S3 can have ({code}); correct the bucket or the path")
     if code == "InvalidObjectState":
-        return UserError(f"{uri} is archived and cannot be read; restore it first")
+        return StorageRefused(f"{uri} is archived and cannot be read; restore it first")
     if code == "PreconditionFailed":
         return RunFailed(f"{uri} was replaced while it was being read; run the same command again")
     if code in _OVERLOADED or status >= 500:
-        return RunFailed(
+        return StorageFailed(
             f"{uri}: the store kept failing ({code or status}), after several attempts; wait a little and run the "
             "same command again"
         )
     message = str(error.response.get("Error", {}).get("Message", "")).splitlines()
-    return RunFailed(f"{uri}: the store refused the request ({code}: {message[0] if message else status})")
+    return StorageFailed(f"{uri}: the store refused the request ({code}: {message[0] if message else status})")
 
 
 def _advice(permission: str, uri: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import RunFailed
+from pipeline.errors import RunFailed, StorageFailed
 from pipeline.s3.client import client, pause
 from pipeline.s3.errors import code_of, told
 from pipeline.s3.requests import ask, head, split, version_of
@@ -58,7 +58,7 @@ class Body:
             self.close()
             failures += 1
             if failures >= S3Settings.from_environment().attempts:
-                raise RunFailed(
+                raise StorageFailed(
                     f"s3://{self._path}: reading broke off {failures} times at byte {self._at} ({reason}); run the same "
                     "command again"
                 )

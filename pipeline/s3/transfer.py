@@ -12,7 +12,7 @@ from typing import IO, Any
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import StorageFailed, StorageRefused
 from pipeline.s3.client import client
 from pipeline.s3.errors import code_of, status_of, told
 from pipeline.s3.reading import Body
@@ -105,7 +105,7 @@ def abort_uploads(folder: str) -> None:
     """Drops what unfinished uploads left below a folder, where the store lets us see it: it is paid for by the byte."""
     bucket, key = split(folder.rstrip("/"))
     arguments = {"Bucket": bucket, "Prefix": f"{key}/"}
-    with suppress(UserError, RunFailed, FileNotFoundError), told(folder, "s3:ListBucketMultipartUploads"):
+    with suppress(StorageRefused, StorageFailed, FileNotFoundError), told(folder, "s3:ListBucketMultipartUploads"):
         for page in client().get_paginator("list_multipart_uploads").paginate(**arguments):
             for upload in page.get("Uploads", ()):
                 client().abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -7,7 +7,7 @@ import pyarrow.fs as fs
 
 from pipeline import storage
 from pipeline.datasets import MANIFEST
-from pipeline.errors import RunFailed, UserError
+from pipeline.errors import RunFailed, StorageFailed, UserError
 from pipeline.report.write import REPORT_FILE
 from pipeline.storage import Location
 from pipeline.verify.embeddings import verify_embeddings
@@ -33,6 +33,8 @@ def verify(uri: str, *, quick: bool, progress: Callable) -> Findings:
     try:
         kind = _kind_of(location)
         return VERIFIERS[kind](uri, quick=quick, progress=progress)
+    except StorageFailed:
+        raise  # which says nothing of the dataset
     except RunFailed as error:
         findings = Findings(kind, location.uri)
         findings.fault(str(error))
