@@ -10,7 +10,7 @@ import ray
 
 from pipeline import environment, storage
 from pipeline.config import ClusterSettings
-from pipeline.errors import ClipmillError, RunFailed
+from pipeline.errors import RunFailed
 from pipeline.flow.cluster import Cluster, cause_of, describe_load
 from pipeline.flow.commit import Statistics, gather_records
 from pipeline.flow.embed_graph import EmbedGraph
@@ -89,9 +89,7 @@ def _run(
     try:
         done: list[dict[str, Any]] = watched(graph.run, graph.tally, on_report, stall_timeout, waiting_for)
         return done
-    except ClipmillError:
-        raise
-    except Exception as error:
+    except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
         raise cause_of(error, f"embedding{_under_way(graph)}") from error
 
 
