@@ -18,7 +18,9 @@ from pipeline.config import ClusterSettings
 from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from pipeline.s3.settings import worker_variables
 
-_OUT_OF_MEMORY_RETRIES = 3
+_OWN_CLUSTER = {"task_oom_retries": 3, "worker_niceness": 0}
+"""Ray would try again without end what is killed for lack of memory; and its workers, nicer than all else by default,
+would stand still on a machine that does other work too."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
                 address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
-                _system_config={"task_oom_retries": _OUT_OF_MEMORY_RETRIES},
+                _system_config=_OWN_CLUSTER,
                 **options,
             )
     if threading.current_thread() is threading.main_thread():

@@ -40,7 +40,7 @@ def rows_of(output: Path) -> list[int]:
     return pq.read_table(output / "images", columns=["row"]).column("row").to_pylist()
 
 
-@pytest.mark.parametrize("how", ["killed", "interrupted"])
+@pytest.mark.parametrize("how", ["killed", "interrupted", "terminated"])
 def test_a_stopped_run_is_continued_by_the_same_command(
     how: str, scenes: Path, clipmill: Callable, tmp_path: Path
 ) -> None:
@@ -52,10 +52,10 @@ def test_a_stopped_run_is_continued_by_the_same_command(
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=60)
     else:
-        run.send_signal(signal.SIGINT)
+        run.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGTERM)
         _, err = run.communicate(timeout=60)
-        assert run.returncode == 130
-        assert "again" in err
+        assert run.returncode == (130 if how == "interrupted" else 143)
+        assert f"{how}; run the same command again" in err
         assert "Traceback" not in err
     assert not output.exists()
     done = clipmill(*command, "--json")

@@ -3,10 +3,9 @@
 import io
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment
+from processes import descendants
 
 from pipeline.clip.model import ClipModel, load_model
 from pipeline.clip.shipping import Shipment, ship
 from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
 from pipeline.errors import RunFailed
-from pipeline.flow.cluster import Cluster, connect
+from pipeline.flow.cluster import connect
 from pipeline.flow.embed import embed
 from pipeline.flow.embed_plan import EmbedPlan, make_plan
 from pipeline.schemas import EmbeddingsManifest
 
 pytestmark = pytest.mark.cluster
 FILES, ROWS, POISONED = 8, 40, (3, 17)
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """One a test, since a run that is given up leaves its graph to the end of its cluster. Its workers can import what lies beside the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(poison.__file__).parent))
-        with connect(ClusterSettings(cpus=2)) as made:
-            yield made
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +55,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(cluster: Cluster, model: ClipModel, source: Path, tmp_path: Path) -> Callable[..., EmbeddingsManifest]:
+def run(
+    model: ClipModel, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., EmbeddingsManifest]:
+    """Embeds on a cluster of its own, whose workers can import what lies beside the tests."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(poison.__file__).parent))
+
     def go(
         change: Callable[[EmbedPlan], EmbedPlan] = lambda plan: plan,
         shipment: Shipment | None = None,
@@ -73,13 +69,9 @@ def run(cluster: Cluster, model: ClipModel, source: Path, tmp_path: Path) -> Cal
     ) -> EmbeddingsManifest:
         values = {"input": str(source), "output": str(tmp_path / "out"), **settings}
         plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
-        return embed(
-            change(cut_small(plan)),
-            shipment or ship(model),
-            cluster,
-            ClusterSettings(cpus=2, stall_timeout=stall_timeout),
-            lambda rows: None,
-        )
+        cluster_settings = ClusterSettings(cpus=2, stall_timeout=stall_timeout)
+        with connect(cluster_settings) as cluster:
+            return embed(change(cut_small(plan)), shipment or ship(model), cluster, cluster_settings, lambda rows: None)
 
     return go
 
@@ -171,7 +163,7 @@ class frozen:
 
     def _watch(self) -> None:
         while not self._done.is_set():
-            for process in processes(self._title):
+            for process in descendants(self._title):
                 os.kill(process, signal.SIGSTOP)
                 self._stopped.add(process)
             time.sleep(0.1)
@@ -181,19 +173,3 @@ class frozen:
         self._thread.join()
         for process in self._stopped:
             os.kill(process, signal.SIGKILL)
-
-
-def processes(title: str) -> list[int]:
-    """Descendants of this process whose title begins like that."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    parents, titles = {}, {}
-    for line in listed.splitlines()[1:]:
-        pid, parent, args = line.split(None, 2)
-        parents[int(pid)], titles[int(pid)] = int(parent), args
-
-    def ours(pid: int) -> bool:
-        while pid in parents and pid != os.getpid():
-            pid = parents[pid]
-        return pid == os.getpid()
-
-    return [pid for pid, args in titles.items() if args.startswith(title) and ours(pid)]
