@@ -66,8 +66,9 @@ def save(place: Location, value: object) -> None:
     """Writes dataclasses, pydantic models, lists, tuples, dictionaries, plain values and arrays, whole or not at all."""
     arrays: dict[str, NDArray[Any]] = {}
     document = json.dumps(_plain(value, arrays)).encode()
+    entries: dict[str, Any] = {_DOCUMENT: np.frombuffer(document, np.uint8), **arrays}
     stream = io.BytesIO()
-    np.savez(stream, **{_DOCUMENT: np.frombuffer(document, np.uint8)}, **arrays)
+    np.savez(stream, **entries)
     storage.write_bytes(place, stream.getvalue())
 
 

@@ -20,9 +20,9 @@ def publish_index(build: Build, progress: Progress, trained: Trained, hardware: 
     Raises RunFailed when a part is missing after all.
     """
     place = Unfinished(build)
-    shards = read_filled(place, build.places)
+    shards = read_filled(place, trained)
     drawn, tuned = load(place.queries, Drawn), load(place.operation, Tuned)
-    if drawn is None or tuned is None or len(shards) < len(build.places):
+    if drawn is None or tuned is None:
         raise RunFailed(f"parts of {build.staging.folder} are gone; run the same command again to make them anew")
     seconds = {
         "queries": drawn.seconds,

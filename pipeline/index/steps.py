@@ -133,7 +133,7 @@ def tune(build: Build, trained: Trained, alive: Alive = silent) -> None:
         truth = merge_top_k(truth, found.top_k, settings.k)
         exact_seconds += found.seconds
         alive()
-    files = [file for record in read_filled(place, build.places) for file in record.filled.files]
+    files = [file for record in read_filled(place, trained) for file in record.filled.files]
     with TemporaryDirectory() as cache, _beating(alive):
         sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache))
         operation = choose_operating_point(

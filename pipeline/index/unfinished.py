@@ -10,7 +10,6 @@ Training again gives other codebooks, so what was made with one training is wort
 but those of queries and truths names the sha256 of the trained index that it was made with.
 """
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline import storage
+from pipeline.errors import RunFailed
 from pipeline.index.build import Build
 from pipeline.index.exact import TopK
 from pipeline.index.fill import Filled
@@ -185,11 +185,20 @@ def _tuned_with(place: Unfinished) -> str | None:
     return tuned.trained_sha256 if tuned else None
 
 
-def read_filled(place: Unfinished, shards: Iterable[ShardPlace]) -> list[FilledShard]:
-    """The records of these shards, all of which are filled."""
+def read_filled(place: Unfinished, trained: Trained) -> list[FilledShard]:
+    """The records of all shards, in order.
+
+    Raises RunFailed when one is missing, or of another training: a worker may outlive the driver that started it.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda shard: read_record(place.shard(shard), FilledShard), shards))
-    return [record for record in found if record is not None]
+        found = list(pool.map(lambda shard: read_record(place.shard(shard), FilledShard), place.build.places))
+    filled = [record for record in found if record is not None and record.trained_sha256 == trained.sha256]
+    if len(filled) < len(found):
+        raise RunFailed(
+            f"{len(found) - len(filled)} shards in {place.dataset} are gone or of another training; run the same command "
+            "again to fill them"
+        )
+    return filled
 
 
 def read_record(location: Location, kind: type[Recorded]) -> Recorded | None:

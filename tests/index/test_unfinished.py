@@ -13,10 +13,11 @@ from indexing import run_here
 
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, read_manifest
-from pipeline.errors import OutputDiffers
+from pipeline.errors import OutputDiffers, RunFailed
 from pipeline.index import steps
 from pipeline.index.build import Build, finished, make_build
 from pipeline.index.open import open_index
+from pipeline.index.unfinished import open_build
 from pipeline.schemas import IndexManifest
 from pipeline.storage import resolve
 
@@ -126,6 +127,33 @@ def test_it_may_die_at_any_instant(dataset: Embeddings, uninterrupted: Path, cou
         assert {path.name for path in output.parent.iterdir() if not path.name.startswith(MARK)} == {"index"}
         shutil.rmtree(output.parent)
     assert instant > 60
+
+
+def test_a_step_that_is_tried_again_finds_what_it_did(dataset: Embeddings, counted: Counted, tmp_path: Path) -> None:
+    work = build(dataset, tmp_path / "index")
+    progress = open_build(work)
+    for _ in range(2):
+        steps.draw(work)
+        trained = steps.train(work)
+        for place in progress.to_fill:
+            steps.search_exactly(work, place)
+            steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+        steps.tune(work, trained)
+    assert (counted.trainings, counted.filled, counted.searched) == (1, [0, 1, 2], SHARDS)
+
+
+def test_a_worker_of_another_training_that_comes_late_is_noticed(dataset: Embeddings, tmp_path: Path) -> None:
+    work = build(dataset, tmp_path / "index")
+    progress = open_build(work)
+    steps.draw(work)
+    trained = steps.train(work)
+    data = steps.trained_bytes(work, trained)
+    for place in progress.to_fill:
+        steps.search_exactly(work, place)
+        steps.fill(work, place, data, trained.sha256)
+    steps.fill(work, work.places[1], data, "0" * 64)
+    with pytest.raises(RunFailed, match=r"1 shards .* of another training; run the same command again"):
+        steps.tune(work, trained)
 
 
 def test_a_shard_that_lost_a_file_is_filled_again_and_no_other(
