@@ -31,6 +31,8 @@ class Job(click.Command):
             raise
         except ClipmillError as error:
             click.echo(f"clipmill {self.name}: {error}", err=True)
+            if error.work_goes_on:
+                _leave(error.exit_code)
             context.exit(error.exit_code)
         except BaseException as error:
             stopped = _stop_behind(error)
@@ -38,8 +40,14 @@ class Job(click.Command):
                 raise
             how, code = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
             click.echo(f"clipmill {self.name}: {how}; run the same command again to continue", err=True)
-            sys.stdout.flush()
-            os._exit(code)  # not waiting for threads inside Ray; the processes of a local cluster end with this one
+            _leave(code)
+
+
+def _leave(code: int) -> None:
+    """Ends the process without waiting for threads inside Ray; the processes of a local cluster end with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:

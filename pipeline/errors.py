@@ -2,9 +2,13 @@
 
 
 class ClipmillError(Exception):
-    """Something the user is told in one sentence, without a traceback."""
+    """Something the user is told in one sentence, without a traceback.
+
+    ``work_goes_on`` says that threads are still at work inside Ray: the process can only be left, not wound up.
+    """
 
     exit_code = 1
+    work_goes_on = False
 
 
 class RunFailed(ClipmillError):

@@ -77,8 +77,9 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         yield _describe(own=address is None)
     except KeyboardInterrupt:
         raise  # a thread may be inside Ray: a cluster that goes under it ends the process, before a word is said
-    except BaseException:
-        ray.shutdown()
+    except BaseException as error:
+        if not getattr(error, "work_goes_on", False):
+            ray.shutdown()
         raise
     ray.shutdown()
 

@@ -78,10 +78,11 @@ def _run(
                 f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, or "
                 "fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
             )
-        on_progress(reported.counts["rows"])
-        shards.note(reported.units)
-        counts.update(reported.counts)
-        limit.check(counts)
+        if reported.units:
+            on_progress(reported.counts["rows"])
+            shards.note(reported.units)
+            counts.update(reported.counts)
+            limit.check(counts)
 
     def waiting_for() -> str:
         return f"{_asked_for(graph.encoders)}{_under_way(graph)}; {describe_load()}"

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import RunFailed, Terminated
+from pipeline.errors import ClipmillError, RunFailed, Terminated
 
 _POLL_SECONDS = 0.5
 
@@ -115,14 +115,18 @@ def watched(
     thread = threading.Thread(target=run, name="work", daemon=True)
     thread.start()
     moved = time.monotonic()
-    with noted_signals() as stop_if_told:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            stop_if_told()
-            if _pass_on(tally, on_report):
-                moved = time.monotonic()
-            if time.monotonic() - moved > stall_timeout:
-                raise stalled(stall_timeout, waiting_for())
+    try:
+        with noted_signals() as stop_if_told:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                stop_if_told()
+                if _pass_on(tally, on_report):
+                    moved = time.monotonic()
+                if time.monotonic() - moved > stall_timeout:
+                    raise stalled(stall_timeout, waiting_for())
+    except ClipmillError as error:
+        error.work_goes_on = thread.is_alive()
+        raise
     _pass_on(tally, on_report)
     if "error" in outcome:
         raise outcome["error"]

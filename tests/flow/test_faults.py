@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,8 @@ class frozen:
     def _watch(self) -> None:
         while not self._done.is_set():
             for process in descendants(self._title):
-                os.kill(process, signal.SIGSTOP)
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
                 self._stopped.add(process)
             time.sleep(0.1)
 
@@ -172,4 +174,5 @@ class frozen:
         self._done.set()
         self._thread.join()
         for process in self._stopped:
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
