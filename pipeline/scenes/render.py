@@ -53,7 +53,7 @@ def _centres(scene: Scene, radii: list[float], random: Random) -> list[Point]:
         x, y = PLACES[scene.place]
         return [(x + _between(random, -0.03, 0.03), y + _between(random, -0.03, 0.03))]
     x = y = 0.5
-    directions = {direction for direction, _ in scene.others}
+    directions = [direction for direction, _ in scene.others]
     for direction in directions:
         if OPPOSITE[direction] not in directions:
             reach = (0.5 - _MARGIN - radii[0]) * _between(random, 0.7, 1.0)
