@@ -12,7 +12,7 @@ but those of queries and truths names the sha256 of the trained index that it wa
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,9 @@ class FilledShard:
     trained_sha256: str
     filled: Filled
     seconds: float
+
+
+_RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trained, FilledShard)}
 
 
 @dataclass(frozen=True)
@@ -204,14 +207,14 @@ def read_filled(place: Unfinished, trained: Trained) -> list[FilledShard]:
 def read_record(location: Location, kind: type[Recorded]) -> Recorded | None:
     """A record, or None where there is none that can be read."""
     try:
-        return TypeAdapter(kind).validate_json(storage.read_bytes(location))
+        return cast(Recorded, _RECORDS[kind].validate_json(storage.read_bytes(location)))
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def write_record(location: Location, record: object) -> None:
-    """A small dataclass as JSON, whole or not at all."""
-    storage.write_bytes(location, TypeAdapter(type(record)).dump_json(record))
+def write_record(location: Location, record: Trained | FilledShard) -> None:
+    """A record as JSON, whole or not at all."""
+    storage.write_bytes(location, _RECORDS[type(record)].dump_json(record))
 
 
 def _stem(path: str) -> str:

@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +18,10 @@ from jobs.evaluate import command
 from pipeline.clip.model import ClipModel, load_model
 from pipeline.config import ModelSettings
 from pipeline.datasets import Embeddings
+from pipeline.evaluate.ranks import Ranks
 from pipeline.index.search import Index
+from pipeline.kept import Computed, load
+from pipeline.storage import resolve
 
 CLASSES = ["red circle", "blue star", "green_square"]
 
@@ -110,3 +117,28 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert said in done.stderr
     assert "Traceback" not in done.output
     assert os.listdir(tmp_path) == ["e"]
+
+
+def test_an_interrupted_evaluation_publishes_nothing_and_is_continued(tmp_path: Path) -> None:
+    images, captions, rows = pairs(6000, 3, dimension=64)
+    place = write_captioned(tmp_path / "e", images, captions, rows)
+    arguments = ["--embeddings", place, "--output", str(tmp_path / "r"), "--templates", "plain"]
+    interrupted = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "evaluate", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".r.staging/*/parts/ranks-*.npz")):
+        assert interrupted.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    interrupted.send_signal(signal.SIGINT)
+    err = interrupted.communicate(timeout=60)[1]
+    assert interrupted.returncode == 130, err
+    assert "interrupted; run the same command again to continue" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "r").exists()
+    (kept,) = tmp_path.glob(".r.staging/*/parts/ranks-t2i-00000.npz")
+    assert load(resolve(kept), Computed[Ranks]) is not None
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    assert sorted(os.listdir(tmp_path)) == ["e", "r"]
