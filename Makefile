@@ -7,13 +7,17 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo test lint format clean
+.PHONY: demo test chaos lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
+chaos: $(INSTALLED)
+	$(BIN)/python tests/chaos.py --kills 20
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

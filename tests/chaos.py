@@ -31,7 +31,15 @@ from ray.cluster_utils import Cluster
 
 TARGETS = ("driver", "worker", "node")
 _MOST_STARTS = 8
-_WORKERS = ("ray::MapWorker", "ray::MapBatches", "ray::ReadU", "ray::Write", "ray::compact", "ray::_fill", "ray::_train")
+_WORKERS = (
+    "ray::MapWorker",
+    "ray::MapBatches",
+    "ray::ReadU",
+    "ray::Write",
+    "ray::compact",
+    "ray::_fill",
+    "ray::_train",
+)
 
 
 class Nodes:
@@ -62,6 +70,7 @@ class Round:
 
     kills: list[str] = field(default_factory=list)
     starts: int = 0
+    failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
 
@@ -105,6 +114,8 @@ def go_round(source: Path, output: Path, nodes: Nodes, kills: list[str], chance:
                 made.differences.append(f"{command[0]} ended with a traceback: {err[-2000:]}")
             if run.returncode == 0:
                 break
+            if run.returncode > 0:
+                made.failures.append(err.strip().splitlines()[-1])
         else:
             made.differences.append(f"{command[0]} did not end well after {_MOST_STARTS} starts: {err[-500:]}")
             return made
@@ -181,6 +192,40 @@ def wreak(kills: int, rows: int, scratch: Path, seed: int) -> tuple[Round, list[
     return calm, rounds
 
 
+def halve(units: int, scratch: Path) -> dict[str, int]:
+    """Kills an embed run when half of its units are in, and starts it again: what the two runs encoded.
+
+    Row groups are a little larger than half a unit, so each makes one.
+    """
+    rows_a_unit = 513
+    clipmill("sample", "--output", scratch / "drawn", "--rows", units * rows_a_unit).communicate()
+    source, output = scratch / "many.parquet", scratch / "halved"
+    pq.write_table(pq.read_table(scratch / "drawn", columns=["image", "id"]), source, row_group_size=rows_a_unit)
+    command = ("embed", "--input", source, "--output", output, "--json")
+    run = clipmill(*command)
+    while run.poll() is None and committed(scratch / ".halved.staging") < units / 2:
+        time.sleep(0.2)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    out, err = clipmill(*command).communicate()
+    if not out:
+        raise RuntimeError(err)
+    first, second = json.loads(out)["runs"]
+    return {
+        "rows": units * rows_a_unit,
+        "units": units,
+        "first run": first["rows_encoded"],
+        "second run": second["rows_encoded"],
+    }
+
+
+def committed(staging: Path) -> int:
+    """Units that are in, whether their shard was made already or not."""
+    made = {int(record.stem) for record in staging.glob("*/shards/*.json")}
+    waiting = [unit for unit in staging.glob("*/units/*/*.arrow") if int(unit.parent.name) not in made]
+    return len(waiting) + len(made) * (131_072 // 513)
+
+
 def page(calm: Round, rounds: list[Round], arguments: dict[str, Any]) -> str:
     """The result as Markdown."""
     kills = [kill for one in rounds for kill in one.kills]
@@ -188,13 +233,13 @@ def page(calm: Round, rounds: list[Round], arguments: dict[str, Any]) -> str:
         f"{len(kills)} kills in {len(rounds)} rounds of embed and index over {arguments['rows']:,} scenes "
         f"(seed {arguments['seed']}); undisturbed, a round takes {calm.seconds:.0f} s.",
         "",
-        "| round | killed | commands started | seconds | differs from the undisturbed round |",
-        "|---|---|---|---|---|",
+        "| round | killed | commands started | of these, ended by themselves | seconds | differs from the undisturbed round |",
+        "|---|---|---|---|---|---|",
     ]
     for number, one in enumerate(rounds):
         what = ", ".join(one.kills) or "nothing"
         lines.append(
-            f"| {number + 1} | {what} | {one.starts} | {one.seconds:.0f} | {'; '.join(one.differences) or 'no'} |"
+            f"| {number + 1} | {what} | {one.starts} | {len(one.failures)} | {one.seconds:.0f} | {'; '.join(one.differences) or 'no'} |"
         )
     return "\n".join(lines)
 
@@ -204,11 +249,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--units", type=int, default=100, help="of the run that is killed half-way; 0 leaves it out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clipmill-chaos-") as scratch:
         calm, rounds = wreak(arguments.kills, arguments.rows, Path(scratch), arguments.seed)
+        halved = halve(arguments.units, Path(scratch)) if arguments.units else {}
     print(page(calm, rounds, vars(arguments)))
-    return int(any(one.differences for one in rounds))
+    if halved:
+        share = halved["second run"] / halved["rows"]
+        print(
+            f"\nKilled with half of {halved['units']} units in: the first run had encoded {halved['first run']:,} of "
+            f"{halved['rows']:,} rows, the second encoded {halved['second run']:,} ({share:.1%})."
+        )
+    return int(any(one.differences for one in rounds) or (bool(halved) and share > 0.55))
 
 
 if __name__ == "__main__":
