@@ -1,15 +1,52 @@
-"""Small local files that are written only if what is there is what was seen, as S3 can do it."""
+"""Local files that appear whole or not at all, or only if what is there is what was seen, as S3 can do it."""
 
 import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.written import HashingStream, named
+
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+@contextmanager
+def writer(path: str) -> Iterator[HashingStream]:
+    """A stream to a file that gets its name when it is whole and on the disk. Raises RunFailed when it cannot."""
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with named(path):
+            file = open(temporary, "xb")  # noqa: SIM115
+        try:
+            yield HashingStream(file, path)
+            with named(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with named(path):
+                file.close()
+        with named(path):
+            os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def publish(staging: str, output: str) -> None:
+    """A folder renamed to the place of another, which is moved aside first and deleted after."""
+    folder, name = os.path.split(output)
+    retired = os.path.join(folder, f".{name}.retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if os.path.exists(output):
+        os.replace(output, retired)
+    os.makedirs(folder, exist_ok=True)
+    os.replace(staging, output)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def get(path: str) -> tuple[bytes, str, float]:

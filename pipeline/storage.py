@@ -1,20 +1,16 @@
 """A URI in, a filesystem out (local, S3), and writes that publish everything or nothing."""
 
-import fcntl
 import hashlib
-import io
 import os
 import re
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -22,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import local_files
 from pipeline.errors import RunFailed, UserError
+from pipeline.written import HashingStream, Written, named
 
 _HASH_CHUNK = 8 << 20
 _IN_MEMORY = 8 << 20
@@ -169,7 +166,7 @@ def write_if(location: Location, data: bytes, version: str | None) -> str | None
     one succeeds. Data that is there already counts as written by this call.
     """
     if location.is_local:
-        with _named(location):
+        with named(location.uri):
             return local_files.put_if(location.path, data, version)
     from pipeline.s3.transfer import put_if
 
@@ -256,93 +253,24 @@ def _remove_from_s3(location: Location) -> None:
         location.filesystem.delete_file(location.path)
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written to a file: how many bytes, and their sha256 in hex."""
-
-    bytes: int
-    sha256: str
-
-
 @contextmanager
-def atomic_writer(location: Location) -> Iterator["HashingStream"]:
+def atomic_writer(location: Location) -> Iterator[HashingStream]:
     """A stream to a file that appears whole under its name, or not at all; ``written`` of it describes the file after.
 
     On S3 the file is made in memory, or on the local disk where it is large, and uploaded when it is whole. What the
     caller raises passes through; raises RunFailed or UserError, naming the place, when the storage does not take it.
     """
     if location.is_local:
-        with _local_writer(location) as stream:
+        make_folder(location.sibling(""))
+        with local_files.writer(location.path) as stream:
             yield stream
         return
     from pipeline.s3.transfer import upload
 
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, prefix="clipmill-") as file:
-        yield HashingStream(file, location)
-        with _named(location):
+        yield HashingStream(file, location.uri)
+        with named(location.uri):
             upload(file, location.path)
-
-
-@contextmanager
-def _local_writer(location: Location) -> Iterator["HashingStream"]:
-    make_folder(location.sibling(""))
-    temporary = f"{location.path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with _named(location):
-            file = open(temporary, "xb")  # noqa: SIM115
-        try:
-            yield HashingStream(file, location)
-            with _named(location):
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            with _named(location):
-                file.close()
-        with _named(location):
-            os.replace(temporary, location.path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-@contextmanager
-def _named(location: Location) -> Iterator[None]:
-    """A failure of the disk as a RunFailed that names the place."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise RunFailed(
-            f"{location}: could not be written: {reason}; make room or give permission, and run the command again"
-        ) from error
-
-
-class HashingStream(io.RawIOBase):
-    """A stream that knows what went through it, and whose failed writes name the file: a full disk is noticed there."""
-
-    def __init__(self, stream: IO[bytes], location: Location) -> None:
-        self._stream = stream
-        self._location = location
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    @property
-    def written(self) -> Written:
-        """What was written so far."""
-        return Written(self._size, self._digest.hexdigest())
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        with _named(self._location):
-            self._stream.write(data)
-        self._digest.update(data)
-        self._size += memoryview(data).nbytes
-        return memoryview(data).nbytes
-
-    def tell(self) -> int:
-        return self._size
 
 
 def write_bytes(location: Location, data: bytes) -> Written:
@@ -419,22 +347,12 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
     the caller to remove. Raises RunFailed when another run published there meanwhile.
     """
     if staging.is_local:
-        with _named(output):
-            _publish_by_rename(staging, output)
+        with named(output.uri):
+            local_files.publish(staging.path, output.path)
         return
     from pipeline.s3.publish import publish_by_copy
 
     publish_by_copy(list_files(staging), list_files(output), staging.path, output.path, last)
-
-
-def _publish_by_rename(staging: Location, output: Location) -> None:
-    retired = output.sibling(f".{output.name}.retired")
-    remove(retired)
-    if exists(output):
-        os.replace(output.path, retired.path)
-    os.makedirs(os.path.dirname(output.path), exist_ok=True)
-    os.replace(staging.path, output.path)
-    shutil.rmtree(retired.path, ignore_errors=True)
 
 
 def local_copy(location: Location, cache: Path, digest: str) -> Path:
@@ -445,35 +363,6 @@ def local_copy(location: Location, cache: Path, digest: str) -> Path:
     """
     if location.is_local:
         return Path(location.path)
-    target = cache / f"{digest}-{location.name}"
-    if target.exists():
-        return target
-    with _named(resolve(cache)):
-        cache.mkdir(parents=True, exist_ok=True)
-        with open(f"{target}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.exists():
-                _download(location, target, digest)
-            Path(lock.name).unlink(missing_ok=True)
-    return target
+    from pipeline.s3.cache import cached
 
-
-def _download(location: Location, target: Path, digest: str) -> None:
-    from pipeline.s3.transfer import download
-
-    partial = target.with_name(f"{target.name}.partial")
-    journal = target.with_name(f"{partial.name}.parts")
-    continued = True
-    while continued:
-        try:
-            continued = download(location.path, str(partial))
-        except FileNotFoundError:
-            raise RunFailed(f"{location} is missing: the dataset was altered, or is just being replaced") from None
-        found = sha256(resolve(partial))
-        if found == digest:
-            os.replace(partial, target)
-            journal.unlink()
-            return
-        partial.unlink()
-        journal.unlink()
-    raise RunFailed(f"{location}: its sha256 is {found}, the manifest says {digest}: the file was altered or cut")
+    return cached(location.path, cache, digest)

@@ -161,7 +161,7 @@ def serialise(table: pa.Table) -> bytes:
 
 def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:
     """Makes a unit durable, whole or not at all. A unit whose shard was made already is left alone."""
-    if storage.exists(layout.shard_record(layout.shard_of(number))):
+    if storage.is_file(layout.shard_record(layout.shard_of(number))):
         return
     with storage.atomic_writer(layout.unit_file(number)) as stream, pa.ipc.new_file(stream, packed.schema) as writer:
         writer.write_table(packed)
@@ -173,7 +173,7 @@ def compact_shard(layout: Layout, shard: int) -> float:
     Returns the seconds that it took. Memory holds one row group of a part.
     """
     started = time.perf_counter()
-    if not storage.exists(layout.shard_record(shard)):
+    if not storage.is_file(layout.shard_record(shard)):
         _make_shard(layout, shard)
     storage.remove(layout.unit_folder(shard))
     return time.perf_counter() - started
@@ -223,7 +223,7 @@ def _write_part(layout: Layout, shard: int, part: str, tables: Iterable[pa.Table
     if rows == 0 and shard > 0:
         storage.remove(layout.dataset / path)
         return None
-    return describe_shard(layout.dataset, path, part, rows, first, last)
+    return describe_shard(layout.dataset, path, part, rows, first, last, stream.written)
 
 
 def regroup(tables: Iterable[pa.Table], schema: pa.Schema, rows: int) -> Iterable[pa.Table]:

@@ -83,8 +83,7 @@ def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
         }
         for file in plan.inputs
     ]
-    storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS))
-    return storage.sha256(dataset / INPUTS_FILE)
+    return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
 
 
 def _throughput(run: Statistics, wall: float) -> Throughput:
