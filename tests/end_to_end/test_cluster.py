@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-ROWS = 3000
+ROWS, FEW = 3000, 1200
 ENCODER = "Encoder"
 ACTORS = """
 import json, sys
@@ -151,17 +151,11 @@ def test_a_job_is_refused_without_the_token(token: str | None, cluster: Nodes, s
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("token", [None, "0" * 32], ids=["no token", "another token"])
-def test_a_command_without_the_token_is_told_so(
-    token: str | None, cluster: Nodes, scenes: Path, tmp_path: Path
-) -> None:
-    environment = without_ray(tmp_path)
-    if token is not None:
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+def test_a_command_without_the_token_is_told_so(cluster: Nodes, scenes: Path, tmp_path: Path) -> None:
     arguments = ["embed", "--input", str(scenes), "--output", str(tmp_path / "out"), "--address", cluster.address]
     done = subprocess.run(
         [sys.executable, "-m", "jobs", *arguments],
-        env=environment,
+        env=without_ray(tmp_path),
         capture_output=True,
         text=True,
         timeout=120,
@@ -203,7 +197,7 @@ def test_an_index_is_built_on_a_cluster_with_a_head_without_cpus(
 
 def test_two_encoders_share_a_gpu(cluster: Nodes, scenes: Path, tmp_path: Path, clipmill: Callable) -> None:
     before = {actor["actor_id"] for actor in cluster.encoders()}
-    options = ["--address", cluster.address, "--num-gpu-actors", 2, "--gpus-per-actor", 0.5]
+    options = ["--address", cluster.address, "--num-gpu-actors", 2, "--gpus-per-actor", 0.5, "--limit", FEW]
     done = run(cluster, "embed", "--input", scenes, "--output", tmp_path / "out", *options, "--json")
     assert done.returncode == 0, done.stderr
     encoders = [actor for actor in cluster.encoders() if actor["actor_id"] not in before]
@@ -211,7 +205,7 @@ def test_two_encoders_share_a_gpu(cluster: Nodes, scenes: Path, tmp_path: Path, 
     assert {actor["node_id"] for actor in encoders} == {cluster.nodes["gpu"]}
     assert [actor["required_resources"]["GPU"] for actor in encoders] == [0.5, 0.5]
     assert clipmill("verify", tmp_path / "out").code == 0
-    assert rows_of(tmp_path / "out") == list(range(ROWS))
+    assert rows_of(tmp_path / "out") == list(range(FEW))
 
 
 def test_more_of_a_gpu_than_a_node_has_is_refused(cluster: Nodes, scenes: Path, tmp_path: Path) -> None:

@@ -246,6 +246,10 @@ FOUND_BY_READING_ALL = {
         lambda e: rewrite(e, REJECTED, set_column("reason", 0, "bad")),
         [REJECTED, "'bad'"],
     ),
+    "rows without an image column counted wrongly": (
+        count_off("without_image_column", 1),
+        ["60 rows are of files without any image", "61"],
+    ),
     "reasons counted wrongly": (reason_off, ["3 rejects of reason"]),
 }
 
