@@ -52,6 +52,8 @@ class FaultyS3:
 
     def __init__(self, seed: int = 0) -> None:
         self.share = 0.0
+        self.ahead = 0.0
+        """Seconds that its clock, as it tells it, is ahead of the one by which it notes when objects were written."""
         self.kinds: tuple[str, ...] = KINDS
         self.plan: Callable[[int, str, str], str | None] | None = None
         self.requests: Counter[str] = Counter()
@@ -195,8 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             kept = {name: value for name, value in kept.items() if name.lower() != "content-length"}
             kept["Content-Length"] = str(len(body))
-        if "date" not in {name.lower() for name in kept}:
-            kept["Date"] = self.date_time_string()
+        kept = {name: value for name, value in kept.items() if name.lower() != "date"}
+        kept["Date"] = self.date_time_string(time.time() + self.store.ahead)
         for name, value in kept.items():
             self.send_header(name, value)
         self.end_headers()

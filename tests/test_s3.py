@@ -435,3 +435,68 @@ def test_a_uri_without_a_name_is_refused(uri: str) -> None:
 def test_wildcards_and_odd_names_are_kept() -> None:
     assert storage.resolve("s3://bucket/part-?.parquet").path == "bucket/part-?.parquet"
     assert storage.resolve("s3://bucket/a%20b c/é/").uri == "s3://bucket/a%20b c/é"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "stall"])
+def test_a_conditional_write_knows_its_own_earlier_attempt(
+    kind: str, store: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMILL_S3_TIMEOUT", "0.5")
+    file = place(f"claims/{kind}")
+    store.plan = once(kind, "PUT")
+    first = storage.write_if(file, b"mine", None)
+    assert first == storage.read_versioned(file).version
+    store.plan = once(kind, "PUT")
+    second = storage.write_if(file, b"mine again", first)
+    assert second == storage.read_versioned(file).version
+    store.plan = once(kind, "PUT")
+    assert storage.write_if(file, b"another's", first) is None
+    assert storage.write_if(file, b"another's", None) is None
+    assert storage.read_bytes(file) == b"mine again"
+
+
+def test_the_age_of_a_file_is_told_by_the_clock_of_the_store(store: FaultyS3) -> None:
+    file = place("aged")
+    storage.write_bytes(file, b"x")
+    store.ahead = 500.0
+    assert 499 <= storage.read_versioned(file).age <= 560
+    store.ahead = 0.0
+
+
+def test_every_request_has_all_its_attempts_however_often_others_failed(store: FaultyS3) -> None:
+    storage.write_bytes(place("patience"), b"x")
+    store.forget_counts()
+    store.plan = lambda number, method, path: None if number % 10 == 9 else "500"
+    for _ in range(8):
+        assert storage.read_bytes(place("patience")) == b"x"
+    assert store.requests == {"GET": 80}
+
+
+def test_workers_are_told_which_s3_is_meant_and_no_secret(store: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from pipeline.config import ClusterSettings
+    from pipeline.flow.cluster import connect
+
+    given: list[dict] = []
+
+    def init(**options: dict) -> None:
+        given.append(options)
+        raise ConnectionError("no cluster here")
+
+    def runtime_env(**environment: str) -> object:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match="no cluster here"), connect(ClusterSettings(address="somewhere:1")):
+            pass
+        return given[-1].get("runtime_env")
+
+    monkeypatch.setattr(ray, "init", init)
+    endpoint = store.environment["AWS_ENDPOINT_URL"]
+    expected = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "CLIPMILL_S3_REQUESTER_PAYS": "1"}
+    assert runtime_env(CLIPMILL_S3_REQUESTER_PAYS="1", AWS_SESSION_TOKEN="secret") == {"env_vars": expected}
+    job = '{"runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "x", "AWS_DEFAULT_REGION": "y"}}}'
+    assert runtime_env(RAY_JOB_CONFIG_JSON_ENV_VAR=job) == {"env_vars": {"CLIPMILL_S3_REQUESTER_PAYS": "1"}}
+    for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "CLIPMILL_S3_REQUESTER_PAYS"):
+        monkeypatch.delenv(name)
+    assert runtime_env(RAY_JOB_CONFIG_JSON_ENV_VAR="") is None
