@@ -60,7 +60,7 @@ def main() -> None:
         write_input(Path(scratch) / "input", shards)
         settings = EmbedSettings(input=f"{scratch}/input", output=f"{scratch}/out")
         finish_all_but_one(make_plan(settings, model.identity, model.preprocessing))
-        for attempt in range(3):
+        for _ in range(3):
             began = time.perf_counter()
             plan = make_plan(settings, model.identity, model.preprocessing)
             planned = time.perf_counter()

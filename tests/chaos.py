@@ -238,9 +238,15 @@ def page(calm: Round, rounds: list[Round], arguments: dict[str, Any]) -> str:
     ]
     for number, one in enumerate(rounds):
         what = ", ".join(one.kills) or "nothing"
-        lines.append(
-            f"| {number + 1} | {what} | {one.starts} | {len(one.failures)} | {one.seconds:.0f} | {'; '.join(one.differences) or 'no'} |"
+        cells = (
+            number + 1,
+            what,
+            one.starts,
+            len(one.failures),
+            f"{one.seconds:.0f}",
+            "; ".join(one.differences) or "no",
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

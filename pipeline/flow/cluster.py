@@ -60,7 +60,10 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             given = "--address" if settings.address else "RAY_ADDRESS"
-            raise UserError(f"{given} {address}: no Ray cluster could be reached there: {reason}") from None
+            raise UserError(
+                f"{given} {address}: no Ray cluster could be reached there: {reason}; if there is one, it may want its "
+                "token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put the token into ~/.ray/auth_token)"
+            ) from None
     else:
         cpus = settings.cpus or _usable_cores()
         with _silenced():
