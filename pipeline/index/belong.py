@@ -19,6 +19,8 @@ def vectors_belong(index: Any, vectors: NDArray[np.float16]) -> bool:
     """
     positions = np.unique(np.linspace(0, len(vectors) - 1, _LOOKED_AT).astype(np.int64))
     sample = vectors[positions].astype(np.float32)
+    if not np.isfinite(sample).all():
+        return False
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is None:
         rebuilt = np.stack([index.reconstruct(int(position)) for position in positions])

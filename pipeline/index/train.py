@@ -29,19 +29,19 @@ def codebook_sha256(index: Any) -> str:
     or merging those of different trainings succeeds and returns garbage.
     """
     digest = hashlib.sha256(f"{index.d} {index.metric_type}".encode())
-    index = faiss.downcast_index(index)
-    if isinstance(index, faiss.IndexPreTransform):
-        for position in range(index.chain.size()):
-            transform = faiss.downcast_VectorTransform(index.chain.at(position))
+    inner = whole = faiss.downcast_index(index)  # what is inside lives only as long as the whole
+    if isinstance(whole, faiss.IndexPreTransform):
+        for position in range(whole.chain.size()):
+            transform = faiss.downcast_VectorTransform(whole.chain.at(position))
             for name in ("A", "b", "mean"):
                 _update(digest, getattr(transform, name, None))
-        index = faiss.downcast_index(index.index)
-    if isinstance(index, faiss.IndexIVF):
-        digest.update(faiss.serialize_index(index.quantizer).tobytes())
-    if hasattr(index, "pq"):
-        _update(digest, index.pq.centroids)
-    if hasattr(index, "sq"):
-        _update(digest, index.sq.trained)
+        inner = faiss.downcast_index(whole.index)
+    if isinstance(inner, faiss.IndexIVF):
+        digest.update(faiss.serialize_index(inner.quantizer).tobytes())
+    if hasattr(inner, "pq"):
+        _update(digest, inner.pq.centroids)
+    if hasattr(inner, "sq"):
+        _update(digest, inner.sq.trained)
     return digest.hexdigest()
 
 
