@@ -15,7 +15,7 @@ import ray
 from pipeline import storage
 from pipeline.config import ClusterSettings
 from pipeline.flow.cluster import Cluster, cause_of
-from pipeline.flow.tasks import Tasks
+from pipeline.flow.tasks import Tasks, cores_of_a_node, threads_each
 from pipeline.index import steps
 from pipeline.index.build import Build
 from pipeline.index.finish import publish_index
@@ -61,14 +61,13 @@ class _Graph:
         self._tasks = tasks
         self._on_stage = on_stage
         self._shared = ray.put(build)
-        self._cores = cores_of_a_node()
         self._trained = progress.trained
         self._filled = build.gallery.n - sum(place.rows for place in progress.to_fill)
 
     def run(self) -> Trained:
         if self._trained is None:
             self._on_stage(_training_message(self._build))
-            self._start(f"training {self._build.plan.factory}", _train, cpus=self._cores, then=self._fill)
+            self._start(f"training {self._build.plan.factory}", _train, cpus=cores_of_a_node(), then=self._fill)
         else:
             self._fill(self._trained)
         if self._progress.to_search:
@@ -77,7 +76,7 @@ class _Graph:
         settings = self._build.settings
         self._on_stage(f"tuning for a recall of {settings.target_recall:g} on {settings.tuning_queries:,} queries")
         assert self._trained is not None
-        self._start("tuning", _tune, self._trained, cpus=self._cores)
+        self._start("tuning", _tune, self._trained, cpus=cores_of_a_node())
         self._tasks.wait()
         return self._trained
 
@@ -86,7 +85,7 @@ class _Graph:
         self._tasks.start(what, function, self._shared, self._tasks.tally, threads, *arguments, **options)
 
     def _search(self, _: object) -> None:
-        threads = threads_a_shard(len(self._progress.to_search))
+        threads = threads_each(len(self._progress.to_search))
         for place in self._progress.to_search:
             what = f"exact search of {_named(self._build, place)}"
             self._start(what, _search, place, cpus=threads)
@@ -98,7 +97,7 @@ class _Graph:
         waiting, n = len(self._progress.to_fill), self._build.gallery.n
         self._on_stage(f"filling {waiting} shards with {n - self._filled:,} vectors")
         data = ray.put(steps.trained_bytes(self._build, trained))
-        threads = threads_a_shard(waiting)
+        threads = threads_each(waiting)
         for place in self._progress.to_fill:
             what = f"filling {_named(self._build, place)}"
             self._start(what, _fill, place, data, trained.sha256, cpus=threads, then=self._note_filled)
@@ -118,21 +117,6 @@ def _training_message(build: Build) -> str:
     if not build.plan.training_rows:
         return f"{build.plan.factory}: nothing to train"
     return f"training {build.plan.factory} on {build.plan.training_rows:,} of {build.gallery.n:,} vectors"
-
-
-def cores_of_a_node() -> int:
-    """Cores of the node that has most: the most that one task can ask for. Nodes without CPUs take no tasks; where
-    there is none with CPUs yet, a cluster that grows brings one for a task that asks for 1."""
-    return max([1, *(int(cpus) for cpus in _cpus())])
-
-
-def threads_a_shard(shards: int) -> int:
-    """Threads of each of so many tasks, so that together they fill the cluster and each fits on its largest node."""
-    return max(1, min(cores_of_a_node(), int(sum(_cpus())) // max(1, shards)))
-
-
-def _cpus() -> list[float]:
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def _draw(build: Build, tally: Any, threads: int) -> None:

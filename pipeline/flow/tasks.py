@@ -13,6 +13,7 @@ from pipeline.flow.watch import noted_signals, stalled, start_tally
 
 _TRIES = 4
 _POLL_SECONDS = 0.5
+_FIT_SECONDS = 2.0
 _TOLD = 3
 """Tasks that a message names at most."""
 _CONTINUE = "what is done is kept: run the same command again to continue"
@@ -21,7 +22,7 @@ _CONTINUE = "what is done is kept: run the same command again to continue"
 @dataclass(frozen=True)
 class _Task:
     what: str
-    start: Callable[[], Any]
+    start: Callable[[float], Any]
     cpus: float
     then: Callable[[Any], object]
     tries: int = 1
@@ -50,8 +51,8 @@ class Tasks:
         """Starts a task that is called ``what`` ("filling shard 3"); ``then`` is given its result, and may start others."""
         if function not in self._remote:
             self._remote[function] = ray.remote(max_retries=0)(function)
-        remote = self._remote[function].options(num_cpus=cpus)
-        self._submit(_Task(what, lambda: remote.remote(*arguments), cpus, then))
+        remote = self._remote[function]
+        self._submit(_Task(what, lambda given: remote.options(num_cpus=given).remote(*arguments), cpus, then))
 
     def wait(self) -> None:
         """Returns when all tasks are done, those included that are started meanwhile.
@@ -59,13 +60,16 @@ class Tasks:
         Raises RunFailed, or what the task raised of ours, when one fails for good, and RunFailed when nothing moves for
         the time allowed; tasks under way are cancelled then. Ctrl-C and SIGTERM are raised within a second.
         """
-        moved = time.monotonic()
+        moved = fitted = time.monotonic()
         try:
             with noted_signals() as stop_if_told:
                 while self._under_way:
                     stop_if_told()
                     if self._collect() or self._signs():
                         moved = time.monotonic()
+                    elif time.monotonic() - fitted > _FIT_SECONDS:
+                        self._fit()
+                        fitted = time.monotonic()
                     if time.monotonic() - moved > self._stall_timeout:
                         raise stalled(self._stall_timeout, self._waiting_for())
         except Exception:
@@ -75,7 +79,7 @@ class Tasks:
             raise
 
     def _submit(self, task: _Task) -> None:
-        self._under_way[task.start()] = task
+        self._under_way[task.start(task.cpus)] = task
 
     def _collect(self) -> bool:
         """Whether a task ended within the next moment."""
@@ -100,6 +104,15 @@ class Tasks:
             raise RunFailed(f"{task.what} failed {_TRIES} times: {_reason(error)}; {_CONTINUE}") from error
         self._submit(replace(task, tries=task.tries + 1))
 
+    def _fit(self) -> None:
+        """Starts tasks anew with fewer CPUs that need more than any node has: the largest node may have been lost."""
+        most = cores_of_a_node()
+        for reference, task in list(self._under_way.items()):
+            if task.cpus > most:
+                ray.cancel(reference, force=True)
+                del self._under_way[reference]
+                self._submit(replace(task, cpus=most))
+
     def _signs(self) -> bool:
         """Whether workers have shown signs of life. A tally that is being restarted has none to tell."""
         if not ray.wait([self._asked], timeout=0)[0]:
@@ -117,6 +130,21 @@ class Tasks:
         more = f" and {len(tasks) - _TOLD} more" if len(tasks) > _TOLD else ""
         most = max(task.cpus for task in tasks)
         return f"{names}{more} (a task needs up to {most:g} CPUs of one node; {describe_load()})"
+
+
+def cores_of_a_node() -> int:
+    """Cores of the node that has most: the most that one task can ask for. Nodes without CPUs take no tasks; where
+    there is none with CPUs yet, a cluster that grows brings one for a task that asks for 1."""
+    return max([1, *(int(cpus) for cpus in _cpus())])
+
+
+def threads_each(tasks: int) -> int:
+    """Threads for each of so many tasks, so that together they fill the cluster and each fits on its largest node."""
+    return max(1, min(cores_of_a_node(), int(sum(_cpus())) // max(1, tasks)))
+
+
+def _cpus() -> list[float]:
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def _may_pass(error: ray.exceptions.RayError) -> bool:

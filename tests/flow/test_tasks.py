@@ -15,8 +15,7 @@ from workers import workers
 from pipeline.config import ClusterSettings
 from pipeline.errors import RunFailed, UserError
 from pipeline.flow.cluster import connect
-from pipeline.flow.index import cores_of_a_node, threads_a_shard
-from pipeline.flow.tasks import Tasks, _reason
+from pipeline.flow.tasks import Tasks, _reason, cores_of_a_node, threads_each
 
 pytestmark = pytest.mark.cluster
 
@@ -117,12 +116,19 @@ def test_a_task_that_shows_no_sign_of_life_ends_the_run_and_is_named() -> None:
         time.sleep(0.1)
 
 
-def test_a_task_that_no_node_can_take_ends_the_run() -> None:
+def test_tasks_that_wait_for_others_are_counted() -> None:
     tasks = Tasks(2)
     for number in range(5):
-        tasks.start(f"task {number}", hang, tasks.tally, 0, False, cpus=64)
-    with pytest.raises(RunFailed, match=r"task 0, task 1, task 2 and 2 more .*up to 64 CPUs of one node; .* of 2 CPUs"):
+        tasks.start(f"task {number}", hang, tasks.tally, 600, False, cpus=2)
+    with pytest.raises(RunFailed, match="task 0, task 1, task 2 and 2 more"):
         tasks.wait()
+
+
+def test_a_task_that_fits_on_no_node_is_given_what_there_is() -> None:
+    tasks, results = Tasks(60), []
+    tasks.start("reaching for the stars", hang, tasks.tally, 0, False, cpus=64, then=results.append)
+    tasks.wait()
+    assert results == ["done"]
 
 
 def test_a_long_task_with_signs_of_life_is_waited_for() -> None:
@@ -146,8 +152,8 @@ def test_nodes_without_cpus_take_no_tasks(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(ray, "nodes", lambda: [*found, {"Alive": False, "Resources": {"CPU": 512.0}}])
 
     nodes(None, 8.0, 16.0)
-    assert (cores_of_a_node(), threads_a_shard(1), threads_a_shard(6), threads_a_shard(99)) == (16, 16, 4, 1)
+    assert (cores_of_a_node(), threads_each(1), threads_each(6), threads_each(99)) == (16, 16, 4, 1)
     nodes(None)
-    assert (cores_of_a_node(), threads_a_shard(3)) == (1, 1)
+    assert (cores_of_a_node(), threads_each(3)) == (1, 1)
     nodes(0.0, 2.0)
-    assert (cores_of_a_node(), threads_a_shard(2)) == (2, 1)
+    assert (cores_of_a_node(), threads_each(2)) == (2, 1)
