@@ -6,6 +6,7 @@ import pytest
 from clustered import image_and_caption_vectors, write_embeddings
 from indexing import build_here
 
+import pipeline.flow  # noqa: F401  (it sets what Ray reads of the environment when it is imported)
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings
 from pipeline.index.build import make_build

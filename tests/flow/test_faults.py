@@ -16,6 +16,7 @@ import poison
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment
 from processes import descendants
@@ -132,6 +133,22 @@ def test_encoders_that_die_while_they_load_the_model_end_the_run(run: Callable[.
 def test_an_encoder_that_cannot_load_the_model_says_why(run: Callable[..., EmbeddingsManifest]) -> None:
     with pytest.raises(RunFailed, match="UnpicklingError"):
         run(shipment=Shipment(b"not a pickle", {}))
+
+
+def test_an_object_store_smaller_than_the_work_spills_and_loses_nothing(
+    run: Callable[..., EmbeddingsManifest], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    pictures = []
+    for _ in range(60):
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (1024, 1024, 3), np.uint8)).save(buffer, "BMP")
+        pictures.append(buffer.getvalue())
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "large.parquet", row_group_size=20, compression="none")
+    ray.init(address="local", num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
+    manifest = run(input=str(tmp_path / "large.parquet"))
+    assert manifest.counts.images == 60
+    assert rows_of(tmp_path) == [(0, row) for row in range(60)]
 
 
 def test_too_many_rejects_end_the_run_and_a_higher_limit_continues(
