@@ -142,7 +142,9 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     while isinstance(cause, ray.exceptions.RayTaskError):
         cause = cause.cause
     if isinstance(cause, ClipmillError):
-        return type(cause)(str(cause).splitlines()[0])
+        told = type(cause)(str(cause).splitlines()[0])
+        told.work_goes_on = cause.work_goes_on
+        return told
     ours = {kind.__name__: kind for kind in (RunFailed, UserError, StorageFailed, StorageRefused)}
     raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
     raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]

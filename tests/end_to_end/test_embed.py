@@ -211,3 +211,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     assert named in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rotten_input_ends_the_run_and_says_so(clipmill: Callable, tmp_path: Path) -> None:
+    """Several units, so that the run is given up while others are still under way."""
+    rotten = pa.table({"image": [b"not a picture"] * 3000, "caption": ["something"] * 3000})
+    pq.write_table(rotten, tmp_path / "rotten.parquet", row_group_size=600)
+    done = clipmill(
+        "embed", "--input", tmp_path / "rotten.parquet", "--output", tmp_path / "out", "--max-rejects", "5%"
+    )
+    assert done.code == 1
+    last = done.err.strip().splitlines()[-1]
+    assert "not_an_image" in last
+    assert "--max-rejects 0.05" in last
+    assert not (tmp_path / "out").exists()
