@@ -80,6 +80,7 @@ def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> t
     plan, model = plan_embed(settings)
     manifest = finished(plan)
     if manifest is not None:
+        plan.staging.drop_leftovers()
         return manifest, True
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
         return embed(plan, ship(model), cluster, cluster_settings, on_progress), False

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.datasets import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, StorageFailed, StorageRefused
 from pipeline.verify.contents import Contents, read_contents
 from pipeline.verify.fetch import counted
 from pipeline.verify.files import check_files, check_order
@@ -56,6 +56,8 @@ def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
     inputs = dataset.location / INPUTS_FILE
     try:
         dataset.shards  # noqa: B018
+    except (StorageFailed, StorageRefused):
+        raise
     except ClipmillError as error:
         findings.fault(str(error))
     if not storage.exists(inputs):

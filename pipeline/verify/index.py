@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.datasets import SHARDS_FILE, Shard, read_manifest, read_shards
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, StorageFailed, StorageRefused
 from pipeline.index.layout import TRAINED_FILE
 from pipeline.schemas import IndexManifest, captions_schema, images_schema
 from pipeline.storage import Location
@@ -33,6 +33,8 @@ def verify_index(uri: str, *, quick: bool, progress: Progress) -> Findings:
     findings = Findings("index", location.uri)
     try:
         files = read_shards(location, manifest.shards_sha256)
+    except (StorageFailed, StorageRefused):
+        raise
     except ClipmillError as error:
         findings.fault(str(error))
         findings.unchecked.append("the files of the index, since their list is damaged")

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.datasets import Shard
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, StorageFailed, StorageRefused
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import TRAINED_FILE
 from pipeline.schemas import IndexManifest
@@ -161,6 +161,8 @@ def _look_into(work: IndexWork, fetched: _Fetched, codebook: str | None, gallery
         return
     try:
         check_sidecars(sidecars, gallery, findings)
+    except (StorageFailed, StorageRefused):
+        raise
     except (pa.ArrowException, OSError, ClipmillError) as error:
         findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
     if shard.index.path in paths and codebook is not None:

@@ -2,7 +2,7 @@
 
 from pipeline import storage
 from pipeline.datasets import MANIFEST
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, StorageFailed, StorageRefused
 from pipeline.index.gallery import Gallery
 from pipeline.schemas import IndexManifest
 from pipeline.storage import Location
@@ -32,6 +32,8 @@ def embeddings_of(manifest: IndexManifest, findings: Findings) -> Gallery | None
         return None
     try:
         gallery = Gallery.open(parent.uri, manifest.gallery)
+    except (StorageFailed, StorageRefused):
+        raise
     except ClipmillError as error:
         findings.fault(f"the embeddings that this index was built over are damaged: {error}")
         return None

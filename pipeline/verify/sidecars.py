@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.datasets import Shard, vectors_of
-from pipeline.errors import ClipmillError, RunFailed
+from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused
 from pipeline.index.gallery import Gallery
 from pipeline.verify.arrays import ArrayFile
 from pipeline.verify.findings import Findings
@@ -79,6 +79,8 @@ def check_sidecars(files: Sidecars, gallery: Gallery | None, findings: Findings)
             if feed is not None:
                 try:
                     truth = feed.take(batch.num_rows)
+                except (StorageFailed, StorageRefused):
+                    raise
                 except (pa.ArrowException, OSError, ClipmillError) as error:
                     findings.fault(f"the embeddings cannot be compared with: {str(error).splitlines()[0]}")
                     truth, feed = None, None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.datasets import INPUTS_FILE, Embeddings
-from pipeline.errors import ClipmillError
+from pipeline.errors import ClipmillError, StorageFailed, StorageRefused
 from pipeline.schemas import INPUTS
 from pipeline.source.inputs import SUFFIXES, etag_of, locate
 from pipeline.verify.findings import Findings
@@ -38,6 +38,7 @@ class _State:
     path: str
     gone: bool = False
     changed: bool = False
+    unknown: bool = False
     wrong: str = ""
 
 
@@ -76,15 +77,16 @@ def check_sources(dataset: Embeddings, findings: Findings) -> None:
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     )
     total = 0
-    gone, changed = _Some(), _Some()
+    gone, changed, unknown = _Some(), _Some(), _Some()
     for state in in_order(partial(_state_of, whole_files=whole_files), listed, _THREADS):
         total += 1
         gone.add(state.path, state.gone)
         changed.add(state.path, state.changed)
+        unknown.add(state.path, state.unknown)
         if state.wrong:
             findings.fault(state.wrong)
     findings.count("source files", total)
-    for some, what in ((gone, "not there any more"), (changed, "changed since")):
+    for some, what in ((gone, "not there any more"), (changed, "changed since"), (unknown, "could not be looked at")):
         if some.count:
             findings.notes.append(f"{some.count} of {total} source files {what} (such as {some.first})")
 
@@ -109,6 +111,8 @@ def _state_of(listed: _Listed, *, whole_files: bool) -> _State:
             if not listed.path.lower().endswith(SUFFIXES):
                 return _State(listed.path)
             rows = pq.ParquetFile(stream).metadata.num_rows
+    except (StorageFailed, StorageRefused):
+        return _State(listed.path, unknown=True)
     except (FileNotFoundError, ClipmillError):
         return _State(listed.path, gone=True)
     except pa.ArrowException as error:
