@@ -113,7 +113,7 @@ class Staging:
         """Removes all that was staged for this plan. The caller owns the folder."""
         parent = storage.staging_of(self.output)
         storage.remove(self.folder)
-        if not storage.list_files(parent):
+        if not _plans_in(parent):
             storage.remove(parent)
 
     def _can_be_continued(self) -> bool:
@@ -124,9 +124,7 @@ class Staging:
 
     def _drop_others(self, overwrite: bool) -> None:
         parent = storage.staging_of(self.output)
-        inside = (info.path[len(parent.path) + 1 :] for info in storage.list_files(parent))
-        plans = {path.split("/", 1)[0] for path in inside if "/" in path}
-        for token in sorted(plans - {self.token}):
+        for token in sorted(_plans_in(parent) - {self.token}):
             plan_file = parent / token / "plan.json"
             if storage.exists(plan_file) and not overwrite:
                 found = json.loads(storage.read_bytes(plan_file))
@@ -137,6 +135,11 @@ class Staging:
                     "--overwrite to drop what it did"
                 )
             storage.remove(parent / token)
+
+
+def _plans_in(parent: Location) -> set[str]:
+    inside = (info.path[len(parent.path) + 1 :] for info in storage.list_files(parent))
+    return {path.split("/", 1)[0] for path in inside if "/" in path}
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
