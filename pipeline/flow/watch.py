@@ -38,6 +38,7 @@ class Tally:
     def __init__(self) -> None:
         self._reported = Reported()
         self._begun: dict[int, tuple[str, int]] = {}
+        self._done = bytearray()
         self._vain_starts = 0
 
     def starting(self) -> None:
@@ -55,8 +56,12 @@ class Tally:
         self._begun[unit] = (doing, times + 1 if before == doing else 1)
 
     def finished(self, unit: int, counts: dict[str, int]) -> None:
-        """A unit was committed."""
+        """A unit was committed; one that is told again, since its task was retried, counts once."""
         self._begun.pop(unit, None)
+        self._done.extend(bytes(max(0, unit + 1 - len(self._done))))
+        if self._done[unit]:
+            return
+        self._done[unit] = 1
         self._reported.units.append(unit)
         self._reported.counts.update(counts)
 
