@@ -168,6 +168,7 @@ _DEATHS = {
     ray.exceptions.OutOfDiskError: "a node ran out of disk for what did not fit into memory; make room there",
     ray.exceptions.NodeDiedError: "a node was lost again and again",
     ray.exceptions.ActorDiedError: "a worker process died again and again (it was killed, or crashed in native code)",
+    ray.exceptions.ActorUnavailableError: "a worker process could not be reached again and again (its node may be lost)",
     ray.exceptions.WorkerCrashedError: "a worker process died again and again (it was killed, or crashed in native code)",
 }
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
