@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from pipeline.clip.model import load_model
 from pipeline.config import EmbedSettings, ModelSettings
-from pipeline.flow.commit import Statistics
 from pipeline.flow.embed_plan import EmbedPlan, make_plan, open_staging
 from pipeline.flow.stages import UnitSource
+from pipeline.flow.statistics import Statistics
 
 ROWS = 131_072
 

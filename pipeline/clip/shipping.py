@@ -29,10 +29,12 @@ class Shipment:
 def ship(model: ClipModel) -> Shipment:
     """Takes a model on the CPU apart; its tokenizer is loaded first, so that it travels too."""
     tokenizer = model.tokenizer
-    tensors = {**dict(model.network.named_parameters()), **dict(model.network.named_buffers())}
+    network = model.network
+    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    tensors = dict(named)
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     memo = {id(tensor): tensor.detach().to("meta") for tensor in tensors.values()}
-    hollow = copy.deepcopy(model.network, memo)
+    hollow = copy.deepcopy(network, memo)
     return Shipment(pickle.dumps((replace(model, network=hollow), tokenizer)), arrays)
 
 

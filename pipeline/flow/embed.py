@@ -12,7 +12,7 @@ from pipeline import environment, storage
 from pipeline.config import ClusterSettings
 from pipeline.errors import RunFailed
 from pipeline.flow.cluster import Cluster, cause_of, describe_load
-from pipeline.flow.commit import Statistics, gather_records
+from pipeline.flow.compact import gather_records
 from pipeline.flow.embed_graph import EmbedGraph
 from pipeline.flow.embed_manifest import finish
 from pipeline.flow.embed_plan import EmbedPlan, open_staging
@@ -20,6 +20,7 @@ from pipeline.flow.encoders import EncoderPool, encoder_pool
 from pipeline.flow.rejects import RejectLimit
 from pipeline.flow.shard_maker import ShardMaker
 from pipeline.flow.stages import counts_of
+from pipeline.flow.statistics import Statistics
 from pipeline.flow.watch import Reported, start_tally, units_under_way, watched
 from pipeline.owner import owned
 from pipeline.schemas import EmbeddingsManifest

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipeline import environment, storage
 from pipeline.datasets import INPUTS_FILE, Shard, write_manifest, write_shards
-from pipeline.flow.commit import Statistics
 from pipeline.flow.embed_plan import EmbedPlan, Progress, describe_columns
+from pipeline.flow.statistics import Statistics
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
 from pipeline.storage import Location
 

@@ -17,7 +17,8 @@ from pipeline import storage
 from pipeline.config import EmbedSettings
 from pipeline.datasets import has_manifest, read_manifest, refuse_differences
 from pipeline.errors import UserError
-from pipeline.flow.commit import Layout, find_finished
+from pipeline.flow.commit import find_finished
+from pipeline.flow.layout import Layout
 from pipeline.schemas import EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.footers import read_footers, save_footers

@@ -7,7 +7,9 @@ import ray
 
 from pipeline.errors import RunFailed
 from pipeline.flow.cluster import cause_of
-from pipeline.flow.commit import Layout, compact_shard, find_finished, shards_to_make
+from pipeline.flow.commit import find_finished
+from pipeline.flow.compact import compact_shard, shards_to_make
+from pipeline.flow.layout import Layout
 from pipeline.source.units import Units
 
 WRITE_CPUS = 0.02

@@ -25,8 +25,10 @@ from ray.data.block import Block, BlockMetadata
 from pipeline import storage
 from pipeline.config import ModelSettings
 from pipeline.errors import ClipmillError, RunFailed
-from pipeline.flow.commit import PARTS, Layout, Statistics, commit_unit, pack_unit, serialise
+from pipeline.flow.commit import commit_unit, pack_unit, serialise
+from pipeline.flow.layout import PARTS, Layout
 from pipeline.flow.rejects import REASON
+from pipeline.flow.statistics import Statistics
 from pipeline.schemas import ORDINAL_SHIFT
 from pipeline.source.columns import Columns
 from pipeline.source.image_files import load_image_bytes

@@ -9,16 +9,10 @@ import pytest
 
 from pipeline import storage
 from pipeline.datasets import embedding_column, vectors_of
-from pipeline.flow.commit import (
-    Layout,
-    Statistics,
-    commit_unit,
-    compact_shard,
-    find_finished,
-    gather_records,
-    pack_unit,
-    shards_to_make,
-)
+from pipeline.flow.commit import commit_unit, find_finished, pack_unit
+from pipeline.flow.compact import compact_shard, gather_records, shards_to_make
+from pipeline.flow.layout import Layout
+from pipeline.flow.statistics import Statistics
 from pipeline.flow.work import EmbeddedUnit
 from pipeline.schemas import REJECTED, captions_schema, images_schema
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.flow.commit import Layout
+from pipeline.flow.layout import Layout
 from pipeline.flow.shard_maker import ShardMaker
 from pipeline.source.inputs import InputFile
 from pipeline.source.units import Units, plan_units
