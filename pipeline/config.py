@@ -70,6 +70,12 @@ def _check_rejects(value: int | float | None) -> int | float | None:
     return value
 
 
+def _check_gpus(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError("a share of one GPU (0.5), or a whole number of them")
+    return value
+
+
 Rejects = Annotated[StrictInt | StrictFloat | None, BeforeValidator(_share_or_count), AfterValidator(_check_rejects)]
 """How many rejects are too many: an int counts them, a float is their share of the rows."""
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -106,7 +112,7 @@ class ClusterSettings(Settings):
 
     address: str | None = None
     num_gpu_actors: int = Field(default=0, ge=0)
-    gpus_per_actor: float = Field(default=1.0, gt=0)
+    gpus_per_actor: Annotated[float, AfterValidator(_check_gpus)] = Field(default=1.0, gt=0)
     cpus: int = Field(default=0, ge=0, description="cores of a local cluster; 0: those of this machine")
     stall_timeout: float = Field(default=900.0, gt=0, description="seconds without any progress that end a run")
 

@@ -25,15 +25,18 @@ would stand still on a machine that does other work too."""
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has at the moment of connecting; ``node_cpus`` and ``node_gpus`` are those of its largest node.
-    ``own``: it was started for this command, so nothing else runs there and it will not grow."""
+    """What the cluster has at the moment of connecting; ``node_cpus`` are those of its largest node, ``gpus_of_nodes`` those
+    of each. ``own``: it was started for this command, so nothing else runs there and it will not grow."""
 
     cpus: float
-    gpus: float
     nodes: int
     node_cpus: float
-    node_gpus: float
+    gpus_of_nodes: tuple[float, ...]
     own: bool
+
+    @property
+    def gpus(self) -> float:
+        return sum(self.gpus_of_nodes)
 
 
 @contextmanager
@@ -124,13 +127,13 @@ def describe_load() -> str:
     there, free = ray.cluster_resources(), ray.available_resources()
     kinds = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
     nodes = sum(node["Alive"] for node in ray.nodes())
-    return f"the cluster has {nodes} nodes, {' and '.join(kinds)}"
+    return f"the cluster has {nodes} node{'s' if nodes != 1 else ''}, {' and '.join(kinds)}"
 
 
 def _describe(*, own: bool) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = ([node.get(kind, 0.0) for node in nodes] for kind in ("CPU", "GPU"))
-    return Cluster(sum(cpus), sum(gpus), len(nodes), max(cpus, default=0.0), max(gpus, default=0.0), own)
+    return Cluster(sum(cpus), len(nodes), max(cpus, default=0.0), tuple(gpus), own)
 
 
 def cause_of(error: BaseException, doing: str) -> ClipmillError:

@@ -12,7 +12,7 @@ from pipeline import environment, storage
 from pipeline.config import ClusterSettings
 from pipeline.errors import RunFailed
 from pipeline.flow.cluster import Cluster, cause_of, describe_load
-from pipeline.flow.compact import gather_records
+from pipeline.flow.compact import gather_records, statistics_of
 from pipeline.flow.embed_graph import EmbedGraph
 from pipeline.flow.embed_manifest import finish
 from pipeline.flow.embed_plan import EmbedPlan, open_staging
@@ -21,6 +21,7 @@ from pipeline.flow.rejects import RejectLimit
 from pipeline.flow.shard_maker import ShardMaker
 from pipeline.flow.stages import counts_of
 from pipeline.flow.statistics import Statistics
+from pipeline.flow.tasks import Tasks
 from pipeline.flow.watch import Reported, start_tally, units_under_way, watched
 from pipeline.owner import owned
 from pipeline.schemas import EmbeddingsManifest
@@ -46,12 +47,25 @@ def embed(
     with owned(storage.staging_of(plan.output)) as ownership:
         progress = open_staging(plan)
         on_progress(progress.start.rows_reused)
+        counts = Counter(
+            counts_of(statistics_of(plan.layout, progress.finished) if limit.most is not None else Statistics())
+        )
+        limit.check(counts)
         encoders = encoder_pool(cluster, settings)
-        shards = ShardMaker(plan.layout, progress.todo)
+        tally = start_tally()
+        shards = ShardMaker(plan.layout, progress.todo, Tasks(settings.stall_timeout, tally))
         statistics = Statistics()
+
+        def on_report(reported: Reported) -> None:
+            if reported.units:
+                on_progress(reported.counts["rows"])
+                shards.note(reported.units)
+                counts.update(reported.counts)
+                limit.check(counts)
+
         if len(progress.todo):
-            graph = EmbedGraph(plan, progress.todo, encoders, ray.put(shipment), start_tally())
-            for done in _run(graph, shards, limit, settings.stall_timeout, on_progress):
+            graph = EmbedGraph(plan, progress.todo, encoders, ray.put(shipment), tally)
+            for done in _run(graph, on_report, settings.stall_timeout):
                 statistics.add(Statistics.from_dict(done))
         shards.finish()
         statistics.add(Statistics(seconds=Counter({"compact": shards.seconds})))
@@ -64,32 +78,20 @@ def embed(
         return manifest
 
 
-def _run(
-    graph: EmbedGraph,
-    shards: ShardMaker,
-    limit: RejectLimit,
-    stall_timeout: float,
-    on_progress: Callable[[int], None],
-) -> list[dict[str, Any]]:
-    counts: Counter[str] = Counter()
-
-    def on_report(reported: Reported) -> None:
+def _run(graph: EmbedGraph, on_report: Callable[[Reported], None], stall_timeout: float) -> list[dict[str, Any]]:
+    def judge(reported: Reported) -> None:
         if reported.vain_starts > 2 * graph.encoders.size:
             raise RunFailed(
                 f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, or "
                 "fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
             )
-        if reported.units:
-            on_progress(reported.counts["rows"])
-            shards.note(reported.units)
-            counts.update(reported.counts)
-            limit.check(counts)
+        on_report(reported)
 
     def waiting_for() -> str:
         return f"{_asked_for(graph.encoders)}{_under_way(graph)}; {describe_load()}"
 
     try:
-        done: list[dict[str, Any]] = watched(graph.run, graph.tally, on_report, stall_timeout, waiting_for)
+        done: list[dict[str, Any]] = watched(graph.run, graph.tally, judge, stall_timeout, waiting_for)
         return done
     except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
         raise cause_of(error, f"embedding{_under_way(graph)}") from error

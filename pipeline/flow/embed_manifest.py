@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline import environment, storage
 from pipeline.datasets import INPUTS_FILE, Shard, write_manifest, write_shards
+from pipeline.errors import RunFailed
 from pipeline.flow.embed_plan import EmbedPlan, Progress, describe_columns
 from pipeline.flow.statistics import Statistics
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
@@ -25,6 +26,11 @@ def finish(
 ) -> EmbeddingsManifest:
     """Writes the tables and the manifest of a dataset whose shards are all made. ``total`` counts all runs, ``run`` this
     one; what is left to do is to publish it."""
+    if total.rows != plan.rows:
+        raise RunFailed(
+            f"the shards hold {total.rows:,} rows and the input {plan.rows:,}: nothing was published; remove "
+            f"{plan.staging.folder} and run the same command again"
+        )
     finished = datetime.now(timezone.utc)
     wall = (finished - progress.start.at).total_seconds()
     dataset = plan.staging.dataset

@@ -1,4 +1,4 @@
-"""An embed run before and after the cluster: what is to be done, what is done already, and the manifest at the end.
+"""An embed run before the cluster: what is to be done, and what is done already.
 
 No Ray here: a plan can be made, shown and compared without a cluster.
 """
@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.config import EmbedSettings
 from pipeline.datasets import has_manifest, read_manifest, refuse_differences
 from pipeline.errors import UserError
-from pipeline.flow.commit import find_finished
+from pipeline.flow.commit import Finished, find_finished
 from pipeline.flow.layout import Layout
 from pipeline.schemas import EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
@@ -69,6 +69,10 @@ class EmbedPlan:
         return int(self.units.rows.sum())
 
     @property
+    def _units_per_shard(self) -> int:
+        return max(1, _ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
+
+    @property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
         settings = self.settings.model_dump(mode="json")
@@ -94,18 +98,17 @@ class EmbedPlan:
                 "tokenizer_sha256": self.identity.tokenizer_sha256,
                 "dimension": self.identity.dimension,
             },
-            "units": len(self.units),
-            "rows": self.rows,
+            "columns": describe_columns(self.columns),
+            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
         }
 
     @cached_property
     def layout(self) -> Layout:
-        largest = int(self.units.rows.max(initial=1))
         return Layout(
             staging=self.staging.folder,
             token=self.staging.token,
             units=len(self.units),
-            units_per_shard=max(1, _ROWS_PER_SHARD // largest),
+            units_per_shard=self._units_per_shard,
             dimension=self.identity.dimension,
             kept=tuple(field for _, field in self.columns.kept),
             thumbnails=self.settings.thumbnails is not None,
@@ -180,6 +183,7 @@ class Progress:
     """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
 
     start: Started
+    finished: Finished
     todo: Units
 
 
@@ -190,8 +194,9 @@ def open_staging(plan: EmbedPlan) -> Progress:
     """
     plan.staging.open(overwrite=plan.settings.overwrite)
     save_footers(_footers_of(plan.settings), plan.inputs)
-    todo = plan.units.take(~find_finished(plan.layout).mask(plan.layout))
-    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum())), todo)
+    finished = find_finished(plan.layout)
+    todo = plan.units.take(~finished.mask(plan.layout))
+    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum())), finished, todo)
 
 
 def describe_columns(columns: Columns) -> dict[str, Any]:

@@ -30,11 +30,12 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
     UserError for more GPUs an actor than a node has.
     """
     if cluster.gpus > 0 or settings.num_gpu_actors:
-        if cluster.gpus and settings.gpus_per_actor > cluster.node_gpus:
-            raise UserError(
-                f"--gpus-per-actor {settings.gpus_per_actor:g}: no node has more than {cluster.node_gpus:g} GPUs"
-            )
-        size = settings.num_gpu_actors or max(1, int(cluster.gpus / settings.gpus_per_actor))
+        most = max(cluster.gpus_of_nodes, default=0)
+        if cluster.gpus and settings.gpus_per_actor > most:
+            raise UserError(f"--gpus-per-actor {settings.gpus_per_actor:g}: no node has more than {most:g} GPUs")
+        size = settings.num_gpu_actors or max(
+            1, sum(_held(gpus, settings.gpus_per_actor) for gpus in cluster.gpus_of_nodes)
+        )
         return EncoderPool(
             size, ENCODE_CPUS, settings.gpus_per_actor, 1, not cluster.own and not settings.num_gpu_actors
         )
@@ -42,3 +43,8 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
     on_a_node = min(cores, _MOST_CPU_ENCODERS)
     size = max(1, round(cluster.cpus * on_a_node / cores))
     return EncoderPool(size, ENCODE_CPUS * cores / on_a_node, 0, max(1, cores // on_a_node), not cluster.own)
+
+
+def _held(gpus: float, share: float) -> int:
+    """Actors that a node's GPUs hold: one GPU is shared by whole actors only, and an actor's GPUs are of one node."""
+    return int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)

@@ -33,8 +33,8 @@ class Tasks:
     since it would try again without end what is killed for lack of memory.
     """
 
-    def __init__(self, stall_timeout: float) -> None:
-        self.tally = start_tally()
+    def __init__(self, stall_timeout: float, tally: Any = None) -> None:
+        self.tally = tally or start_tally()
         self._stall_timeout = stall_timeout
         self._under_way: dict[Any, _Task] = {}
         self._remote: dict[Any, Any] = {}
@@ -78,13 +78,18 @@ class Tasks:
             self._under_way.clear()
             raise
 
+    def poll(self) -> None:
+        """Takes in what has ended, without waiting. Raises as `wait` does."""
+        while self._under_way and self._collect(timeout=0):
+            pass
+
     def _submit(self, task: _Task) -> None:
         self._under_way[task.start(task.cpus)] = task
 
-    def _collect(self) -> bool:
+    def _collect(self, timeout: float = _POLL_SECONDS) -> bool:
         """Whether a task ended within the next moment."""
         waiting = list(self._under_way)
-        if not ray.wait(waiting, timeout=_POLL_SECONDS, fetch_local=False)[0]:
+        if not ray.wait(waiting, timeout=timeout, fetch_local=False)[0]:
             return False
         ended, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
         for reference in ended:

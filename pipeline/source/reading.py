@@ -1,7 +1,9 @@
 """Units of work read from Parquet: only the columns needed, each row group once, a bounded number of rows at a time."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from pipeline import storage
 from pipeline.errors import RunFailed, UserError
 from pipeline.schemas import ORDINAL_SHIFT
 from pipeline.source.columns import Columns
@@ -98,10 +101,15 @@ class _FileReader:
         self._batches: Iterator[tuple[int, pa.RecordBatch]] = iter(())
         self._position = -1
         self._rest: tuple[int, pa.RecordBatch] | None = None
+        self._ends = list(accumulate(self.file.row_group_rows))
 
     def read(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
         """(number of its first row, batch) until the span is covered."""
-        if span.start != self._position:
+        if (
+            self._position < 0
+            or span.start < self._position
+            or self._group_of(span.start) > self._group_of(self._position)
+        ):
             self._batches, self._rest = self._scan_from(span.start), None
         self._position = span.start
         while self._position < span.stop:
@@ -126,17 +134,20 @@ class _FileReader:
             "replace the file or leave it out, and run the command again"
         )
 
+    def _group_of(self, row: int) -> int:
+        """The row group that holds this row; the last one for the end of the file."""
+        return min(bisect_right(self._ends, row), len(self._ends) - 1)
+
     def _scan_from(self, row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Batches from the beginning of the row group that holds this row, to the end of the file."""
-        first, start = 0, 0
-        while start + self.file.row_group_rows[first] <= row:
-            start += self.file.row_group_rows[first]
-            first += 1
-        place = locate(self.file.path)
-        with place.filesystem.open_input_file(place.path) as stream:
-            if stream.size() != self.file.size:
-                raise self._failure(f"its size changed from {self.file.size} to {stream.size()} bytes")
-            parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        first = bisect_right(self._ends, row)
+        start = self._ends[first - 1] if first else 0
+        with storage.open_versioned(locate(self.file.path)) as opened:
+            if opened.size != self.file.size:
+                raise self._failure(f"its size changed from {self.file.size} to {opened.size} bytes")
+            if opened.etag != self.file.etag:
+                raise self._failure("it was replaced since the run began")
+            parquet = pq.ParquetFile(opened.stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             for group in range(first, len(self.file.row_group_rows)):
                 rows = self.file.row_group_rows[group]
                 if not rows:

@@ -5,6 +5,7 @@ that no row group is ever read twice. The price is that a unit may be half full 
 than half a unit.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,14 @@ class Units(Sequence[Unit]):
         until = np.concatenate([[0], np.cumsum(self.stops - self.starts)])
         rows: NDArray[np.int64] = until[self.first[1:]] - until[self.first[:-1]]
         return rows
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of which rows are which unit."""
+        digest = hashlib.sha256()
+        for array in (self.numbers, self.first, self.ordinals, self.starts, self.stops):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def take(self, at: ArrayLike) -> "Units":
         """The units at these positions (or where a mask of them all is true), in ascending order."""

@@ -8,23 +8,30 @@ from pipeline import storage
 from pipeline.flow.layout import Layout
 from pipeline.flow.shard_maker import ShardMaker
 from pipeline.source.inputs import InputFile
-from pipeline.source.units import Units, plan_units
+from pipeline.source.units import plan_units
 
 
-class Started(ShardMaker):
-    def __init__(self, layout: Layout, todo: Units) -> None:
-        super().__init__(layout, todo)
-        self.started: list[int] = []
+class Noted:
+    """Takes the place of tasks on Ray: notes what was started."""
 
-    def _start(self, shard: int) -> None:
-        self.started.append(shard)
+    tally = None
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def start(self, what: str, *arguments: object, **options: object) -> None:
+        self.started.append(what)
+
+    def poll(self) -> None:
+        pass
 
 
 def test_a_unit_told_twice_does_not_start_its_shard_early(tmp_path: Path) -> None:
     layout = Layout(storage.resolve(tmp_path), "token", units=4, units_per_shard=2, dimension=4)
     four_rows = InputFile(0, "a.parquet", 1, "", 4, (4,), (400,), pa.schema([]))
-    maker = Started(layout, plan_units([four_rows], 1).take([1, 2, 3]))
+    tasks = Noted()
+    maker = ShardMaker(layout, plan_units([four_rows], 1).take([1, 2, 3]), tasks)
     maker.note([2, 2])
-    assert maker.started == []
+    assert tasks.started == []
     maker.note([1, 3, 3, 1])
-    assert maker.started == [0, 1]
+    assert tasks.started == ["making shard 0", "making shard 1"]
