@@ -7,6 +7,7 @@ that lost it, because it was asleep or cut off for too long, finds out before it
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,8 @@ from pipeline.storage import Location, Versioned
 
 _RENEW_SECONDS = 20.0
 _STALE_SECONDS = 90.0
+_LOOK_SECONDS = 2.0
+_LEAVING_SECONDS = 5.0
 _TAKING_ATTEMPTS = 3
 
 _held_here: set[str] = set()
@@ -36,6 +39,11 @@ class Ownership:
         self._version = version
         self._lost = False
         self._writing = threading.Lock()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another run has the mark, as far as is known; nothing is asked of the storage."""
+        return self._lost
 
     def check(self) -> None:
         """Renews the mark; to be called right before publishing.
@@ -74,8 +82,8 @@ class Ownership:
 def owned(staging: Location) -> Iterator[Ownership]:
     """Holds a staging folder for the length of the block; `Ownership.check` says whether it is still held.
 
-    Raises UserError when another run holds it: a live process of this host, or one elsewhere, that renewed its mark in
-    the last minute and a half. A mark left by a dead run is taken over.
+    Raises UserError when another run holds it: a live process of this host, or one elsewhere that renews its mark. For
+    that it is waited, up to a minute and a half. A mark left by a dead run is taken over.
     """
     place = staging.sibling(f"{staging.name}.owner.json")
     token = uuid.uuid4().hex
@@ -89,18 +97,25 @@ def owned(staging: Location) -> Iterator[Ownership]:
             yield ownership
         finally:
             stopped.set()
-            thread.join(_RENEW_SECONDS)
-            ownership.give_back()
+            leaving = threading.Thread(target=_leave, args=[thread, ownership], name="leaving", daemon=True)
+            leaving.start()
+            leaving.join(_LEAVING_SECONDS)
     finally:
         _held_here.discard(token)
+
+
+def _leave(renewing: threading.Thread, ownership: Ownership) -> None:
+    """In a thread of its own, for a storage that does not answer keeps it for minutes; a mark that stays lapses."""
+    renewing.join()
+    ownership.give_back()
 
 
 def _take(place: Location, token: str) -> str:
     """The version of the mark just written. Raises UserError where another run holds it."""
     for _ in range(_TAKING_ATTEMPTS):
         found = _read(place)
-        if found is not None:
-            _refuse_living(place, found)
+        if found is not None and found.age < _STALE_SECONDS:
+            found = _left_by_the_dead(place, found)
         version = storage.write_if(place, _statement(token), found.version if found else None)
         if version is not None:
             return version
@@ -128,23 +143,39 @@ def _statement(token: str) -> bytes:
     ).encode()
 
 
-def _refuse_living(place: Location, found: Versioned) -> None:
+def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
+    """The mark of a run that is no more; None where it went meanwhile. Raises UserError where the run lives.
+
+    Of one elsewhere only its next sign of life tells, so that is waited for, as long as the mark is good.
+    """
     try:
         owner: dict[str, Any] = dict(json.loads(found.data))
     except (ValueError, TypeError):
-        return
-    if found.age < _STALE_SECONDS and _may_live(owner):
-        raise UserError(
-            f"another run (process {owner.get('process')} on {owner.get('host')}) is working towards the same output; "
-            f"wait for it, or stop it and run this again (its mark {place} lapses {_STALE_SECONDS - found.age:.0f} seconds "
-            "from now if it was killed)"
-        )
+        return found
+    who = f"process {owner.get('process')} on {owner.get('host')}"
+    lives = UserError(
+        f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its mark is "
+        f"{place})"
+    )
+    if (owner.get("host"), owner.get("system")) == (socket.gethostname(), _system()):
+        if _lives_here(owner):
+            raise lives
+        return found
+    wait = min(_STALE_SECONDS, _STALE_SECONDS - found.age)
+    print(f"waiting up to {wait:.0f} s to see whether the run ({who}) still lives that left {place}", file=sys.stderr)
+    end = time.monotonic() + wait
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+        now = _read(place)
+        if now is None:
+            return None
+        if now.version != found.version:
+            raise lives
+    return found
 
 
-def _may_live(owner: dict[str, Any]) -> bool:
-    """Whether the run may be alive; only of a process of this very system can be known that it is not."""
-    if (owner.get("host"), owner.get("system")) != (socket.gethostname(), _system()):
-        return True
+def _lives_here(owner: dict[str, Any]) -> bool:
+    """Whether a run of this very system is alive."""
     process = int(owner.get("process", 0))
     if process == os.getpid():
         return owner.get("token") in _held_here

@@ -16,7 +16,7 @@ from pipeline import owner, storage
 from pipeline.errors import RunFailed, UserError
 from pipeline.owner import owned
 from pipeline.s3 import client as s3_client
-from pipeline.storage import Location
+from pipeline.storage import Location, Versioned
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,93 @@ def test_a_number_that_was_given_to_another_process_does_not_block(staging: Loca
         pass
 
 
-@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"system": "another container"}])
-def test_a_run_elsewhere_holds_until_its_mark_is_stale(
-    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch
+ELSEWHERE = pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"system": "another container"}])
+
+
+def on_look(number: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does something right before the mark is looked at for the so-manieth time."""
+    read, looks = storage.read_versioned, iter(range(1, 1000))
+    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.01)
+
+    def look(place: Location) -> Versioned:
+        if next(looks) == number:
+            action()
+        return read(place)
+
+    monkeypatch.setattr(storage, "read_versioned", look)
+
+
+@ELSEWHERE
+def test_a_run_elsewhere_is_respected_when_it_renews_its_mark(
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave_mark(staging, process=999_999_999, **elsewhere)
-    with pytest.raises(UserError, match=r"lapses \d+ seconds from now"), owned(staging):
+    on_look(4, lambda: leave_mark(staging, process=999_999_999, **elsewhere), monkeypatch)
+    with pytest.raises(UserError, match=r"process 999999999 on .* same output; wait for it"), owned(staging):
         pass
+    told = capsys.readouterr().err
+    assert told.startswith("waiting up to ")
+    assert 80 <= int(told.split()[3]) <= 90
+    assert told.count("\n") == 1
+
+
+@ELSEWHERE
+def test_the_mark_of_a_run_that_died_elsewhere_lapses_while_the_next_waits(
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(owner, "_STALE_SECONDS", 1.5)
+    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.05)
+    leave_mark(staging, process=999_999_999, **elsewhere)
+    with owned(staging) as held:
+        held.check()
+    assert capsys.readouterr().err.startswith("waiting up to ")
+
+
+def test_a_mark_that_is_given_back_ends_the_waiting(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_mark(staging, host="elsewhere")
+    on_look(3, lambda: storage.remove(mark_of(staging)), monkeypatch)
+    with owned(staging) as held:
+        held.check()
+
+
+def test_a_stale_mark_is_taken_at_once(
+    staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_mark(staging, host="elsewhere")
     monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
     with owned(staging):
         pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("call", ["write_if", "read_versioned"])
+def test_a_run_can_leave_while_the_storage_does_not_answer(
+    call: str, staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is renewing its mark, or giving it back."""
+    monkeypatch.setattr(owner, "_LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(owner, "_RENEW_SECONDS", 0.01 if call == "write_if" else 1000.0)
+    answered, asked, left = threading.Event(), threading.Event(), threading.Event()
+    original = getattr(storage, call)
+
+    def silent(*arguments: object) -> object:
+        asked.set()
+        answered.wait(60)
+        return original(*arguments)
+
+    def work() -> None:
+        with owned(staging):
+            monkeypatch.setattr(storage, call, silent)
+            if call == "write_if":
+                asked.wait(60)
+        left.set()
+
+    threading.Thread(target=work).start()
+    assert left.wait(30)
+    assert asked.is_set()
+    assert storage.exists(mark_of(staging))
+    answered.set()
+    wait_until(lambda: not storage.exists(mark_of(staging)))
 
 
 @pytest.mark.parametrize("mark", [b"", b"[]", b"{not json", b"{}"])
@@ -139,9 +216,11 @@ def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
         monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
         with owned(staging) as taker:
             taker.check()
+            assert not late.lost
             with pytest.raises(RunFailed, match="another run took over"):
                 late.check()
             taker.check()
+            assert (late.lost, taker.lost) == (True, False)
         with pytest.raises(RunFailed, match="another run took over"):
             late.check()
     assert not storage.exists(mark_of(staging))
