@@ -122,13 +122,30 @@ def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Ma
         return stage(settings.model_copy(update={"overwrite": True}))
 
 
+class Progress:
+    """A progress line; called with the number of units just done."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+
+    def __call__(self, done: int) -> None:
+        self._bar.update(done)
+
+    def found_done(self, done: int) -> None:
+        """So many were done by an earlier start, and count neither as work nor as speed of this one."""
+        if done:
+            self._bar.write(f"{self._bar.desc}: continuing, {done:,} of {self._bar.total:,} are done", file=sys.stderr)
+            self._bar.initial = self._bar.n = self._bar.last_print_n = done
+            self._bar.refresh()
+
+
 @contextmanager
-def progress(total: int | None, unit: str, description: str) -> Iterator[Callable[[int], None]]:
-    """A progress line on stderr; what it yields is called with the number of units just done."""
+def progress(total: int | None, unit: str, description: str) -> Iterator[Progress]:
+    """A progress line on stderr."""
     with tqdm(
         total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1
     ) as bar:
-        yield lambda done: (bar.update(done), None)[1]
+        yield Progress(bar)
 
 
 def print_json(document: Any) -> None:

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     metavar="N|SHARE",
     help="End the run when more images and captions than this are rejected: a number (500) or a share (0.01, 1%).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a finished output, once the new one is complete.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a finished output, once the new one is complete; drop unfinished work of other settings.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --dry-run: the plan) as JSON.")
 @cluster_options
@@ -83,7 +87,9 @@ def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> t
         plan.staging.drop_leftovers()
         return manifest, True
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
-        return embed(plan, ship(model), cluster, cluster_settings, on_progress), False
+        if cluster_settings.num_gpu_actors and not cluster.gpus:
+            click.echo("embed: the cluster has no GPU now; --num-gpu-actors waits for one", err=True)
+        return embed(plan, ship(model), cluster, cluster_settings, on_progress, on_progress.found_done), False
 
 
 def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:

@@ -63,8 +63,8 @@ def _share_or_count(value: Any) -> Any:
 
 
 def _check_rejects(value: int | float | None) -> int | float | None:
-    if value is not None and value < 0:
-        raise ValueError("cannot be less than none")
+    if value is not None and not value >= 0:
+        raise ValueError("cannot be negative")
     if isinstance(value, float) and value > 1:
         raise ValueError("a share lies between 0 and 1 (0.01, or 1%); a number of rejects is written without a point")
     return value

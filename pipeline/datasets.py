@@ -1,7 +1,6 @@
 """Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipeline import storage
+from pipeline import publishing, storage
 from pipeline.errors import OutputDiffers, RunFailed, UserError
 from pipeline.schemas import SCHEMA_VERSION, SHARDS, EmbeddingsManifest, IndexManifest
 from pipeline.storage import Location
@@ -57,16 +56,30 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
 
 
 def has_manifest(output: Location, kind: type[Manifest]) -> bool:
-    """Whether a finished dataset of this kind is at an output. Raises UserError when anything else is there instead."""
-    if output.filesystem.get_file_info((output / MANIFEST).path).is_file:
-        with suppress(RunFailed):
-            found = _Head.parse(storage.read_bytes(output / MANIFEST), output).kind
-            if found == kind.model_fields["kind"].default:
-                return True
-            raise UserError(
-                f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
-            )
-    return storage.holds_only(output, lambda name: False)
+    """Whether a finished dataset of this kind is at an output. Raises UserError when anything else is there instead.
+
+    What a run left that was killed while it published is neither: it may be replaced, and the same plan goes on from it.
+    """
+    found = _kind_at(output)
+    if found is None:
+        storage.holds_only(output, publishing.names_of(output).__contains__)
+        return False
+    if found != kind.model_fields["kind"].default:
+        raise UserError(
+            f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
+        )
+    return not publishing.is_to_be_continued(output)
+
+
+def _kind_at(output: Location) -> str | None:
+    """What the manifest at an output says that it is of; None where there is none that can be read."""
+    if not output.filesystem.get_file_info((output / MANIFEST).path).is_file:
+        return None
+    data = storage.read_bytes(output / MANIFEST)
+    try:
+        return _Head.parse(data, output).kind
+    except RunFailed:
+        return None
 
 
 def refuse_differences(output: Location, differences: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.errors import RunFailed
 from pipeline.written import HashingStream, named
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -38,15 +39,30 @@ def writer(path: str) -> Iterator[HashingStream]:
 
 
 def publish(staging: str, output: str) -> None:
-    """A folder renamed to the place of another, which is moved aside first and deleted after."""
-    folder, name = os.path.split(output)
-    retired = os.path.join(folder, f".{name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
+    """A folder renamed to the place of another, which is moved aside first and deleted after.
+
+    Raises RunFailed when there is no such folder, and OSError when it cannot be renamed: then the other is put back.
+    """
+    if not os.path.isdir(staging):
+        raise RunFailed(f"{staging}, which was to be published at {output}, is gone; run the same command again")
+    aside = retired(output)
     if os.path.exists(output):
-        os.replace(output, retired)
-    os.makedirs(folder, exist_ok=True)
-    os.replace(staging, output)
-    shutil.rmtree(retired, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(output, aside)
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    try:
+        os.replace(staging, output)
+    except OSError:
+        if os.path.exists(aside):
+            os.replace(aside, output)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def retired(output: str) -> str:
+    """Where an old dataset lies while another takes its place."""
+    folder, name = os.path.split(output)
+    return os.path.join(folder, f".{name}.retired")
 
 
 def get(path: str) -> tuple[bytes, str, float]:

@@ -1,5 +1,6 @@
 """Unfinished work towards an output: where it lies, which plan it belongs to, and what earlier starts did.
 
+    .NAME.staging/publishing.json    what is being put in its place (`pipeline.publishing`)
     .NAME.staging/footers.arrow      what the footers of the input said, where a plan keeps it
     .NAME.staging/TOKEN/plan.json    what is being made; TOKEN follows from it, so plans cannot mix
     .NAME.staging/TOKEN/runs.json    every start: when, and how many rows were done before it
@@ -19,9 +20,9 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from pipeline import storage
+from pipeline import publishing, storage
 from pipeline.datasets import MANIFEST
-from pipeline.errors import OutputDiffers, UserError
+from pipeline.errors import ClipmillError, OutputDiffers
 from pipeline.owner import owned
 from pipeline.schemas import Run
 from pipeline.storage import Location
@@ -66,8 +67,11 @@ class Staging:
         Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
         """
         self._drop_others(overwrite)
-        if storage.exists(self.folder) and not self._can_be_continued():
+        published = publishing.read(self.output)
+        if storage.exists(self.folder) and (self.is_published() or not self._can_be_continued()):
             storage.remove(self.folder)
+        if published and not published.is_partial(self.output):
+            publishing.forget(self.output)
         if not storage.exists(self.folder / "plan.json"):
             storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
         _remove_halves(self.folder)
@@ -92,28 +96,47 @@ class Staging:
 
     def publish(self, *, last: str = MANIFEST) -> None:
         """Puts the finished dataset in its place, the file called ``last`` at the end, then removes all that was
-        staged: the plan first, so that what a kill leaves behind is never taken for work to continue."""
+        staged: the plan first, so that what a kill leaves behind is never taken for work to continue, and at last what
+        says that it is published. The caller owns the folder, and has just made sure of it."""
         _remove_halves(self.dataset)
+        publishing.write_down(self.dataset, self.output, self.token, last)
         storage.publish(self.dataset, self.output, last=last)
+        _remove_halves(self.output)
         storage.remove(self.folder / "plan.json")
+        storage.remove(self.folder)
         storage.remove(storage.staging_of(self.output))
+
+    def is_published(self) -> bool:
+        """Whether the output is what a run of this plan published that was killed before it had removed the rest."""
+        found = publishing.read(self.output)
+        return found is not None and found.token == self.token and found.is_complete(self.output)
 
     def drop_leftovers(self) -> None:
         """Removes what a run of this plan left that was killed after publishing; the output is what the plan makes.
 
-        Nothing is done while another run works towards the same output, and work of other plans stays.
+        Nothing is done while another run works towards the same output or where nothing may be removed, and work of
+        other plans stays.
         """
         parent = storage.staging_of(self.output)
-        with suppress(UserError):
-            if storage.exists(parent):
+        with suppress(ClipmillError, OSError):
+            if storage.exists(parent) or storage.has_retired(self.output):
                 with owned(parent):
+                    self._drop_published()
                     self.drop()
+
+    def _drop_published(self) -> None:
+        storage.remove_retired(self.output)
+        published = publishing.read(self.output)
+        if published and published.is_complete(self.output):
+            storage.remove_files(self.output, published.old)
+            storage.remove(storage.staging_of(self.output) / published.token)
 
     def drop(self) -> None:
         """Removes all that was staged for this plan. The caller owns the folder."""
         parent = storage.staging_of(self.output)
         storage.remove(self.folder)
-        if not _plans_in(parent):
+        published = publishing.read(self.output)
+        if not _plans_in(parent) and not (published and published.is_partial(self.output)):
             storage.remove(parent)
 
     def _can_be_continued(self) -> bool:
@@ -154,7 +177,9 @@ def _difference(name: str, found: Any, wanted: Any) -> str:
 
 
 def _remove_halves(folder: Location) -> None:
-    """Files that a killed writer was in the middle of; each may be as large as a shard."""
+    """Files that a killed writer was in the middle of; each may be as large as a shard. On S3 there are no such."""
+    if not folder.is_local:
+        return
     for info in storage.list_files(folder):
         if info.path.endswith(".tmp"):
             storage.remove(Location(folder.filesystem, info.path, info.path))

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +143,11 @@ def read_many(locations: Iterable[Location]) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Versioned:
-    """A small file: its bytes, the version they are, and how old they are in seconds by the storage's own clock."""
+    """A small file: its bytes, the version they are, and how old they are in seconds.
+
+    On S3 both times are the store's own. On a disk the file's is that of the machine that holds it (a file server), and
+    now is by this machine's clock: where the two differ, so does the age.
+    """
 
     data: bytes
     version: str
@@ -243,6 +247,19 @@ def remove(location: Location) -> None:
         location.filesystem.delete_file(location.path)
 
 
+def remove_files(folder: Location, names: Sequence[str]) -> None:
+    """Files below a folder, on S3 a thousand a request; nothing where one is absent."""
+    if folder.is_local:
+        for name in names:
+            remove(folder / name)
+        return
+    from pipeline.s3.filesystem import delete_objects
+    from pipeline.s3.requests import split
+
+    bucket, prefix = split(folder.path)
+    delete_objects(bucket, [f"{prefix}/{name}" for name in names])
+
+
 def _remove_from_s3(location: Location) -> None:
     from pipeline.s3.filesystem import delete_below
     from pipeline.s3.transfer import abort_uploads
@@ -303,14 +320,14 @@ def sha256(location: Location) -> str:
 
 
 def holds_only(output: Location, is_ours: Callable[[str], bool]) -> bool:
-    """Whether files are at an output, all of them with names of ours, so that they may be replaced.
+    """Whether files are at an output, all of them with names of ours (relative to it), so that they may be replaced.
 
     Raises UserError when any other file is there: those are nobody's to delete.
     """
     if output.filesystem.get_file_info(output.path).is_file:
         raise UserError(f"--output {output} is a file; give a folder")
-    there = list_files(output)
-    foreign = next((info.path[len(output.path) + 1 :] for info in there if not is_ours(info.base_name)), None)
+    there = [info.path[len(output.path) + 1 :] for info in list_files(output)]
+    foreign = next((name for name in there if not is_ours(name)), None)
     if foreign is not None:
         raise UserError(
             f"--output {output} has other files in it ({foreign}), which are not replaced; choose a new or empty place"
@@ -342,9 +359,10 @@ def resolve_output(uri: str) -> Location:
 def publish(staging: Location, output: Location, *, last: str = "manifest.json") -> None:
     """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist.
 
-    Local: the folder is renamed, an old dataset moved aside first and deleted after. S3: objects are copied on the
-    server with ``last`` at the end, then what the new dataset does not have is deleted; the staging folder is left to
-    the caller to remove. Raises RunFailed when another run published there meanwhile.
+    Local: the folder is renamed, an old dataset moved aside first, deleted after, and put back where that fails. S3:
+    objects are copied on the server with ``last`` at the end, then what the new dataset does not have is deleted; the
+    staging folder is left to the caller to remove. Raises RunFailed when there is nothing to publish, and when another
+    run published there meanwhile.
     """
     if staging.is_local:
         with named(output.uri):
@@ -353,6 +371,17 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
     from pipeline.s3.publish import publish_by_copy
 
     publish_by_copy(list_files(staging), list_files(output), staging.path, output.path, last)
+
+
+def has_retired(output: Location) -> bool:
+    """Whether an old dataset lies beside an output: a run was killed before it had put or deleted all."""
+    return output.is_local and os.path.lexists(local_files.retired(output.path))
+
+
+def remove_retired(output: Location) -> None:
+    """Deletes the old dataset beside an output; there has to be a new one."""
+    if output.is_local:
+        shutil.rmtree(local_files.retired(output.path), ignore_errors=True)
 
 
 def local_copy(location: Location, cache: Path, digest: str) -> Path:

@@ -25,8 +25,7 @@ def run_here(build: Build) -> None:
         for place in progress.to_fill:
             steps.fill(build, place, data, trained.sha256)
         steps.tune(build, trained)
-        ownership.check()
-        publish_index(build, progress, trained, {})
+        publish_index(build, progress, trained, {}, ownership.check)
 
 
 def build_here(build: Build) -> Index:

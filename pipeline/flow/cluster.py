@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pipeline.config import ClusterSettings
 from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from pipeline.s3.settings import worker_variables
 
+_ANSWER_SECONDS = 10
 _OWN_CLUSTER = {"task_oom_retries": 3, "worker_niceness": 0}
 """Ray would try again without end what is killed for lack of memory; and its workers, nicer than all else by default,
 would stand still on a machine that does other work too."""
@@ -55,6 +57,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address:
+        _refuse_silent(address, "--address" if settings.address else "RAY_ADDRESS")
         if variables := _variables_for_workers():
             options["runtime_env"] = {"env_vars": variables}
         try:
@@ -64,8 +67,8 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
             reason = str(error).strip().splitlines()[0]
             given = "--address" if settings.address else "RAY_ADDRESS"
             raise UserError(
-                f"{given} {address}: no Ray cluster could be reached there: {reason}; if there is one, it may want its "
-                "token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put the token into ~/.ray/auth_token)"
+                f"{given} {address}: something answers there, but it is no Ray cluster that lets this command in: {reason}; "
+                + _about_token()
             ) from None
     else:
         cpus = settings.cpus or _usable_cores()
@@ -98,6 +101,25 @@ def _variables_for_workers() -> dict[str, str]:
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     handed_on = (submitted.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in worker_variables().items() if name not in handed_on}
+
+
+def _refuse_silent(address: str, given: str) -> None:
+    """Raises UserError where nothing listens: Ray would wait for minutes without a word."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"{given} {address}: nothing answers there ({error}); is the cluster up, and is this its address?"
+        ) from None
+
+
+def _about_token() -> str:
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "the token in RAY_AUTH_TOKEN may be that of another cluster"
+    return "it may want its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put it into ~/.ray/auth_token)"
 
 
 def _usable_cores() -> int:

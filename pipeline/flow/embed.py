@@ -37,8 +37,10 @@ def embed(
     cluster: Cluster,
     settings: ClusterSettings,
     on_progress: Callable[[int], None],
+    on_found_done: Callable[[int], None] = lambda rows: None,
 ) -> EmbeddingsManifest:
-    """Does what is left of the plan and publishes the dataset. ``on_progress`` is given numbers of rows.
+    """Does what is left of the plan and publishes the dataset. ``on_progress`` is given numbers of rows as they are done,
+    ``on_found_done`` once how many were done before.
 
     Raises RunFailed when a stage fails for good, when nothing moves, and when there are too many rejects; what was
     committed is kept and the same plan continues from it.
@@ -46,7 +48,7 @@ def embed(
     limit = RejectLimit(plan.settings.max_rejects)
     with owned(storage.staging_of(plan.output)) as ownership:
         progress = open_staging(plan)
-        on_progress(progress.start.rows_reused)
+        on_found_done(progress.start.rows_reused)
         counts = Counter(
             counts_of(statistics_of(plan.layout, progress.finished) if limit.most is not None else Statistics())
         )

@@ -44,7 +44,7 @@ class EmbedGraph:
             source,
             override_num_blocks=source.groups,
             num_cpus=_READ_CPUS,
-            concurrency=encoders.size,
+            concurrency=min(encoders.size, source.groups),
         )
         dataset = dataset.map_batches(
             partial(

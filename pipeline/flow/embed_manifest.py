@@ -15,6 +15,9 @@ from pipeline.flow.statistics import Statistics
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
 from pipeline.storage import Location
 
+_BUSY = 0.2
+"""Share of the time below which not even the busiest stage decided how long a run took: workers were being started."""
+
 
 def finish(
     plan: EmbedPlan,
@@ -104,8 +107,9 @@ def _throughput(run: Statistics, wall: float) -> Throughput:
 
 
 def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
-    """The stage that decided how long the run took: encoding where the encoders were busy most of it, else the stage
-    that took the most worker seconds."""
+    """The stage that decided how long the run took: start-up where no stage was busy a fifth of the time, encoding where
+    the encoders were busy most of it, else the stage that took the most worker seconds.
+    """
     encoding = seconds["encode_images"] + seconds["encode_captions"]
     stages = {
         "reading": seconds["read"],
@@ -115,6 +119,8 @@ def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
     }
     if not any(stages.values()):
         return "nothing: all rows were done before"
+    if wall and max(stages.values()) < _BUSY * wall * encoders:
+        return "start-up"
     if wall and encoding > 0.8 * wall * encoders:
         return "encoding"
     return max(stages, key=lambda stage: stages[stage])

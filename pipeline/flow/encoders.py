@@ -30,6 +30,8 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
     UserError for more GPUs an actor than a node has.
     """
     if cluster.gpus > 0 or settings.num_gpu_actors:
+        if cluster.own and not cluster.gpus:
+            raise UserError("--num-gpu-actors: this machine has no GPU; leave it out to encode on the CPU")
         most = max(cluster.gpus_of_nodes, default=0)
         if cluster.gpus and settings.gpus_per_actor > most:
             raise UserError(f"--gpus-per-actor {settings.gpus_per_actor:g}: no node has more than {most:g} GPUs")

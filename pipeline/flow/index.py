@@ -42,9 +42,8 @@ def build_index(
             trained = _Graph(build, progress, Tasks(settings.stall_timeout), on_stage).run()
         except ray.exceptions.RayError as error:
             raise cause_of(error, "indexing") from error
-        ownership.check()
         hardware = {"cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
-        return publish_index(build, progress, trained, hardware)
+        return publish_index(build, progress, trained, hardware, ownership.check)
 
 
 def _continuing(build: Build, progress: Progress) -> str:

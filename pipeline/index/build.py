@@ -79,10 +79,14 @@ def make_build(settings: IndexSettings) -> Build:
 def finished(build: Build) -> IndexManifest | None:
     """The manifest of the index at the output, if it is already what this build makes; None where there is none.
 
+    With ``overwrite`` it counts only where a run of this build was killed after it had published.
+
     Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set, and
     RunFailed when its list of files is missing or altered.
     """
-    if not has_manifest(build.output, IndexManifest) or build.settings.overwrite:
+    if not has_manifest(build.output, IndexManifest):
+        return None
+    if build.settings.overwrite and not build.staging.is_published():
         return None
     manifest = read_manifest(build.output, IndexManifest)
     differences = [

@@ -1,29 +1,35 @@
 """Building an index, after the work: its list of files, its manifest, and the way to its place."""
 
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
 
-from pipeline import environment
+from pipeline import environment, storage
 from pipeline.datasets import write_manifest, write_shards
 from pipeline.errors import RunFailed
 from pipeline.index.build import Build
 from pipeline.index.footprint import add_shard
+from pipeline.index.layout import TRAINED_FILE
 from pipeline.index.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
 from pipeline.kept import load
 from pipeline.schemas import IndexManifest, Run
 
 
-def publish_index(build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any]) -> IndexManifest:
-    """Writes the list of files and the manifest of an index that is made whole, and puts it in its place.
+def publish_index(
+    build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any], check: Callable[[], object]
+) -> IndexManifest:
+    """Writes the list of files and the manifest of an index that is made whole, and puts it in its place. ``check`` is
+    called right before that, and raises where the staging folder is another run's by now.
 
-    Raises RunFailed when a part is missing after all.
+    Raises RunFailed when a part is missing after all, or belongs to another training.
     """
     place = Unfinished(build)
     shards = read_filled(place, trained)
     drawn, tuned = load(place.queries, Drawn), load(place.operation, Tuned)
     if drawn is None or tuned is None:
         raise RunFailed(f"parts of {build.staging.folder} are gone; run the same command again to make them anew")
+    _refuse_other_training(place, trained, tuned)
     seconds = {
         "queries": drawn.seconds,
         "train": trained.seconds,
@@ -70,5 +76,17 @@ def publish_index(build: Build, progress: Progress, trained: Trained, hardware: 
         hardware={**environment.hardware(), **hardware},
     )
     write_manifest(place.dataset, manifest)
+    check()
     build.staging.publish()
     return manifest
+
+
+def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:
+    """A worker that was taken for dead may have trained and tuned meanwhile."""
+    file = place.dataset / TRAINED_FILE
+    found = storage.sha256(file) if storage.exists(file) else None
+    if not found == trained.sha256 == tuned.trained_sha256:
+        raise RunFailed(
+            f"{file} is gone, or not the trained index that the shards were filled from and the index was tuned with; run "
+            "the same command again to make anew what does not belong together"
+        )

@@ -153,9 +153,11 @@ def _queries(place: Unfinished) -> Queries:
 
 
 def _kept(location: Location, kind: type[Made]) -> Made:
+    """What a step before left. Raises RunFailed where it cannot be read, and removes it: a name counts as done."""
     found = load(location, kind)
     if found is None:
-        raise RunFailed(f"{location} is gone; run the same command again to make it anew")
+        storage.remove(location)
+        raise RunFailed(f"{location} is gone or damaged; run the same command again to make it anew")
     return found
 
 

@@ -1,7 +1,7 @@
 """What is done of an index that is not finished: records in its staging folder, each written after what it speaks of.
 
     queries.npz        the queries to tune with
-    truths/00007.npz   their exact results in shard 7
+    truths/00007.npz   their exact results in shard 7, taken as done by its name and removed where it cannot be read
     trained.json       the training: dataset/trained.faiss is never made again
     shards/00007.json  shard 7 is filled: its files in dataset/
     operation.npz      the tuned operating point

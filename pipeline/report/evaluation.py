@@ -31,7 +31,8 @@ LoadEncoder = Callable[[ModelIdentity], Encode]
 def evaluate(
     settings: EvaluateSettings, load_encoder: LoadEncoder, cache: Path, progress: Progress = silent
 ) -> tuple[Report, bool]:
-    """The report, and whether it was there already. What an earlier start measured is not measured again.
+    """The report, and whether it was there already: with ``overwrite`` only where a run of the same was killed after it
+    had published. What an earlier start measured is not measured again.
 
     Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or
     unfinished work towards another.
@@ -40,7 +41,7 @@ def evaluate(
     output = storage.resolve_output(settings.output)
     inputs = _inputs(embeddings, settings)
     staging = Staging(output, {"settings": _content(settings), **inputs})
-    if has_report(output) and not settings.overwrite:
+    if has_report(output) and (not settings.overwrite or staging.is_published()):
         present = read_report(output)
         refuse_differences(output, _differences(present, settings, inputs))
         staging.drop_leftovers()

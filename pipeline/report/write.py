@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from pipeline import storage
+from pipeline import publishing, storage
 from pipeline.errors import UserError
 from pipeline.report.document import REPORT_VERSION, Report
 from pipeline.report.page import html_text
@@ -22,8 +22,13 @@ def publish_report(report: Report, staging: Staging) -> None:
 
 
 def has_report(output: Location) -> bool:
-    """Whether a report is at an output. Raises UserError when other files are there instead, which are left alone."""
-    return storage.holds_only(output, lambda name: name.startswith("report."))
+    """Whether a report is at an output. Raises UserError when other files are there instead, which are left alone.
+
+    Some files of a report, or of two, are none: a run was killed while it published on S3.
+    """
+    if not storage.holds_only(output, lambda name: name.startswith("report.")):
+        return False
+    return storage.is_file(output / REPORT_FILE) and not publishing.is_to_be_continued(output)
 
 
 def read_report(output: Location) -> Report:

@@ -17,7 +17,8 @@ _DELETED_AT_ONCE = 1000
 class S3Handler(fs.FileSystemHandler):
     """Paths are ``bucket/key``. A folder is a prefix that has keys; keys that end with ``/`` are no files.
 
-    Failures raise UserError or RunFailed; an object that is not there, FileNotFoundError.
+    Raises FileNotFoundError for an object that is not there, StorageRefused where this user is not let in, StorageFailed
+    where the store does not answer, and RunFailed for an object that is replaced while it is read.
     """
 
     def __eq__(self, other: object) -> bool:

@@ -22,9 +22,12 @@ def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: st
     The tables that a manifest refers to, then ``last``, are written at the end, each only if what is there is what was
     there at the beginning. They are always written in the same order, so of runs that began before any of them wrote,
     the one that writes the first table publishes; one that began while another wrote finds the rest changed. The
-    others raise RunFailed and leave tables and manifest as they are. (Parts are named after the plan that made them.)
+    others raise RunFailed and leave tables and manifest as they are. (Parts are named after the plan that made them; the
+    files of an index are not.)
     """
     sizes = {info.path: info.size for info in made}
+    if f"{staging}/{last}" not in sizes:
+        raise RunFailed(f"s3://{staging}/{last} is gone, so nothing is published; run the same command again")
     target_of = _targets(staging, output)
     closing = [path for name in (*_TABLES, last) if (path := f"{staging}/{name}") in sizes]
     seen = {path: _version(target_of(path)) for path in closing}

@@ -33,7 +33,11 @@ class Body:
         self._stream = answer["Body"] if answer else None
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes; fewer only at the end. Raises RunFailed when they cannot be had or were replaced."""
+        """The next ``size`` bytes; fewer only at the end.
+
+        Raises RunFailed when the object was replaced, deleted or damaged meanwhile, StorageFailed when its bytes cannot
+        be had however often they are asked for, and StorageRefused.
+        """
         wanted = self._stop - self._at if size < 0 else min(size, self._stop - self._at)
         pieces: list[bytes] = []
         failures = 0
@@ -78,7 +82,10 @@ class Body:
 
 
 def fetch(path: str, start: int, stop: int, version: str) -> dict[str, Any]:
-    """The answer to a request for these bytes of this version. Raises RunFailed when the object is another by now."""
+    """The answer to a request for these bytes of this version.
+
+    Raises RunFailed when the object is another by now, FileNotFoundError, StorageFailed and StorageRefused.
+    """
     answer: dict[str, Any] = ask(
         "get_object", path, "s3:GetObject", Range=f"bytes={start}-{stop - 1}", IfMatch=f'"{version}"'
     )

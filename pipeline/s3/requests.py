@@ -17,7 +17,10 @@ def split(path: str) -> tuple[str, str]:
 
 
 def ask(operation: str, path: str, permission: str, **arguments: Any) -> Any:
-    """One request for the object at ``path``. Raises FileNotFoundError when it is absent, else UserError or RunFailed."""
+    """One request for the object at ``path``.
+
+    Raises FileNotFoundError when it is absent, StorageRefused or StorageFailed when that cannot be found out.
+    """
     bucket, key = split(path)
     with told(path, permission):
         return getattr(client(), operation)(Bucket=bucket, Key=key, **arguments)
@@ -40,9 +43,14 @@ def head(path: str) -> dict[str, Any] | None:
 
 
 def bucket_is_absent(bucket: str) -> bool:
-    """Whether there is certainly no such bucket; one that cannot be asked about, for whatever reason, counts as there."""
+    """Whether there is certainly no such bucket; one that the store does not tell about counts as there.
+
+    Raises StorageRefused where what the environment says leads to no store.
+    """
+    with told(bucket, "s3:ListBucket"):
+        made = client()
     try:
-        client().head_bucket(Bucket=bucket)
+        made.head_bucket(Bucket=bucket)
     except ParamValidationError:
         return True
     except FAILURES as error:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -12,8 +13,8 @@ from typing import IO, Any
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from pipeline.errors import StorageFailed, StorageRefused
-from pipeline.s3.client import client
+from pipeline.errors import RunFailed, StorageFailed, StorageRefused
+from pipeline.s3.client import client, pause
 from pipeline.s3.errors import code_of, status_of, told
 from pipeline.s3.reading import Body
 from pipeline.s3.requests import ask, head, split, version_of
@@ -38,12 +39,13 @@ def upload(stream: IO[bytes], path: str) -> None:
 def put_if(path: str, data: bytes, version: str | None) -> str | None:
     """Writes an object only where ``version`` is what is there (None: nothing); its new version, or None if it is not.
 
-    A store without conditional writes is written to all the same, since there is nothing better to be had there.
+    A store without conditional writes is written to all the same, since there is nothing better to be had there. Raises
+    StorageFailed when the store could not decide between writers, however often it was asked.
     """
     bucket, key = split(path)
     condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": f'"{version}"'}
     with told(path, "s3:PutObject"):
-        for _ in range(_CONFLICTS):
+        for attempt in range(1, _CONFLICTS + 1):
             try:
                 return version_of(client().put_object(Bucket=bucket, Key=key, Body=data, **condition))
             except ClientError as error:
@@ -55,7 +57,10 @@ def put_if(path: str, data: bytes, version: str | None) -> str | None:
                     return _own_earlier_write(path, data)
                 if code != "ConditionalRequestConflict" and status != 409:
                     raise
-    return None
+            time.sleep(pause(attempt))
+    raise StorageFailed(
+        f"s3://{path}: others wrote to it at the same time, {_CONFLICTS} times in a row; run the same command again"
+    )
 
 
 def _own_earlier_write(path: str, data: bytes) -> str | None:
@@ -91,14 +96,22 @@ def _age(answer: dict[str, Any]) -> float:
 
 
 def copy(source: str, target: str, size: int) -> None:
-    """An object to another place in the store, without its bytes coming here; large ones in parts, in parallel."""
+    """An object to another place in the store, without its bytes coming here; large ones in parts, in parallel.
+
+    Raises RunFailed when there is no such object.
+    """
     bucket, key = split(source)
     target_bucket, target_key = split(target)
-    with told(target, "s3:PutObject"):
-        if size <= _COPY_WHOLE:
-            client().copy_object(CopySource={"Bucket": bucket, "Key": key}, Bucket=target_bucket, Key=target_key)
-        else:
-            client().copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_ACROSS)
+    try:
+        with told(target, "s3:PutObject"):
+            if size <= _COPY_WHOLE:
+                client().copy_object(CopySource={"Bucket": bucket, "Key": key}, Bucket=target_bucket, Key=target_key)
+            else:
+                client().copy({"Bucket": bucket, "Key": key}, target_bucket, target_key, Config=_ACROSS)
+    except FileNotFoundError:
+        raise RunFailed(
+            f"s3://{source}, which was to be copied to s3://{target}, is gone; run the same command again"
+        ) from None
 
 
 def abort_uploads(folder: str) -> None:
@@ -115,7 +128,8 @@ def download(path: str, target: str) -> bool:
     """An object to a local file, in parallel parts; whether parts were there from an earlier start.
 
     Parts that are done are listed in ``target.parts``: what breaks off is continued, as long as the object is the same.
-    The caller checks the content, owns ``target`` and removes the list. Raises FileNotFoundError, UserError, RunFailed.
+    The caller checks the content, owns ``target`` and removes the list. Raises FileNotFoundError, RunFailed for a
+    replaced object, StorageFailed, StorageRefused.
     """
     found = head(path)
     if found is None:

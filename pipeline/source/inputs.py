@@ -52,9 +52,10 @@ def locate(path: str) -> Location:
 
 @lru_cache(maxsize=64)
 def _bucket(name: str) -> fs.FileSystem:
+    filesystem = storage.resolve(f"s3://{name}").filesystem  # refuses what is no name first
     if storage.bucket_is_absent(name):
         raise UserError(f"there is no bucket called {name}; create it, or correct the name or the endpoint")
-    return storage.resolve(f"s3://{name}").filesystem
+    return filesystem
 
 
 def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:

@@ -145,6 +145,7 @@ def test_an_object_store_smaller_than_the_work_spills_and_loses_nothing(
         Image.fromarray(random.integers(0, 256, (1024, 1024, 3), np.uint8)).save(buffer, "BMP")
         pictures.append(buffer.getvalue())
     pq.write_table(pa.table({"image": pictures}), tmp_path / "large.parquet", row_group_size=20, compression="none")
+    ray.shutdown()
     ray.init(address="local", num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
     manifest = run(input=str(tmp_path / "large.parquet"))
     assert manifest.counts.images == 60

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -29,6 +28,7 @@ from pipeline.datasets import (
     write_manifest,
     write_shards,
 )
+from pipeline.owner import owned
 from pipeline.schemas import (
     INPUTS,
     REJECTED,
@@ -42,6 +42,7 @@ from pipeline.schemas import (
 )
 from pipeline.source.importers.npy import unit_vectors
 from pipeline.source.importers.vector_source import VectorSource, open_vectors
+from pipeline.staging import Staging
 from pipeline.storage import Location
 
 ROWS_PER_FILE = 131_072
@@ -57,23 +58,29 @@ def import_vectors(
     Vectors are divided by their length and rounded to float16. Row i of the texts belongs to row i of the images unless
     ``text_image`` has the image of every text. Metadata has a row an image, or with ``text_image`` a row a text.
     ``progress`` is entered once all is checked, with the number of vectors; what it gives is called with the numbers of
-    those just done. Raises UserError when the parts do not fit together.
+    those just done. Raises UserError when the parts do not fit together, and when another run works towards the output
+    or left unfinished work of another kind there and ``overwrite`` is not set.
     """
     output = storage.resolve_output(settings.output)
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
-    if has_manifest(output, EmbeddingsManifest) and not settings.overwrite:
+    staging = Staging(output, {"imported vectors": configuration})
+    if has_manifest(output, EmbeddingsManifest) and (not settings.overwrite or staging.is_published()):
         manifest = read_manifest(output, EmbeddingsManifest)
         refuse_differences(output, _differences(manifest.configuration, configuration))
+        staging.drop_leftovers()
         return manifest, True
     source = open_vectors(settings)
-    staging = storage.staging_of(output)
-    storage.remove(staging)
-    try:
-        with progress(len(source.images) + len(source.order)) as advance:
-            manifest = _write(source, staging, configuration, advance)
-        storage.publish(staging, output)
-    finally:
-        storage.remove(staging)
+    with owned(storage.staging_of(output)) as ownership:
+        staging.open(overwrite=settings.overwrite)
+        storage.remove(staging.dataset)
+        try:
+            with progress(len(source.images) + len(source.order)) as advance:
+                manifest = _write(source, staging, configuration, advance)
+        except BaseException:
+            staging.drop()
+            raise
+        ownership.check()
+        staging.publish()
     return manifest, False
 
 
@@ -126,10 +133,10 @@ class _Rejects:
 
 
 def _write(
-    source: VectorSource, staging: Location, configuration: dict[str, Any], progress: _Progress
+    source: VectorSource, staging: Staging, configuration: dict[str, Any], progress: _Progress
 ) -> EmbeddingsManifest:
     started, clock = datetime.now(timezone.utc), time.monotonic()
-    token = uuid.uuid4().hex[:8]
+    dataset, token = staging.dataset, staging.token
     dimension, rejects = source.images.dimension, _Rejects(source)
     kept = list(source.metadata.kept.schema)
     parts = {
@@ -138,7 +145,7 @@ def _write(
         "rejected": (REJECTED, rejects.tables()),
     }
     shards = [
-        shard for part, (schema, tables) in parts.items() for shard in _write_part(staging, part, token, schema, tables)
+        shard for part, (schema, tables) in parts.items() for shard in _write_part(dataset, part, token, schema, tables)
     ]
     rows = {part: sum(shard.rows for shard in shards if shard.part == part) for part in parts}
     kinds = Counter(record["kind"] for record in rejects.records)
@@ -174,10 +181,10 @@ def _write(
         ),
         software=environment.software(),
         hardware=environment.hardware(),
-        inputs_sha256=_write_inputs(source, staging),
-        shards_sha256=write_shards(staging, shards),
+        inputs_sha256=_write_inputs(source, dataset),
+        shards_sha256=write_shards(dataset, shards),
     )
-    write_manifest(staging, manifest)
+    write_manifest(dataset, manifest)
     return manifest
 
 
@@ -247,7 +254,7 @@ def _marked(length: int, indices: list[int]) -> NDArray[np.bool_]:
 
 
 def _write_part(
-    staging: Location, part: str, token: str, schema: pa.Schema, tables: Iterator[pa.Table]
+    dataset: Location, part: str, token: str, schema: pa.Schema, tables: Iterator[pa.Table]
 ) -> Iterator[Shard]:
     """Files of about ``ROWS_PER_FILE`` rows; the first is written even when it is empty, for it tells the schema."""
     tables = iter(tables)
@@ -255,7 +262,7 @@ def _write_part(
     for number in range(1 << 62):
         path = f"{part}/part-{number:05d}-{token}.parquet"
         rows, first, last = 0, None, None
-        with storage.atomic_writer(staging / path) as stream, part_writer(stream, schema) as writer:
+        with storage.atomic_writer(dataset / path) as stream, part_writer(stream, schema) as writer:
             while table is not None and rows < ROWS_PER_FILE:
                 if table.num_rows:
                     writer.write_table(table)
@@ -264,14 +271,14 @@ def _write_part(
                     rows += table.num_rows
                 table = next(tables, None)
         if rows or number == 0:
-            yield describe_shard(staging, path, part, rows, first, last)
+            yield describe_shard(dataset, path, part, rows, first, last)
         else:
-            storage.remove(staging / path)
+            storage.remove(dataset / path)
         if table is None:
             return
 
 
-def _write_inputs(source: VectorSource, staging: Location) -> str:
+def _write_inputs(source: VectorSource, dataset: Location) -> str:
     files, _ = source.images.file_and_row(source.image_of)
     captions = np.bincount(files, minlength=len(source.images.files))
     records = []
@@ -288,5 +295,4 @@ def _write_inputs(source: VectorSource, staging: Location) -> str:
                 "dead": False,
             }
         )
-    storage.write_table(staging / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS))
-    return storage.sha256(staging / INPUTS_FILE)
+    return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
