@@ -36,6 +36,7 @@ _ANSWERS = {
     "500": (500, _ERROR % (b"InternalError", b"We encountered an internal error. Please try again.")),
     "503": (503, _ERROR % (b"SlowDown", b"Please reduce your request rate.")),
     "501": (501, _ERROR % (b"NotImplemented", b"A header you provided implies functionality that is not implemented")),
+    "409": (409, _ERROR % (b"ConditionalRequestConflict", b"A conflicting operation occurred. Please try again.")),
     "403": (403, _ERROR % (b"AccessDenied", b"Access Denied")),
     "expired": (400, _ERROR % (b"ExpiredToken", b"The provided token has expired.")),
     "unknown key": (403, _ERROR % (b"InvalidAccessKeyId", b"The AWS Access Key Id you provided does not exist")),
@@ -156,6 +157,7 @@ class _Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which holds back the body of a small answer for 40 ms
     store: FaultyS3
 
     def _answer(self) -> None:

@@ -19,10 +19,10 @@ def make_report(tmp_path: Path, **dataset: object) -> Report:
     """The report of a dataset that `write_captioned` makes of these options."""
     place = write_captioned(tmp_path / "e", **dataset)
     settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50)
-    return evaluate(settings, _load_encoder, tmp_path)[0]
+    return evaluate(settings, load_encoder, tmp_path)[0]
 
 
-def _load_encoder(identity: ModelIdentity) -> Encode:
+def load_encoder(identity: ModelIdentity) -> Encode:
     def encode(texts: list[str]) -> NDArray[np.float32]:
         return np.array([WORDS[len(text) % 7] for text in texts], np.float32)
 

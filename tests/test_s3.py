@@ -13,9 +13,9 @@ import pytest
 from faulty_s3 import ACCESS_KEY, BUCKET, KINDS, SECRET_KEY, FaultyS3
 
 from pipeline import storage
-from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from pipeline.s3 import client as s3_client
-from pipeline.s3 import reading
+from pipeline.s3 import reading, transfer
 from pipeline.source.inputs import _bucket, find_inputs, locate
 from pipeline.storage import Location
 
@@ -453,6 +453,29 @@ def test_a_conditional_write_knows_its_own_earlier_attempt(
     assert storage.write_if(file, b"another's", first) is None
     assert storage.write_if(file, b"another's", None) is None
     assert storage.read_bytes(file) == b"mine again"
+
+
+def test_conflicts_of_conditional_writes_are_waited_out(store: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[int] = []
+    monkeypatch.setattr(transfer, "pause", lambda attempt: pauses.append(attempt) or 0.0)
+    store.plan = lambda number, method, path: "409" if method == "PUT" and len(pauses) < 3 else None
+    assert storage.write_if(place("conflict"), b"one", None) is not None
+    assert pauses == [1, 2, 3]
+
+
+def test_conflicts_without_end_are_no_other_run(store: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "pause", lambda attempt: 0.0)
+    store.plan = lambda number, method, path: "409" if method == "PUT" else None
+    with pytest.raises(StorageFailed, match="conflict-for-ever: others wrote to it"):
+        storage.write_if(place("conflict-for-ever"), b"one", None)
+
+
+def test_an_address_that_is_none_is_told_when_a_bucket_is_asked_for(
+    store: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://bad host:1")
+    with pytest.raises(StorageRefused, match="AWS_ENDPOINT_URL is not the address of a store"):
+        storage.bucket_is_absent("bucket")
 
 
 def test_the_age_of_a_file_is_told_by_the_clock_of_the_store(store: FaultyS3) -> None:

@@ -149,6 +149,22 @@ def test_large_objects_are_copied_in_parts(store: FaultyS3, output: Location, mo
     assert storage.sha256(output / "copy") == written.sha256
 
 
+def test_what_is_gone_is_named_when_it_is_to_be_copied(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    for whole in (1 << 30, 0):
+        monkeypatch.setattr(transfer, "_COPY_WHOLE", whole)
+        with pytest.raises(RunFailed, match=rf"{output}/gone, which was to be copied to {output}/copy, is gone"):
+            transfer.copy((output / "gone").path, (output / "copy").path, 1)
+
+
+def test_nothing_is_published_without_what_makes_it_exist(output: Location) -> None:
+    storage.publish(stage(output, "one"), output)
+    staging = stage(output, "two")
+    storage.remove(staging / "manifest.json")
+    with pytest.raises(RunFailed, match=r"two/manifest\.json is gone"):
+        storage.publish(staging, output)
+    assert contents(output) == whole("one")
+
+
 @pytest.fixture
 def large(output: Location, monkeypatch: pytest.MonkeyPatch) -> tuple[Location, bytes, str]:
     """An object of ten parts, its bytes and their sha256; parts are fetched one after another."""

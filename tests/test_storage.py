@@ -1,5 +1,6 @@
 """Places are found, files appear whole or not at all, and a dataset is replaced only by a finished one."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -63,6 +64,48 @@ def test_publishing_replaces_the_old_dataset_and_leaves_nothing_behind(tmp_path:
         storage.publish(staging, output)
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"part-new", "manifest.json"}
+
+
+@pytest.mark.parametrize("before", ["published", "killed between the two renames"])
+def test_an_old_dataset_comes_back_when_the_new_one_cannot_take_its_place(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = storage.resolve(tmp_path / "data")
+    old = tmp_path / ("data" if before == "published" else ".data.retired")
+    old.mkdir()
+    (old / "manifest.json").write_bytes(b"old")
+    storage.write_bytes(storage.staging_of(output) / "manifest.json", b"new")
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if source.endswith(".staging"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(RunFailed, match=f"{output}: could not be written: Permission denied"):
+            storage.publish(storage.staging_of(output), output)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", ".data.staging"}
+    assert (tmp_path / "data/manifest.json").read_bytes() == b"old"
+    storage.publish(storage.staging_of(output), output)
+    assert (tmp_path / "data/manifest.json").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_nothing_is_moved_aside_for_a_dataset_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    output = storage.resolve(tmp_path / "data")
+    with pytest.raises(RunFailed, match=r"\.data\.staging, which was to be published .* is gone"):
+        storage.publish(storage.staging_of(output), output)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_names_are_told_with_their_folder_when_asked_whether_they_are_ours(tmp_path: Path) -> None:
+    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "year=2024/part-0.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"other files in it \(year=2024/part-0\.parquet\)"):
+        storage.holds_only(storage.resolve(tmp_path), lambda name: name.startswith("part-"))
 
 
 def test_files_are_listed_in_byte_order(tmp_path: Path) -> None:

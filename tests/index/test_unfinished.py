@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 from dying import dying
 from indexing import run_here
 
+from pipeline import storage
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, read_manifest
 from pipeline.errors import OutputDiffers, RunFailed
 from pipeline.index import steps
 from pipeline.index.build import Build, finished, make_build
+from pipeline.index.finish import publish_index
 from pipeline.index.open import open_index
-from pipeline.index.unfinished import open_build
+from pipeline.index.unfinished import Tuned, Unfinished, open_build
+from pipeline.kept import load, save
+from pipeline.owner import Ownership
 from pipeline.schemas import IndexManifest
 from pipeline.storage import resolve
 
@@ -178,6 +183,65 @@ def test_shards_of_another_training_are_not_used(dataset: Embeddings, counted: C
     run_here(build(dataset, output))
     assert (counted.trainings, counted.filled) == (1, [0, 1, 2])
     assert open_index(str(output)).n == ROWS
+
+
+@pytest.mark.parametrize("name", ["truths/00001.npz", "queries.npz"])
+def test_a_damaged_result_is_made_anew_by_the_next_start(
+    name: str, dataset: Embeddings, counted: Counted, tmp_path: Path
+) -> None:
+    work = build(dataset, tmp_path / "index")
+    progress = open_build(work)
+    steps.draw(work)
+    trained = steps.train(work)
+    for place in progress.to_fill:
+        steps.search_exactly(work, place)
+        steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+    damaged = Path((work.staging.folder / name).path)
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(RunFailed, match=f"{name} is gone or damaged; run the same command again"):
+        steps.tune(work, trained)
+    counted.forget()
+    run_here(build(dataset, tmp_path / "index"))
+    assert (counted.trainings, counted.filled) == (0, [])
+    assert counted.searched == (1 if name.startswith("truths") else SHARDS)
+
+
+@pytest.mark.parametrize("altered", ["the training", "the operating point"])
+def test_what_comes_of_two_trainings_is_not_published(altered: str, dataset: Embeddings, tmp_path: Path) -> None:
+    work = build(dataset, tmp_path / "index")
+    progress = open_build(work)
+    steps.draw(work)
+    trained = steps.train(work)
+    for place in progress.to_fill:
+        steps.search_exactly(work, place)
+        steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+    steps.tune(work, trained)
+    if altered == "the training":
+        storage.write_bytes(work.staging.dataset / "trained.faiss", b"another")
+    else:
+        operation = Unfinished(work).operation
+        save(operation, replace(load(operation, Tuned), trained_sha256="0" * 64))
+    checks: list[int] = []
+    with pytest.raises(RunFailed, match=r"trained\.faiss is gone, or not the trained index"):
+        publish_index(work, progress, trained, {}, lambda: checks.append(1))
+    assert not (tmp_path / "index").exists()
+    assert checks == []
+    run_here(build(dataset, tmp_path / "index"))
+    assert open_index(str(tmp_path / "index")).n == ROWS
+
+
+def test_a_run_that_lost_its_mark_does_not_publish(dataset: Embeddings, tmp_path: Path) -> None:
+    work = build(dataset, tmp_path / "index", factory="Flat")
+
+    def lost() -> None:
+        assert (Path(work.staging.dataset.path) / "manifest.json").exists()
+        raise RunFailed("another run took over")
+
+    with dying(lambda _: False), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ownership, "check", lambda self: lost())
+        with pytest.raises(RunFailed, match="took over"):
+            run_here(work)
+    assert not (tmp_path / "index").exists()
 
 
 def test_queries_that_are_lost_are_searched_again(dataset: Embeddings, counted: Counted, tmp_path: Path) -> None:

@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import storage
 from pipeline.config import ImportVectorsSettings
 from pipeline.datasets import INPUTS_FILE, Embeddings, vectors_of
-from pipeline.errors import UserError
+from pipeline.errors import OutputDiffers, UserError
+from pipeline.owner import owned
 from pipeline.source.importers import vectors as module
 from pipeline.source.importers.vectors import import_vectors
+from pipeline.staging import Staging
 
 PAIRS = Path(__file__).parents[2] / "../shared/data/fashion_clip_pairs"
 
@@ -235,6 +238,20 @@ def test_a_failing_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="disk full"):
         bring(tmp_path, images=save(tmp_path / "i.npy", random(3)))
     assert [path.name for path in tmp_path.iterdir()] == ["i.npy"]
+
+
+def test_the_work_of_another_run_is_respected(tmp_path: Path) -> None:
+    given = {"images": save(tmp_path / "i.npy", random(3))}
+    staging = Staging(storage.resolve(tmp_path / "out"), {"inputs": "those of an embed run"})
+    with owned(storage.staging_of(staging.output)):
+        staging.open(overwrite=False)
+        with pytest.raises(UserError, match=r"another run .* is working towards the same output"):
+            bring(tmp_path, **given, overwrite=True)
+    with pytest.raises(OutputDiffers, match="an unfinished run towards"):
+        bring(tmp_path, **given)
+    assert storage.exists(staging.folder / "plan.json")
+    assert bring(tmp_path, **given, overwrite=True).count("images") == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"i.npy", "out"}
 
 
 def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
