@@ -142,6 +142,32 @@ def test_it_may_die_at_any_write_while_it_publishes(
     assert instant > (5 if make is report else 8)
 
 
+@pytest.mark.parametrize("make", [embeddings, index, report])
+def test_what_is_half_replaced_is_not_called_complete(
+    make: Callable[..., bool], store: FaultyS3, sources: dict[str, str], tmp_path: Path
+) -> None:
+    """By the same again, which the same command finishes; or by another, so that the old one is there in parts."""
+    output = f"s3://{BUCKET}/{tmp_path.name}/out"
+    make(sources, output, 1, overwrite=False)
+    for kind in (1, 0):
+        store.plan = Death(3 if make is report else 4)
+        with pytest.raises(StorageRefused):
+            make(sources, output, kind, overwrite=True)
+        store.plan = None
+        if kind == 1:
+            assert not make(sources, output, 1, overwrite=False)
+            assert_whole(storage.resolve(output), make, 1)
+    with pytest.raises(OutputDiffers, match="an unfinished run towards"):
+        make(sources, output, 1, overwrite=False)
+
+
+def test_some_files_of_a_report_are_none(sources: dict[str, str], tmp_path: Path) -> None:
+    report(sources, str(tmp_path / "out"), 1, overwrite=False)
+    (tmp_path / "out/report.json").unlink()
+    assert not report(sources, str(tmp_path / "out"), 1, overwrite=False)
+    assert_whole(storage.resolve(tmp_path / "out"), report, 1)
+
+
 @pytest.fixture
 def half(store: FaultyS3, sources: dict[str, str], tmp_path: Path) -> str:
     """An output for which a run was killed when it had copied a part or two and no manifest."""
