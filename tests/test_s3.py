@@ -501,6 +501,7 @@ def test_workers_are_told_which_s3_is_meant_and_no_secret(store: FaultyS3, monke
     from pipeline.config import ClusterSettings
     from pipeline.flow.cluster import connect
 
+    endpoint = store.environment["AWS_ENDPOINT_URL"]
     given: list[dict] = []
 
     def init(**options: dict) -> None:
@@ -510,12 +511,12 @@ def test_workers_are_told_which_s3_is_meant_and_no_secret(store: FaultyS3, monke
     def runtime_env(**environment: str) -> object:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(UserError, match="no cluster here"), connect(ClusterSettings(address="somewhere:1")):
+        answering = endpoint.removeprefix("http://")
+        with pytest.raises(UserError, match="no cluster here"), connect(ClusterSettings(address=answering)):
             pass
         return given[-1].get("runtime_env")
 
     monkeypatch.setattr(ray, "init", init)
-    endpoint = store.environment["AWS_ENDPOINT_URL"]
     expected = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "CLIPMILL_S3_REQUESTER_PAYS": "1"}
     assert runtime_env(CLIPMILL_S3_REQUESTER_PAYS="1", AWS_SESSION_TOKEN="secret") == {"env_vars": expected}
     job = '{"runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "x", "AWS_DEFAULT_REGION": "y"}}}'

@@ -59,6 +59,8 @@ def embed(
         statistics = Statistics()
 
         def on_report(reported: Reported) -> None:
+            if ownership.lost:
+                ownership.check()
             if reported.units:
                 on_progress(reported.counts["rows"])
                 shards.note(reported.units)

@@ -155,7 +155,8 @@ def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
 
     Raises OutputDiffers, saying what differs, when another dataset is there and ``overwrite`` is not set.
     """
-    if not has_manifest(plan.output, EmbeddingsManifest) or plan.settings.overwrite:
+    replacing = plan.settings.overwrite and not plan.staging.is_published()
+    if not has_manifest(plan.output, EmbeddingsManifest) or replacing:
         return None
     manifest = read_manifest(plan.output, EmbeddingsManifest)
     refuse_differences(plan.output, _differences(plan, manifest))
