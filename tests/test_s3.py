@@ -517,6 +517,7 @@ def test_workers_are_told_which_s3_is_meant_and_no_secret(store: FaultyS3, monke
         return given[-1].get("runtime_env")
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     expected = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "CLIPMILL_S3_REQUESTER_PAYS": "1"}
     assert runtime_env(CLIPMILL_S3_REQUESTER_PAYS="1", AWS_SESSION_TOKEN="secret") == {"env_vars": expected}
     job = '{"runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "x", "AWS_DEFAULT_REGION": "y"}}}'

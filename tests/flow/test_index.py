@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from click.testing import CliRunner, Result
 from clustered import image_and_caption_vectors, write_embeddings
 from workers import struck
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """One cluster for all of them: a command uses the connection that it finds."""
+    ray.shutdown()
     with connect(ClusterSettings(cpus=2)):
         yield
 

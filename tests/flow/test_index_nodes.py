@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from pipeline.config import ClusterSettings, IndexSettings
@@ -55,6 +56,7 @@ def test_the_largest_node_may_be_lost(
 
     thread = threading.Thread(target=lose_a_node, daemon=True)
     thread.start()
+    ray.shutdown()
     with connect(ClusterSettings(address=several.address)) as cluster:
         assert (cluster.nodes, cluster.cpus) == (3, 3)
         manifest = build_index(build, cluster, ClusterSettings(stall_timeout=120), lambda said: None)
