@@ -72,8 +72,13 @@ def run(
         values = {"input": str(source), "output": str(tmp_path / "out"), **settings}
         plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
         cluster_settings = ClusterSettings(cpus=2, stall_timeout=stall_timeout)
-        with connect(cluster_settings) as cluster:
-            return embed(change(cut_small(plan)), shipment or ship(model), cluster, cluster_settings, lambda rows: None)
+        try:
+            with connect(cluster_settings) as cluster:
+                return embed(
+                    change(cut_small(plan)), shipment or ship(model), cluster, cluster_settings, lambda rows: None
+                )
+        finally:  # a run that is given up leaves its graph, and with it the connection, to the end of the process
+            ray.shutdown()
 
     return go
 
