@@ -109,12 +109,16 @@ def shards_to_make(layout: Layout) -> list[int]:
 
 
 def statistics_of(layout: Layout, finished: Finished) -> Statistics:
-    """The figures of all that is done: of shards from their records, of the other units from their files."""
+    """The figures of all that is done: of shards from their records, of the other units from their files.
+
+    Units of a shard that is recorded are its own leftovers, where a kill came before they were removed.
+    """
     total = Statistics()
+    others = sorted(unit for unit in finished.units if layout.shard_of(unit) not in finished.shards)
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         for _, statistics in pool.map(lambda shard: _read_record(layout, shard), sorted(finished.shards)):
             total.add(statistics)
-        for _, statistics in pool.map(lambda unit: read_unit(layout, unit), sorted(finished.units)):
+        for _, statistics in pool.map(lambda unit: read_unit(layout, unit), others):
             total.add(statistics)
     return total
 

@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import ClipmillError, RunFailed, Terminated
+from pipeline.errors import RunFailed, Terminated
+from pipeline.flow.cluster import cause_of
 
 _POLL_SECONDS = 0.5
 
@@ -106,8 +107,9 @@ def watched(
 ) -> Any:
     """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_report``.
 
-    Raises what ``work`` or ``on_report`` raise, KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM, and RunFailed when
-    nothing at all is reported for ``stall_timeout`` seconds.
+    Raises what ``work`` raises; KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM; and while the thread still works, so
+    that the process can only be left (``work_goes_on``), RunFailed: what ``on_report`` raises, and when nothing at all is
+    reported for ``stall_timeout`` seconds.
     """
     outcome: dict[str, Any] = {}
 
@@ -129,9 +131,10 @@ def watched(
                     moved = time.monotonic()
                 if time.monotonic() - moved > stall_timeout:
                     raise stalled(stall_timeout, waiting_for())
-    except ClipmillError as error:
-        error.work_goes_on = thread.is_alive()
-        raise
+    except Exception as error:
+        told = cause_of(error, "watching the workers")
+        told.work_goes_on = thread.is_alive()
+        raise told from error
     _pass_on(tally, on_report)
     if "error" in outcome:
         raise outcome["error"]

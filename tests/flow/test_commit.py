@@ -9,8 +9,9 @@ import pytest
 
 from pipeline import storage
 from pipeline.datasets import embedding_column, vectors_of
+from pipeline.errors import RunFailed
 from pipeline.flow.commit import commit_unit, find_finished, pack_unit
-from pipeline.flow.compact import compact_shard, gather_records, shards_to_make
+from pipeline.flow.compact import compact_shard, gather_records, shards_to_make, statistics_of
 from pipeline.flow.layout import Layout
 from pipeline.flow.statistics import Statistics
 from pipeline.flow.work import EmbeddedUnit
@@ -146,3 +147,43 @@ def test_embeddings_are_plain_in_the_file(layout: Layout) -> None:
     assert column.compression == "UNCOMPRESSED"
     assert not any("DICT" in encoding for encoding in column.encodings)
     assert vectors_of(file.read().column("embedding")).dtype == np.float16
+
+
+def test_units_that_a_made_shard_left_behind_count_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a run was killed after the record and before the units were removed."""
+    for number in (0, 1, 2, 4):
+        commit(layout, number)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove", lambda location: None)
+        compact_shard(layout, 0)
+    finished = find_finished(layout)
+    assert (finished.shards, finished.units) == ({0}, {0, 1, 2, 4})
+    assert statistics_of(layout, finished).rows == 4 * ROWS
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut"])
+def test_a_part_that_is_lost_is_refused_and_its_shard_made_anew(layout: Layout, harm: str) -> None:
+    make(layout, *range(7))
+    part = Path((layout.dataset / layout.part_path("captions", 1)).path)
+    part.unlink() if harm == "gone" else part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(RunFailed, match=part.name):
+        gather_records(layout)
+    assert np.flatnonzero(~find_finished(layout).mask(layout)).tolist() == [3, 4, 5]
+    make(layout, 3, 4, 5)
+    assert gather_records(layout)[1].rows == 7 * ROWS
+
+
+def test_a_shard_that_another_made_meanwhile_is_taken_as_made(layout: Layout) -> None:
+    """A task of a driver that was killed may go on beside that of the next driver."""
+    for number in range(3):
+        commit(layout, number)
+    meanwhile = [lambda: compact_shard(layout, 0)]
+    compact_shard(layout, 0, lambda: meanwhile.pop()() if meanwhile else None)
+    assert rows_of(layout, "images", 0) == list(range(9))
+    assert shards_to_make(layout) == []
+
+
+def test_units_that_are_gone_without_their_shard_are_an_error(layout: Layout) -> None:
+    commit(layout, 0)
+    with pytest.raises(FileNotFoundError):
+        compact_shard(layout, 0)
