@@ -1,17 +1,28 @@
-"""A preprocessing and model parts that kill or fail the worker they meet: importable in workers, which share this path."""
+"""Runs with something in them that kills or fails the worker it meets. Importable in workers, which share this path."""
 
 import os
 import pickle
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import ray
 import torch
 
+from pipeline.clip.model import load_model
 from pipeline.clip.preprocess import Preprocessing
-from pipeline.clip.shipping import Shipment
+from pipeline.clip.shipping import Shipment, ship
+from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
+from pipeline.flow.cluster import connect
+from pipeline.flow.embed import embed
+from pipeline.flow.embed_plan import make_plan
+from pipeline.schemas import EmbeddingsManifest
+from pipeline.source.units import plan_units
 
 POISONED_WIDTH = 97
+_ROWS_A_UNIT = 20
+"""A row group each, so that a small input has many units."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +59,26 @@ class _Exit:
 def deadly_shipment() -> Shipment:
     """Ends the process that unpacks it."""
     return Shipment(pickle.dumps(_Exit()), {})
+
+
+def embed_in_small_units(
+    values: dict[str, Any],
+    preprocessing: tuple[type[Preprocessing], dict[str, Any]] | None = None,
+    shipment: Shipment | None = None,
+    stall_timeout: float = 300,
+    object_store_bytes: int | None = None,
+) -> EmbeddingsManifest:
+    """Embeds with the built-in model on a cluster of its own of two cores, whose workers import what lies here too."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    model = load_model(ModelSettings())
+    plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
+    plan = replace(plan, units=plan_units(plan.inputs, _ROWS_A_UNIT, plan.settings.limit))
+    if preprocessing is not None:
+        kind, more = preprocessing
+        plan = replace(plan, preprocessing=kind(**asdict(plan.preprocessing), **more))
+    if object_store_bytes is not None:
+        options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+        ray.init(address="local", num_cpus=2, object_store_memory=object_store_bytes, **options)
+    settings = ClusterSettings(cpus=2, stall_timeout=stall_timeout)
+    with connect(settings) as cluster:
+        return embed(plan, shipment or ship(model), cluster, settings, lambda rows: None)

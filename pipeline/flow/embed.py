@@ -95,7 +95,7 @@ def _run(graph: EmbedGraph, on_report: Callable[[Reported], None], stall_timeout
         return f"{_asked_for(graph.encoders)}{_under_way(graph)}; {describe_load()}"
 
     try:
-        done: list[dict[str, Any]] = watched(graph.run, graph.tally, judge, stall_timeout, waiting_for)
+        done: list[dict[str, Any]] = watched(graph.run, graph.stop, graph.tally, judge, stall_timeout, waiting_for)
         return done
     except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
         raise cause_of(error, f"embedding{_under_way(graph)}") from error

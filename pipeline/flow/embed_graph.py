@@ -1,9 +1,9 @@
 """The embed graph on Ray Data: read, decode on CPU tasks, encode on an actor pool, commit through a Datasink."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.data import ActorPoolStrategy
@@ -12,6 +12,7 @@ from pipeline.flow.embed_plan import EmbedPlan
 from pipeline.flow.encoders import EncoderPool
 from pipeline.flow.shard_maker import WRITE_CPUS
 from pipeline.flow.stages import Encoder, UnitSink, UnitSource, decode_block
+from pipeline.flow.stop import StopSwitch
 from pipeline.source.units import Units
 
 _READ_CPUS = 0.02
@@ -33,10 +34,15 @@ class EmbedGraph:
     encoders: EncoderPool
     shipment: Any
     tally: Any
+    switch: StopSwitch = field(default_factory=StopSwitch)
+
+    def stop(self) -> None:
+        """Tells a run that is under way to end: it raises Stopped soon after."""
+        self.switch.stop()
 
     def run(self) -> list[dict[str, Any]]:
         """Embeds and commits the units; returns the statistics of what each write task wrote. Raises what Ray raises."""
-        _set_context()
+        _set_context(self.switch)
         plan, encoders, settings = self.plan, self.encoders, self.plan.settings
         source = UnitSource(self.todo, plan.inputs, plan.columns)
         sink = UnitSink(plan.layout, self.tally)
@@ -86,10 +92,11 @@ class EmbedGraph:
         return ActorPoolStrategy(size=size)
 
 
-def _set_context() -> None:
+def _set_context(switch: StopSwitch) -> None:
     warnings.filterwarnings("ignore", category=ray.util.annotations.RayDeprecationWarning)
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [cast(Any, switch)]
     context.max_consecutive_actor_init_deaths = _RETRIES

@@ -152,7 +152,7 @@ class Encoder:
 
         from pipeline.clip.shipping import unship
 
-        tally.starting.remote()
+        ray.get(tally.starting.remote())  # loading may end this process, and what is under way then is lost
         torch.set_num_threads(threads)
         self._tally = tally
         model = unship(ray.get(shipment[0]), ModelSettings(**settings))

@@ -16,6 +16,8 @@ from pipeline.errors import RunFailed, Terminated
 from pipeline.flow.cluster import cause_of
 
 _POLL_SECONDS = 0.5
+_STOP_SECONDS = 12.0
+"""For a run that was told to stop: it hears of that when something ends or after some seconds (`pipeline.flow.stop`)."""
 
 
 @dataclass
@@ -100,6 +102,7 @@ def units_under_way(tally: Any) -> list[tuple[int, str, int]]:
 
 def watched(
     work: Callable[[], Any],
+    stop: Callable[[], None],
     tally: Any,
     on_report: Callable[[Reported], None],
     stall_timeout: float,
@@ -107,9 +110,9 @@ def watched(
 ) -> Any:
     """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_report``.
 
-    Raises what ``work`` raises; KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM; and while the thread still works, so
-    that the process can only be left (``work_goes_on``), RunFailed: what ``on_report`` raises, and when nothing at all is
-    reported for ``stall_timeout`` seconds.
+    Raises what ``work`` raises; KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM; what ``on_report`` raises, and
+    RunFailed when nothing at all is reported for ``stall_timeout`` seconds. Of the last two, ``stop`` tells the work to end;
+    where it does not, the process can only be left (``work_goes_on``).
     """
     outcome: dict[str, Any] = {}
 
@@ -133,6 +136,8 @@ def watched(
                     raise stalled(stall_timeout, waiting_for())
     except Exception as error:
         told = cause_of(error, "watching the workers")
+        stop()
+        thread.join(_STOP_SECONDS)
         told.work_goes_on = thread.is_alive()
         raise told from error
     _pass_on(tally, on_report)

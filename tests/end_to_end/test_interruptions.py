@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-ROWS = 6000
+ROWS = 3000
 SMALLEST_UNIT = 300
 
 

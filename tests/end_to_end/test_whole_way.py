@@ -90,7 +90,7 @@ def test_every_photograph_and_caption_is_accounted_for(
     model: str, shared_data: Path, clipmill: Callable, tmp_path: Path
 ) -> None:
     source = shared_data / "flickr8k/validation-00000-of-00001.parquet"
-    rows = 1000 if model == "built-in" else 60
+    rows = 1000 if model == "built-in" else 30
     options: list[object] = ["--limit", rows]
     if model == "ViT-B-32":
         torch.manual_seed(0)

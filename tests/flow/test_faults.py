@@ -7,36 +7,25 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import poison
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import ray
+from apart import apart
 from PIL import Image
-from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment
+from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment, embed_in_small_units
 from processes import descendants
 
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.clip.shipping import Shipment, ship
-from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
+from pipeline.clip.shipping import Shipment
 from pipeline.errors import RunFailed
-from pipeline.flow.cluster import connect
-from pipeline.flow.embed import embed
-from pipeline.flow.embed_plan import EmbedPlan, make_plan
 from pipeline.schemas import EmbeddingsManifest
 
 pytestmark = pytest.mark.cluster
 FILES, ROWS, POISONED = 8, 40, (3, 17)
-
-
-@pytest.fixture(scope="module")
-def model() -> ClipModel:
-    return load_model(ModelSettings())
+EVERY_ROW = [(file, row) for file in range(FILES) for row in range(ROWS)]
 
 
 @pytest.fixture(scope="module")
@@ -57,37 +46,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    model: ClipModel, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., EmbeddingsManifest]:
-    """Embeds on a cluster of its own, whose workers can import what lies beside the tests."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(poison.__file__).parent))
+def run(source: Path, tmp_path: Path) -> Callable[..., EmbeddingsManifest]:
+    """Embeds on a cluster of its own; see `poison.embed_in_small_units` for what can be spoiled."""
 
-    def go(
-        change: Callable[[EmbedPlan], EmbedPlan] = lambda plan: plan,
-        shipment: Shipment | None = None,
-        stall_timeout: float = 300,
-        **settings: Any,
-    ) -> EmbeddingsManifest:
-        values = {"input": str(source), "output": str(tmp_path / "out"), **settings}
-        plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
-        cluster_settings = ClusterSettings(cpus=2, stall_timeout=stall_timeout)
-        try:
-            with connect(cluster_settings) as cluster:
-                return embed(
-                    change(cut_small(plan)), shipment or ship(model), cluster, cluster_settings, lambda rows: None
-                )
-        finally:  # a run that is given up leaves its graph, and with it the connection, to the end of the process
-            ray.shutdown()
+    def go(settings: dict[str, Any] | None = None, **spoiled: Any) -> EmbeddingsManifest:
+        values = {"input": str(source), "output": str(tmp_path / "out"), **(settings or {})}
+        return apart(embed_in_small_units, values, **spoiled)
 
     return go
-
-
-def cut_small(plan: EmbedPlan) -> EmbedPlan:
-    """A unit a row group, so that a small input has many."""
-    from pipeline.source.units import plan_units
-
-    return replace(plan, units=plan_units(plan.inputs, 20, plan.settings.limit))
 
 
 def rows_of(folder: Path) -> list[tuple[int, int]]:
@@ -95,17 +61,10 @@ def rows_of(folder: Path) -> list[tuple[int, int]]:
     return [(row >> 32, row & 0xFFFFFFFF) for row in rows]
 
 
-EVERY_ROW = [(file, row) for file in range(FILES) for row in range(ROWS)]
-
-
-def with_preprocessing(kind: type, **values: Any) -> Callable[[EmbedPlan], EmbedPlan]:
-    return lambda plan: replace(plan, preprocessing=kind(**asdict(plan.preprocessing), **values))
-
-
 def test_a_worker_that_dies_twice_is_survived(run: Callable[..., EmbeddingsManifest], tmp_path: Path) -> None:
     deaths = tmp_path / "deaths"
     deaths.mkdir()
-    manifest = run(with_preprocessing(DeadlyPreprocessing, folder=str(deaths), times=2))
+    manifest = run(preprocessing=(DeadlyPreprocessing, {"folder": str(deaths), "times": 2}))
     assert len(list(deaths.iterdir())) == 2
     assert rows_of(tmp_path) == EVERY_ROW
     assert manifest.counts.captions == FILES * ROWS
@@ -117,7 +76,7 @@ def test_a_picture_that_kills_every_worker_ends_the_run_and_is_named(
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     with pytest.raises(RunFailed, match=r"decoding rows 0 to 19 of .*3\.parquet.*died") as raised:
-        run(with_preprocessing(DeadlyPreprocessing, folder=str(deaths), times=1000))
+        run(preprocessing=(DeadlyPreprocessing, {"folder": str(deaths), "times": 1000}))
     assert "run the same command again" in str(raised.value)
     assert 2 <= len(list(deaths.iterdir())) <= 10
     assert not (tmp_path / "out").exists()
@@ -125,7 +84,7 @@ def test_a_picture_that_kills_every_worker_ends_the_run_and_is_named(
 
 def test_an_exception_in_a_worker_is_told_with_file_and_rows(run: Callable[..., EmbeddingsManifest]) -> None:
     with pytest.raises(RunFailed, match=r"decoding rows 0 to 19 of .*3\.parquet failed: RuntimeError: a tensor"):
-        run(with_preprocessing(FailingPreprocessing))
+        run(preprocessing=(FailingPreprocessing, {}))
 
 
 def test_encoders_that_die_while_they_load_the_model_end_the_run(run: Callable[..., EmbeddingsManifest]) -> None:
@@ -148,20 +107,19 @@ def test_an_object_store_smaller_than_the_work_spills_and_loses_nothing(
         Image.fromarray(random.integers(0, 256, (1024, 1024, 3), np.uint8)).save(buffer, "BMP")
         pictures.append(buffer.getvalue())
     pq.write_table(pa.table({"image": pictures}), tmp_path / "large.parquet", row_group_size=20, compression="none")
-    ray.shutdown()
-    ray.init(address="local", num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False)
-    manifest = run(input=str(tmp_path / "large.parquet"))
+    manifest = run({"input": str(tmp_path / "large.parquet")}, object_store_bytes=80_000_000)
     assert manifest.counts.images == 60
     assert rows_of(tmp_path) == [(0, row) for row in range(60)]
 
 
-def test_too_many_rejects_end_the_run_and_a_higher_limit_continues(
+def test_too_many_rejects_end_the_run_at_once_and_a_higher_limit_continues(
     run: Callable[..., EmbeddingsManifest], tmp_path: Path
 ) -> None:
-    with pytest.raises(RunFailed, match=r"too_many_pixels.*--max-rejects 0"):
-        run(max_image_pixels=48 * 64, max_rejects=0)
+    with pytest.raises(RunFailed, match=r"too_many_pixels.*--max-rejects 0") as raised:
+        run({"max_image_pixels": 48 * 64, "max_rejects": 0})
+    assert not raised.value.work_goes_on
     assert not (tmp_path / "out").exists()
-    manifest = run(max_image_pixels=48 * 64, max_rejects=1)
+    manifest = run({"max_image_pixels": 48 * 64, "max_rejects": 1})
     assert manifest.counts.rejected_by_reason == {"too_many_pixels": 1}
     assert manifest.runs[-1].rows_reused > 0
 
@@ -172,7 +130,7 @@ def test_a_run_without_progress_ends_and_says_what_it_waits_for(run: Callable[..
 
 
 class frozen:
-    """Stops, as SIGSTOP does, every process of this title that appears, and lets them go at the end."""
+    """Stops, as SIGSTOP does, every process of this title that appears, and ends them at the end."""
 
     def __init__(self, title: str) -> None:
         self._title = title
