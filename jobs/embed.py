@@ -86,6 +86,8 @@ def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> t
     if manifest is not None:
         plan.staging.drop_leftovers()
         return manifest, True
+    if not settings.overwrite:
+        plan.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
         if cluster_settings.num_gpu_actors and not cluster.gpus:
             click.echo("embed: the cluster has no GPU now; --num-gpu-actors waits for one", err=True)

@@ -80,6 +80,8 @@ def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> t
     if manifest is not None:
         work.staging.drop_leftovers()
         return manifest, True
+    if not settings.overwrite:
+        work.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster:
         return build_index(work, cluster, cluster_settings, lambda said: click.echo(f"index: {said}", err=True)), False
 

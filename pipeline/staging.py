@@ -66,7 +66,9 @@ class Staging:
 
         Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
         """
-        self._drop_others(overwrite)
+        if not overwrite:
+            self.refuse_others()
+        self._drop_others()
         published = publishing.read(self.output)
         if storage.exists(self.folder) and (self.is_published() or not self._can_be_continued()):
             storage.remove(self.folder)
@@ -145,11 +147,12 @@ class Staging:
             return False
         return storage.exists(self.dataset) or not storage.list_files(self.shards)
 
-    def _drop_others(self, overwrite: bool) -> None:
+    def refuse_others(self) -> None:
+        """Raises OutputDiffers when there is unfinished work of another plan, saying what differs. Looks only."""
         parent = storage.staging_of(self.output)
         for token in sorted(_plans_in(parent) - {self.token}):
             plan_file = parent / token / "plan.json"
-            if storage.exists(plan_file) and not overwrite:
+            if storage.exists(plan_file):
                 found = json.loads(storage.read_bytes(plan_file))
                 wanted = json.loads(json.dumps(self.fingerprint))
                 parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
@@ -157,6 +160,10 @@ class Staging:
                     f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
                     "--overwrite to drop what it did"
                 )
+
+    def _drop_others(self) -> None:
+        parent = storage.staging_of(self.output)
+        for token in sorted(_plans_in(parent) - {self.token}):
             storage.remove(parent / token)
 
 
