@@ -196,7 +196,8 @@ def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
 def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     """A Parquet writer of one part that leaves embeddings and thumbnails uncompressed and without dictionary.
 
-    A compressed fixed size list of float16 reads several times slower; thumbnails are compressed already.
+    A compressed fixed size list of float16 reads several times slower; thumbnails are compressed already. The least and
+    greatest number in a batch of vectors tell nobody anything, and finding them is a third of the time.
     """
     paths = {"embedding": "embedding.list.element"}
     compression = {
@@ -205,7 +206,10 @@ def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     dictionary = [
         name for name in schema.names if pa.types.is_string(schema.field(name).type) and name not in ("id", "caption")
     ]
-    return pq.ParquetWriter(stream, schema, compression=compression, use_dictionary=dictionary or False)
+    counted = [name for name in schema.names if name not in paths]
+    return pq.ParquetWriter(
+        stream, schema, compression=compression, use_dictionary=dictionary or False, write_statistics=counted
+    )
 
 
 @dataclass(frozen=True)
