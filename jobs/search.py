@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
 @click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
 @click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option("--where", help="Find only rows that meet this SQL condition on the columns of the index.")
 @click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results a query.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
@@ -48,6 +49,7 @@ def command(
     identifier: str | None,
     queries: str | None,
     output: str | None,
+    where: str | None,
     k: int,
     as_json: bool,
     html: str | None,
@@ -58,12 +60,14 @@ def command(
     """Search an index, at the operating point that it was tuned to.
 
     Scores are cosine similarities. --id uses the vector stored for that row, so the row itself is the first result
-    (of several rows with the same id, the first is used).
+    (of several rows with the same id, the first is used). --where sees row, id and the columns kept from the source,
+    of a gallery of captions caption and caption_index instead: "year >= 2020 and source <> 'web'".
 
     \b
     Examples:
       clipmill search --index index/ --text "a red circle above a blue square"
       clipmill search --index index/ --image photo.jpg -k 20 --html results.html
+      clipmill search --index index/ --text "a cat" --where "label = 'photo' and year >= 2020"
       clipmill search --index index/ --queries queries.npy --output results.parquet
     """
     given = [name for name, value in _ways(text, image, identifier, queries).items() if value is not None]
@@ -79,23 +83,27 @@ def command(
         raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
     index = open_index(index_uri, cache_folder)
     encoder = cache(partial(_encoder, index, model, pretrained))
+    selection = None if where is None else index.select(where)
+    narrowed = {} if selection is None else {"where": where, "rows_selected": selection.count}
+    if selection is not None:
+        click.echo(f"{selection.count:,} of {index.n:,} rows meet --where", err=True)
     if queries is not None and output is not None:
-        done = search_batch(index, queries, output, k, lambda texts: encoder().encode_texts(texts))
-        summary = {"queries": done, "k": k, "output": storage.resolve(output).uri}
+        done = search_batch(index, queries, output, k, lambda texts: encoder().encode_texts(texts), selection)
+        summary = {"queries": done, "k": k, **narrowed, "output": storage.resolve(output).uri}
         print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
         return
     if text is not None:
-        found = index.search(encoder().encode_texts([text]), min(k, index.n))
+        found = index.search(encoder().encode_texts([text]), min(k, index.n), selection=selection)
     elif image is not None:
-        found = index.search(encoder().encode_image(Path(image)), min(k, index.n))
+        found = index.search(encoder().encode_image(Path(image)), min(k, index.n), selection=selection)
     else:
-        found = index.search_like(_position(index, str(identifier)), min(k, index.n))
+        found = index.search_like(_position(index, str(identifier)), min(k, index.n), selection=selection)
     results = _results(index, *found)
     query = {given[0].removeprefix("--"): text or image or identifier}
     if html is not None:
         _write_page(index, results, str(text or image or f"like {identifier}"), Path(html))
     if as_json:
-        print_json({"index": index_uri, "query": query, "k": k, "results": results})
+        print_json({"index": index_uri, "query": query, "k": k, **narrowed, "results": results})
     elif html is not None:
         click.echo(html)
     else:

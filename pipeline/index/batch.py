@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.index.search import Index
+from pipeline.index.selection import Selection
 from pipeline.schemas import SEARCH_RESULTS
 from pipeline.storage import Location
 
@@ -20,7 +21,9 @@ BATCH_RESULTS = 1 << 20
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
-def search_batch(index: Index, queries: str, output: str, k: int, encode: Encode) -> int:
+def search_batch(
+    index: Index, queries: str, output: str, k: int, encode: Encode, selection: Selection | None = None
+) -> int:
     """Searches every query of a file and writes ``query, rank, row, id, score``, sorted by query and rank.
 
     ``query`` counts from 0 in the order of the file; ``encode`` turns texts into vectors and is called only for texts.
@@ -32,13 +35,13 @@ def search_batch(index: Index, queries: str, output: str, k: int, encode: Encode
     with storage.atomic_writer(storage.resolve(output)) as stream, pq.ParquetWriter(stream, SEARCH_RESULTS) as writer:
         for vectors in query_vectors(storage.resolve(queries), index.dimension, encode):
             for start in range(0, len(vectors), step):
-                writer.write_table(_results(index, vectors[start : start + step], done + start, k))
+                writer.write_table(_results(index, vectors[start : start + step], done + start, k, selection))
             done += len(vectors)
     return done
 
 
-def _results(index: Index, vectors: NDArray[np.float32], first: int, k: int) -> pa.Table:
-    scores, positions = index.search(vectors, k)
+def _results(index: Index, vectors: NDArray[np.float32], first: int, k: int, selection: Selection | None) -> pa.Table:
+    scores, positions = index.search(vectors, k, selection=selection)
     found = positions >= 0
     query, rank = np.nonzero(found)
     ids = index.table.fetch(positions[found], ["id"]).column("id")

@@ -1,6 +1,6 @@
 """From positions to what the user knows: rows, ids and the columns kept from the source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,15 +31,24 @@ class RowTable:
         ]
 
     @property
+    def schema(self) -> pa.Schema:
+        return self._files[0].schema_arrow
+
+    @property
     def columns(self) -> list[str]:
-        return list(self._files[0].schema_arrow.names)
+        return list(self.schema.names)
+
+    def batches(self, shard: int, columns: Sequence[str], batch_rows: int) -> Iterator[pa.Table]:
+        """The rows of one shard in order, some columns, at most ``batch_rows`` at a time."""
+        for batch in self._files[shard].iter_batches(batch_rows, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
 
     def fetch(self, positions: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
         """One row for each of ``positions`` (n,), in their order; reads only the row groups that hold them."""
         wanted = list(columns) if columns is not None else self.columns
         unique, inverse = np.unique(positions, return_inverse=True)
         shards = np.searchsorted(self.starts, unique, side="right") - 1
-        found = [self._files[0].schema_arrow.empty_table().select(wanted)]
+        found = [self.schema.empty_table().select(wanted)]
         for shard in np.unique(shards):
             local = unique[shards == shard] - self.starts[shard]
             bounds = self._group_starts[shard]

@@ -76,6 +76,25 @@ def test_a_text_finds_the_rows_in_the_order_of_their_cosine(index: tuple[str, np
     assert found[0].keys() == {"rank", "score", "row", "id", "label"}
 
 
+def test_a_condition_narrows_what_is_found(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    result = search(index[0], "--text", "a circle", "--where", "label in ('red', 'white')", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert {record["label"] for record in document["results"]} == {"red", "white"}
+    assert (document["where"], document["rows_selected"]) == ("label in ('red', 'white')", 2)
+    assert "2 of 5 rows meet --where" in result.stderr
+    np.save(tmp_path / "queries.npy", index[1])
+    output = tmp_path / "results.parquet"
+    assert (
+        search(index[0], "--queries", tmp_path / "queries.npy", "--output", output, "--where", "row > 2").exit_code == 0
+    )
+    assert set(pq.read_table(output).column("row").to_pylist()) == {3, 4}
+    assert "nothing was found" in search(index[0], "--id", "image-1", "--where", "row < 0").output
+    mistake = search(index[0], "--id", "image-1", "--where", "year > 1")
+    assert mistake.exit_code == 2
+    assert "--where 'year > 1': there is no column 'year'" in mistake.stderr
+
+
 def test_an_image_finds_itself_first(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
     (tmp_path / "yellow.png").write_bytes(png(COLOURS[3]))
     found = json.loads(search(index[0], "--image", tmp_path / "yellow.png", "--json").stdout)["results"]
