@@ -12,6 +12,8 @@ JOBS = {
     "embed": "Embed images and captions with a CLIP model.",
     "index": "Build a sharded, tuned FAISS index over embeddings.",
     "search": "Search an index by text, image, id or a batch of vectors.",
+    "dedup": "Find near-duplicates among images or captions.",
+    "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
     "run": "Run every stage of a YAML file; finished stages are not run again.",

@@ -153,6 +153,30 @@ class IndexSettings(Settings):
     overwrite: bool = False
 
 
+class DedupSettings(Settings):
+    """Embeddings to their pairs and groups of near-duplicates."""
+
+    embeddings: str
+    output: str
+    threshold: float = Field(default=0.95, ge=-1, le=1, description="least cosine of two near-duplicates")
+    gallery: Literal["images", "captions"] = "images"
+    keep: str = Field(default="first", description="first, largest, clip-score, or a kept column: its greatest value")
+    overwrite: bool = False
+
+
+class FilterSettings(Settings):
+    """Embeddings to the rows that are kept and those that are dropped."""
+
+    embeddings: str
+    output: str
+    min_clip_score: float | None = Field(default=None, ge=-1, le=1, description="of the best caption of a row")
+    prompt: tuple[str, ...] = Field(default=(), description='texts, each with a bound if wanted: "a dog >= 0.25"')
+    duplicates: str | None = Field(default=None, description="what dedup made: rows that it does not keep are dropped")
+    where: str | None = Field(default=None, description="SQL condition that rows must meet")
+    pretrained: str | None = Field(default=None, description="checkpoint of the embeddings' model, if it has moved")
+    overwrite: bool = False
+
+
 class EvaluateSettings(Settings):
     """Embeddings, and optionally an index over them, to a report."""
 

@@ -13,14 +13,23 @@ from pydantic import ValidationError
 
 from pipeline import publishing, storage
 from pipeline.errors import OutputDiffers, RunFailed, UserError
-from pipeline.schemas import SCHEMA_VERSION, SHARDS, EmbeddingsManifest, IndexManifest
+from pipeline.schemas import (
+    SCHEMA_VERSION,
+    SHARDS,
+    DuplicatesManifest,
+    EmbeddingsManifest,
+    IndexManifest,
+    SelectionManifest,
+)
 from pipeline.storage import Location
 
 MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
 SHARDS_FILE = "shards.parquet"
 
-Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest)
+AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest
+Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
+_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter"}
 
 
 def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
@@ -97,7 +106,7 @@ def _why(file: Location, error: OSError) -> str:
 
 
 def _hint(kind: str) -> str:
-    return {"embeddings": "make one with `clipmill embed`", "index": "make one with `clipmill index`"}[kind]
+    return f"make one with `clipmill {_MADE_WITH[kind]}`"
 
 
 @dataclass(frozen=True)
@@ -169,7 +178,7 @@ def write_shards(location: Location, shards: Sequence[Shard]) -> str:
     return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
-def write_manifest(location: Location, manifest: EmbeddingsManifest | IndexManifest) -> None:
+def write_manifest(location: Location, manifest: AnyManifest) -> None:
     """The last file of a dataset, which makes it exist."""
     storage.write_bytes(location / MANIFEST, manifest.model_dump_json(indent=2).encode())
 

@@ -116,6 +116,55 @@ SEARCH_RESULTS = pa.schema(
 )
 
 
+def pairs_schema(*, captions: bool) -> pa.Schema:
+    """``pairs.parquet``: two near-duplicates a row, sorted by position; caption indices where captions were compared."""
+    of_captions = [pa.field(f"caption_index_{side}", pa.int32(), nullable=False) for side in "ab"] if captions else []
+    return pa.schema(
+        [
+            pa.field("row_a", pa.int64(), nullable=False),
+            pa.field("row_b", pa.int64(), nullable=False),
+            pa.field("id_a", pa.string(), nullable=False),
+            pa.field("id_b", pa.string(), nullable=False),
+            *of_captions,
+            pa.field("cosine", pa.float32(), nullable=False),
+        ]
+    )
+
+
+def groups_schema(*, captions: bool) -> pa.Schema:
+    """``groups.parquet``: one row a member of a group, sorted by group and position; one member of each is ``kept``."""
+    of_captions = [pa.field("caption_index", pa.int32(), nullable=False)] if captions else []
+    return pa.schema(
+        [
+            pa.field("group", pa.int64(), nullable=False),
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            *of_captions,
+            pa.field("kept", pa.bool_(), nullable=False),
+        ]
+    )
+
+
+def selection_schema(kept: Iterable[pa.Field], prompts: int) -> pa.Schema:
+    """``kept/part-*.parquet``: one row an image, with the best ``clip_score`` of its captions and its cosine with each
+    prompt; ``dropped/part-*.parquet`` has ``why: list<string>`` besides. A column kept from the source that is called
+    like one of these gets the prefix ``source_``."""
+    ours = [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+    added = [
+        pa.field("captions", pa.list_(pa.string())),
+        pa.field("clip_score", pa.float32()),
+        *(pa.field(f"cosine_{number}", pa.float32()) for number in range(1, prompts + 1)),
+    ]
+    taken = {field.name for field in added} | {"why"}
+    renamed = [field.with_name(f"source_{field.name}") if field.name in taken else field for field in kept]
+    return pa.schema([*ours, *renamed, *added])
+
+
 class Record(BaseModel):
     """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
 
@@ -257,3 +306,49 @@ class IndexManifest(Record):
     def bytes_per_vector(self) -> float:
         """Bytes that search keeps resident, a vector."""
         return self.memory["total"] / self.n
+
+
+class DuplicatesManifest(Record):
+    """``manifest.json`` of near-duplicates: ``n`` rows of a gallery were all compared with each other.
+
+    ``rows_in_groups`` have a near-duplicate; ``rows_dropped`` of them are not the one that is kept of their group.
+    """
+
+    kind: Literal["duplicates"] = "duplicates"
+    schema_version: int = SCHEMA_VERSION
+    n: int
+    gallery: Literal["images", "captions"]
+    threshold: float
+    pairs: int
+    groups: int
+    rows_in_groups: int
+    rows_dropped: int
+    largest_group: int
+    configuration: dict[str, Any]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    shards_sha256: str
+    runs: list[Run]
+    software: dict[str, str]
+    hardware: dict[str, Any]
+
+
+class SelectionManifest(Record):
+    """``manifest.json`` of rows kept and dropped. ``dropped_by_reason`` counts a row under each reason it has; ``prompts``
+    are the texts of the columns ``cosine_1``, ``cosine_2``, …"""
+
+    kind: Literal["selection"] = "selection"
+    schema_version: int = SCHEMA_VERSION
+    rows: int
+    kept: int
+    dropped: int
+    dropped_by_reason: dict[str, int]
+    prompts: list[str]
+    configuration: dict[str, Any]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    duplicates_manifest_sha256: str | None
+    shards_sha256: str
+    runs: list[Run]
+    software: dict[str, str]
+    hardware: dict[str, Any]

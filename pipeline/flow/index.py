@@ -4,18 +4,15 @@ Exact search of the tuning queries goes by the same runs of positions as the sha
 makes is staged and recorded before it ends; the driver starts only what is not there yet, and holds no rows.
 """
 
-import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
-import faiss
 import ray
 
 from pipeline import storage
 from pipeline.config import ClusterSettings
 from pipeline.flow.cluster import Cluster, cause_of
-from pipeline.flow.tasks import Tasks, cores_of_a_node, threads_each
+from pipeline.flow.tasks import Tasks, begin_task, cores_of_a_node, signs_to, threads_each
 from pipeline.index import steps
 from pipeline.index.build import Build
 from pipeline.index.finish import publish_index
@@ -23,8 +20,6 @@ from pipeline.index.layout import ShardPlace
 from pipeline.index.unfinished import Progress, Trained, open_build
 from pipeline.owner import owned
 from pipeline.schemas import IndexManifest
-
-_SIGN_SECONDS = 1.0
 
 
 def build_index(
@@ -119,44 +114,26 @@ def _training_message(build: Build) -> str:
 
 
 def _draw(build: Build, tally: Any, threads: int) -> None:
-    _begin(threads)
-    steps.draw(build, _signs_to(tally))
+    begin_task(threads)
+    steps.draw(build, signs_to(tally))
 
 
 def _train(build: Build, tally: Any, threads: int) -> Trained:
-    _begin(threads)
-    return steps.train(build, _signs_to(tally))
+    begin_task(threads)
+    return steps.train(build, signs_to(tally))
 
 
 def _search(build: Build, tally: Any, threads: int, place: ShardPlace) -> None:
-    _begin(threads)
-    steps.search_exactly(build, place, _signs_to(tally))
+    begin_task(threads)
+    steps.search_exactly(build, place, signs_to(tally))
 
 
 def _fill(build: Build, tally: Any, threads: int, place: ShardPlace, trained: Any, trained_sha256: str) -> ShardPlace:
-    _begin(threads)
-    steps.fill(build, place, trained, trained_sha256, _signs_to(tally))
+    begin_task(threads)
+    steps.fill(build, place, trained, trained_sha256, signs_to(tally))
     return place
 
 
 def _tune(build: Build, tally: Any, threads: int, trained: Trained) -> None:
-    _begin(threads)
-    steps.tune(build, trained, _signs_to(tally))
-
-
-def _begin(threads: int) -> None:
-    logging.getLogger("faiss").setLevel(logging.ERROR)
-    faiss.omp_set_num_threads(threads)
-
-
-def _signs_to(tally: Any) -> Callable[[], None]:
-    """What tells the driver that a task is moving: at once, then once a second at most."""
-    told = 0.0
-
-    def alive() -> None:
-        nonlocal told
-        if time.monotonic() - told > _SIGN_SECONDS:
-            told = time.monotonic()
-            tally.alive.remote()
-
-    return alive
+    begin_task(threads)
+    steps.tune(build, trained, signs_to(tally))

@@ -1,10 +1,12 @@
 """Ray tasks with names: tried again a few times, watched for signs of life, and told by name when they fail."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import faiss
 import ray
 
 from pipeline.errors import RunFailed
@@ -14,6 +16,7 @@ from pipeline.flow.watch import noted_signals, stalled, start_tally
 _TRIES = 4
 _POLL_SECONDS = 0.5
 _FIT_SECONDS = 2.0
+_SIGN_SECONDS = 1.0
 _TOLD = 3
 """Tasks that a message names at most."""
 _CONTINUE = "what is done is kept: run the same command again to continue"
@@ -146,6 +149,25 @@ def cores_of_a_node() -> int:
 def threads_each(tasks: int) -> int:
     """Threads for each of so many tasks, so that together they fill the cluster and each fits on its largest node."""
     return max(1, min(cores_of_a_node(), int(sum(_cpus())) // max(1, tasks)))
+
+
+def begin_task(threads: int) -> None:
+    """The first step of a task: no more threads than it was given cores."""
+    logging.getLogger("faiss").setLevel(logging.ERROR)
+    faiss.omp_set_num_threads(threads)
+
+
+def signs_to(tally: Any) -> Callable[[], None]:
+    """What tells the driver that a task is moving: at once, then once a second at most."""
+    told = 0.0
+
+    def alive() -> None:
+        nonlocal told
+        if time.monotonic() - told > _SIGN_SECONDS:
+            told = time.monotonic()
+            tally.alive.remote()
+
+    return alive
 
 
 def _cpus() -> list[float]:

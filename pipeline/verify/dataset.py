@@ -10,6 +10,7 @@ from pipeline.datasets import MANIFEST
 from pipeline.errors import RunFailed, StorageFailed, UserError
 from pipeline.report.write import REPORT_FILE
 from pipeline.storage import Location
+from pipeline.verify.curated import verify_duplicates, verify_selection
 from pipeline.verify.embeddings import verify_embeddings
 from pipeline.verify.findings import Findings
 from pipeline.verify.index import verify_index
@@ -18,9 +19,11 @@ from pipeline.verify.report import verify_report
 VERIFIERS: dict[str, Callable[..., Findings]] = {
     "embeddings": verify_embeddings,
     "index": verify_index,
+    "duplicates": verify_duplicates,
+    "selection": verify_selection,
     "report": verify_report,
 }
-_KNOWN = "verify knows embeddings, indices and reports"
+_KNOWN = "verify knows embeddings, indices, duplicates, selections and reports"
 
 
 def verify(uri: str, *, quick: bool, progress: Callable) -> Findings:

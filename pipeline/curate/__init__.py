@@ -1,0 +1,1 @@
+"""Near-duplicates, and rows kept or dropped. numpy and Arrow, no Ray."""

@@ -1,0 +1,124 @@
+"""All pairs of vectors whose cosine reaches a threshold: none missed and none invented.
+
+Most pairs are ruled out by a few components of each. After a rotation by which the first components hold most of what
+vectors differ in, x·y ≤ x₁·y₁ + ‖x₂‖ ‖y₂‖ (Cauchy and Schwarz), where x₁ are the first components and x₂ the others. The
+pairs that are left are compared whole.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARGIN = 2e-6
+"""Cosines this close to the threshold reach it: float32 sums in another order differ by as much."""
+_FEW_COMPONENTS = 48
+_BOUND_MARGIN = 1e-5
+_LEFT_FOR_WHOLE = 1 / 32
+"""With more pairs left than this share, comparing all of a block whole is faster than gathering those."""
+_BLOCK = 1024
+_GATHERED = 1 << 15
+_MANY_ALIKE = 64
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """``first`` < ``second`` are positions (pairs,) int64, ``cosine`` is float32."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    cosine: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @staticmethod
+    def join(parts: "list[Pairs]") -> "Pairs":
+        """All pairs, in order of first and second position."""
+        if not parts:
+            return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        first = np.concatenate([part.first for part in parts])
+        second = np.concatenate([part.second for part in parts])
+        order = np.lexsort((second, first))
+        return Pairs(first[order], second[order], np.concatenate([part.cosine for part in parts])[order])
+
+
+def rotation_of(sample: NDArray[np.float16]) -> NDArray[np.float32]:
+    """A rotation (d, d) whose first columns are the directions in which a sample (rows, d) is longest."""
+    vectors = unit(sample).astype(np.float64)
+    _, directions = np.linalg.eigh(vectors.T @ vectors)
+    return np.ascontiguousarray(directions[:, ::-1], dtype=np.float32)
+
+
+def unit(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The same directions (n, d) in float32, of unit length."""
+    whole = vectors.astype(np.float32)
+    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    return whole
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A run of vectors made ready to compare: positions ``start`` on, unit vectors (n, d), and bounds (n, few)."""
+
+    start: int
+    vectors: NDArray[np.float32]
+    bounds: NDArray[np.float32]
+    active: NDArray[np.int64]
+    alike: Pairs
+
+    @staticmethod
+    def of(start: int, stored: NDArray[np.float16], rotation: NDArray[np.float32]) -> "Tile":
+        """``active`` are the rows to compare: of very many with the same vector only the first, to which the others are
+        paired in ``alike``; else a picture found a million times would make 10¹² pairs."""
+        vectors = unit(stored)
+        dimension = vectors.shape[1]
+        bounds = vectors
+        if dimension > 2 * _FEW_COMPONENTS:
+            few = vectors @ rotation[:, :_FEW_COMPONENTS]
+            rest = np.sqrt(np.maximum(1 - np.einsum("ij,ij->i", few, few), 0))
+            bounds = np.concatenate([few, rest[:, None]], axis=1)
+        active, alike = _collapse(stored, start)
+        return Tile(start, vectors, bounds, active, alike)
+
+
+def _collapse(stored: NDArray[np.float16], start: int) -> tuple[NDArray[np.int64], Pairs]:
+    as_bytes = np.ascontiguousarray(stored).view(f"V{stored.shape[1] * 2}").reshape(-1)
+    _, leaders, inverse, counts = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
+    leader = leaders[inverse]
+    rows = np.arange(len(stored))
+    follows = (counts[inverse] > _MANY_ALIKE) & (leader != rows)
+    followers = rows[follows]
+    alike = Pairs(leader[follows] + start, followers + start, np.ones(len(followers), np.float32))
+    return rows[~follows], alike
+
+
+def near_pairs(one: Tile, other: Tile, threshold: float) -> Pairs:
+    """Pairs between two tiles, or within one when both are the same, whose cosine is ``threshold`` or more."""
+    within = one.start == other.start
+    found = [one.alike] if within else []
+    for begin in range(0, len(one.active), _BLOCK):
+        rows = one.active[begin : begin + _BLOCK]
+        columns = other.active[begin:] if within else other.active
+        found += _block(one, rows, other, columns, threshold, within=within)
+    return Pairs.join(found)
+
+
+def _block(
+    one: Tile, rows: NDArray[np.int64], other: Tile, columns: NDArray[np.int64], threshold: float, *, within: bool
+) -> list[Pairs]:
+    whole = one.bounds.shape[1] == one.vectors.shape[1]
+    least = threshold - (MARGIN if whole else _BOUND_MARGIN)
+    left = np.nonzero(one.bounds[rows] @ other.bounds[columns].T >= least)
+    if not whole and len(left[0]) > _LEFT_FOR_WHOLE * len(rows) * len(columns):
+        left = np.nonzero(one.vectors[rows] @ other.vectors[columns].T >= threshold - MARGIN)
+    first, second = rows[left[0]], columns[left[1]]
+    if within:
+        first, second = first[first < second], second[first < second]
+    found = []
+    for begin in range(0, len(first), _GATHERED):
+        a, b = first[begin : begin + _GATHERED], second[begin : begin + _GATHERED]
+        cosine = np.einsum("ij,ij->i", one.vectors[a], other.vectors[b])
+        reach = cosine >= threshold - MARGIN
+        found.append(Pairs(a[reach] + one.start, b[reach] + other.start, np.minimum(cosine[reach], 1)))
+    return found

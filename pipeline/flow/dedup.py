@@ -1,0 +1,59 @@
+"""The graph that finds near-duplicates on Ray: one task a strip of the gallery, each of which leaves its pairs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from pipeline import storage
+from pipeline.config import ClusterSettings
+from pipeline.curate import steps
+from pipeline.curate.dedup import Dedup, publish_duplicates
+from pipeline.flow.cluster import Cluster, cause_of
+from pipeline.flow.tasks import Tasks, begin_task, signs_to, threads_each
+from pipeline.index.layout import ShardPlace
+from pipeline.owner import owned
+from pipeline.schemas import DuplicatesManifest
+
+
+def find_duplicates(
+    dedup: Dedup, cluster: Cluster, settings: ClusterSettings, on_compared: Callable[[int], object]
+) -> DuplicatesManifest:
+    """Compares what is left to compare and publishes. ``on_compared`` is given the number of comparisons just done.
+
+    Raises RunFailed when a strip fails for good; what was done is kept, and the same command continues from it.
+    """
+    with owned(storage.staging_of(dedup.output)) as ownership:
+        dedup.staging.open(overwrite=dedup.settings.overwrite)
+        steps.rotate(dedup)
+        waiting = steps.to_compare(dedup)
+        done = [strip for strip in dedup.strips if strip not in waiting]
+        start = dedup.staging.note_start(sum(strip.rows for strip in done))
+        on_compared(sum(comparisons(dedup, strip) for strip in done))
+        try:
+            tasks = Tasks(settings.stall_timeout)
+            shared = ray.put(dedup)
+            threads = threads_each(len(waiting))
+            for strip in waiting:
+                what = f"comparing rows {strip.start:,} to {strip.stop - 1:,} of {dedup.gallery.dataset.location}"
+
+                def then(_: object, strip: ShardPlace = strip) -> None:
+                    on_compared(comparisons(dedup, strip))
+
+                tasks.start(what, _compare, shared, tasks.tally, threads, strip, cpus=threads, then=then)
+            tasks.wait()
+        except ray.exceptions.RayError as error:
+            raise cause_of(error, "finding near-duplicates") from error
+        hardware = {"cpus": cluster.cpus, "nodes": cluster.nodes}
+        return publish_duplicates(dedup, start, steps.collect(dedup), hardware, ownership.check)
+
+
+def comparisons(dedup: Dedup, strip: ShardPlace) -> int:
+    """Pairs of vectors whose first is in a strip."""
+    after = dedup.gallery.n - strip.stop
+    return strip.rows * (strip.rows - 1) // 2 + strip.rows * after
+
+
+def _compare(dedup: Dedup, tally: Any, threads: int, strip: ShardPlace) -> None:
+    begin_task(threads)
+    steps.compare(dedup, strip, signs_to(tally))
