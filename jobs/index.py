@@ -7,13 +7,16 @@ from click.core import ParameterSource
 
 from jobs.command import Job, cluster_options, print_json, split_options
 from pipeline.config import ClusterSettings, IndexSettings, build
-from pipeline.errors import BarMissed
+from pipeline.errors import BarMissed, UserError
 from pipeline.index.build import Build, finished, make_build
+from pipeline.index.merge import finished_merge, make_merge, merge_index
+from pipeline.index.plan import Candidate
 from pipeline.schemas import IndexManifest, Interval
 
 
 @click.command("index", cls=Job)
-@click.option("--embeddings", required=True, help="Embeddings dataset to index; local or s3://.")
+@click.option("--embeddings", help="Embeddings dataset to index; local or s3://. Needed unless --merge is given.")
+@click.option("--merge", metavar="INDEX", help="Instead of building: make one shard of the shards of this index.")
 @click.option("--output", required=True, help="Where the index is published.")
 @click.option("--gallery", type=click.Choice(["images", "captions"]), default="images", show_default=True)
 @click.option("--factory", default="auto", show_default=True, help="A FAISS factory string instead of a planned index.")
@@ -32,11 +35,15 @@ from pipeline.schemas import IndexManifest, Interval
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace a finished index, once the new one is complete.")
-@click.option("--explain", is_flag=True, help="Print the indices considered, their bytes, and why this one; then stop.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Print the indices considered, their bytes, what building them takes, and why this one; then stop.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --explain: the plan) as JSON.")
 @cluster_options
 @click.pass_context
-def command(context: click.Context, explain: bool, as_json: bool, **options: Any) -> None:
+def command(context: click.Context, merge: str | None, explain: bool, as_json: bool, **options: Any) -> None:
     """Build a FAISS index that keeps a promised recall on text queries within the memory there is.
 
     Small galleries get an exact index. Others get compact codes, searched list by list and re-ranked exactly from the
@@ -44,12 +51,22 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
     captions that were not tuned on. What was measured is in manifest.json. Run it again after an interruption: it
     continues, without training again or filling a shard twice.
 
+    --merge makes of a finished index another with all vectors in one FAISS file, with neither training nor embeddings.
+
     \b
     Examples:
       clipmill index --embeddings embeddings/ --output index/
       clipmill index --embeddings s3://bucket/laion-b32/ --output s3://bucket/laion-index/ \\
                      --memory 24GiB --target-recall 0.97
+      clipmill index --merge index/ --output merged/
     """
+    if merge is not None:
+        _refuse_beside_merge(context)
+        manifest, already = merge_stage(merge, options["output"], overwrite=options["overwrite"])
+        _tell(manifest, options["output"], already=already, as_json=as_json)
+        return
+    if options["embeddings"] is None:
+        raise UserError("give --embeddings URI to build an index, or --merge INDEX to merge the shards of one")
     cluster_values, values = split_options(options)
     settings = build(IndexSettings, values)
     cluster_settings = build(ClusterSettings, cluster_values)
@@ -57,10 +74,7 @@ def command(context: click.Context, explain: bool, as_json: bool, **options: Any
         _print_plan(make_build(settings), as_json)
         return
     manifest, already = index_stage(settings, cluster_settings)
-    if as_json:
-        print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
-    else:
-        _print_result(manifest, settings.output, already=already)
+    _tell(manifest, settings.output, already=already, as_json=as_json)
     asked = context.get_parameter_source("target_recall") == ParameterSource.COMMANDLINE
     if asked and not manifest.target_met:
         raise BarMissed(
@@ -83,7 +97,35 @@ def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> t
     if not settings.overwrite:
         work.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster:
-        return build_index(work, cluster, cluster_settings, lambda said: click.echo(f"index: {said}", err=True)), False
+        return build_index(work, cluster, cluster_settings, _on_stage), False
+
+
+def merge_stage(index: str, output: str, *, overwrite: bool) -> tuple[IndexManifest, bool]:
+    """The manifest of the merged index, and whether it was there already; progress goes to stderr."""
+    work = make_merge(index, output, overwrite=overwrite)
+    manifest = finished_merge(work)
+    if manifest is not None:
+        work.staging.drop_leftovers()
+        return manifest, True
+    return merge_index(work, _on_stage), False
+
+
+def _on_stage(said: str) -> None:
+    click.echo(f"index: {said}", err=True)
+
+
+def _refuse_beside_merge(context: click.Context) -> None:
+    """A merged index is as it was built and tuned. Raises UserError for options that would have it otherwise."""
+    if context.params["embeddings"] is not None:
+        raise UserError("--merge cannot be combined with --embeddings: it merges an index that is there; leave one out")
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("merge", "output", "overwrite", "as_json")
+        and context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UserError(f"--merge keeps an index as it was built and tuned; leave out {', '.join(given)}")
 
 
 def _print_plan(work: Build, as_json: bool) -> None:
@@ -106,14 +148,35 @@ def _print_plan(work: Build, as_json: bool) -> None:
     for candidate in plan.considered:
         mark = "→" if candidate == plan.chosen else " "
         size = f"{candidate.footprint.total:>16,} bytes" if candidate.footprint else "   counted after building"
-        click.echo(f"{mark} {candidate.factory:24} {size}  {candidate.remark}")
+        click.echo(f"{mark} {candidate.factory:24} {size}  {_seconds(candidate)}  {candidate.remark}")
     click.echo(f"{plan.factory}: {plan.why}")
     click.echo("Bytes are what search keeps resident; vectors for re-ranking stay on disk.")
+    click.echo("Core-seconds are an estimate for training and adding; exact search and tuning come on top.")
 
 
-def _candidate(candidate: Any) -> dict[str, Any]:
+def _seconds(candidate: Candidate) -> str:
+    """To two digits: the estimate is no better."""
+    if candidate.build_seconds is None:
+        return "   build not estimated"
+    seconds = max(1, round(float(f"{candidate.build_seconds:.2g}")))
+    return f"about {seconds:>7,} core-seconds"
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
     footprint = candidate.footprint.as_dict() if candidate.footprint else None
-    return {"factory": candidate.factory, "remark": candidate.remark, "resident_bytes": footprint}
+    return {
+        "factory": candidate.factory,
+        "remark": candidate.remark,
+        "resident_bytes": footprint,
+        "build_core_seconds": candidate.build_seconds,
+    }
+
+
+def _tell(manifest: IndexManifest, uri: str, *, already: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"output": uri, "already_complete": already, **manifest.model_dump(mode="json")})
+    else:
+        _print_result(manifest, uri, already=already)
 
 
 def _print_result(manifest: IndexManifest, uri: str, *, already: bool) -> None:

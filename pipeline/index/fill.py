@@ -46,8 +46,8 @@ def fill_shard(
         vectors_stream = stack.enter_context(storage.atomic_writer(output / place.vectors_file))
         rows_stream = stack.enter_context(storage.atomic_writer(output / place.rows_file))
         table_stream = stack.enter_context(storage.atomic_writer(output / place.row_table_file))
-        _write_npy_header(vectors_stream, "<f2", (place.rows, gallery.dimension))
-        _write_npy_header(rows_stream, "<i8", (place.rows,))
+        write_npy_header(vectors_stream, "<f2", (place.rows, gallery.dimension))
+        write_npy_header(rows_stream, "<i8", (place.rows,))
         table_writer: pq.ParquetWriter | None = None
         columns = [*gallery.row_columns, "embedding"]
         for batch in gallery.batches(place.start, place.stop, columns, BATCH_ROWS):
@@ -88,7 +88,8 @@ def write_index(index: Any, location: Location) -> Written:
     return stream.written
 
 
-def _write_npy_header(stream: pa.NativeFile, dtype: str, shape: tuple[int, ...]) -> None:
+def write_npy_header(stream: Any, dtype: str, shape: tuple[int, ...]) -> None:
+    """What an `.npy` file of such an array begins with."""
     header = {"descr": dtype, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
 

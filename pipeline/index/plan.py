@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
+from pipeline.index.cost import build_seconds, build_seconds_of
 from pipeline.index.factory import empty_index, nlist_of, training_floor
 from pipeline.index.footprint import Footprint, flat_footprint, ivf_fast_scan_footprint
 
@@ -16,11 +17,13 @@ MAX_LISTS = 65_536
 
 @dataclass(frozen=True)
 class Candidate:
-    """One index that was considered. ``footprint`` bounds what search keeps resident; None where it is not known."""
+    """One index that was considered. ``footprint`` bounds what search keeps resident, ``build_seconds`` estimates the
+    core-seconds of training and adding; None where they are not known."""
 
     factory: str
     nlist: int
     footprint: Footprint | None
+    build_seconds: float | None
     remark: str
 
     @property
@@ -66,7 +69,8 @@ def plan_index(
     cut = min(shards or -(-n // SHARD_ROWS), n)
     if factory != "auto":
         return _given(factory, n, dimension, cut)
-    exact = Candidate("Flat", 0, flat_footprint(n, dimension), "exact search over float32 vectors")
+    seconds = build_seconds(n, dimension)
+    exact = Candidate("Flat", 0, flat_footprint(n, dimension), seconds, "exact search over float32 vectors")
     coded = _coded(n, dimension, cut)
     considered = (exact, *coded)
     fitting = [candidate for candidate in coded if _bytes(candidate) <= memory]
@@ -90,7 +94,7 @@ def plan_index(
     )
     if chosen is not coded[0]:
         why = f"the finest codes that fit in --memory; {coded[0].factory} would keep {_bytes(coded[0])} bytes resident"
-    return Plan(chosen, cut, min(n, _training_rows(chosen.nlist)), why, considered)
+    return Plan(chosen, cut, _training_rows(n, chosen.nlist), why, considered)
 
 
 def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:
@@ -102,13 +106,13 @@ def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:
         )
     nlist = nlist_of(index)
     footprint = flat_footprint(n, dimension) if factory == "Flat" else None
-    chosen = Candidate(factory, nlist, footprint, "given by --factory")
-    training_rows = 0 if index.is_trained else min(n, _training_rows(nlist))
+    training_rows = 0 if index.is_trained else _training_rows(n, nlist)
+    chosen = Candidate(factory, nlist, footprint, build_seconds_of(index, n, training_rows), "given by --factory")
     return Plan(chosen, shards, training_rows, "given by --factory, whatever --memory is", (chosen,))
 
 
-def _training_rows(nlist: int) -> int:
-    return max(TRAINING_ROWS_PER_LIST * nlist, 65_536)
+def _training_rows(n: int, nlist: int) -> int:
+    return min(n, max(TRAINING_ROWS_PER_LIST * nlist, 65_536))
 
 
 def _bytes(candidate: Candidate) -> int:
@@ -139,7 +143,9 @@ def _coded(n: int, dimension: int, shards: int) -> list[Candidate]:
     while lists >= 16:
         for m in subquantizers_for(dimension):
             footprint = ivf_fast_scan_footprint(n, dimension, lists, m, shards)
+            training_rows = _training_rows(n, lists)
+            seconds = build_seconds(n, dimension, nlist=lists, m=m, bits=4, training_rows=training_rows)
             remark = f"{lists} lists, {m} sub-quantizers of 4 bits on the residual"
-            candidates.append(Candidate(f"IVF{lists},PQ{m}x4fsr", lists, footprint, remark))
+            candidates.append(Candidate(f"IVF{lists},PQ{m}x4fsr", lists, footprint, seconds, remark))
         lists //= 4
     return candidates

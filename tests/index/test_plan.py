@@ -1,10 +1,17 @@
 """A plan stays within the memory given, says why, and counts bytes as FAISS stores them."""
 
+import re
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from clustered import write_embeddings
 
+from jobs.index import command
 from pipeline.errors import UserError
+from pipeline.index.cost import build_seconds, build_seconds_of
 from pipeline.index.factory import empty_index
 from pipeline.index.footprint import ivf_fast_scan_footprint, measured_footprint
 from pipeline.index.plan import lists_for, plan_index, subquantizers_for
@@ -133,3 +140,71 @@ def test_a_factory_that_is_given_is_used() -> None:
     plan = plan_index(5000, 16, GIB, 0.95, factory="OPQ8_16,IVF16,PQ8", shards=3)
     assert (plan.factory, plan.shards) == ("OPQ8_16,IVF16,PQ8", 3)
     assert plan.training_rows == 5000
+
+
+@pytest.mark.parametrize(
+    ("n", "dimension", "nlist", "m", "training_rows", "measured"),
+    [
+        (60_000, 512, 512, 256, 60_000, 7.8),
+        (200_000, 512, 1024, 256, 65_536, 18.3),
+        (100_000, 256, 512, 128, 65_536, 4.8),
+    ],
+)
+def test_core_seconds_are_those_that_builds_were_measured_to_take(
+    n: int, dimension: int, nlist: int, m: int, training_rows: int, measured: float
+) -> None:
+    estimate = build_seconds(n, dimension, nlist=nlist, m=m, bits=4, training_rows=training_rows)
+    assert estimate == pytest.approx(measured, rel=0.15)
+
+
+def test_core_seconds_grow_with_what_is_done() -> None:
+    base = {"nlist": 2048, "m": 128, "bits": 4, "training_rows": 131_072}
+    least = build_seconds(1_000_000, 512, **base)
+    assert build_seconds(1_000_000, 512) < least
+    for more in ({"nlist": 4096}, {"m": 256}, {"bits": 8}, {"training_rows": 262_144}, {"iterations": 20}):
+        assert build_seconds(1_000_000, 512, **{**base, **more}) > least
+    assert build_seconds(2_000_000, 512, **base) > 1.3 * least
+    assert build_seconds(1_000_000, 768, **base) > least
+
+
+def test_every_candidate_says_what_its_build_takes() -> None:
+    plan = plan_index(1_000_000, 512, 4 * GIB, 0.95)
+    chosen = next(candidate for candidate in plan.considered if candidate.factory == "IVF2048,PQ256x4fsr")
+    expected = build_seconds(1_000_000, 512, nlist=2048, m=256, bits=4, training_rows=64 * 2048)
+    assert plan.chosen.build_seconds == chosen.build_seconds == expected
+    assert all(candidate.build_seconds for candidate in plan.considered)
+
+
+@pytest.mark.parametrize(
+    ("factory", "counted"),
+    [
+        ("Flat", {}),
+        ("SQ8", {}),
+        ("IVF64,Flat", {"nlist": 64}),
+        ("IVF64,SQ8", {"nlist": 64}),
+        ("IVF64,PQ8", {"nlist": 64, "m": 8, "bits": 8}),
+        ("IVF64,PQ4x4fsr", {"nlist": 64, "m": 4, "bits": 4}),
+        ("OPQ8_16,IVF64,PQ8", None),
+        ("IVF64_HNSW8,PQ8", None),
+        ("HNSW8", None),
+    ],
+)
+def test_of_a_factory_that_is_given_what_is_known_is_counted(factory: str, counted: dict[str, int] | None) -> None:
+    found = build_seconds_of(empty_index(factory, 16), 5000, 5000)
+    assert found == (
+        None if counted is None else build_seconds(5000, 16, training_rows=5000 * bool(counted), **counted)
+    )
+
+
+def test_an_explanation_says_what_building_takes_in_words(tmp_path: Path) -> None:
+    rows = np.zeros((30_000, 16), np.float16)
+    rows[:, 0] = 1
+    folder = write_embeddings(tmp_path / "embeddings", rows, rows[:10])
+    arguments = ["--embeddings", str(folder), "--output", str(tmp_path / "index"), "--explain"]
+    auto, given = (
+        CliRunner().invoke(command, [*arguments, "--factory", factory]) for factory in ("auto", "OPQ8_16,IVF16,PQ8")
+    )
+    assert auto.exit_code == given.exit_code == 0, auto.output + given.output
+    assert re.search(r"^→ Flat +1,920,000 bytes  about       1 core-seconds  exact search", auto.stdout, re.MULTILINE)
+    assert "exact search and tuning come on top" in auto.stdout
+    assert "build not estimated  given by --factory" in given.stdout

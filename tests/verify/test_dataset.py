@@ -37,7 +37,10 @@ def manifest_itself(folder: Path) -> Path:
     ("make", "words"),
     [
         (lambda folder: folder / "absent", "there is no such folder"),
-        (lambda folder: folder, "not a finished dataset; verify knows embeddings, indices and reports"),
+        (
+            lambda folder: folder,
+            "not a finished dataset; verify knows embeddings, indices, duplicates, selections and reports",
+        ),
         (source_parquet, "source Parquet, as `clipmill sample` and `clipmill import` make it"),
         (staging, "unfinished work towards out; run the same command again to finish it, then verify out"),
         (lambda folder: staging(folder) / "abc/dataset", "unfinished work towards out"),

@@ -1,0 +1,183 @@
+"""`clipmill dedup` publishes the pairs and groups that are there, keeps by the rule asked for, and continues its work."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from clustered import image_and_caption_vectors, unit, write_embeddings
+
+from jobs import dedup as job
+from pipeline import storage
+from pipeline.config import DedupSettings
+from pipeline.curate import dedup as dedup_module
+from pipeline.curate import steps
+from pipeline.curate.dedup import finished, make_dedup, publish_duplicates
+from pipeline.datasets import Embeddings
+from pipeline.errors import OutputDiffers, RunFailed, UserError
+from pipeline.index.gallery import Gallery
+from pipeline.owner import owned
+from pipeline.schemas import DuplicatesManifest
+from pipeline.verify.dataset import verify
+
+N, DIMENSION = 3000, 128
+PLANTED = {0.995: (5, 2900), 0.97: (700, 701), 0.96: (701, 1500)}
+
+
+@pytest.fixture(scope="module")
+def vectors(request: pytest.FixtureRequest) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    images = unit(rng.standard_normal((N, DIMENSION)))
+    for cosine, (original, copy) in PLANTED.items():
+        aside = rng.standard_normal(DIMENSION)
+        aside = unit(aside - (aside @ images[original]) * images[original])
+        images[copy] = cosine * images[original] + np.sqrt(1 - cosine**2) * aside
+    return images.astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def embeddings(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
+    captions = image_and_caption_vectors(N, 500, DIMENSION, seed=1)[1]
+    captions[400] = captions[7]
+    labels = [f"label {row}" for row in range(N)]
+    return str(write_embeddings(tmp_path_factory.mktemp("embeddings"), vectors, captions, labels=labels))
+
+
+def find_here(settings: DedupSettings) -> DuplicatesManifest:
+    """The steps that the Ray graph takes, in this process."""
+    work = make_dedup(settings)
+    with owned(storage.staging_of(work.output)) as ownership:
+        work.staging.open(overwrite=settings.overwrite)
+        steps.rotate(work)
+        waiting = steps.to_compare(work)
+        start = work.staging.note_start(sum(strip.rows for strip in work.strips if strip not in waiting))
+        for strip in waiting:
+            steps.compare(work, strip)
+        return publish_duplicates(work, start, steps.collect(work), {}, ownership.check)
+
+
+def test_planted_duplicates_are_published_as_pairs_and_groups(
+    embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedup_module, "STRIP_ROWS", 700)
+    output = str(tmp_path / "duplicates")
+    manifest = find_here(DedupSettings(embeddings=embeddings, output=output, threshold=0.95))
+    pairs = pq.read_table(f"{output}/pairs.parquet").to_pylist()
+    assert [(pair["row_a"], pair["row_b"]) for pair in pairs] == [(5, 2900), (700, 701), (701, 1500)]
+    assert [pair["cosine"] for pair in pairs] == pytest.approx(list(PLANTED), abs=2e-3)
+    assert (pairs[0]["id_a"], pairs[0]["id_b"]) == ("image-5", "image-2900")
+    groups = pq.read_table(f"{output}/groups.parquet").to_pylist()
+    assert [(member["group"], member["row"], member["kept"]) for member in groups] == [
+        (0, 5, True),
+        (0, 2900, False),
+        (1, 700, True),
+        (1, 701, False),
+        (1, 1500, False),
+    ]
+    assert (manifest.pairs, manifest.groups, manifest.rows_in_groups, manifest.rows_dropped) == (3, 2, 5, 3)
+    assert manifest.largest_group == 3
+    found = verify(output, quick=False, progress=lambda total, unit: _silent())
+    assert found.whole, found.faults
+
+
+class _silent:
+    def __enter__(self) -> Callable[[int], None]:
+        return lambda done: None
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_strips_that_were_compared_are_not_compared_again(
+    embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedup_module, "STRIP_ROWS", 1000)
+    settings = DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.95)
+    work = make_dedup(settings)
+    work.staging.open(overwrite=False)
+    steps.rotate(work)
+    steps.compare(work, work.strips[1])
+    assert [strip.number for strip in steps.to_compare(work)] == [0, 2]
+    compared = []
+    real = steps.near_pairs
+    monkeypatch.setattr(steps, "near_pairs", lambda one, *others: compared.append(one.start) or real(one, *others))
+    manifest = find_here(settings)
+    assert set(compared) == {0, 2000}
+    assert manifest.pairs == 3
+    assert manifest.runs[-1].rows_reused == 1000
+
+
+def test_pairs_that_are_gone_are_told_and_not_left_out(embeddings: str, tmp_path: Path) -> None:
+    work = make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates")))
+    work.staging.open(overwrite=False)
+    with pytest.raises(RunFailed, match="is gone or damaged; run the same command again"):
+        steps.collect(work)
+
+
+def test_captions_are_told_apart_by_their_index(embeddings: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "duplicates")
+    find_here(DedupSettings(embeddings=embeddings, output=output, gallery="captions", threshold=0.999))
+    (pair,) = pq.read_table(f"{output}/pairs.parquet").to_pylist()
+    assert (pair["row_a"], pair["row_b"], pair["caption_index_a"], pair["caption_index_b"]) == (7, 400, 0, 0)
+    assert pq.read_table(f"{output}/groups.parquet").column("caption_index").to_pylist() == [0, 0]
+
+
+def test_a_finished_output_is_left_alone_and_one_that_differs_is_refused(embeddings: str, tmp_path: Path) -> None:
+    settings = DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.95)
+    manifest = find_here(settings)
+    assert finished(make_dedup(settings)) == manifest
+    with pytest.raises(OutputDiffers, match=r"threshold: was 0\.95, now 0\.9"):
+        finished(make_dedup(settings.model_copy(update={"threshold": 0.9})))
+    assert finished(make_dedup(settings.model_copy(update={"threshold": 0.9, "overwrite": True}))) is None
+
+
+@pytest.mark.parametrize(
+    ("keep", "gallery", "says"),
+    [
+        ("label", "images", "--keep label: the column is string"),
+        ("year", "images", "has no such column among its images (kept columns: label)"),
+        ("largest", "captions", "--keep largest"),
+    ],
+)
+def test_a_rule_that_cannot_choose_is_refused(
+    embeddings: str, tmp_path: Path, keep: str, gallery: str, says: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path), keep=keep, gallery=gallery))
+    assert says in str(refused.value)
+
+
+def test_the_best_of_a_group_is_the_largest_or_the_best_described(tmp_path: Path) -> None:
+    images = np.eye(4, 8, dtype=np.float16)
+    dataset = write_embeddings(tmp_path / "embeddings", images, images, files=1)
+    part = dataset / "images/part-00000.parquet"
+    table = pq.read_table(part)
+    widths = table.set_column(2, table.schema.field("width"), pa.array([10, 30, 20, 5], pa.int32()))
+    pq.write_table(widths, part)
+    captions = pq.read_table(dataset / "captions/part-00000.parquet")
+    scores = captions.set_column(5, captions.schema.field("clip_score"), pa.array([0.1, 0.2, None, 0.3], pa.float32()))
+    pq.write_table(scores, dataset / "captions/part-00000.parquet")
+    gallery = Gallery(Embeddings.open(str(dataset)), "images")
+    members = np.array([0, 2, 3])
+    assert dedup_module._describe(gallery, members, "first")[1].tolist() == [0, 0, 0]
+    assert dedup_module._describe(gallery, members, "largest")[1].tolist() == [80, 160, 40]
+    worth = dedup_module._describe(gallery, members, "clip-score")[1]
+    np.testing.assert_allclose(worth, [0.1, np.nan, 0.3], rtol=1e-6)
+
+
+@pytest.mark.cluster
+def test_the_command_compares_on_ray_and_says_what_it_found(
+    embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedup_module, "STRIP_ROWS", 1500)
+    options = ["--embeddings", embeddings, "--output", str(tmp_path / "duplicates"), "--threshold", "0.95", "--json"]
+    result = CliRunner().invoke(job.command, options)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["pairs"], document["groups"], document["already_complete"]) == (3, 2, False)
+    again = CliRunner().invoke(job.command, options[:-1])
+    assert "is already complete" in again.stdout
+    assert "3 pairs of 3,000 images have a cosine of 0.95 or more" in again.stdout
