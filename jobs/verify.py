@@ -20,7 +20,9 @@ from pipeline.verify.findings import Findings
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(uri: str, quick: bool, as_json: bool) -> None:
-    """Check embeddings, an index or a report: counts, checksums, identities, every row and every vector.
+    """Check embeddings, an index, near-duplicates, a selection or a report.
+
+    Counts, checksums, identities, every row and every vector are compared.
 
     Exit code 0 when it is whole, 1 when anything is missing, extra, twice or altered, 2 when there is no dataset.
 
