@@ -22,19 +22,29 @@ CODEC_ITERATIONS, CODEC_ROWS_PER_CODEWORD = 25, 256
 
 
 def build_seconds(
-    n: int, dimension: int, *, nlist: int = 0, m: int = 0, bits: int = 0, training_rows: int = 0, iterations: int = 10
+    n: int,
+    dimension: int,
+    *,
+    nlist: int = 0,
+    m: int = 0,
+    bits: int = 0,
+    training_rows: int = 0,
+    iterations: int = 10,
+    rotated_from: int = 0,
 ) -> float:
     """Core-seconds to train on ``training_rows`` vectors of ``dimension`` components and to add ``n`` to the index.
 
     ``nlist`` coarse centroids, found in ``iterations`` of k-means, and ``m`` codes of ``bits`` each; 0: there are none.
+    ``rotated_from`` is the dimension of the vectors where they are rotated to ``dimension`` first.
     """
     codewords = 1 << bits if m else 0
     compared = (iterations * training_rows + n) * nlist * dimension
     codec_rows = min(training_rows, CODEC_ROWS_PER_CODEWORD * codewords)
     codec = CODEC_ITERATIONS * codec_rows * m * codewords * COMPARISON_SECONDS
     codes = n * m * (CODE_SECONDS + codewords * CODEWORD_SECONDS)
-    read = (n + min(n, READ_FACTOR * training_rows)) * dimension * COMPONENT_SECONDS
-    return 2 * compared / MATRIX_FLOPS + codec + codes + read
+    read = (n + min(n, READ_FACTOR * training_rows)) * max(dimension, rotated_from) * COMPONENT_SECONDS
+    turned = (n + training_rows + rotated_from) * rotated_from * max(dimension, rotated_from)
+    return 2 * (compared + turned) / MATRIX_FLOPS + codec + codes + read
 
 
 def build_seconds_of(index: Any, n: int, training_rows: int) -> float | None:

@@ -11,16 +11,18 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one index over all its shards; the coarse centroids are counted once, since shards share them."""
+    """Bytes of one index over all its shards; the coarse centroids are counted once, since shards share them.
+    ``rotation`` is what each shard has of a transform before its lists."""
 
     codes: int
     ids: int
     centroids: int
     codebooks: int
+    rotation: int = 0
 
     @property
     def total(self) -> int:
-        return self.codes + self.ids + self.centroids + self.codebooks
+        return self.codes + self.ids + self.centroids + self.codebooks + self.rotation
 
     def as_dict(self) -> dict[str, int]:
         return {**asdict(self), "total": self.total}
@@ -36,14 +38,25 @@ def fast_scan_bytes(m: int) -> int:
     return (m + 1) // 2
 
 
-def ivf_fast_scan_footprint(n: int, dimension: int, nlist: int, m: int, shards: int) -> Footprint:
-    """An upper bound for ``IVF{nlist},PQ{m}x4fsr`` before it is built: as if every list of every shard were padded."""
+def ivf_fast_scan_footprint(
+    n: int, dimension: int, nlist: int, m: int, shards: int, rotated_from: int | None = None
+) -> Footprint:
+    """An upper bound for ``IVF{nlist},PQ{m}x4fsr`` before it is built: as if every list of every shard were padded.
+
+    ``rotated_from`` is the dimension of the vectors where they are rotated to ``dimension`` first.
+    """
     return Footprint(
         codes=(n + (BLOCK - 1) * nlist * shards) * fast_scan_bytes(m),
         ids=8 * n,
         centroids=4 * nlist * dimension,
         codebooks=4 * 16 * dimension,
+        rotation=0 if rotated_from is None else shards * _rotation_bytes(rotated_from, dimension),
     )
+
+
+def _rotation_bytes(before: int, after: int) -> int:
+    """A matrix, what is added after it, and the mean that FAISS keeps beside it."""
+    return 4 * (before * after + after + before)
 
 
 def measured_footprint(index: Any) -> Footprint:
@@ -62,11 +75,25 @@ def measured_footprint(index: Any) -> Footprint:
         codes = ivf.ntotal * ivf.code_size
     quantizer = faiss.downcast_index(ivf.quantizer)
     codebooks = 4 * ivf.pq.centroids.size() if hasattr(ivf, "pq") else 0
-    return Footprint(codes, 8 * ivf.ntotal, 4 * quantizer.ntotal * quantizer.d, codebooks)
+    return Footprint(codes, 8 * ivf.ntotal, 4 * quantizer.ntotal * quantizer.d, codebooks, _measured_rotation(index))
+
+
+def _measured_rotation(index: Any) -> int:
+    whole = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        return 0
+    chain = [faiss.downcast_VectorTransform(whole.chain.at(step)) for step in range(whole.chain.size())]
+    return 4 * sum(getattr(step, name).size() for step in chain for name in ("A", "b", "mean") if hasattr(step, name))
 
 
 def add_shard(total: Footprint | None, shard: Footprint) -> Footprint:
     """The index so far and one more shard, whose centroids and codebooks are those of the first."""
     if total is None:
         return shard
-    return Footprint(total.codes + shard.codes, total.ids + shard.ids, total.centroids, total.codebooks)
+    return Footprint(
+        total.codes + shard.codes,
+        total.ids + shard.ids,
+        total.centroids,
+        total.codebooks,
+        total.rotation + shard.rotation,
+    )

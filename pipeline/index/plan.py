@@ -13,6 +13,8 @@ SHARD_ROWS = 1 << 20
 TRAINING_ROWS_PER_LIST = 64
 """FAISS asks for 39 and stops gaining at 256; most of training's time is proportional to it."""
 MAX_LISTS = 65_536
+ROTATED_DIMENSION = 256
+"""From so many dimensions on, CLIP vectors lie nearly in half of them: codes of the same bytes are twice as fine there."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,26 @@ def subquantizers_for(dimension: int) -> list[int]:
 def _coded(n: int, dimension: int, shards: int) -> list[Candidate]:
     """Candidates in order of preference: finer codes first, then fewer lists, whose centroids take memory as well."""
     candidates = []
+    rotated = dimension >= ROTATED_DIMENSION
+    inner = dimension // 2 if rotated else dimension
     lists = lists_for(n)
     while lists >= 16:
-        for m in subquantizers_for(dimension):
-            footprint = ivf_fast_scan_footprint(n, dimension, lists, m, shards)
+        for m in subquantizers_for(inner):
+            footprint = ivf_fast_scan_footprint(n, inner, lists, m, shards, dimension if rotated else None)
             training_rows = _training_rows(n, lists)
-            seconds = build_seconds(n, dimension, nlist=lists, m=m, bits=4, training_rows=training_rows)
+            seconds = build_seconds(
+                n,
+                inner,
+                nlist=lists,
+                m=m,
+                bits=4,
+                training_rows=training_rows,
+                rotated_from=dimension if rotated else 0,
+            )
+            factory = f"IVF{lists},PQ{m}x4fsr"
             remark = f"{lists} lists, {m} sub-quantizers of 4 bits on the residual"
-            candidates.append(Candidate(f"IVF{lists},PQ{m}x4fsr", lists, footprint, seconds, remark))
+            if rotated:
+                factory, remark = f"PCAR{inner},{factory}", f"{remark} in the {inner} longest directions"
+            candidates.append(Candidate(factory, lists, footprint, seconds, remark))
         lists //= 4
     return candidates

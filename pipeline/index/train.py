@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.index.factory import empty_index
 
+_ROTATION_ROWS = 50_000
+"""Vectors from which the directions of a PCA are found: a hundred for each of 512 components."""
+
 
 def train_index(factory: str, dimension: int, sample: NDArray[np.float16], seed: int) -> Any:
     """An empty FAISS index trained on ``sample`` (rows, d). Threads are those of FAISS."""
@@ -17,9 +20,31 @@ def train_index(factory: str, dimension: int, sample: NDArray[np.float16], seed:
     if ivf is not None:
         ivf.cp.seed = seed + 1
         ivf.cp.max_points_per_centroid = max(1, -(-len(sample) // max(ivf.nlist, 1)))
+    vectors = np.ascontiguousarray(sample, dtype=np.float32)
+    _set_rotation(index, vectors, seed)
     if not index.is_trained:
-        index.train(np.ascontiguousarray(sample, dtype=np.float32))
+        index.train(vectors)
     return index
+
+
+def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int) -> None:
+    """Trains a PCA before the lists without taking away the mean, which would change inner products: it turns towards
+    the directions in which vectors are longest, and at random within these where the factory says so (PCAR)."""
+    whole = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        return
+    first = faiss.downcast_VectorTransform(whole.chain.at(0))
+    if not isinstance(first, faiss.PCAMatrix) or len(vectors) < first.d_out:
+        return
+    few = vectors[:: max(1, len(vectors) // _ROTATION_ROWS)].astype(np.float64)
+    rows = np.ascontiguousarray(np.linalg.eigh(few.T @ few)[1][:, ::-1][:, : first.d_out].T)
+    if first.random_rotation:
+        rows = np.linalg.qr(np.random.default_rng(seed).standard_normal((first.d_out, first.d_out)))[0] @ rows
+    faiss.copy_array_to_vector(rows.astype(np.float32).reshape(-1), first.A)
+    faiss.copy_array_to_vector(np.zeros(first.d_out, np.float32), first.b)
+    faiss.copy_array_to_vector(np.zeros(first.d_in, np.float32), first.mean)
+    first.have_bias = False
+    first.is_trained = True
 
 
 def codebook_sha256(index: Any) -> str:

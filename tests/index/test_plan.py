@@ -13,7 +13,7 @@ from jobs.index import command
 from pipeline.errors import UserError
 from pipeline.index.cost import build_seconds, build_seconds_of
 from pipeline.index.factory import empty_index
-from pipeline.index.footprint import ivf_fast_scan_footprint, measured_footprint
+from pipeline.index.footprint import add_shard, ivf_fast_scan_footprint, measured_footprint
 from pipeline.index.plan import lists_for, plan_index, subquantizers_for
 
 GIB = 1 << 30
@@ -60,6 +60,16 @@ def test_what_is_planned_bounds_what_is_built(shards: int) -> None:
     assert (planned.centroids, planned.codebooks) == (built.centroids, built.codebooks)
 
 
+def test_a_rotation_before_the_lists_is_counted_in_every_shard() -> None:
+    index, _ = filled("PCAR8,IVF16,PQ4x4fsr", 3000, 32)
+    planned = ivf_fast_scan_footprint(3 * 3000, 8, 16, 4, 3, rotated_from=32)
+    one = measured_footprint(index)
+    three = add_shard(add_shard(one, one), one)
+    assert planned.rotation == three.rotation == 3 * 4 * (32 * 8 + 8 + 32)
+    assert (planned.ids, planned.centroids, planned.codebooks) == (three.ids, three.centroids, three.codebooks)
+    assert planned.codes >= three.codes
+
+
 def test_an_exact_index_is_counted_as_its_vectors() -> None:
     index, _ = filled("Flat", 300, 24)
     assert measured_footprint(index).total == 300 * 24 * 4
@@ -75,7 +85,7 @@ def test_few_vectors_get_exact_search(n: int) -> None:
 
 def test_many_vectors_get_codes_that_are_trained_on_a_sample() -> None:
     plan = plan_index(1_000_000, 512, 4 * GIB, 0.95)
-    assert plan.factory == "IVF2048,PQ256x4fsr"
+    assert plan.factory == "PCAR256,IVF2048,PQ128x4fsr"
     assert plan.training_rows == 64 * 2048
     assert plan.chosen.footprint is not None
     assert plan.chosen.footprint.total <= 4 * GIB
@@ -83,9 +93,9 @@ def test_many_vectors_get_codes_that_are_trained_on_a_sample() -> None:
 
 def test_less_memory_gets_coarser_codes() -> None:
     whole = plan_index(1_000_000, 512, 200_000_000, 0.95)
-    tight = plan_index(1_000_000, 512, 100_000_000, 0.95)
-    assert whole.factory == "IVF2048,PQ256x4fsr"
-    assert tight.factory == "IVF2048,PQ128x4fsr"
+    tight = plan_index(1_000_000, 512, 60_000_000, 0.95)
+    assert whole.factory == "PCAR256,IVF2048,PQ128x4fsr"
+    assert tight.factory == "PCAR256,IVF2048,PQ64x4fsr"
     assert "memory" in tight.why
 
 
@@ -169,8 +179,9 @@ def test_core_seconds_grow_with_what_is_done() -> None:
 
 def test_every_candidate_says_what_its_build_takes() -> None:
     plan = plan_index(1_000_000, 512, 4 * GIB, 0.95)
-    chosen = next(candidate for candidate in plan.considered if candidate.factory == "IVF2048,PQ256x4fsr")
-    expected = build_seconds(1_000_000, 512, nlist=2048, m=256, bits=4, training_rows=64 * 2048)
+    chosen = next(candidate for candidate in plan.considered if "IVF2048,PQ128" in candidate.factory)
+    expected = build_seconds(1_000_000, 256, nlist=2048, m=128, bits=4, training_rows=64 * 2048, rotated_from=512)
+    assert expected > build_seconds(1_000_000, 256, nlist=2048, m=128, bits=4, training_rows=64 * 2048)
     assert plan.chosen.build_seconds == chosen.build_seconds == expected
     assert all(candidate.build_seconds for candidate in plan.considered)
 
