@@ -148,7 +148,7 @@ def _print_plan(work: Build, as_json: bool) -> None:
     for candidate in plan.considered:
         mark = "→" if candidate == plan.chosen else " "
         size = f"{candidate.footprint.total:>16,} bytes" if candidate.footprint else "   counted after building"
-        click.echo(f"{mark} {candidate.factory:24} {size}  {_seconds(candidate)}  {candidate.remark}")
+        click.echo(f"{mark} {candidate.factory:26} {size}  {_seconds(candidate)}  {candidate.remark}")
     click.echo(f"{plan.factory}: {plan.why}")
     click.echo("Bytes are what search keeps resident; vectors for re-ranking stay on disk.")
     click.echo("Core-seconds are an estimate for training and adding; exact search and tuning come on top.")

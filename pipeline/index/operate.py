@@ -16,6 +16,8 @@ from pipeline.schemas import Interval, OperatingPoint
 
 RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Re-rank depths tried, in multiples of k."""
+_LEAST_STEP = 0.002
+"""What more recall is asked for at least where too little was confirmed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def choose_operating_point(
     """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
 
     ``truth`` is the exact result of ``queries.all``. Points that reach the target on the tuning queries are tried on
-    the others, fastest first, until one reaches it there as well. Where none does, the best recall seen is kept.
+    the others, fastest first, until one reaches it there as well. Where none does, more is asked of the tuning queries, by
+    as much as was missing, until no point has it; then the best recall seen is kept.
     """
     half = len(queries.tuning)
     tuning = Bench(index, queries.tuning, (truth[0][:half], truth[1][:half]), k)
@@ -63,13 +66,23 @@ def choose_operating_point(
         point = tuning.measure((0, 0))
         confirmed = _confirm(unseen, point)
         return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
-    tuned = Tuner(tuning.measure, target).run(_probes(nlist), _depths(k, index.n))
-    front = [_operating_point(point, None) for point in tuned.front]
-    for point in tuned.feasible:
-        confirmed = _confirm(unseen, point)
-        if confirmed is None or confirmed.value >= target:
-            return Operation(_operating_point(point, confirmed), True, front)
-    return Operation(_operating_point(tuned.best, _confirm(unseen, tuned.best)), False, front)
+    seen: dict[Parameters, Measured] = {}
+    confirmed_at: dict[Parameters, Interval | None] = {}
+    asked = target
+    while True:
+        tuned = Tuner(tuning.measure, asked, seen=seen).run(_probes(nlist), _depths(k, index.n))
+        front = [_operating_point(point, None) for point in tuned.front]
+        missing = 1.0
+        for point in tuned.feasible:
+            if point.parameters not in confirmed_at:
+                confirmed_at[point.parameters] = _confirm(unseen, point)
+            confirmed = confirmed_at[point.parameters]
+            if confirmed is None or confirmed.value >= target:
+                return Operation(_operating_point(point, confirmed), True, front)
+            missing = min(missing, target - confirmed.value)
+        if not tuned.feasible:
+            return Operation(_operating_point(tuned.best, _confirm(unseen, tuned.best)), False, front)
+        asked += max(missing, _LEAST_STEP)
 
 
 def _probes(nlist: int) -> list[int]:

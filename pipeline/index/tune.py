@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.schemas import Interval
 
@@ -43,25 +43,26 @@ class Tuner:
     Recall and time grow with each of the two parameters, so the points that just reach the target lie on a staircase
     from (small first, large second) to (large first, small second). Its first step is found by bisection, and walking
     along it measures at most len(first) + len(second) points. ``measure`` runs one point; the few fastest are run
-    ``repeats`` times and judged by their median time, since one timing on a shared machine means little.
+    ``repeats`` times and judged by their median time, since one timing on a shared machine means little. Points that are
+    in ``seen`` are not run again to find the staircase, so that tuners of several targets can share it.
     """
 
     measure: Callable[[Parameters], Measured]
     target: float
     repeats: int = 3
     finalists: int = 3
+    seen: dict[Parameters, Measured] = field(default_factory=dict)
 
     def reaches(self, point: Measured) -> bool:
         return point.recall.low >= self.target
 
     def run(self, first: Sequence[int], second: Sequence[int]) -> Tuning:
         """Tunes over the grid of ``first`` × ``second``, each in growing order."""
-        seen: dict[Parameters, Measured] = {}
 
         def measure(parameters: Parameters) -> Measured:
-            if parameters not in seen:
-                seen[parameters] = self.measure(parameters)
-            return seen[parameters]
+            if parameters not in self.seen:
+                self.seen[parameters] = self.measure(parameters)
+            return self.seen[parameters]
 
         start = bisect_left(first, True, key=lambda value: self.reaches(measure((value, second[-1]))))
         if start == len(first):
@@ -77,7 +78,7 @@ class Tuner:
                 column -= 1
             if column < 0 or point.milliseconds > fastest:
                 break
-        measured = list(seen.values())
+        measured = list(self.seen.values())
         feasible = sorted(filter(self.reaches, measured), key=lambda point: point.milliseconds)
         best = max(measured, key=lambda point: (point.recall.value, -point.milliseconds))
         return Tuning(self._timed_again(feasible), best, measured)
