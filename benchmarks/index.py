@@ -31,20 +31,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clip_vectors import ClipVectors
-from pipeline import storage
 from pipeline.config import IndexSettings
-from pipeline.index import steps
 from pipeline.index.build import Build, make_build
 from pipeline.index.exact import exact_top_k
-from pipeline.index.finish import publish_index
 from pipeline.index.open import open_index
 from pipeline.index.operate import choose_operating_point
 from pipeline.index.queries import draw_queries
 from pipeline.index.recall import hits
-from pipeline.index.unfinished import open_build
-from pipeline.owner import owned
-from pipeline.schemas import IndexManifest
 from tests.clustered import write_embeddings
+from tests.indexing import run_here
 
 K = 10
 TUNING = 2000
@@ -73,22 +68,6 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 )
-
-
-def build_index(build: Build, threads: int) -> IndexManifest:
-    """Builds and publishes an index in this process, by the steps that the Ray graph takes."""
-    faiss.omp_set_num_threads(threads)
-    with owned(storage.staging_of(build.output)) as ownership:
-        progress = open_build(build)
-        steps.draw(build)
-        for place in progress.to_search:
-            steps.search_exactly(build, place)
-        trained = progress.trained or steps.train(build)
-        data = steps.trained_bytes(build, trained)
-        for place in progress.to_fill:
-            steps.fill(build, place, data, trained.sha256)
-        steps.tune(build, trained)
-        return publish_index(build, progress, trained, {}, ownership.check)
 
 
 @dataclass(frozen=True)
@@ -333,7 +312,7 @@ def seed_rows(folder: Path, arguments: argparse.Namespace, seed: int) -> list[tu
     trial = Trial.make(folder, arguments.rows, arguments.queries, seed, arguments.threads)
     began = time.perf_counter()
     build = _build(trial, TARGETS[0], seed)
-    manifest = build_index(build, arguments.threads)
+    manifest = run_here(build, arguments.threads)
     seconds = time.perf_counter() - began
     queries = draw_queries(build.gallery, TUNING, seed)
     truth = exact_results(trial.images, queries.all, arguments.threads)

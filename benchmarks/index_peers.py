@@ -52,9 +52,9 @@ class Clipmill:
         self.folder, self.settings = folder, settings
 
     def build(self, images: NDArray[np.float16]) -> dict[str, Any]:
-        from benchmarks.index import build_index
         from pipeline.config import IndexSettings
         from pipeline.index.build import make_build
+        from tests.indexing import run_here
 
         settings = self.settings
         build = make_build(
@@ -67,7 +67,7 @@ class Clipmill:
                 seed=settings["seed"],
             )
         )
-        manifest = build_index(build, settings["threads"])
+        manifest = run_here(build, settings["threads"])
         point = manifest.operating_point
         return {
             "index": manifest.memory["total"],

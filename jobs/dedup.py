@@ -70,7 +70,7 @@ def dedup_stage(settings: DedupSettings, cluster_settings: ClusterSettings) -> t
         work.staging.refuse_others()
     total = sum(comparisons(work, strip) for strip in work.strips)
     with connect(cluster_settings) as cluster, progress(total, "comparisons", "dedup") as advance:
-        return find_duplicates(work, cluster, cluster_settings, advance), False
+        return find_duplicates(work, cluster, cluster_settings, advance, advance.found_done), False
 
 
 if __name__ == "__main__":

@@ -84,13 +84,13 @@ class Expression:
         empty = pa.table({name: _readable(column) for name, column in _columns_of(schema.empty_table())})
         _run(f"SELECT 1 FROM rows WHERE (\n{self.text}\n)", empty, self)
         kind, _ = _run(f"SELECT (\n{self.text}\n) FROM rows", empty, self)
-        if kind != "BOOLEAN":
+        if kind.upper() not in ("BOOLEAN", "BOOL"):
             raise _refused(self.option, self.text, f"it gives {kind.lower()} and not true or false")
 
 
 def _tree(text: str, option: str) -> dict[str, Any]:
     """The syntax tree of the one value that ``text`` is."""
-    (answer,) = _connection().execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{text}\n) FROM rows"]).fetchone()
+    (answer,) = _connection().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [f"SELECT (\n{text}\n) FROM rows"]).fetchone()
     document = json.loads(answer)
     if document["error"]:
         raise _refused(option, text, str(document["error_message"]))

@@ -10,11 +10,12 @@ from pipeline.index.open import open_index
 from pipeline.index.search import Index
 from pipeline.index.unfinished import open_build
 from pipeline.owner import owned
+from pipeline.schemas import IndexManifest
 
 
-def run_here(build: Build) -> None:
-    """Builds what is left of an index and publishes it, without Ray and with one thread."""
-    faiss.omp_set_num_threads(1)
+def run_here(build: Build, threads: int = 1) -> IndexManifest:
+    """Builds what is left of an index and publishes it, without Ray."""
+    faiss.omp_set_num_threads(threads)
     with owned(storage.staging_of(build.output)) as ownership:
         progress = open_build(build)
         steps.draw(build)
@@ -25,7 +26,7 @@ def run_here(build: Build) -> None:
         for place in progress.to_fill:
             steps.fill(build, place, data, trained.sha256)
         steps.tune(build, trained)
-        publish_index(build, progress, trained, {}, ownership.check)
+        return publish_index(build, progress, trained, {}, ownership.check)
 
 
 def build_here(build: Build) -> Index:

@@ -15,17 +15,9 @@ from pipeline import environment, storage
 from pipeline.config import DedupSettings
 from pipeline.curate.groups import groups_of, kept_of
 from pipeline.curate.near import Pairs
-from pipeline.datasets import (
-    Shard,
-    describe_shard,
-    has_manifest,
-    read_manifest,
-    read_shards,
-    refuse_differences,
-    write_manifest,
-    write_shards,
-)
+from pipeline.datasets import Shard, describe_shard, write_manifest, write_shards
 from pipeline.errors import UserError
+from pipeline.finished import finished_as_asked
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace, places
 from pipeline.schemas import DuplicatesManifest, Run, groups_schema, pairs_schema
@@ -53,10 +45,13 @@ class Dedup:
 
     @cached_property
     def staging(self) -> Staging:
-        return Staging(
-            self.output,
-            {"embeddings": self.gallery.dataset.manifest_sha256, "configuration": self.configuration, "job": "dedup"},
-        )
+        fingerprint = {
+            "job": "dedup",
+            "embeddings": self.gallery.dataset.manifest_sha256,
+            "configuration": self.configuration,
+            "strips": len(self.strips),
+        }
+        return Staging(self.output, fingerprint)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -86,25 +81,14 @@ def make_dedup(settings: DedupSettings) -> Dedup:
 
 
 def finished(dedup: Dedup) -> DuplicatesManifest | None:
-    """The manifest at the output if it is what this makes; None where there is none, or ``overwrite`` is set.
-
-    Raises OutputDiffers, saying what differs, when other near-duplicates are there.
-    """
-    if not has_manifest(dedup.output, DuplicatesManifest):
-        return None
-    if dedup.settings.overwrite and not dedup.staging.is_published():
-        return None
-    manifest = read_manifest(dedup.output, DuplicatesManifest)
-    differences = [
-        f"{key}: was {manifest.configuration.get(key)}, now {value}"
-        for key, value in dedup.configuration.items()
-        if manifest.configuration.get(key) != value
-    ]
-    if manifest.embeddings_manifest_sha256 != dedup.gallery.dataset.manifest_sha256:
-        differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
-    refuse_differences(dedup.output, differences)
-    read_shards(dedup.output, manifest.shards_sha256)
-    return manifest
+    """The manifest at the output, if it is already what this makes (`finished_as_asked`)."""
+    return finished_as_asked(
+        DuplicatesManifest,
+        dedup.staging,
+        dedup.configuration,
+        dedup.gallery.dataset.manifest_sha256,
+        overwrite=dedup.settings.overwrite,
+    )
 
 
 def publish_duplicates(
@@ -177,7 +161,12 @@ def _worth_columns(gallery: Gallery, keep: str) -> list[str]:
         return ["clip_score"] if gallery.part == "captions" else []
     if keep not in _RULES and keep in gallery.kept_columns:
         kind = gallery.open_file(0).schema_arrow.field(keep).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind):
+        if (
+            pa.types.is_integer(kind)
+            or pa.types.is_floating(kind)
+            or pa.types.is_decimal(kind)
+            or pa.types.is_temporal(kind)
+        ):
             return [keep]
         raise UserError(
             f"--keep {keep}: the column is {kind}, and of such values none is the greatest; name a number or time"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
@@ -22,16 +22,14 @@ from pipeline.datasets import (
     MANIFEST,
     Shard,
     describe_shard,
-    has_manifest,
     read_manifest,
-    read_shards,
-    refuse_differences,
     vectors_of,
     write_manifest,
     write_shards,
 )
 from pipeline.errors import RunFailed, UserError
 from pipeline.expressions import Expression
+from pipeline.finished import finished_as_asked
 from pipeline.index.gallery import Gallery
 from pipeline.schemas import DuplicatesManifest, Run, SelectionManifest, selection_schema
 from pipeline.staging import Staging, Started
@@ -42,6 +40,8 @@ PART_ROWS = 1 << 20
 _BATCH_ROWS = 16_384
 _CONTENT_SETTINGS = ("min_clip_score", "prompt", "where")
 Encode = Callable[[list[str]], NDArray[np.float32]]
+Condition = tuple[str, Callable[[pa.Table], NDArray[np.bool_]]]
+"""A reason to drop a row, and which rows of a batch do not have it."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ def make_filter(settings: FilterSettings) -> Filter:
     made = Filter(settings, gallery, prompts, duplicates, digest, None)
     if settings.where is None:
         return made
-    return Filter(
-        settings, gallery, prompts, duplicates, digest, Expression.parse(settings.where, made.schema, "--where")
-    )
+    return replace(made, where=Expression.parse(settings.where, made.schema, "--where"))
 
 
 def _check_duplicates(location: Location, gallery: Gallery) -> str:
@@ -120,27 +118,15 @@ def _check_duplicates(location: Location, gallery: Gallery) -> str:
 
 
 def finished(work: Filter) -> SelectionManifest | None:
-    """The manifest at the output if it is what this makes; None where there is none, or ``overwrite`` is set.
-
-    Raises OutputDiffers, saying what differs, when another selection is there.
-    """
-    if not has_manifest(work.output, SelectionManifest):
-        return None
-    if work.settings.overwrite and not work.staging.is_published():
-        return None
-    manifest = read_manifest(work.output, SelectionManifest)
-    differences = [
-        f"{key}: was {manifest.configuration.get(key)}, now {value}"
-        for key, value in work.configuration.items()
-        if manifest.configuration.get(key) != value
-    ]
-    if manifest.duplicates_manifest_sha256 != work.duplicates_sha256:
-        differences.append("the duplicates are others")
-    if manifest.embeddings_manifest_sha256 != work.gallery.dataset.manifest_sha256:
-        differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
-    refuse_differences(work.output, differences)
-    read_shards(work.output, manifest.shards_sha256)
-    return manifest
+    """The manifest at the output, if it is already what this makes (`finished_as_asked`)."""
+    return finished_as_asked(
+        SelectionManifest,
+        work.staging,
+        work.configuration,
+        work.gallery.dataset.manifest_sha256,
+        overwrite=work.settings.overwrite,
+        inputs={"duplicates_manifest_sha256": work.duplicates_sha256},
+    )
 
 
 def run_filter(
@@ -151,12 +137,14 @@ def run_filter(
 
     Memory holds a batch of rows, and the numbers of the rows that are duplicates of others.
     """
-    counts: dict[str, int] = {reason: 0 for reason, _ in _conditions(work)}
+    storage.remove(work.staging.dataset)  # of an earlier start, which nothing is continued from
+    conditions = _conditions(work)
+    counts = dict.fromkeys((reason for reason, _ in conditions), 0)
     kept, dropped = _Part(work, KEPT), _Part(work, DROPPED)
     with ExitStack() as stack:
         for part in (kept, dropped):
             stack.enter_context(part)
-        for table, why in _judged(work, encode):
+        for table, why in _judged(work, conditions, encode):
             for row_reasons in why:
                 for reason in row_reasons:
                     counts[reason] += 1
@@ -191,9 +179,8 @@ def run_filter(
     return manifest
 
 
-def _conditions(work: Filter) -> list[tuple[str, Callable[[pa.Table], NDArray[np.bool_]]]]:
-    """Each reason to drop a row, and which rows of a batch have none of it."""
-    conditions: list[tuple[str, Callable[[pa.Table], NDArray[np.bool_]]]] = []
+def _conditions(work: Filter) -> list[Condition]:
+    conditions: list[Condition] = []
     least = work.settings.min_clip_score
     if least is not None:
         bound = np.float32(least)
@@ -226,9 +213,8 @@ def _rows_to_drop(duplicates: Location) -> NDArray[np.int64]:
     return np.sort(rows)
 
 
-def _judged(work: Filter, encode: Encode) -> Iterator[tuple[pa.Table, list[list[str]]]]:
+def _judged(work: Filter, conditions: list[Condition], encode: Encode) -> Iterator[tuple[pa.Table, list[list[str]]]]:
     """Batches of rows with the columns of what is kept, and for each row the reasons to drop it."""
-    conditions = _conditions(work)
     vectors = encode([prompt.text for prompt in work.prompts]) if work.prompts else None
     gallery = work.gallery
     captions = CaptionsByRow(gallery.dataset)

@@ -17,9 +17,14 @@ from pipeline.schemas import DuplicatesManifest
 
 
 def find_duplicates(
-    dedup: Dedup, cluster: Cluster, settings: ClusterSettings, on_compared: Callable[[int], object]
+    dedup: Dedup,
+    cluster: Cluster,
+    settings: ClusterSettings,
+    on_compared: Callable[[int], object],
+    on_found_done: Callable[[int], object],
 ) -> DuplicatesManifest:
-    """Compares what is left to compare and publishes. ``on_compared`` is given the number of comparisons just done.
+    """Compares what is left to compare and publishes. ``on_compared`` is given the number of comparisons just done,
+    ``on_found_done`` once how many were done before.
 
     Raises RunFailed when a strip fails for good; what was done is kept, and the same command continues from it.
     """
@@ -29,7 +34,7 @@ def find_duplicates(
         waiting = steps.to_compare(dedup)
         done = [strip for strip in dedup.strips if strip not in waiting]
         start = dedup.staging.note_start(sum(strip.rows for strip in done))
-        on_compared(sum(comparisons(dedup, strip) for strip in done))
+        on_found_done(sum(comparisons(dedup, strip) for strip in done))
         try:
             tasks = Tasks(settings.stall_timeout)
             shared = ray.put(dedup)

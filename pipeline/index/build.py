@@ -8,7 +8,7 @@ import faiss
 
 from pipeline import storage
 from pipeline.config import IndexSettings
-from pipeline.datasets import has_manifest, read_manifest, read_shards, refuse_differences
+from pipeline.finished import finished_as_asked
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace, places
 from pipeline.index.plan import Plan, plan_index
@@ -77,25 +77,11 @@ def make_build(settings: IndexSettings) -> Build:
 
 
 def finished(build: Build) -> IndexManifest | None:
-    """The manifest of the index at the output, if it is already what this build makes; None where there is none.
-
-    With ``overwrite`` it counts only where a run of this build was killed after it had published.
-
-    Raises OutputDiffers, saying what differs, when another index is there and ``overwrite`` is not set, and
-    RunFailed when its list of files is missing or altered.
-    """
-    if not has_manifest(build.output, IndexManifest):
-        return None
-    if build.settings.overwrite and not build.staging.is_published():
-        return None
-    manifest = read_manifest(build.output, IndexManifest)
-    differences = [
-        f"{key}: was {manifest.configuration.get(key)}, now {value}"
-        for key, value in build.configuration.items()
-        if manifest.configuration.get(key) != value
-    ]
-    if manifest.embeddings_manifest_sha256 != build.gallery.dataset.manifest_sha256:
-        differences.insert(0, f"the embeddings are not those of {manifest.embeddings}, or were made anew")
-    refuse_differences(build.output, differences)
-    read_shards(build.output, manifest.shards_sha256)
-    return manifest
+    """The manifest of the index at the output, if it is already what this build makes (`finished_as_asked`)."""
+    return finished_as_asked(
+        IndexManifest,
+        build.staging,
+        build.configuration,
+        build.gallery.dataset.manifest_sha256,
+        overwrite=build.settings.overwrite,
+    )

@@ -23,13 +23,9 @@ class Selection:
     starts: NDArray[np.int64]
 
     @cached_property
-    def counts(self) -> list[int]:
-        """Rows that may be returned, by shard."""
-        return [int(np.bitwise_count(bits).sum()) for bits in self.bits]
-
-    @property
     def count(self) -> int:
-        return sum(self.counts)
+        """Rows that may be returned."""
+        return sum(int(np.unpackbits(bits).sum()) for bits in self.bits)
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -62,13 +58,12 @@ def select(table: RowTable, where: str) -> Selection:
 
 
 def selects(index: Any) -> bool:
-    """Whether FAISS can leave rows out while it searches such an index."""
+    """Whether FAISS leaves rows out while it searches such an index, and still finds the best of the others. A graph is
+    not among them: it is walked over the rows that are left, and loses its way."""
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
         return selects(index.index)
-    return isinstance(
-        index, (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexHNSW, faiss.IndexScalarQuantizer, faiss.IndexRaBitQ)
-    )
+    return isinstance(index, (faiss.IndexIVF, faiss.IndexFlat, faiss.IndexScalarQuantizer, faiss.IndexRaBitQ))
 
 
 def search_parameters(index: Any, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:
@@ -83,8 +78,4 @@ def search_parameters(index: Any, nprobe: int, bits: NDArray[np.uint8] | None) -
         return None if inner is None else faiss.SearchParametersPreTransform(index_params=inner)
     if isinstance(index, faiss.IndexIVF):
         return faiss.SearchParametersIVF(nprobe=min(max(nprobe, 1), index.nlist), **selector)
-    if bits is None:
-        return None
-    if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(efSearch=index.hnsw.efSearch, **selector)
-    return faiss.SearchParameters(**selector)
+    return faiss.SearchParameters(**selector) if selector else None

@@ -1,9 +1,6 @@
 """Near-duplicates and selections: their files are unaltered, and agree with their manifest and with each other."""
 
-from collections.abc import Sequence
-
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
@@ -45,15 +42,14 @@ def _check_groups(location: Location, manifest: DuplicatesManifest, findings: Fi
     if not np.array_equal(np.bincount(numbers, weights=kept), np.ones(manifest.groups)):
         findings.fault(f"{GROUPS_FILE}: not every one of {manifest.groups} groups keeps one row")
     names = ["row", "caption_index"] if manifest.gallery == "captions" else ["row"]
-    member = dict(zip(_keys(groups, names), numbers.tolist(), strict=True))
-    sides = (_keys(pairs, [f"{name}_{side}" for name in names]) for side in "ab")
-    apart = sum(member.get(one, -1) != member.get(other, -2) for one, other in zip(*sides, strict=True))
-    if apart:
+    members = groups.select([*names, "group"])
+    both = pairs
+    for side in "ab":
+        found = members.rename_columns([f"{name}_{side}" for name in (*names, "group")])
+        both = both.join(found, keys=[f"{name}_{side}" for name in names], join_type="left outer")
+    together = pc.fill_null(pc.equal(both.column("group_a"), both.column("group_b")), False)
+    if apart := len(together) - pc.sum(together).as_py() if len(together) else 0:
         findings.fault(f"{apart} pairs in {PAIRS_FILE} are not in one group in {GROUPS_FILE}")
-
-
-def _keys(table: pa.Table, names: Sequence[str]) -> list[tuple[int, ...]]:
-    return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
 
 
 def verify_selection(uri: str, *, quick: bool, progress: Progress) -> Findings:

@@ -1,12 +1,14 @@
 """Fixtures of the tests of near-duplicates and filtering."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from clustered import unit
 
 
 @pytest.fixture
-def beside() -> "callable":
+def beside() -> Callable[[np.ndarray, float, int], np.ndarray]:
     """Makes a unit vector at a given cosine to another."""
 
     def make(vector: np.ndarray, cosine: float, seed: int) -> np.ndarray:

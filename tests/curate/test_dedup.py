@@ -29,7 +29,7 @@ PLANTED = {0.995: (5, 2900), 0.97: (700, 701), 0.96: (701, 1500)}
 
 
 @pytest.fixture(scope="module")
-def vectors(request: pytest.FixtureRequest) -> np.ndarray:
+def vectors() -> np.ndarray:
     rng = np.random.default_rng(0)
     images = unit(rng.standard_normal((N, DIMENSION)))
     for cosine, (original, copy) in PLANTED.items():

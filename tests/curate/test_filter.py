@@ -133,6 +133,23 @@ def test_files_are_cut_and_in_order(embeddings: Path, tmp_path: Path, monkeypatc
     assert [row["captions"] for row in rows_of(tmp_path / "out/kept")][:2] == [["0/0", "0/1"], ["2/0", "2/1"]]
 
 
+def test_what_a_killed_run_wrote_is_not_published(
+    embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files may be more than those of the next run, such as of a version that cuts them larger."""
+    options = ("--embeddings", embeddings, "--output", tmp_path / "out", "--where", "row % 2 = 0")
+    monkeypatch.setattr(filter_module, "PART_ROWS", 5)
+    monkeypatch.setattr(filter_module, "_BATCH_ROWS", 5)
+    with monkeypatch.context() as killed:
+        killed.setattr(filter_module, "write_manifest", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
+        assert run(*options).exit_code == 9
+    monkeypatch.setattr(filter_module, "PART_ROWS", 100)
+    assert run(*options).exit_code == 0
+    assert [row["row"] for row in rows_of(tmp_path / "out/kept")] == list(range(0, ROWS, 2))
+    assert len(list((tmp_path / "out/kept").iterdir())) == 1
+    assert verify(str(tmp_path / "out"), quick=False, progress=lambda *_: nullcontext(lambda done: None)).whole
+
+
 def test_a_selection_without_rows_still_has_its_columns(embeddings: Path, tmp_path: Path) -> None:
     assert run("--embeddings", embeddings, "--output", tmp_path / "out", "--where", "row < 0").exit_code == 0
     assert pq.read_table(tmp_path / "out/kept").num_rows == 0

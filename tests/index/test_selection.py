@@ -89,6 +89,24 @@ def test_many_rows_are_left_out_inside_faiss_at_no_loss_of_recall(
         assert recall(passes, where) >= whole - 0.02, where
 
 
+@pytest.mark.parametrize("factory", ["Flat", "PCAR8,IVF16,SQ8", "SQ8", "PQ8x4fs", "HNSW16"])
+def test_every_kind_leaves_rows_out_or_has_them_scored(
+    dataset: Embeddings,
+    stored: np.ndarray,
+    indexed: Callable[..., Index],
+    monkeypatch: pytest.MonkeyPatch,
+    factory: str,
+) -> None:
+    """Also where no selection is few: what FAISS cannot leave out is scored row by row."""
+    monkeypatch.setattr(search_module, "SCORED_ROWS", 0)
+    index = indexed(dataset, factory=factory, shards=2, target_recall=0.9)
+    queries = image_and_caption_vectors(100, 100, DIMENSION, seed=12)[1].astype(np.float32)
+    passes = np.arange(N) % 3 == 0
+    scores, positions = index.search(queries, 10, selection=index.select("row % 3 = 0"))
+    assert passes[positions[positions >= 0]].all()
+    assert np.mean(scores >= best(queries, stored, passes, 10)[:, -1:] - 2e-6) > 0.85
+
+
 def test_fewer_rows_than_asked_for_leave_gaps_and_none_leaves_nothing(
     dataset: Embeddings, indexed: Callable[..., Index]
 ) -> None:
