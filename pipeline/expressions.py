@@ -90,7 +90,11 @@ class Expression:
 
 def _tree(text: str, option: str) -> dict[str, Any]:
     """The syntax tree of the one value that ``text`` is."""
-    (answer,) = _connection().execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [f"SELECT (\n{text}\n) FROM rows"]).fetchone()
+    (answer,) = (
+        _connection()
+        .execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [f"SELECT (\n{text}\n) FROM rows"])
+        .fetchone()
+    )
     document = json.loads(answer)
     if document["error"]:
         raise _refused(option, text, str(document["error_message"]))

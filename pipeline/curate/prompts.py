@@ -32,6 +32,8 @@ class Prompt:
             raise UserError(
                 f"--prompt {given!r} has no text; write a text and, to keep rows by it, a bound: a dog >= 0.25"
             )
+        if prompt.sign is None and re.search("[<>]=", prompt.text):
+            raise UserError(f"--prompt {given!r}: what follows the sign is no number; write a bound such as >= 0.25")
         if prompt.bound is not None and not -1 <= prompt.bound <= 1:
             raise UserError(f"--prompt {given!r}: a cosine lies between -1 and 1")
         return prompt

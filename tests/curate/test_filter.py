@@ -232,6 +232,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(embeddings: 
         (("--where", "year > 3"), "there is no column 'year'"),
         (("--where", "cosine_1 > 0.2"), "there is no column 'cosine_1'"),
         (("--prompt", ">= 0.2"), "has no text"),
+        (("--prompt", "a dog >= 0,25"), "what follows the sign is no number"),
         (("--prompt", "a dog >= 25"), "a cosine lies between -1 and 1"),
         (("--min-clip-score", "2"), "--min-clip-score"),
         (("--duplicates", "/nowhere"), "make one with `clipmill dedup`"),
@@ -262,7 +263,7 @@ def test_imported_vectors_have_no_model_to_encode_a_prompt(tmp_path: Path) -> No
         ("a dog>=0.25", Prompt("a dog", ">=", 0.25)),
         ("  a dog < -.5 ", Prompt("a dog", "<", -0.5)),
         ("5 > 3 things > 0.2", Prompt("5 > 3 things", ">", 0.2)),
-        ("more than >= text", Prompt("more than >= text")),
+        ("more > than < text", Prompt("more > than < text")),
     ],
 )
 def test_a_prompt_is_a_text_and_perhaps_a_bound(given: str, prompt: Prompt) -> None:

@@ -54,11 +54,16 @@ def test_the_target_recall_holds_on_captions_that_it_was_not_tuned_on(
     assert manifest.operating_point.nprobe < 512
 
 
-@pytest.mark.parametrize("factory", [CODED, "PCAR8,IVF32,SQ8", "SQ8"])
-def test_sharded_and_whole_agree_after_re_ranking(clustered_embeddings: Make, indexed: Indexed, factory: str) -> None:
+@pytest.mark.parametrize(
+    ("factory", "shards"),
+    [(CODED, 4), (CODED, 32), ("PCAR8,IVF64,PQ4x4fsr", 32), ("PCAR8,IVF32,SQ8", 4), ("SQ8", 4)],
+)
+def test_sharded_and_whole_agree_after_re_ranking(
+    clustered_embeddings: Make, indexed: Indexed, factory: str, shards: int
+) -> None:
     dataset = clustered_embeddings(5000, 400)
-    whole, parts = (indexed(dataset, factory=factory, shards=shards) for shards in (1, 4))
-    assert len(parts.sharded.shards) == 4
+    whole, parts = (indexed(dataset, factory=factory, shards=number) for number in (1, shards))
+    assert len(parts.sharded.shards) == shards
     queries = image_and_caption_vectors(200, 200, 16, seed=5)[1].astype(np.float32)
     scores, positions = whole.search(queries, 10, nprobe=8, rerank=400)
     of_parts = parts.search(queries, 10, nprobe=8, rerank=400)
@@ -66,9 +71,12 @@ def test_sharded_and_whole_agree_after_re_ranking(clustered_embeddings: Make, in
     np.testing.assert_allclose(scores, whole.sharded.vectors.scores(queries, positions), rtol=1e-5)
 
 
-def test_shards_give_the_approximate_scores_of_the_whole(clustered_embeddings: Make, indexed: Indexed) -> None:
+@pytest.mark.parametrize("shards", [4, 32])
+def test_shards_give_the_approximate_scores_of_the_whole(
+    clustered_embeddings: Make, indexed: Indexed, shards: int
+) -> None:
     dataset = clustered_embeddings(5000, 400)
-    whole, parts = (indexed(dataset, factory=CODED, shards=shards) for shards in (1, 4))
+    whole, parts = (indexed(dataset, factory=CODED, shards=number) for number in (1, shards))
     queries = image_and_caption_vectors(50, 50, 16, seed=6)[1].astype(np.float32)
     np.testing.assert_array_equal(
         whole.search(queries, 30, nprobe=8, rerank=0)[0], parts.search(queries, 30, nprobe=8, rerank=0)[0]

@@ -65,7 +65,9 @@ def replace_table(folder: Path, path: str, change: Callable[[pa.Table], pa.Table
     shards = [Shard(**record) for record in pq.read_table(folder / SHARDS_FILE).to_pylist()]
     rows = pq.read_metadata(folder / path).num_rows
     made = [
-        describe_shard(location, path, shard.part, rows, shard.first_row, shard.last_row) if shard.path == path else shard
+        describe_shard(location, path, shard.part, rows, shard.first_row, shard.last_row)
+        if shard.path == path
+        else shard
         for shard in shards
     ]
     manifest = json.loads((folder / "manifest.json").read_text())
