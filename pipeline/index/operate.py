@@ -1,7 +1,7 @@
 """Choosing how an index is searched: the tuned operating point, with the recall and time measured for it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
@@ -16,6 +16,8 @@ from pipeline.schemas import Interval, OperatingPoint
 
 RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Re-rank depths tried, in multiples of k."""
+_GLANCE_SHARE, _GLANCE_LEAST = 5, 200
+"""A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
 _LEAST_STEP = 0.002
 """What more recall is asked for at least where too little was confirmed."""
 
@@ -37,6 +39,10 @@ class Bench:
     queries: NDArray[np.float32]
     truth: TopK
     k: int
+
+    def first(self, count: int) -> "Bench":
+        """A bench of the first ``count`` queries."""
+        return replace(self, queries=self.queries[:count], truth=(self.truth[0][:count], self.truth[1][:count]))
 
     def measure(self, parameters: Parameters) -> Measured:
         nprobe, rerank = parameters
@@ -66,11 +72,14 @@ def choose_operating_point(
         point = tuning.measure((0, 0))
         confirmed = _confirm(unseen, point)
         return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
-    seen: dict[Parameters, Measured] = {}
+    few = tuning.first(max(half // _GLANCE_SHARE, _GLANCE_LEAST))
+    glanced: dict[Parameters, Measured] = {}
+    measured: dict[Parameters, Measured] = {}
     confirmed_at: dict[Parameters, Interval | None] = {}
     asked = target
     while True:
-        tuned = Tuner(tuning.measure, asked, seen=seen).run(_probes(nlist), _depths(k, index.n))
+        tuner = Tuner(few.measure, tuning.measure, asked, glanced=glanced, measured=measured)
+        tuned = tuner.run(_probes(nlist), _depths(k, index.n))
         front = [_operating_point(point, None) for point in tuned.front]
         missing = 1.0
         for point in tuned.feasible:

@@ -3,10 +3,13 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 
 from pipeline.schemas import Interval
 
 Parameters = tuple[int, int]
+NEARLY = 1.5
+"""Times that differ by no more may be in the other order when they are taken again."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Tuning:
-    """``feasible`` reach the target, fastest first; ``best`` has the highest recall; ``measured`` is all that was."""
+    """``feasible`` are the fastest that reach the target; ``best`` has the highest recall; ``measured`` is all that was."""
 
     feasible: list[Measured]
     best: Measured
@@ -42,53 +45,72 @@ class Tuner:
 
     Recall and time grow with each of the two parameters, so the points that just reach the target lie on a staircase
     from (small first, large second) to (large first, small second). Its first step is found by bisection, and walking
-    along it measures at most len(first) + len(second) points. ``measure`` runs one point; the few fastest are run
-    ``repeats`` times and judged by their median time, since one timing on a shared machine means little. Points that are
-    in ``seen`` are not run again to find the staircase, so that tuners of several targets can share it.
+    along it looks at no more than len(first) + len(second) points. Most of these are far from the target, which a
+    ``glance`` with few queries tells: only where its interval holds the target is ``measure`` asked, with all of them.
+    Of those that reach it the fastest, up to ``finalists`` of nearly the same time, are measured ``repeats`` times and
+    judged by their median time, since one timing on a shared machine means little. What is in ``glanced`` and
+    ``measured`` is not run again to find the staircase, so that tuners of several targets can share it.
     """
 
+    glance: Callable[[Parameters], Measured]
     measure: Callable[[Parameters], Measured]
     target: float
     repeats: int = 3
     finalists: int = 3
-    seen: dict[Parameters, Measured] = field(default_factory=dict)
+    glanced: dict[Parameters, Measured] = field(default_factory=dict)
+    measured: dict[Parameters, Measured] = field(default_factory=dict)
 
     def reaches(self, point: Measured) -> bool:
         return point.recall.low >= self.target
 
     def run(self, first: Sequence[int], second: Sequence[int]) -> Tuning:
         """Tunes over the grid of ``first`` × ``second``, each in growing order."""
-
-        def measure(parameters: Parameters) -> Measured:
-            if parameters not in self.seen:
-                self.seen[parameters] = self.measure(parameters)
-            return self.seen[parameters]
-
-        start = bisect_left(first, True, key=lambda value: self.reaches(measure((value, second[-1]))))
+        start = bisect_left(first, True, key=lambda value: self.reaches(self._look((value, second[-1]))))
         if start == len(first):
-            measure((first[-1], second[-1]))
+            self._look((first[-1], second[-1]))
         fastest = float("inf")
         column = len(second) - 1
         for value in first[start:]:
             while column >= 0:
-                point = measure((value, second[column]))
+                point = self._look((value, second[column]))
                 if not self.reaches(point):
                     break
                 fastest = min(fastest, point.milliseconds)
                 column -= 1
             if column < 0 or point.milliseconds > fastest:
                 break
-        measured = list(self.seen.values())
-        feasible = sorted(filter(self.reaches, measured), key=lambda point: point.milliseconds)
-        best = max(measured, key=lambda point: (point.recall.value, -point.milliseconds))
-        return Tuning(self._timed_again(feasible), best, measured)
+        feasible = self._finals()
+        seen = list({**self.glanced, **self.measured}.values())
+        best = max(seen, key=lambda point: (point.recall.value, -point.milliseconds))
+        if not feasible:
+            best = self._measure(best.parameters)
+        return Tuning(feasible, best, seen)
 
-    def _timed_again(self, feasible: list[Measured]) -> list[Measured]:
-        again = []
-        for point in feasible[: self.finalists]:
-            times = [
-                point.milliseconds,
-                *(self.measure(point.parameters).milliseconds for _ in range(self.repeats - 1)),
-            ]
-            again.append(Measured(point.parameters, point.recall, sorted(times)[len(times) // 2]))
-        return sorted(again, key=lambda point: point.milliseconds) + feasible[self.finalists :]
+    def _look(self, parameters: Parameters) -> Measured:
+        if parameters not in self.measured:
+            if parameters not in self.glanced:
+                self.glanced[parameters] = self.glance(parameters)
+            point = self.glanced[parameters]
+            if not point.recall.low < self.target <= point.recall.high:
+                return point
+        return self._measure(parameters)
+
+    def _measure(self, parameters: Parameters) -> Measured:
+        if parameters not in self.measured:
+            self.measured[parameters] = self.measure(parameters)
+        return self.measured[parameters]
+
+    def _finals(self) -> list[Measured]:
+        """The fastest that reach the target with all queries, by the median of several timings."""
+        seen = {**self.glanced, **self.measured}.values()
+        finals: list[Measured] = []
+        for found in sorted(filter(self.reaches, seen), key=lambda point: point.milliseconds):
+            if finals and found.milliseconds > NEARLY * finals[0].milliseconds:
+                break
+            point = self._measure(found.parameters)
+            if self.reaches(point):
+                again = (self.measure(point.parameters).milliseconds for _ in range(self.repeats - 1))
+                finals.append(Measured(point.parameters, point.recall, median_low([point.milliseconds, *again])))
+            if len(finals) == self.finalists:
+                break
+        return sorted(finals, key=lambda point: point.milliseconds)
