@@ -15,8 +15,10 @@ JOBS = {
     "dedup": "Find near-duplicates among images or captions.",
     "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
+    "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
     "run": "Run every stage of a YAML file; finished stages are not run again.",
+    "plan": "Say what a run will take: time, cores, bytes, memory and money.",
     "verify": "Prove from the files that a dataset is whole.",
 }
 

@@ -94,7 +94,7 @@ def model_options(function: Function) -> Function:
         click.option(
             "--preprocessing", metavar="TAG", help="Tag whose preprocessing a checkpoint file was trained with."
         ),
-        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True),
+        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto", show_default=True),
         click.option(
             "--batch-size", type=int, default=0, help="Images an encoder call. Default: chosen for the device."
         ),

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 @click.option("--thumbnails", type=int, metavar="PX", help="Keep a JPEG of each image, its longer side this long.")
 @click.option("--max-image-pixels", type=int, help="Larger images are rejected unread. Default: 178956970.")
 @click.option(
+    "--corrupt",
+    metavar="KIND:STRENGTH",
+    help="Make every picture worse first, to measure robustness: blur, noise, jpeg, brightness, crop, rotation or "
+    "greyscale, at a strength from 1 to 5 (blur:2).",
+)
+@click.option(
     "--max-rejects",
     metavar="N|SHARE",
     help="End the run when more images and captions than this are rejected: a number (500) or a share (0.01, 1%).",
@@ -76,17 +82,23 @@ def plan_embed(settings: EmbedSettings) -> "tuple[EmbedPlan, ClipModel]":
 
 def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
     """The manifest of the embeddings, and whether they were there already; progress goes to stderr."""
+    return embed_planned(*plan_embed(settings), cluster_settings)
+
+
+def embed_planned(
+    plan: "EmbedPlan", model: "ClipModel", cluster_settings: ClusterSettings
+) -> tuple[EmbeddingsManifest, bool]:
+    """The manifest of what this plan makes, and whether it was there already; progress goes to stderr."""
     from pipeline.clip.shipping import ship
     from pipeline.flow.cluster import connect
     from pipeline.flow.embed import embed
     from pipeline.flow.embed_plan import finished
 
-    plan, model = plan_embed(settings)
     manifest = finished(plan)
     if manifest is not None:
         plan.staging.drop_leftovers()
         return manifest, True
-    if not settings.overwrite:
+    if not plan.settings.overwrite:
         plan.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
         if cluster_settings.num_gpu_actors and not cluster.gpus:

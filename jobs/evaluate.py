@@ -21,6 +21,11 @@ from pipeline.schemas import ModelIdentity
 @click.option("--index", help="An index over these embeddings, to compare with exact search.")
 @click.option("--label-column", help="Column of class names for zero-shot classification. Default: label, if there.")
 @click.option(
+    "--class-names",
+    metavar="imagenet|FILE",
+    help="Names for the labels: imagenet, a name a line, JSON label to name, or CSV of label, name. Default: the labels.",
+)
+@click.option(
     "--templates",
     default="simple",
     show_default=True,
@@ -29,6 +34,24 @@ from pipeline.schemas import ModelIdentity
 )
 @click.option(
     "--pretrained", help="Where the weights of the embeddings' model are now. Default: as their manifest says."
+)
+@click.option(
+    "--slice-by", multiple=True, metavar="COLUMN", help="Part every figure by a kept column. May be given several times."
+)
+@click.option(
+    "--robustness",
+    multiple=True,
+    metavar="URI",
+    help="Embeddings of the same input that `clipmill embed --corrupt` made. May be given several times.",
+)
+@click.option(
+    "--perturb-text", is_flag=True, help="Encode captions and class prompts again, in other case and with typing errors."
+)
+@click.option(
+    "--probe/--no-probe", default=True, help="Train a linear probe, few-shot classifiers and k-NN.  [default: probe]"
+)
+@click.option(
+    "--probe-train", metavar="URI", help="Embeddings to train them on. Default: a part of the evaluated embeddings."
 )
 @click.option("--bootstrap-samples", type=int, default=1000, show_default=True, help="Resamples for the intervals.")
 @click.option("--fidelity-queries", type=int, default=1000, show_default=True, help="Queries that the index is asked.")
@@ -46,7 +69,7 @@ def command(cache: Path, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      clipmill evaluate --embeddings embeddings/ --index index/ --output report/
+      clipmill evaluate --embeddings embeddings/ --index index/ --output report/ --slice-by source --slice-by year
       clipmill evaluate --embeddings s3://bucket/b32/ --output report/ --label-column category --templates imagenet
     """
     settings = build(EvaluateSettings, options)

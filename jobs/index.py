@@ -86,15 +86,19 @@ def command(context: click.Context, merge: str | None, explain: bool, as_json: b
 
 def index_stage(settings: IndexSettings, cluster_settings: ClusterSettings) -> tuple[IndexManifest, bool]:
     """The manifest of the index, and whether it was there already; progress goes to stderr."""
+    return build_stage(make_build(settings), cluster_settings)
+
+
+def build_stage(work: Build, cluster_settings: ClusterSettings) -> tuple[IndexManifest, bool]:
+    """The manifest of what this build makes, and whether it was there already; progress goes to stderr."""
     from pipeline.flow.cluster import connect
     from pipeline.flow.index import build_index
 
-    work = make_build(settings)
     manifest = finished(work)
     if manifest is not None:
         work.staging.drop_leftovers()
         return manifest, True
-    if not settings.overwrite:
+    if not work.settings.overwrite:
         work.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster:
         return build_index(work, cluster, cluster_settings, _on_stage), False

@@ -76,6 +76,14 @@ def _check_gpus(value: float) -> float:
     return value
 
 
+def _check_reports(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(value) < 2:
+        raise ValueError(f"give two reports or more to compare; {len(value)} given")
+    if len(set(value)) < len(value):
+        raise ValueError("the same report is given twice")
+    return value
+
+
 Rejects = Annotated[StrictInt | StrictFloat | None, BeforeValidator(_share_or_count), AfterValidator(_check_rejects)]
 """How many rejects are too many: an int counts them, a float is their share of the rows."""
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -98,7 +106,7 @@ class ModelSettings(Settings):
     model: str | None = None
     pretrained: str | None = None
     preprocessing: str | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     batch_size: int = Field(default=0, ge=0, description="images an encoder call; 0 chooses")
 
     @property
@@ -131,6 +139,7 @@ class EmbedSettings(ModelSettings):
     limit: int | None = Field(default=None, ge=1, description="first rows of the input only")
     thumbnails: int | None = Field(default=None, ge=16, le=1024, description="longer side in pixels")
     max_image_pixels: int = Field(default=178_956_970, ge=1, description="larger images are rejected unread")
+    corrupt: str | None = Field(default=None, description="KIND:STRENGTH: pictures made worse, to measure robustness")
     max_rejects: Rejects = Field(default=None, description="more rejects than this end the run; None: any number")
     overwrite: bool = False
 
@@ -184,11 +193,42 @@ class EvaluateSettings(Settings):
     output: str
     index: str | None = None
     label_column: str | None = Field(default=None, description="None uses the column `label` where there is one")
+    class_names: str | None = Field(default=None, description="imagenet, or a file of names for the labels")
     templates: str = "simple"
+    probe: bool = Field(default=True, description="train a linear probe, few-shot classifiers and k-NN on the labels")
+    probe_train: str | None = Field(default=None, description="embeddings to train them on; None splits the evaluated")
     pretrained: str | None = Field(default=None, description="checkpoint of the embeddings' model, if it has moved")
+    slice_by: tuple[str, ...] = Field(default=(), description="kept columns that every figure is parted by")
+    robustness: tuple[str, ...] = Field(default=(), description="embeddings of the same input made with --corrupt")
+    perturb_text: bool = Field(default=False, description="texts in other case and with typing errors, encoded again")
     bootstrap_samples: int = Field(default=1000, ge=0)
     fidelity_queries: int = Field(default=1000, ge=1)
     seed: int = 0
+    overwrite: bool = False
+
+
+class GateSettings(Settings):
+    """Bars that a new version must reach before it is published; None: no bar."""
+
+    min_t2i_recall_at_10: float | None = Field(default=None, ge=0, le=1)
+    max_t2i_drop: float | None = Field(default=None, ge=0, le=1, description="of R@10, against the published version")
+    max_rejects: Rejects = Field(default=None, description="among the images and captions that are new")
+    min_index_recall: float | None = Field(default=None, ge=0, le=1, description="on queries that it was not tuned on")
+    max_p99_milliseconds: float | None = Field(default=None, gt=0, description="of one query on one thread")
+    max_row_change: float | None = Field(
+        default=None, ge=0, description="share of the published rows that may come or go: 0.2"
+    )
+
+
+class CompareSettings(Settings):
+    """Reports, the first of which is the baseline, to a comparison."""
+
+    reports: Annotated[tuple[str, ...], AfterValidator(_check_reports)]
+    output: str
+    match: Literal["path", "id"] = Field(default="path", description="what makes two queries the same")
+    bootstrap_samples: int = Field(default=2000, ge=1000)
+    seed: int = 0
+    max_drop: float | None = Field(default=None, ge=0, le=1, description="largest visible drop that is accepted")
     overwrite: bool = False
 
 

@@ -31,6 +31,10 @@ class StorageRefused(UserError):
     """The storage does not let this user in: credentials, permissions, names. Exit code 2."""
 
 
+class Occupied(UserError):
+    """Another run is at work towards the same output. Exit code 2."""
+
+
 class OutputDiffers(UserError):
     """The output is a finished dataset of other input, model or settings than asked for. Exit code 2."""
 

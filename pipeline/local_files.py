@@ -59,6 +59,20 @@ def publish(staging: str, output: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def link(source: str, target: str) -> None:
+    """Another name for a file's bytes, or a copy where the file system has no links; what is there is replaced."""
+    temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+    if os.path.exists(temporary):
+        os.unlink(temporary)  # the system leaves both names where they are links to one file already
+
+
 def retired(output: str) -> str:
     """Where an old dataset lies while another takes its place."""
     folder, name = os.path.split(output)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import storage
-from pipeline.errors import ClipmillError, RunFailed, UserError
+from pipeline.errors import ClipmillError, Occupied, RunFailed
 from pipeline.storage import Location, Versioned
 
 _RENEW_SECONDS = 20.0
@@ -82,7 +82,7 @@ class Ownership:
 def owned(staging: Location) -> Iterator[Ownership]:
     """Holds a staging folder for the length of the block; `Ownership.check` says whether it is still held.
 
-    Raises UserError when another run holds it: a live process of this host, or one elsewhere that renews its mark. For
+    Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews its mark. For
     that it is waited, up to a minute and a half. A mark left by a dead run is taken over.
     """
     place = staging.sibling(f"{staging.name}.owner.json")
@@ -111,7 +111,7 @@ def _leave(renewing: threading.Thread, ownership: Ownership) -> None:
 
 
 def _take(place: Location, token: str) -> str:
-    """The version of the mark just written. Raises UserError where another run holds it."""
+    """The version of the mark just written. Raises Occupied where another run holds it."""
     for _ in range(_TAKING_ATTEMPTS):
         found = _read(place)
         if found is not None and found.age < _STALE_SECONDS:
@@ -119,7 +119,7 @@ def _take(place: Location, token: str) -> str:
         version = storage.write_if(place, _statement(token), found.version if found else None)
         if version is not None:
             return version
-    raise UserError(f"another run began to work towards the same output just now (its mark is {place}); wait for it")
+    raise Occupied(f"another run began to work towards the same output just now (its mark is {place}); wait for it")
 
 
 def _read(place: Location) -> Versioned | None:
@@ -144,7 +144,7 @@ def _statement(token: str) -> bytes:
 
 
 def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
-    """The mark of a run that is no more; None where it went meanwhile. Raises UserError where the run lives.
+    """The mark of a run that is no more; None where it went meanwhile. Raises Occupied where the run lives.
 
     Of one elsewhere only its next sign of life tells, so that is waited for, as long as the mark is good.
     """
@@ -153,7 +153,7 @@ def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
     except (ValueError, TypeError):
         return found
     who = f"process {owner.get('process')} on {owner.get('host')}"
-    lives = UserError(
+    lives = Occupied(
         f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its mark is "
         f"{place})"
     )

@@ -29,6 +29,7 @@ class Reason(str, Enum):
     UNREADABLE_IMAGE = "unreadable_image"
     EMPTY_CAPTION = "empty_caption"
     NON_FINITE_EMBEDDING = "non_finite_embedding"
+    REMOVED = "removed"
 
 
 def embedding_type(dimension: int) -> pa.DataType:

@@ -373,6 +373,19 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
     publish_by_copy(list_files(staging), list_files(output), staging.path, output.path, last)
 
 
+def reference(source: Location, target: Location) -> None:
+    """The bytes of a file under another name on the same storage, without moving them: a hard link where the disk can,
+    a copy on the server on S3. Neither name may be written into later; what is there is replaced."""
+    if not source.is_local:
+        from pipeline.s3.transfer import copy
+
+        copy(source.path, target.path, source.filesystem.get_file_info(source.path).size)
+        return
+    make_folder(target.sibling(""))
+    with named(target.uri):
+        local_files.link(source.path, target.path)
+
+
 def has_retired(output: Location) -> bool:
     """Whether an old dataset lies beside an output: a run was killed before it had put or deleted all."""
     return output.is_local and os.path.lexists(local_files.retired(output.path))

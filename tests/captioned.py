@@ -46,8 +46,12 @@ def write_captioned(
     thumbnails: Sequence[bytes | None] | None = None,
     model: schemas.ModelIdentity | None = None,
     rejected_images: int = 0,
+    paths: Sequence[str] = (),
 ) -> str:
-    """A finished dataset in two files a part; image i is row ``image_rows[i]`` (default i). Returns its place."""
+    """A finished dataset in two files a part; image i is row ``image_rows[i]`` (default i). Returns its place.
+
+    ``paths`` are those of its source files, by ordinal.
+    """
     location, dimension = resolve(folder), images.shape[1]
     rows = np.arange(len(images)) if image_rows is None else np.asarray(image_rows, np.int64)
     said = list(texts or [f"caption {number}" for number in range(len(captions))])
@@ -82,7 +86,11 @@ def write_captioned(
             path = f"{part}/part-{number:05d}.parquet"
             write_table(location / path, piece, row_group_size=7)
             shards.append(describe_shard(location, path, part, len(piece), None, None))
-    write_table(location / INPUTS_FILE, schemas.INPUTS.empty_table())
+    sources = [
+        {"ordinal": ordinal, "path": path, "size": 1, "etag": "", "rows": 1, "captions": 0, "dead": False}
+        for ordinal, path in enumerate(paths)
+    ]
+    write_table(location / INPUTS_FILE, pa.Table.from_pylist(sources, schema=schemas.INPUTS))
     manifest = schemas.EmbeddingsManifest(
         model=model,
         dimension=dimension,

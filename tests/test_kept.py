@@ -25,7 +25,7 @@ HISTOGRAM = Histogram(RANDOM.random(4), RANDOM.integers(1 << 60, size=3), 1e-300
 COUNTS = RANDOM.integers(1 << 62, size=5)
 CASES: list[tuple[Any, Any]] = [
     (Retrieval, Retrieval("t2i", 3, 4, 0, 1, {1: 0.1, 10: 1 / 3}, 1e17, 0.7, 2.5, 0, {"recall@1": INTERVAL})),
-    (Ranks, Ranks(*[COUNTS] * 5, RANDOM.random(5), COUNTS, 12)),
+    (Ranks, Ranks(COUNTS, COUNTS, RANDOM.random(5), *[COUNTS] * 5, 12)),
     (
         Alignment,
         Alignment(HISTOGRAM, HISTOGRAM, (Loss(0.07, 3, 0.1, 0.2),), COUNTS, COUNTS, np.array([-np.inf, np.nan])),

@@ -101,7 +101,7 @@ def assert_whole(output: Location, make: Callable[..., bool], kind: int) -> None
     beside = [info.path for info in storage.list_files(output.sibling("")) if f"/{output.name}/" not in info.path]
     assert set(beside) <= {f"{storage.staging_of(output).path}.owner.json"}
     if make is report:
-        assert names == ["report.csv", "report.html", "report.json"]
+        assert names == ["report.csv", "report.html", "report.json", "report.md", "report.queries.parquet"]
         assert read_report(output).settings["seed"] == kind
         return
     if make is embeddings:

@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 from open_clip.factory import load_checkpoint
 
+from pipeline.clip.batches import Batches
+from pipeline.clip.precision import at_precision, choose_precision
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.clip.source import ModelSource, find_model, quiet
-from pipeline.clip.text import encode_tokens
+from pipeline.clip.text import agrees_when_cut, encode_tokens
 from pipeline.clip.tokenizer import Tokenizer, describe_tokenizer, load_tokenizer
 from pipeline.config import ModelSettings
 from pipeline.errors import UserError
 from pipeline.schemas import ModelIdentity
 
 _BATCH_SIZE = {"cpu": 32, "cuda": 256}
+_TRIED = ["", "a dog", "two red dogs run along a beach towards the sea, one of them with a stick"]
 
 
 def _do_nothing() -> None:
@@ -46,17 +48,32 @@ class ClipModel:
         """Texts to int64 (n, context length); loaded when the first caption needs it."""
         return load_tokenizer(self.source)
 
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches of both towers, smaller than ``batch_size`` once the device has run out of memory."""
+        return Batches(self.batch_size)
+
+    @cached_property
+    def _towers(self) -> torch.nn.Module:
+        """The network at the precision that vectors are computed with; ``network`` itself stays float32."""
+        return at_precision(self.network, self.precision)
+
+    @cached_property
+    def _cut(self) -> bool:
+        """Whether captions are encoded without their padding; tried on a few texts before the first caption."""
+        with torch.inference_mode():
+            return agrees_when_cut(self.network, self.tokenizer(_TRIED).to(self.device))
+
     def encode_images(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch."""
         tensor = torch.as_tensor(pixels)
-        vectors = np.empty((len(tensor), self.identity.dimension), np.float32)
-        for start in range(0, len(tensor), self.batch_size):
-            batch = tensor[start : start + self.batch_size].to(self.device)
-            with torch.inference_mode(), self._autocast():
-                features = self.network.encode_image(self.preprocessing.normalise(batch), normalize=False)  # type: ignore[operator]
-            vectors[start : start + len(batch)] = _unit(features)
-            self.on_batch()
-        return vectors
+
+        def encode(part: slice) -> torch.Tensor:
+            batch = self.preprocessing.normalise(self._moved(tensor[part])).to(self._type)
+            features: torch.Tensor = self._towers.encode_image(batch, normalize=False)  # type: ignore[operator]
+            return features
+
+        return self._vectors(len(tensor), encode)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts as unit vectors, float32 (n, d), each different text once, batches of similar length together.
@@ -68,31 +85,44 @@ class ClipModel:
         unique = list(dict.fromkeys(texts))
         tokens = self.tokenizer(unique)
         order = torch.argsort((tokens != 0).sum(dim=1), stable=True)
+
+        def encode(part: slice) -> torch.Tensor:
+            return encode_tokens(self._towers, self._moved(tokens[order[part]]), cut=self._cut)
+
         vectors = np.empty((len(unique), self.identity.dimension), np.float32)
-        for start in range(0, len(unique), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            with torch.inference_mode(), self._autocast():
-                features = encode_tokens(self.network, tokens[chosen].to(self.device))
-            vectors[chosen.numpy()] = _unit(features)
-            self.on_batch()
+        vectors[order.numpy()] = self._vectors(len(unique), encode)
         place = {text: index for index, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]]
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+    def _vectors(self, count: int, encode: Callable[[slice], torch.Tensor]) -> NDArray[np.float32]:
+        """What ``encode`` makes of the batches, as unit vectors. They stay on the device until the last is asked for, so
+        that a GPU goes from one batch to the next without waiting for this process."""
+        vectors = torch.empty((count, self.identity.dimension), dtype=torch.float32, device=self.device)
 
+        def work(part: slice) -> None:
+            vectors[part] = torch.nn.functional.normalize(encode(part).to(torch.float32), dim=-1)
+            self.on_batch()
 
-def _unit(features: torch.Tensor) -> NDArray[np.float32]:
-    vectors: NDArray[np.float32] = torch.nn.functional.normalize(features.to(torch.float32), dim=-1).cpu().numpy()
-    return vectors
+        with torch.inference_mode():
+            self.batches.run(count, work)
+        made: NDArray[np.float32] = vectors.cpu().numpy()
+        return made
+
+    def _moved(self, batch: torch.Tensor) -> torch.Tensor:
+        """On the device; a GPU copies from pinned memory while it computes."""
+        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
+
+    @property
+    def _type(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
 def load_model(
     settings: ModelSettings, device: str | None = None, preprocessing: Preprocessing | None = None
 ) -> ClipModel:
     """The model that the settings name, on ``device`` (default: a GPU where there is one).
+
+    On a CPU its precision is fp32 unless the settings name one: few pictures and texts are encoded in this process.
 
     ``preprocessing`` is given where it is known, and takes the place of what is published with the weights. Raises
     UserError for a model, tag or file that is not there, a checkpoint of another architecture, and a checkpoint that
@@ -112,7 +142,7 @@ def load_model(
         preprocessing,
         identity,
         chosen,
-        choose_precision(settings, chosen),
+        "fp32" if settings.precision == "auto" and chosen.type == "cpu" else choose_precision(settings, chosen),
         choose_batch_size(settings, chosen),
     )
 
@@ -120,13 +150,6 @@ def load_model(
 def choose_device(named: str | None) -> torch.device:
     """The device that is named, else a GPU where this process sees one, else the CPU."""
     return torch.device(named or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def choose_precision(settings: ModelSettings, device: torch.device) -> str:
-    """bf16 on a GPU that has it, else fp32, unless the settings say otherwise."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def choose_batch_size(settings: ModelSettings, device: torch.device) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.clip.model import ClipModel, choose_batch_size, choose_device, choose_precision
+from pipeline.clip.model import ClipModel, choose_batch_size, choose_device
+from pipeline.clip.precision import choose_precision
 from pipeline.config import ModelSettings
 
 

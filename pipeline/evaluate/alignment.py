@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluate.bootstrap import mean_intervals
+from pipeline.evaluate.clustered import clustered_mean
 from pipeline.evaluate.ranks import Ranks, pair_scores
 from pipeline.evaluate.vectors import Vectors
+from pipeline.schemas import Interval
 
 BINS = 60
 UNMATCHED_PAIRS = 100_000
@@ -40,7 +43,8 @@ class Alignment:
     """``matched``: cosine of each caption with its own image. ``unmatched``: of captions with images drawn at random.
 
     ``worst`` are the positions of the captions whose cosine with their own image is lowest, lowest first, and
-    ``worst_images`` those of the images: captions that do not describe their image are found here.
+    ``worst_images`` those of the images: captions that do not describe their image are found here. ``share_below`` is the
+    share of captions whose cosine with their own image is below the mean of unmatched pairs; None without such pairs.
     """
 
     matched: Histogram
@@ -49,6 +53,8 @@ class Alignment:
     worst: NDArray[np.int64]
     worst_images: NDArray[np.int64]
     worst_scores: NDArray[np.float64]
+    matched_mean: Interval | None = None
+    share_below: Interval | None = None
 
     @property
     def gap(self) -> float:
@@ -63,6 +69,7 @@ def align(
     *,
     temperature: float | None,
     worst: int = 8,
+    samples: int = 1000,
     seed: int = 0,
 ) -> Alignment:
     """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
@@ -86,6 +93,7 @@ def align(
     if temperature is not None and not math.isclose(temperature, PAPER_TEMPERATURE, rel_tol=0.01):
         temperatures.insert(0, temperature)
     lowest = np.argsort(scores, kind="stable")[:worst]
+    below = (scores < (unmatched.mean() if len(unmatched) else 0.0))[:, None].astype(np.float64)
     return Alignment(
         matched=histogram(scores, edges),
         unmatched=histogram(unmatched, edges),
@@ -93,6 +101,8 @@ def align(
         worst=positions[lowest],
         worst_images=ranks.best[lowest],
         worst_scores=scores[lowest],
+        matched_mean=clustered_mean(scores, ranks.rows),
+        share_below=mean_intervals(below, ranks.rows, samples, seed)[0] if len(unmatched) else None,
     )
 
 

@@ -7,6 +7,8 @@ from pipeline.schemas import Interval
 
 LEVEL = 0.95
 _CELLS = 20_000_000
+_ONE_BY_ONE = 50_000
+"""More images than this are drawn one by one: of so many, few have the same outcome."""
 
 
 def mean_intervals(
@@ -15,27 +17,37 @@ def mean_intervals(
     """The mean of each column of ``values`` (q, m) over queries, with its percentile interval.
 
     ``rows`` (q,) names the image of each query. Whole images are drawn with replacement, ``samples`` times (the cluster
-    bootstrap; Field and Welsh 2007). Images whose queries came out alike are interchangeable, so what is drawn is how
-    often each outcome occurs: exact, and in memory that does not grow with the number of images. Where ``proportions``
+    bootstrap; Field and Welsh 2007). Images whose queries came out alike are interchangeable, so what is drawn of few
+    images is how often each outcome occurs. Where ``proportions``
     are all 0 or all 1 a resample cannot vary; then the interval is Clopper and Pearson's (1934), one trial an image.
     """
-    queries, columns = values.shape
+    resampled = resampled_means(values, rows, samples, seed)
+    trials = len(np.unique(rows)) if proportions else None
+    means = values.mean(axis=0)
+    return [_interval(float(mean), drawn, len(values), trials) for mean, drawn in zip(means, resampled.T, strict=True)]
+
+
+def resampled_means(
+    values: NDArray[np.float64], rows: NDArray[np.int64], samples: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """The means (samples, m) of the columns of ``values`` (q, m) over queries, whole images drawn with replacement."""
+    columns = values.shape[1]
     images, image_of = np.unique(rows, return_inverse=True)
     sums = np.stack([np.bincount(image_of, values[:, column], len(images)) for column in range(columns)], axis=1)
     counts = np.bincount(image_of, minlength=len(images)).astype(np.float64)
-    outcomes, occurrences = np.unique(np.column_stack([counts, sums]), axis=0, return_counts=True)
+    outcomes = np.column_stack([counts, sums])
     random = np.random.default_rng(seed)
-    step = max(1, _CELLS // len(outcomes))
-    draws = []
-    for start in range(0, samples, step):
-        drawn = random.multinomial(len(images), occurrences / len(images), min(step, samples - start))
-        totals = drawn @ outcomes
-        draws.append(totals[:, 1:] / totals[:, :1])
-    resampled = np.concatenate(draws) if draws else np.empty((0, columns))
-    return [
-        _interval(float(values[:, column].mean()), resampled[:, column], queries, len(images) if proportions else None)
-        for column in range(columns)
-    ]
+    totals = np.empty((samples, columns + 1))
+    if len(images) > _ONE_BY_ONE:
+        for sample in range(samples):
+            totals[sample] = np.bincount(random.integers(len(images), size=len(images)), minlength=len(images)) @ outcomes
+    else:
+        outcomes, occurrences = np.unique(outcomes, axis=0, return_counts=True)
+        step = max(1, _CELLS // len(outcomes))
+        for start in range(0, samples, step):
+            part = slice(start, min(start + step, samples))
+            totals[part] = random.multinomial(len(images), occurrences / len(images), part.stop - start) @ outcomes
+    return totals[:, 1:] / totals[:, :1]
 
 
 def _interval(value: float, resampled: NDArray[np.float64], queries: int, trials: int | None) -> Interval:
@@ -45,7 +57,12 @@ def _interval(value: float, resampled: NDArray[np.float64], queries: int, trials
         return Interval(value=value, low=max(0.0, value - margin), high=min(1.0, value + margin), n=queries)
     if not len(resampled):
         return Interval(value=value, low=value, high=value, n=queries)
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return percentile_interval(value, resampled, queries)
+
+
+def percentile_interval(value: float, resampled: NDArray[np.float64], queries: int) -> Interval:
+    """``value`` with the middle 95% of what resampling gave (at least one)."""
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value=value, low=float(low), high=float(high), n=queries)
 
 
@@ -62,5 +79,4 @@ def median_interval(values: NDArray[np.float64], rows: NDArray[np.int64], sample
         drawn = np.bincount(random.integers(len(images), size=len(images)), minlength=len(images))
         below = np.cumsum(drawn[image_of])
         medians.append(ordered[np.searchsorted(below, below[-1] / 2)])
-    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if medians else (value, value)
-    return Interval(value=value, low=float(low), high=float(high), n=len(values))
+    return percentile_interval(value, np.array(medians or [value]), len(values))

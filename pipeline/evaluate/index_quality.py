@@ -14,6 +14,8 @@ from pipeline.datasets import Embeddings, read_manifest
 from pipeline.errors import UserError
 from pipeline.evaluate.fidelity import Fidelity, measure_fidelity
 from pipeline.evaluate.quality import Progress, silent
+from pipeline.evaluate.retrieval import Direction
+from pipeline.evaluate.through_index import Asked, ThroughIndex, measure_through_index
 from pipeline.evaluate.vectors import blocks
 from pipeline.index.exact import exact_top_k
 from pipeline.index.gallery import Gallery
@@ -61,6 +63,44 @@ def measure_index(
     Queries are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
     """
     return keep("fidelity", Fidelity, lambda: _measure(open_index(uri, cache), embeddings, settings, progress, keep))
+
+
+def measure_recall_through(
+    uri: str,
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    cache: Path,
+    asked: dict[Direction, Asked],
+    keep: Keep = keep_nothing,
+) -> ThroughIndex | None:
+    """R@K through the index at ``uri`` and by exact search, of the direction whose gallery the index holds.
+
+    None where that direction was not ranked, or all its queries were tuned on.
+    """
+    return keep(
+        "through-index",
+        ThroughIndex | None,  # type: ignore[arg-type]
+        lambda: _recall_through(open_index(uri, cache), embeddings, settings, asked),
+    )
+
+
+def _recall_through(
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, asked: dict[Direction, Asked]
+) -> ThroughIndex | None:
+    manifest = index.manifest
+    ranked = asked.get("t2i" if manifest.gallery == "images" else "i2t")
+    if ranked is None:
+        return None
+    tuned_on = draw_queries(
+        Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
+    ).tuning
+    if manifest.exact:
+        tuned_on = tuned_on[:0]
+
+    def search_rows(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        return index.rows_at(index.search(queries, k)[1])
+
+    return measure_through_index(ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
 
 
 def _measure(

@@ -1,5 +1,6 @@
 """The label column of a dataset: which it is, its classes, and each image's class number."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,18 +11,29 @@ from numpy.typing import NDArray
 
 from pipeline.datasets import Embeddings, vectors_of
 from pipeline.errors import UserError
+from pipeline.evaluate.class_names import ClassNames
 from pipeline.evaluate.zero_shot import UNLABELLED
 
 DEFAULT_COLUMN = "label"
+_SCORES = 1 << 23
 
 
 @dataclass(frozen=True)
 class Labels:
-    """``numbers`` (images,) int64 index ``classes``, which are sorted; −1 where the label is null or empty."""
+    """``numbers`` (images,) int64 index ``values``, the column's own, and ``names``, which prompts are made of; −1 where
+    the label is null or empty. Where nothing else names the classes, both are the sorted labels that occur."""
 
     column: str
-    classes: tuple[str, ...]
+    values: tuple[str, ...]
+    names: tuple[str, ...]
     numbers: NDArray[np.int64]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names as shown: with the label where several have the same."""
+        counts = Counter(self.names)
+        pairs = zip(self.values, self.names, strict=True)
+        return tuple(f"{name} ({value})" if counts[name] > 1 else name for value, name in pairs)
 
 
 def find_column(embeddings: Embeddings, wanted: str | None) -> str | None:
@@ -41,13 +53,18 @@ def find_column(embeddings: Embeddings, wanted: str | None) -> str | None:
     return wanted
 
 
-def read_labels(embeddings: Embeddings, column: str) -> Labels:
-    """Class numbers of all images. Labels are read as text; raises UserError for a column that has no single value."""
+def read_labels(embeddings: Embeddings, column: str, class_names: ClassNames | None = None) -> Labels:
+    """Class numbers of all images. Labels are read as text, NaN as null.
+
+    Raises UserError for a column that has no single value, and for labels that ``class_names`` lacks.
+    """
     texts: list[pa.Array] = []
     for batch in embeddings.batches("images", [column]):
         values = batch.column(0)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
         try:
             texts.append(values.cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -57,14 +74,15 @@ def read_labels(embeddings: Embeddings, column: str) -> Labels:
             ) from None
     labels = pa.chunked_array(texts, pa.string())
     labels = pc.if_else(pc.equal(pc.utf8_trim_whitespace(labels), ""), None, labels)
-    classes = sorted(pc.unique(labels.drop_null()).to_pylist())
-    numbers = pc.fill_null(pc.index_in(labels, pa.array(classes, pa.string())), UNLABELLED)
-    return Labels(column, tuple(classes), numbers.to_numpy().astype(np.int64))
+    classes = tuple(sorted(pc.unique(labels.drop_null()).to_pylist()))
+    known, names = class_names.of(column, classes) if class_names and classes else (classes, classes)
+    numbers = pc.fill_null(pc.index_in(labels, pa.array(known, pa.string())), UNLABELLED)
+    return Labels(column, known, names, numbers.to_numpy().astype(np.int64))
 
 
 def labelled_batches(embeddings: Embeddings, labels: Labels) -> Iterator[tuple[NDArray[np.float16], NDArray[np.int64]]]:
-    """Image vectors with their class numbers, batch by batch."""
-    start = 0
-    for batch in embeddings.batches("images", ["embedding"], 8192):
+    """Image vectors with their class numbers, batch by batch; smaller ones where there are very many classes."""
+    start, rows = 0, min(8192, max(64, _SCORES // max(1, len(labels.values))))
+    for batch in embeddings.batches("images", ["embedding"], rows):
         yield vectors_of(batch.column("embedding")), labels.numbers[start : start + batch.num_rows]
         start += batch.num_rows

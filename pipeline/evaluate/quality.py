@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
+from pipeline.evaluate.absence import Absence
 from pipeline.evaluate.alignment import Alignment, align
 from pipeline.evaluate.ceiling import (
     Ceiling,
@@ -17,12 +18,20 @@ from pipeline.evaluate.ceiling import (
     image_to_text_ceiling,
     text_to_image_ceiling,
 )
+from pipeline.evaluate.classification import check_classification, measure_probe, measure_zero_shot
 from pipeline.evaluate.examples import Example, choose_examples
-from pipeline.evaluate.labels import find_column, labelled_batches, read_labels
+from pipeline.evaluate.folds import Protocol, coco_protocols
+from pipeline.evaluate.labels import find_column
+from pipeline.evaluate.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
+from pipeline.evaluate.ranks import Ranks
 from pipeline.evaluate.retrieval import RECALL_AT, Direction, Retrieval, retrieve
+from pipeline.evaluate.studies import Studied, Studies, check_studies, measure_studies
+from pipeline.evaluate.supervised import Supervised
 from pipeline.evaluate.templates import NAMED, load_templates
+from pipeline.evaluate.through_index import Asked, draw_asked
+from pipeline.evaluate.variations import Classes
 from pipeline.evaluate.vectors import Vectors, read_vectors
-from pipeline.evaluate.zero_shot import Encode, ZeroShot, class_vectors, classify
+from pipeline.evaluate.zero_shot import Encode, ZeroShot
 from pipeline.kept import Keep, keep_nothing
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
@@ -33,14 +42,6 @@ Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 def silent(total: int, description: str) -> Iterator[Callable[[int], None]]:
     """Progress that is not shown."""
     yield lambda done: None
-
-
-@dataclass(frozen=True)
-class Absence:
-    """Something a reader would look for that was not measured, and why."""
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Quality:
     templates: tuple[str, ...] = ()
     absences: list[Absence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
+    caption_ranks: Ranks | None = None
+    protocols: list[Protocol] = field(default_factory=list)
+    asked: dict[Direction, Asked] = field(default_factory=dict)
+    studies: Studies = field(default_factory=Studies)
+    supervised: Supervised | None = None
 
 
 def measure_quality(
@@ -72,20 +79,34 @@ def measure_quality(
     What takes long goes through ``keep``. Raises UserError for a label column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
-    zero_shot, templates, absences, notes = _zero_shot(embeddings, settings, column, text_encoder, keep)
+    classified = measure_zero_shot(embeddings, settings, column, text_encoder, keep)
+    zero_shot, templates = classified.zero_shot, classified.templates
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
+    supervised, no_probe, probe_notes = measure_probe(
+        embeddings, settings, classified, images, scratch, progress, keep
+    )
     measured = _retrieval(embeddings, settings, images, captions, progress, keep)
+    outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
+    classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
+    studied = Studied(embeddings, images, captions, outcomes, measured.caption_ranks, classes)
+    studies = measure_studies(studied, settings, text_encoder, scratch, progress, keep)
     return Quality(
         retrieval=measured.retrieval,
         ceilings=measured.ceilings,
         alignment=measured.alignment,
         examples=measured.examples,
         zero_shot=zero_shot,
+        supervised=supervised,
         label_column=column,
         templates=templates,
-        absences=measured.absences + absences,
-        notes=measured.notes + notes,
+        absences=[*measured.absences, *classified.absences, *no_probe, *studies.absences],
+        notes=[*measured.notes, *classified.notes, *probe_notes],
+        outcomes=outcomes,
+        caption_ranks=measured.caption_ranks,
+        protocols=measured.protocols,
+        asked=measured.asked,
+        studies=studies,
     )
 
 
@@ -94,6 +115,8 @@ def check_settings(embeddings: Embeddings, settings: EvaluateSettings) -> str | 
     file is refused even where it turns out not to be needed."""
     if settings.templates not in NAMED:
         load_templates(settings.templates)
+    check_classification(embeddings, settings)
+    check_studies(embeddings, settings)
     return find_column(embeddings, settings.label_column)
 
 
@@ -111,6 +134,7 @@ def _retrieval(
         return Quality(absences=[Absence(name, why) for name in names])
     sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (captions, images), "i2t": (images, captions)}
     retrieval: dict[Direction, Retrieval] = {}
+    outcomes, asked = [], {}
     for direction, (queries, gallery) in sides.items():
         with progress(len(queries), f"retrieval {direction}") as step:
             found = retrieve(
@@ -124,8 +148,15 @@ def _retrieval(
             )
         assert found is not None  # some caption has its image
         retrieval[direction], ranks = found
+        outcomes.append(outcomes_of_ranks(direction, ranks))
+        asked[direction] = draw_asked(ranks, queries, settings.fidelity_queries, settings.seed)
         if direction == "t2i":
             caption_ranks = ranks
+    protocols = keep(
+        "protocols",
+        list[Protocol],
+        lambda: coco_protocols(images, captions, settings.bootstrap_samples, settings.seed),
+    )
     ceilings = keep("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
     model = embeddings.manifest.model
     alignment = keep(
@@ -136,6 +167,7 @@ def _retrieval(
             images,
             caption_ranks,
             temperature=1 / model.logit_scale if model else None,
+            samples=settings.bootstrap_samples,
             seed=settings.seed,
         ),
     )
@@ -143,7 +175,17 @@ def _retrieval(
         "examples", list[Example], lambda: choose_examples(caption_ranks, captions, images, seed=settings.seed)
     )
     notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
-    return Quality(retrieval, ceilings, alignment, examples, notes=notes)
+    return Quality(
+        retrieval,
+        ceilings,
+        alignment,
+        examples,
+        notes=notes,
+        outcomes=outcomes,
+        caption_ranks=caption_ranks,
+        protocols=protocols,
+        asked=asked,
+    )
 
 
 def _ceilings(embeddings: Embeddings, images: Vectors, captions: Vectors) -> dict[Direction, Ceiling]:
@@ -188,48 +230,3 @@ def _notes(result: Retrieval) -> list[str]:
             "their hits are expected numbers over a random order."
         )
     return notes
-
-
-def _zero_shot(
-    embeddings: Embeddings,
-    settings: EvaluateSettings,
-    column: str | None,
-    text_encoder: Callable[[], Encode],
-    keep: Keep,
-) -> tuple[ZeroShot | None, tuple[str, ...], list[Absence], list[str]]:
-    def absent(why: str) -> tuple[None, tuple[str, ...], list[Absence], list[str]]:
-        return None, (), [Absence("Zero-shot classification", why)], []
-
-    if column is None:
-        return absent("the dataset has no column `label`, and --label-column names no other")
-    if embeddings.manifest.model is None:
-        return absent("these vectors were made elsewhere, so no text encoder is known that could embed class names")
-    if not embeddings.count("images"):
-        return absent("the dataset has no images")
-    labels = read_labels(embeddings, column)
-    if not labels.classes:
-        return absent(f"every value of the column {column} is null or empty")
-    templates = load_templates(settings.templates)
-
-    def measure() -> ZeroShot:
-        prompt_vectors = class_vectors(text_encoder(), labels.classes, templates)
-        batches = labelled_batches(embeddings, labels)
-        return classify(batches, labels.classes, prompt_vectors, settings.bootstrap_samples, settings.seed)
-
-    result = keep("zero-shot", ZeroShot, measure)
-    notes = []
-    if len(labels.classes) == 1:
-        notes.append(
-            f"Zero-shot: there is one class only ({labels.classes[0]}), so every answer is right: a trivial 1."
-        )
-    elif len(labels.classes) < 5:
-        notes.append(f"Zero-shot: acc5 needs five classes, and there are {len(labels.classes)}.")
-    elif len(labels.classes) == 5:
-        notes.append("Zero-shot: there are five classes, so acc5 cannot fail.")
-    if result.unlabelled:
-        notes.append(f"Zero-shot: {result.unlabelled:,} images have no label and were left out.")
-    if all(name.strip().lstrip("-").isdigit() for name in labels.classes):
-        notes.append(
-            "Zero-shot: the labels are numbers, which are poor class names; a column of names will score higher."
-        )
-    return result, templates, [], notes

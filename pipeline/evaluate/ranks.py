@@ -1,48 +1,80 @@
-"""The exact rank of each query's best positive, by blocked matrix products.
+"""The exact ranks of each query's positives, by blocked matrix products."""
 
-A score is the inner product of two stored float16 vectors. Such vectors, of at most unit length, are multiples of 2⁻²⁴,
-so a product is a multiple of 2⁻⁴⁸ and their sum is exact in float64 in whatever order it is added up. Blocks are
-multiplied in float32, whose error has a bound; only scores within that bound of the positive's are computed again in
-float64. Ranks and ties are therefore exact, and do not depend on block sizes or on the BLAS.
-"""
-
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.evaluate.counting import Counts, Levels, Strip, count_strip, pair_products
 from pipeline.evaluate.vectors import Vectors, blocks
 
 BLOCK = 4096
-"""Queries and gallery items a matrix product: 64 MiB of float32 scores at a time."""
-
-_PAIRS = 8192
-_DENSE = 0.02
-_FLOAT32_ROUNDING = 2.0**-24
+"""Queries whose vectors are held at a time, while the gallery passes by."""
+GALLERY_BLOCK = 16_384
+"""Gallery items that are held at a time."""
+TILE_QUERIES = 512
+"""Queries a matrix product: 32 MiB of float32 scores."""
+_STRIP_QUERIES = 64
+_THREADS = 4
+"""Threads that count, at most: what they read is memory, which more threads do not make faster."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the best positive of each query stands in the gallery: arrays of one entry a query.
+    """Where the positives of each query stand in the gallery.
 
-    ``rows`` and ``positions`` name the query, ``best`` the gallery position of its best positive and ``score`` its score.
-    ``higher`` counts gallery items that score strictly higher; ``tied`` the non-positives that score exactly the same,
-    ``tied_positives`` the positives that do (at least one). Items that tie stand in random order: what is reported is
-    the expectation over it.
+    ``rows`` and ``positions`` (q,) name the query, ``best`` (q,) the gallery position of its best positive and ``score``
+    (q,) its score. Query i has ``levels[i]`` distinct scores among its positives, at least one; of each such level, in
+    falling order and query after query, ``level_higher`` (l,) counts the gallery items that score strictly higher,
+    ``level_items`` those that score exactly that and ``level_positives`` the positives among these, at least one. Items
+    that tie stand in random order: what is reported is the expectation over it.
     """
 
     rows: NDArray[np.int64]
     positions: NDArray[np.int64]
-    higher: NDArray[np.int64]
-    tied: NDArray[np.int64]
-    tied_positives: NDArray[np.int64]
     score: NDArray[np.float64]
     best: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    level_higher: NDArray[np.int64]
+    level_items: NDArray[np.int64]
+    level_positives: NDArray[np.int64]
     gallery: int
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """For each query the number of its first level."""
+        return np.cumsum(self.levels) - self.levels
+
+    @cached_property
+    def positives(self) -> NDArray[np.int64]:
+        """For each query its positives in the gallery."""
+        return self.sum_levels(self.level_positives)
+
+    @property
+    def higher(self) -> NDArray[np.int64]:
+        """For each query the items that score higher than its best positive."""
+        return self.level_higher[self.starts]
+
+    @property
+    def tied(self) -> NDArray[np.int64]:
+        """For each query the other items that score exactly as its best positive."""
+        return (self.level_items - self.level_positives)[self.starts]
+
+    @property
+    def tied_positives(self) -> NDArray[np.int64]:
+        """For each query the positives that score as its best one, at least one."""
+        return self.level_positives[self.starts]
+
+    def sum_levels(self, values: NDArray[np.number]) -> NDArray[np.number]:
+        """Sums of ``values`` (l,) over the levels of each query (q,)."""
+        return np.add.reduceat(values, self.starts) if len(self) else np.zeros(0, values.dtype)
 
     def hits(self, k: int) -> NDArray[np.float64]:
         """For each query the probability that a positive is among the first ``k``: 0 or 1 where nothing ties."""
@@ -88,6 +120,7 @@ def rank_positives(
     positions: NDArray[np.int64] | None = None,
     progress: Callable[[int], object] = lambda done: None,
     block: int = BLOCK,
+    gallery_block: int = GALLERY_BLOCK,
 ) -> Ranks:
     """Ranks of the queries at ``positions`` (default: all) that have a positive: a gallery item of the same row.
 
@@ -100,99 +133,78 @@ def rank_positives(
     last = np.searchsorted(ordered, queries.rows[chosen], "right")
     answerable = last > first
     chosen, first, last = chosen[answerable], first[answerable], last[answerable]
-    higher, tied = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
-    tied_positives, best = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
-    score = np.zeros(len(chosen))
-    shape = (min(block, len(chosen)), min(block, len(gallery)))
-    scores, reached = np.empty(shape, np.float32), np.empty(shape, np.bool_)
-    for part in blocks(len(chosen), block):
-        at = chosen[part]
-        score[part], tied_positives[part], best[part] = _best_positive(
-            queries, at, gallery, order, first[part], last[part]
-        )
-        query_block = queries.values[at]
-        widened = query_block.astype(np.float32)
-        for items in blocks(len(gallery), block):
-            item_block = gallery.values[items]
-            found, mask = scores[: len(at), : len(item_block)], reached[: len(at), : len(item_block)]
-            np.matmul(widened, item_block.astype(np.float32).T, out=found)
-            above, equal = _compare(found, score[part], query_block, item_block, mask)
-            higher[part] += above
-            tied[part] += equal
-        progress(len(at))
+    done = []
+    with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        for part in blocks(len(chosen), block):
+            done.append(_rank_block(queries, gallery, chosen[part], order, first[part], last[part], gallery_block, pool))
+            progress(len(chosen[part]))
+    return join_ranks(done) if done else _no_ranks(len(gallery))
+
+
+def _no_ranks(gallery: int) -> Ranks:
+    nothing = np.empty(0, np.int64)
+    return Ranks(nothing, nothing, np.empty(0), *[nothing] * 5, gallery=gallery)
+
+
+def _rank_block(
+    queries: Vectors,
+    gallery: Vectors,
+    at: NDArray[np.int64],
+    order: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    gallery_block: int,
+    pool: ThreadPoolExecutor,
+) -> Ranks:
+    """Ranks of the queries at positions ``at``, whose positives are ``order[first:last]``."""
+    positives = last - first
+    starts = np.cumsum(positives) - positives
+    query = np.repeat(np.arange(len(at)), positives)
+    own = order[np.repeat(first - starts, positives) + np.arange(positives.sum())]
+    scores = pair_products(queries.values, at[query], gallery.values, own)
+    falling = np.lexsort((own, -scores, query))
+    scores, own = scores[falling], own[falling]
+    begins = np.r_[True, (scores[1:] != scores[:-1]) | (query[1:] != query[:-1])]
+    level_at = np.flatnonzero(begins)
+    levels = np.bincount(query[level_at], minlength=len(at))
+    counted = Levels(np.concatenate([[0], np.cumsum(levels)]), scores[level_at], queries.dimension)
+    counts = _count(queries.values[at].astype(np.float32), gallery, counted, gallery_block, pool)
     return Ranks(
-        rows=queries.rows[chosen],
-        positions=chosen,
-        higher=higher,
-        tied=tied - tied_positives,
-        tied_positives=tied_positives,
-        score=score,
-        best=best,
+        rows=queries.rows[at],
+        positions=at,
+        score=scores[starts],
+        best=own[starts],
+        levels=levels,
+        level_higher=counts.higher(counted.starts),
+        level_items=counts.equal,
+        level_positives=np.diff(np.append(level_at, len(scores))),
         gallery=len(gallery),
     )
 
 
-def _best_positive(
-    queries: Vectors,
-    at: NDArray[np.int64],
-    gallery: Vectors,
-    order: NDArray[np.int64],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Highest score among each query's positives (``order[first:last]``), how many reach it, and the first that does."""
-    counts = last - first
-    starts = np.cumsum(counts) - counts
-    query = np.repeat(np.arange(len(at)), counts)
-    positives = order[np.repeat(first - starts, counts) + np.arange(counts.sum())]
-    scores = pair_scores(queries.values, at[query], gallery.values, positives)
-    best = np.maximum.reduceat(scores, starts)
-    reached = scores == best[query]
-    where = np.flatnonzero(reached)
-    return best, np.add.reduceat(reached.astype(np.int64), starts), positives[where[np.searchsorted(where, starts)]]
+def _count(
+    queries: NDArray[np.float32], gallery: Vectors, levels: Levels, gallery_block: int, pool: ThreadPoolExecutor
+) -> Counts:
+    """The whole gallery counted against the levels of the queries (q, d)."""
+    counts = Counts(np.zeros(len(levels.values), np.int64), np.zeros(len(levels.values), np.int64))
+    width = min(gallery_block, len(gallery))
+    rows = min(TILE_QUERIES, len(queries))
+    scores, reached = np.empty(rows * width, np.float32), np.empty(rows * width, np.bool_)
+    items = np.empty((width, gallery.dimension), np.float32)
+    for part in blocks(len(gallery), width):
+        held = items[: part.stop - part.start]
+        held[:] = gallery.values[part]
+        for tile in blocks(len(queries), rows):
+            shape = (tile.stop - tile.start, len(held))
+            found, mask = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in (scores, reached))
+            np.matmul(queries[tile], held.T, out=found)
+
+            def count(strip: slice, tile: slice = tile, found=found, mask=mask, held=held) -> None:
+                count_strip(Strip(found[strip], tile.start + strip.start, queries, held), levels, counts, mask[strip])
+
+            for _ in pool.map(count, blocks(shape[0], _STRIP_QUERIES)):
+                pass
+    return counts
 
 
-def pair_scores(
-    left: NDArray[np.float16], left_at: NDArray[np.int64], right: NDArray[np.float16], right_at: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Exact inner products of pairs, float64 (n,): ``left[left_at[i]] · right[right_at[i]]``."""
-    scores = np.empty(len(left_at))
-    for part in blocks(len(left_at), _PAIRS):
-        one, other = left[left_at[part]].astype(np.float64), right[right_at[part]].astype(np.float64)
-        scores[part] = np.einsum("ij,ij->i", one, other)
-    return scores
-
-
-def _compare(
-    scores: NDArray[np.float32],
-    score: NDArray[np.float64],
-    queries: NDArray[np.float16],
-    items: NDArray[np.float16],
-    reached: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each query: items that score strictly higher than ``score``, and items that score exactly that.
-
-    ``scores`` are those of ``queries`` and ``items`` in float32; ``reached`` is a buffer of their shape.
-    """
-    tolerance = 1.1 * queries.shape[1] * _FLOAT32_ROUNDING
-    low, high = (score - tolerance).astype(np.float32), (score + tolerance).astype(np.float32)
-    np.greater_equal(scores, low[:, None], out=reached)
-    higher = np.zeros(len(queries), np.int64)
-    if np.count_nonzero(reached) > _DENSE * reached.size:
-        above = scores > high[:, None]
-        higher += _count_rows(above)
-        np.logical_xor(reached, above, out=reached)
-        if np.count_nonzero(reached) > _DENSE * reached.size:
-            exact = queries.astype(np.float64) @ items.astype(np.float64).T
-            return higher + _count_rows(reached & (exact > score[:, None])), _count_rows(exact == score[:, None])
-    query, item = np.divmod(np.flatnonzero(reached), len(items))
-    exact_scores = scores[query, item].astype(np.float64)
-    near = np.flatnonzero(exact_scores <= high[query])
-    exact_scores[near] = pair_scores(queries, query[near], items, item[near])
-    higher += np.bincount(query[exact_scores > score[query]], minlength=len(queries))
-    return higher, np.bincount(query[exact_scores == score[query]], minlength=len(queries))
-
-
-def _count_rows(matrix: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """True entries of each row; several times faster than a sum over an axis."""
-    return np.fromiter((np.count_nonzero(row) for row in matrix), np.int64, len(matrix))
+pair_scores = pair_products

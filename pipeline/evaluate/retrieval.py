@@ -1,13 +1,15 @@
 """Text-to-image and image-to-text retrieval as the CLIP, Flickr30k and COCO papers and CLIP_benchmark define it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.bootstrap import mean_intervals, median_interval
+from pipeline.evaluate.gallery_size import gallery_sizes, recall_in_gallery
+from pipeline.evaluate.measures import average_precision, ndcg, share_found
 from pipeline.evaluate.ranks import BLOCK, Ranks, join_ranks, rank_positives
 from pipeline.evaluate.vectors import Vectors, blocks
 from pipeline.kept import Keep, keep_nothing
@@ -15,6 +17,9 @@ from pipeline.schemas import Interval
 
 Direction = Literal["t2i", "i2t"]
 RECALL_AT = (1, 5, 10)
+NDCG_AT = 10
+SMALLER_AT = (1, 10)
+"""K of the recall in smaller galleries."""
 CURVE_AT = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 PIECE_PRODUCTS = 2_000_000_000_000
 """Products of components that are computed between two times that ranks are kept: under a minute's work of a few cores."""
@@ -25,6 +30,8 @@ class Retrieval:
     """Counts of one direction. With several captions an image, t2i asks each caption for its image, i2t each image
     for any one of its captions; scores are inner products of the stored vectors.
 
+    ``shares_found[K]`` is the sum over queries of the share of its positives among the first K, and ``most_positives``
+    the most that any query has. ``smaller[K]`` maps sizes of random galleries to the expected R@K in them.
     ``hits[K]`` is the number of queries with a positive among the first K. Where items score exactly the same it is an
     expected number, over a random order of them, so that vectors which are all alike score no better than chance.
     """
@@ -40,10 +47,30 @@ class Retrieval:
     median_rank: float
     ties: int
     intervals: dict[str, Interval]
+    shares_found: dict[int, float] = field(default_factory=dict)
+    ndcg_sum: float = 0.0
+    average_precision_sum: float = 0.0
+    most_positives: int = 1
+    smaller: dict[int, dict[int, float]] = field(default_factory=dict)
 
     def recall(self, k: int) -> float:
-        """Share of queries for which at least one positive is among the first K results."""
+        """Hit rate: share of queries for which at least one positive is among the first K results."""
         return self.hits[k] / self.queries
+
+    def true_recall(self, k: int) -> float:
+        """Share of a query's positives that are among the first K results, mean over queries; R@K asks for one only."""
+        return self.shares_found[k] / self.queries
+
+    @property
+    def mean_ndcg(self) -> float:
+        """Discounted gain of the first 10 results, where a positive at place r gains 1 / log₂(1 + r), over that of all
+        positives in the first places; mean over queries."""
+        return self.ndcg_sum / self.queries
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean over a query's positives of the share of positives among the results up to it, mean over queries (mAP)."""
+        return self.average_precision_sum / self.queries
 
     @property
     def mean_rank(self) -> float:
@@ -130,7 +157,12 @@ def summarise(direction: Direction, ranks: Ranks, asked: int, gallery_only: int,
     reciprocal = 1 / rank
     recalls = mean_intervals(np.stack([hits[k] for k in RECALL_AT], axis=1), ranks.rows, samples, seed)
     intervals = {f"recall@{k}": interval for k, interval in zip(RECALL_AT, recalls, strict=True)}
-    intervals["mean_reciprocal_rank"] = mean_intervals(reciprocal[:, None], ranks.rows, samples, seed)[0]
+    over_all = {f"true_recall@{k}": share_found(ranks, k) for k in RECALL_AT}
+    over_all["ndcg"] = ndcg(ranks, NDCG_AT)
+    over_all["mean_average_precision"] = average_precision(ranks)
+    over_all["mean_reciprocal_rank"] = reciprocal
+    found = mean_intervals(np.stack(list(over_all.values()), axis=1), ranks.rows, samples, seed)
+    intervals |= dict(zip(over_all, found, strict=True))
     intervals["mean_rank"] = mean_intervals(rank[:, None], ranks.rows, samples, seed, proportions=False)[0]
     intervals["median_rank"] = median_interval(rank, ranks.rows, samples, seed)
     return Retrieval(
@@ -145,4 +177,12 @@ def summarise(direction: Direction, ranks: Ranks, asked: int, gallery_only: int,
         median_rank=intervals["median_rank"].value,
         ties=int(np.sum(ranks.tied > 0)),
         intervals=intervals,
+        shares_found={k: float(over_all[f"true_recall@{k}"].sum()) for k in RECALL_AT},
+        ndcg_sum=float(over_all["ndcg"].sum()),
+        average_precision_sum=float(over_all["mean_average_precision"].sum()),
+        most_positives=int(ranks.positives.max()),
+        smaller={
+            k: {size: float(recall_in_gallery(ranks, size, k).mean()) for size in gallery_sizes(ranks.gallery)}
+            for k in SMALLER_AT
+        },
     )

@@ -58,6 +58,7 @@ class EmbedGraph:
                 preprocessing=plan.preprocessing,
                 max_image_pixels=settings.max_image_pixels,
                 thumbnail_pixels=settings.thumbnails,
+                corruption=plan.corruption,
                 tally=self.tally,
             ),
             batch_size=1,

@@ -50,12 +50,7 @@ def finish(
             without_image_column=total.without_image_column,
             rejected_by_reason=dict(sorted(total.reasons.items())),
         ),
-        configuration={
-            **plan.configuration,
-            "inputs_digest": plan.inputs_digest,
-            "columns": describe_columns(plan.columns),
-            "input": plan.settings.input,
-        },
+        configuration=described(plan),
         encoded_with=dict(sorted(total.encoded_with.items())),
         kept_columns=[field.name for _, field in plan.columns.kept],
         runs=[
@@ -78,8 +73,18 @@ def finish(
     return manifest
 
 
+def described(plan: EmbedPlan) -> dict[str, Any]:
+    """The configuration as a manifest has it: the settings that decide the content, and which input that was."""
+    return {
+        **plan.configuration,
+        "inputs_digest": plan.inputs_digest,
+        "columns": describe_columns(plan.columns),
+        "input": plan.settings.input,
+    }
+
+
 def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
-    read = plan.units.rows_by_ordinal(len(plan.inputs)).tolist()
+    read = plan.units.rows_by_ordinal(1 + max(file.ordinal for file in plan.inputs)).tolist()
     records = [
         {
             "ordinal": file.ordinal,

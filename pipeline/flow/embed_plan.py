@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pipeline.flow.commit import Finished, find_finished
 from pipeline.flow.layout import Layout
 from pipeline.schemas import EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
+from pipeline.source.corrupt import Corruption
 from pipeline.source.footers import read_footers, save_footers
 from pipeline.source.inputs import InputFile, find_inputs
 from pipeline.source.reading import refuse_urls
@@ -64,6 +65,12 @@ class EmbedPlan:
         """Where this plan's work lies, in a folder of its own: other plans towards the same output have others."""
         return Staging(self.output, self.fingerprint)
 
+    def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
+        """The same plan over some files, in ascending order of their ordinals, towards another output."""
+        settings = self.settings.model_copy(update={"output": output})
+        units = plan_units(inputs, rows_per_unit(*self.preprocessing.size), settings.limit)
+        return replace(self, settings=settings, inputs=inputs, units=units)
+
     @property
     def rows(self) -> int:
         return int(self.units.rows.sum())
@@ -76,7 +83,13 @@ class EmbedPlan:
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
         settings = self.settings.model_dump(mode="json")
-        return {key: settings[key] for key in _CONTENT_SETTINGS}
+        corrupt = {"corrupt": str(self.corruption)} if self.corruption else {}
+        return {**{key: settings[key] for key in _CONTENT_SETTINGS}, **corrupt}
+
+    @property
+    def corruption(self) -> Corruption | None:
+        """How pictures are made worse, if they are. Raises UserError for one that is not known."""
+        return Corruption.parse(self.settings.corrupt) if self.settings.corrupt is not None else None
 
     @cached_property
     def inputs_digest(self) -> str:
@@ -115,9 +128,14 @@ class EmbedPlan:
         )
 
 
-def make_plan(settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing) -> EmbedPlan:
-    """Reads the footers of the input and cuts its rows into units. Raises UserError for input that cannot be used."""
-    inputs = find_inputs(settings.input, read_footers(_footers_of(settings)))
+def make_plan(
+    settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing, footers: Location | None = None
+) -> EmbedPlan:
+    """Reads the footers of the input and cuts its rows into units. ``footers`` is where those read before are kept, if
+    not in the staging folder. Raises UserError for input that cannot be used."""
+    if settings.corrupt is not None:
+        Corruption.parse(settings.corrupt)
+    inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,
@@ -166,9 +184,9 @@ def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
 def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
     found = []
     before, now = manifest.configuration, plan.configuration
-    for key in _CONTENT_SETTINGS:
-        if before.get(key) != now[key]:
-            found.append(f"{key.replace('_', ' ')}: was {before.get(key)}, now {now[key]}")
+    for key in (*_CONTENT_SETTINGS, "corrupt"):
+        if before.get(key) != now.get(key):
+            found.append(f"{key.replace('_', ' ')}: was {before.get(key)}, now {now.get(key)}")
     if manifest.model is None:
         found.append("it holds imported vectors")
     else:

@@ -38,6 +38,7 @@ from pipeline.source.units import Units, read_groups
 
 if TYPE_CHECKING:
     from pipeline.clip.preprocess import Preprocessing
+    from pipeline.source.corrupt import Corruption
 
 _BLOCK = pa.schema([("unit", pa.int64()), ("payload", pa.large_binary()), ("seconds", pa.string())])
 
@@ -98,9 +99,15 @@ def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, dict[str, float]]]
 
 
 def decode_block(
-    block: pa.Table, *, preprocessing: Preprocessing, max_image_pixels: int, thumbnail_pixels: int | None, tally: Any
+    block: pa.Table,
+    *,
+    preprocessing: Preprocessing,
+    max_image_pixels: int,
+    thumbnail_pixels: int | None,
+    corruption: Corruption | None,
+    tally: Any,
 ) -> pa.Table:
-    """Units with their pictures decoded and resized."""
+    """Units with their pictures decoded, made worse where that is asked for, and resized."""
     import torch
 
     from pipeline.flow.work import decode_unit
@@ -111,7 +118,7 @@ def decode_block(
         tally.begun.remote(unit, "decoding")
         started, cpu = time.perf_counter(), time.process_time()
         with _named(raw, "decoding"):
-            table = decode_unit(raw, preprocessing, max_image_pixels, thumbnail_pixels, _load_beside)
+            table = decode_unit(raw, preprocessing, max_image_pixels, thumbnail_pixels, _load_beside, corruption)
         seconds["decode"] = time.perf_counter() - started
         seconds["cpu"] += time.process_time() - cpu
         decoded.append(_block(unit, table, seconds))

@@ -24,6 +24,7 @@ from pipeline.source.reading import KEPT_PREFIX
 if TYPE_CHECKING:
     from pipeline.clip.model import ClipModel
     from pipeline.clip.preprocess import Preprocessing
+    from pipeline.source.corrupt import Corruption
 
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
@@ -46,12 +47,18 @@ class EmbeddedUnit:
 
 
 def decode_unit(
-    raw: pa.Table, preprocessing: Preprocessing, max_image_pixels: int, thumbnail_pixels: int | None, load: Loader
+    raw: pa.Table,
+    preprocessing: Preprocessing,
+    max_image_pixels: int,
+    thumbnail_pixels: int | None,
+    load: Loader,
+    corruption: Corruption | None = None,
 ) -> pa.Table:
     """A raw unit (columns as in `pipeline.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
 
     Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``width`` and
     ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected; drops the encoded bytes.
+    With a ``corruption``, pictures and thumbnails are made worse by it.
     """
     pixels: list[bytes | None] = []
     width: list[int | None] = []
@@ -64,15 +71,18 @@ def decode_unit(
         raw.column("image"),
         raw.column("image_path").to_pylist(),
         raw.column("source").to_pylist(),
+        raw.column("row").to_pylist(),
         strict=True,
     )
-    for has_image, data, path, source in rows:
+    for has_image, data, path, source, row in rows:
         prepared = picture = shape = reason = detail = None
         if has_image:
             try:
                 encoded = _encoded(data, path, source, load)
                 image = decode_image(encoded, max_image_pixels, quote=data.is_valid)
                 shape = (image.shape[-1], image.shape[-2])
+                if corruption:
+                    image = corruption.apply(image, row, min(preprocessing.size))
                 prepared = preprocessing.prepare(image).contiguous().numpy().tobytes()
                 if thumbnail_pixels:
                     picture = thumbnail(image, thumbnail_pixels)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import faiss
@@ -27,6 +28,8 @@ class Build:
     settings: IndexSettings
     gallery: Gallery
     plan: Plan
+    cuts: tuple[int, ...] | None = None
+    """Positions at which shards begin, and n at the end; None cuts them evenly."""
 
     @cached_property
     def output(self) -> Location:
@@ -40,9 +43,11 @@ class Build:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done by one build to be of use to another."""
+        cuts = {} if self.cuts is None else {"cuts": list(self.cuts)}
         return {
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.configuration,
+            **cuts,
             "plan": {
                 "factory": self.plan.factory,
                 "shards": len(self.places),
@@ -59,7 +64,9 @@ class Build:
 
     @cached_property
     def places(self) -> list[ShardPlace]:
-        return places(self.gallery.n, self.plan.shards)
+        if self.cuts is None:
+            return places(self.gallery.n, self.plan.shards)
+        return [ShardPlace(number, *bounds) for number, bounds in enumerate(pairwise(self.cuts))]
 
 
 def make_build(settings: IndexSettings) -> Build:

@@ -8,13 +8,19 @@ from pipeline.datasets import Embeddings
 from pipeline.environment import hardware, software
 from pipeline.evaluate.fidelity import Fidelity
 from pipeline.evaluate.quality import Absence, Quality
+from pipeline.evaluate.through_index import ThroughIndex
 from pipeline.report.document import DatasetPart, Missing, Report
 from pipeline.report.lookup import pictures_at
 from pipeline.report.parts.alignment import alignment_part
 from pipeline.report.parts.cost import cost_figures
 from pipeline.report.parts.fidelity import fidelity_part
-from pipeline.report.parts.retrieval import example_parts, retrieval_part
+from pipeline.report.parts.probe import probe_part
+from pipeline.report.parts.retrieval import example_parts, protocol_parts, retrieval_part
+from pipeline.report.parts.robustness import corruption_sentence, robustness_part
+from pipeline.report.parts.slices import slices_part, slices_sentence
+from pipeline.report.parts.space import space_part
 from pipeline.report.parts.zero_shot import zero_shot_part
+from pipeline.report.published import published_of
 from pipeline.report.summary import summary
 from pipeline.schemas import IndexManifest
 
@@ -26,6 +32,7 @@ class MeasuredIndex:
     uri: str
     manifest: IndexManifest
     fidelity: Fidelity
+    through: ThroughIndex | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Making:
     settings: dict[str, Any]
     inputs: dict[str, str | None]
     started: datetime
+    trained_on: str | None = None
 
 
 def assemble(
@@ -55,9 +63,22 @@ def assemble(
         if quality.zero_shot and quality.label_column
         else None
     )
-    fidelity = fidelity_part(index.fidelity, index.manifest, index.uri) if index else None
+    probe = (
+        probe_part(quality.supervised, quality.label_column, making.trained_on)
+        if quality.supervised and quality.label_column
+        else None
+    )
+    studies = quality.studies
+    space = space_part(embeddings, studies.space, studies.outliers) if studies.space else None
+    slices = slices_part(studies.slices) if studies.slices else None
+    corruption = robustness_part(studies.corruption) if studies.corruption else None
+    fidelity = fidelity_part(index.fidelity, index.manifest, index.uri, index.through) if index else None
     shown = {result.image for example in examples for result in (example.own, *example.results)}
     shown |= {pair.own.image for pair in alignment.worst} if alignment else set()
+    if space:
+        shown |= {result.image for result in space.outliers}
+        shown |= {result.image for pair in space.near for result in (pair.one, pair.other)}
+    studied = [slices_sentence(slices) if slices else None, corruption_sentence(corruption) if corruption else None]
     finished = datetime.now(timezone.utc)
     return Report(
         created=finished,
@@ -73,7 +94,10 @@ def assemble(
             columns=manifest.kept_columns,
         ),
         model=manifest.model,
-        summary=summary(manifest.counts, retrieval, zero_shot, fidelity, manifest.dimension),
+        summary=[
+            *summary(manifest.counts, retrieval, zero_shot, fidelity, manifest.dimension, probe),
+            *filter(None, studied),
+        ],
         retrieval=retrieval,
         examples=examples,
         alignment=alignment,
@@ -85,4 +109,11 @@ def assemble(
         notes=quality.notes,
         software=software(),
         hardware=hardware(),
+        published=published_of(manifest.model),
+        protocols=protocol_parts(quality.protocols),
+        space=space,
+        slices=slices,
+        corruption=corruption,
+        writing=robustness_part(studies.writing) if studies.writing else None,
+        probe=probe,
     )

@@ -40,7 +40,11 @@ class HistogramData(Record):
 
 
 class RetrievalPart(Record):
-    """One direction of retrieval. ``ceiling`` and ``curve`` map K to R@K: what any model can expect, what this one has."""
+    """One direction of retrieval. ``ceiling`` and ``curve`` map K to R@K: what any model can expect, what this one has.
+
+    ``smaller`` maps K, and then sizes of random galleries, to the expected R@K; ``most_positives`` is the most answers
+    that any query has.
+    """
 
     direction: Literal["t2i", "i2t"]
     queries: int
@@ -53,6 +57,19 @@ class RetrievalPart(Record):
     curve: dict[int, float]
     repeated_captions: int
     repeated_images: int
+    most_positives: int = 1
+    smaller: dict[int, dict[int, float]] = {}
+
+
+class ProtocolPart(Record):
+    """One direction of a COCO protocol: ``folds`` galleries of ``images`` images, with ``captions`` in all."""
+
+    name: str
+    direction: Literal["t2i", "i2t"]
+    folds: int
+    images: int
+    captions: int
+    figures: list[Figure]
 
 
 class Result(Record):
@@ -85,6 +102,80 @@ class PairPart(Record):
     own: Result
 
 
+class NearPart(Record):
+    """Two images that are nearly the same, by their cosine."""
+
+    one: Result
+    other: Result
+
+
+class SpacePart(Record):
+    """The shape of the space. ``outliers`` have the cosine with their ``neighbours``-th nearest other image as score,
+    ``near`` those of the pair."""
+
+    figures: list[Figure]
+    outliers: list[Result]
+    neighbours: int
+    near: list[NearPart]
+
+
+class SliceFigure(Record):
+    """A figure over the queries of one slice, by the ``name`` of the whole's. ``p_value`` is one-sided, of the hypothesis
+    that the slice does no worse than the rest; ``adjusted`` the same after Holm's correction over all comparisons."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    p_value: float | None
+    adjusted: float | None
+    worse: bool
+
+
+class SlicePart(Record):
+    """One slice: a value, a range of values, all other values, or null."""
+
+    kind: Literal["value", "range", "other", "null"]
+    text: str
+    images: int
+    figures: list[SliceFigure]
+
+
+class SlicedColumnPart(Record):
+    """The slices of one column."""
+
+    column: str
+    slices: list[SlicePart]
+
+
+class SlicesPart(Record):
+    """Figures by slices; ``figures`` are those of the whole dataset. ``comparisons`` were made, at a level of ``level``."""
+
+    figures: list[Figure]
+    columns: list[SlicedColumnPart]
+    comparisons: int
+    level: float
+
+
+class VariationPart(Record):
+    """Figures with the same queries varied, and ``changes`` from the unvaried: their paired differences, by name."""
+
+    name: str
+    strength: int
+    amount: str
+    example: str
+    figures: list[Figure]
+    changes: list[Figure]
+
+
+class RobustnessPart(Record):
+    """Figures without (``clean``) and with each variation, on the same queries."""
+
+    clean: list[Figure]
+    variations: list[VariationPart]
+
+
 class AlignmentPart(Record):
     """How the two towers fit."""
 
@@ -110,6 +201,78 @@ class Confusion(Record):
     count: int
 
 
+class ReliabilityBin(Record):
+    """Images whose confidence is in (``above``, ``up_to``]: mean confidence, and the share that was right with its 95%
+    interval; these are null where there are none."""
+
+    above: float
+    up_to: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+class CalibrationPart(Record):
+    """How far the softmax over classes at ``logit_scale`` can be taken for a probability."""
+
+    logit_scale: float
+    figures: list[Figure]
+    bins: list[ReliabilityBin]
+
+
+class TemplatePart(Record):
+    """One template used alone: acc1, and its paired difference from all templates together on the same images."""
+
+    template: str
+    acc1: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+
+
+class TemplatesPart(Record):
+    """What each template brings: ``figures`` of all together and of the mean one, and each, from best to worst."""
+
+    figures: list[Figure]
+    templates: list[TemplatePart]
+
+
+class SweepPoint(Record):
+    """Validation accuracy with C = 10^``exponent``, the inverse strength of the L2 penalty."""
+
+    exponent: float
+    accuracy: float
+
+
+class ShotsPart(Record):
+    """Few-shot accuracy with ``shots`` training images a class, over ``draws``; ``exponent`` is log₁₀ of C."""
+
+    shots: int
+    figure: Figure
+    draws: list[float]
+    exponent: float
+
+
+class ProbePart(Record):
+    """Classifiers trained on frozen embeddings: those of ``trained_on``, or a part of the evaluated ones where null."""
+
+    column: str
+    trained_on: str | None
+    classes: int
+    train: int
+    validation: int
+    test: int
+    figures: list[Figure]
+    exponent: float
+    sweep: list[SweepPoint]
+    shots: list[ShotsPart]
+    zero_shot: Figure | None
+
+
 class ZeroShotPart(Record):
     """Zero-shot classification by the labels in one column. ``classes`` in falling order of recall."""
 
@@ -121,6 +284,17 @@ class ZeroShotPart(Record):
     figures: list[Figure]
     classes: list[ClassPart]
     confusions: list[Confusion]
+    without_images: int = 0
+    calibration: CalibrationPart | None = None
+    template_effect: TemplatesPart | None = None
+
+
+class ThroughPart(Record):
+    """R@K of the model through an index: three figures for each K, by exact search, through the index, the difference."""
+
+    direction: Literal["t2i", "i2t"]
+    queries: int
+    figures: list[Figure]
 
 
 class FidelityPart(Record):
@@ -138,6 +312,46 @@ class FidelityPart(Record):
     figures: list[Figure]
     latency: HistogramData
     memory: dict[str, int]
+    through: ThroughPart | None = None
+
+
+class KeptQueries(Record):
+    """Of the queries ``asked`` of a task, those ``kept`` in the file: all whose source row has a 32-bit hash below
+    ``hash_below``, which is 2³² where all are kept."""
+
+    asked: int
+    kept: int
+    hash_below: int
+
+
+class QueriesPart(Record):
+    """The file beside this one that says how each query came out (`pipeline.report.queries`), by task."""
+
+    file: str
+    sha256: str
+    tasks: dict[str, KeptQueries]
+
+
+class PublishedFigure(Record):
+    """One figure of a model on a public dataset, as published."""
+
+    dataset: str
+    task: str
+    title: str
+    value: float
+
+
+class PublishedPart(Record):
+    """What others published of the model. ``figures`` are those of the weights called ``pretrained``; none, and null,
+    where only the architecture is known. GFLOPs are twice the multiply-adds, of one image and one text."""
+
+    model: str
+    pretrained: str | None
+    source: str
+    figures: list[PublishedFigure]
+    parameters: float
+    image_gflops: float
+    text_gflops: float
 
 
 class Missing(Record):
@@ -181,3 +395,11 @@ class Report(Record):
     notes: list[str]
     software: dict[str, str]
     hardware: dict[str, Any]
+    queries: QueriesPart | None = None
+    published: PublishedPart | None = None
+    protocols: list[ProtocolPart] = []
+    space: SpacePart | None = None
+    slices: SlicesPart | None = None
+    corruption: RobustnessPart | None = None
+    writing: RobustnessPart | None = None
+    probe: ProbePart | None = None

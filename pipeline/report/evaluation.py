@@ -11,19 +11,34 @@ from pipeline import storage
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
 from pipeline.errors import UserError
-from pipeline.evaluate.index_quality import manifest_of_index, measure_index
+from pipeline.evaluate.class_names import IMAGENET
+from pipeline.evaluate.corrupted import open_corrupted
+from pipeline.evaluate.index_quality import manifest_of_index, measure_index, measure_recall_through
+from pipeline.evaluate.outcomes import Outcomes
 from pipeline.evaluate.quality import Absence, Progress, check_settings, measure_quality, silent
+from pipeline.evaluate.studies import not_asked_for
 from pipeline.evaluate.templates import NAMED
 from pipeline.evaluate.zero_shot import Encode
 from pipeline.kept import KeptIn
 from pipeline.owner import owned
 from pipeline.report.assemble import Making, MeasuredIndex, assemble
 from pipeline.report.document import Report
+from pipeline.report.queries import QUERIES_FILE, write_queries
 from pipeline.report.write import has_report, publish_report, read_report
 from pipeline.schemas import IndexManifest, ModelIdentity
 from pipeline.staging import Staging
 
-_CONTENT_SETTINGS = ("label_column", "templates", "bootstrap_samples", "fidelity_queries", "seed")
+_CONTENT_SETTINGS = (
+    "label_column",
+    "class_names",
+    "templates",
+    "probe",
+    "slice_by",
+    "perturb_text",
+    "bootstrap_samples",
+    "fidelity_queries",
+    "seed",
+)
 LoadEncoder = Callable[[ModelIdentity], Encode]
 """Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
 
@@ -52,11 +67,13 @@ def evaluate(
         staging.open(overwrite=settings.overwrite)
         keep = KeptIn(staging.folder / "parts")
         try:
-            report = _measured(embeddings, settings, index, load_encoder, cache, progress, inputs, keep)
+            report, outcomes = _measured(embeddings, settings, index, load_encoder, cache, progress, inputs, keep)
         except UserError:
             if not storage.list_files(keep.folder):
                 staging.drop()
             raise
+        queries = write_queries(staging.dataset / QUERIES_FILE, embeddings, outcomes)
+        report = report.model_copy(update={"queries": queries})
         ownership.check()
         publish_report(report, staging)
     return report, False
@@ -71,7 +88,7 @@ def _measured(
     progress: Progress,
     inputs: dict[str, str | None],
     keep: KeptIn,
-) -> Report:
+) -> tuple[Report, list[Outcomes]]:
     started = datetime.now(timezone.utc)
     identity = embeddings.manifest.model
 
@@ -81,14 +98,16 @@ def _measured(
 
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
         quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, keep)
-    measured, absences = None, [] if index else [Absence("Index fidelity", "no --index was given")]
+    measured, absences = None, not_asked_for(settings)
+    if index is None:
+        absences.append(Absence("Index fidelity", "no --index was given"))
     if index and settings.index:
         fidelity = measure_index(settings.index, embeddings, settings, cache, progress, keep)
-        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity)
+        through = measure_recall_through(settings.index, embeddings, settings, cache, quality.asked, keep)
+        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through)
     began = started - timedelta(seconds=keep.seconds_saved)  # as if it had been done at one go
-    return assemble(
-        embeddings, quality, measured, Making(_command(settings), _content(settings), inputs, began), absences
-    )
+    making = Making(_command(settings), _content(settings), inputs, began, settings.probe_train)
+    return assemble(embeddings, quality, measured, making, absences), quality.outcomes
 
 
 def _content(settings: EvaluateSettings) -> dict[str, Any]:
@@ -105,15 +124,24 @@ def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str
         ("template file", storage.resolve(settings.templates) if settings.templates not in NAMED else None),
     ):
         inputs[name] = storage.sha256(location) if location and storage.exists(location) else None
+    if settings.class_names and settings.class_names != IMAGENET:
+        names = storage.resolve(settings.class_names)
+        inputs["class name file"] = storage.sha256(names) if storage.exists(names) else None
+    if settings.probe_train:
+        inputs["probe training manifest"] = Embeddings.open(settings.probe_train).manifest_sha256
+    for corrupted in open_corrupted(embeddings, settings.robustness):
+        inputs[f"embeddings manifest of {corrupted.corruption}"] = corrupted.embeddings.manifest_sha256
     return inputs
 
 
 def _differences(present: Report, settings: EvaluateSettings, inputs: dict[str, str | None]) -> list[str]:
-    differences = [f"the {name} is another" for name, digest in inputs.items() if present.inputs.get(name) != digest]
+    names = dict.fromkeys([*inputs, *present.inputs])
+    differences = [f"the {name} is another" for name in names if present.inputs.get(name) != inputs.get(name)]
+    before = {**_content(EvaluateSettings(embeddings="", output="")), **present.settings}  # of an older report too
     differences += [
-        f"{key} was {present.settings.get(key)} and is now {value}"
+        f"{key} was {before[key]} and is now {value}"
         for key, value in _content(settings).items()
-        if present.settings.get(key) != value
+        if before[key] != value
     ]
     return differences
 
@@ -122,6 +150,9 @@ def _command(settings: EvaluateSettings) -> str:
     """The command line that makes this report; options at their defaults are left out."""
     words = ["clipmill", "evaluate"]
     for name, value in settings.model_dump(mode="json").items():
-        if name != "overwrite" and value != EvaluateSettings.model_fields[name].default:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        if name != "overwrite" and value not in (EvaluateSettings.model_fields[name].default, []):
+            option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+            one = [] if isinstance(value, bool) else [str(value)]
+            values = [[str(part)] for part in value] if isinstance(value, list) else [one]
+            words += [word for given in values for word in (option, *given)]
     return shlex.join(words)

@@ -8,9 +8,21 @@ from markupsafe import Markup
 
 from pipeline.report import format as formats
 from pipeline.report.document import ClassPart, Report, RetrievalPart
+from pipeline.report.parts.probe import classification_figures
 from pipeline.report.plots.bars import Bar, bars
 from pipeline.report.plots.histogram import histogram
 from pipeline.report.plots.lines import lines
+from pipeline.report.plots.reliability import reliability_plot
+from pipeline.report.plots.shots import shots_plot
+from pipeline.report.study_plots import (
+    kinds_of,
+    slice_hover,
+    slice_interval,
+    slice_name,
+    slice_value,
+    slices_plot,
+    strengths_plot,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
@@ -36,9 +48,19 @@ def _environment() -> Environment:
         stylesheet=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         recall_plot=recall_plot,
         curve_plot=curve_plot,
+        smaller_plot=smaller_plot,
         class_plot=class_plot,
+        reliability_plot=reliability_plot,
+        shots_plot=shots_plot,
         definitions=definitions,
         histogram=histogram,
+        kinds_of=kinds_of,
+        slice_hover=slice_hover,
+        slice_interval=slice_interval,
+        slice_name=slice_name,
+        slice_value=slice_value,
+        slices_plot=slices_plot,
+        strengths_plot=strengths_plot,
     )
     environment.filters.update(
         value=formats.value_text,
@@ -80,6 +102,12 @@ def curve_plot(parts: list[RetrievalPart]) -> Markup:
     return lines("Recall by number of results", series, "results looked at (K)")
 
 
+def smaller_plot(parts: list[RetrievalPart]) -> Markup:
+    """R@1 against the size of the gallery."""
+    series = {str(part.direction): part.smaller[1] for part in parts}
+    return lines("R@1 by size of the gallery", series, "items in the gallery", point="R@1 of {:,}")
+
+
 def class_plot(classes: list[ClassPart]) -> Markup:
     """Recall a class, the weakest last; of many, the best and the weakest few."""
     few = len(classes) <= _BEST_CLASSES + _WEAKEST_CLASSES
@@ -92,8 +120,10 @@ def class_plot(classes: list[ClassPart]) -> Markup:
 
 def definitions(report: Report) -> list[tuple[list[str], str]]:
     """Each definition on the page once, with the titles of the figures that it defines."""
-    parts = [*report.retrieval, report.zero_shot, report.alignment, report.fidelity]
+    through = report.fidelity.through if report.fidelity else None
+    parts = [*report.retrieval, *report.protocols, through, report.zero_shot, report.alignment, report.space, report.slices, report.fidelity]
     figures = [figure for part in parts if part is not None for figure in part.figures] + report.cost
+    figures += classification_figures(report)
     titles: dict[str, list[str]] = {}
     for figure in figures:
         named = titles.setdefault(figure.definition, [])

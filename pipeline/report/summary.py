@@ -1,6 +1,6 @@
 """The result in sentences for someone who has never heard of recall."""
 
-from pipeline.report.document import FidelityPart, Figure, RetrievalPart, ZeroShotPart
+from pipeline.report.document import FidelityPart, Figure, ProbePart, RetrievalPart, ZeroShotPart
 from pipeline.report.format import number_text, size_text
 from pipeline.schemas import Counts
 
@@ -13,12 +13,15 @@ def summary(
     zero_shot: ZeroShotPart | None,
     fidelity: FidelityPart | None,
     dimension: int,
+    probe: ProbePart | None = None,
 ) -> list[str]:
     """What was embedded, how good the model is at it, and what the index keeps of that."""
     sentences = [_embedded(counts)]
     sentences += [_retrieval(part) for part in retrieval]
     if zero_shot:
         sentences.append(_zero_shot(zero_shot))
+    if probe:
+        sentences.append(_probe(probe))
     if fidelity:
         sentences.append(_fidelity(fidelity, dimension))
     return sentences
@@ -65,6 +68,17 @@ def _zero_shot(part: ZeroShotPart) -> str:
         f"Given nothing but the names of {len(part.classes):,} classes, it names the right one for {_percent(acc1)} of "
         f"{part.images:,} images; guessing would get {1 / len(part.classes):.1%}."
     )
+
+
+def _probe(part: ProbePart) -> str:
+    text = (
+        f"Shown {part.train + part.validation:,} labelled images of {part.classes:,} classes, a linear classifier on its "
+        f"embeddings names the right one for {_percent(part.figures[0])} of {part.test:,} others"
+    )
+    if not part.shots:
+        return f"{text}."
+    last = part.shots[-1]
+    return f"{text}; with {last.shots} a class, for {last.figure.value:.1%}."
 
 
 def _fidelity(part: FidelityPart, dimension: int) -> str:

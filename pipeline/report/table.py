@@ -1,4 +1,7 @@
-"""``report.csv``: one row a model, dataset and task, with the columns that CLIP_benchmark's CSV builder writes."""
+"""``report.csv``: one row a model, dataset and task, with the columns that CLIP_benchmark's CSV builder writes.
+
+``language`` is empty: it is not known which language captions and class names are in.
+"""
 
 import csv
 import io
@@ -8,7 +11,8 @@ from pipeline.report.document import Figure, Report
 _DIRECTIONS = {"t2i": "image_retrieval", "i2t": "text_retrieval"}
 RETRIEVAL_METRICS = tuple(f"{name}_recall@{k}" for name in ("image_retrieval", "text_retrieval") for k in (1, 5, 10))
 CLASSIFICATION_METRICS = ("acc1", "acc5", "mean_per_class_recall")
-COLUMNS = ("model", "pretrained", "model_fullname", "dataset", "task", *RETRIEVAL_METRICS, *CLASSIFICATION_METRICS)
+HEAD = ("model", "pretrained", "model_fullname", "dataset", "task", "language")
+COLUMNS = (*HEAD, *RETRIEVAL_METRICS, *CLASSIFICATION_METRICS)
 
 
 def rows_of(report: Report) -> list[dict[str, str | float]]:
@@ -36,7 +40,7 @@ def rows_of(report: Report) -> list[dict[str, str | float]]:
 
 
 def _by_name(figures: list[Figure]) -> dict[str, float]:
-    return {figure.name: figure.value for figure in figures}
+    return {figure.name: figure.value for figure in figures if figure.name in CLASSIFICATION_METRICS}
 
 
 def csv_text(report: Report) -> str:

@@ -19,6 +19,11 @@ def report_lines(report: Report) -> list[str]:
     if report.zero_shot:
         accuracy = "  ".join(f"{figure.title} {_fraction(figure)}" for figure in report.zero_shot.figures)
         lines.append(f"zero-shot     {accuracy}  ({len(report.zero_shot.classes):,} classes)")
+    if report.probe:
+        accuracy = "  ".join(f"{figure.title} {_fraction(figure)}" for figure in report.probe.figures)
+        shots = "  ".join(f"{part.shots}: {_fraction(part.figure)}" for part in report.probe.shots)
+        lines.append(f"trained       {accuracy}  ({report.probe.test:,} test images)")
+        lines.append(f"few-shot      {shots}  (images a class)")
     if report.fidelity:
         figures = "  ".join(
             f"{figure.title} {_fraction(figure) if figure.unit == 'proportion' else number_text(figure.value, figure.unit)}"

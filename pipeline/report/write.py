@@ -1,22 +1,28 @@
-"""The three files of a report, and reading one back."""
+"""The files of a report, and reading one back."""
 
 from pydantic import ValidationError
 
 from pipeline import publishing, storage
 from pipeline.errors import UserError
 from pipeline.report.document import REPORT_VERSION, Report
+from pipeline.report.markdown import markdown_text
 from pipeline.report.page import html_text
 from pipeline.report.table import csv_text
 from pipeline.staging import Staging
 from pipeline.storage import Location
 
-REPORT_FILE, PAGE_FILE, TABLE_FILE = "report.json", "report.html", "report.csv"
+REPORT_FILE, PAGE_FILE, TABLE_FILE, MARKDOWN_FILE = "report.json", "report.html", "report.csv", "report.md"
+SHOWN = {TABLE_FILE: csv_text, MARKDOWN_FILE: markdown_text, PAGE_FILE: html_text}
+"""The files that show what ``report.json`` holds, and how each is made of it."""
 
 
 def publish_report(report: Report, staging: Staging) -> None:
-    """Writes the report beside its output and puts it there at once; ``report.json`` makes it exist."""
-    storage.write_bytes(staging.dataset / TABLE_FILE, csv_text(report).encode())
-    storage.write_bytes(staging.dataset / PAGE_FILE, html_text(report).encode())
+    """Writes the report beside its output and puts it there at once; ``report.json`` makes it exist.
+
+    The file of its queries, if it has one, is written before (`pipeline.report.queries`).
+    """
+    for name, text in SHOWN.items():
+        storage.write_bytes(staging.dataset / name, text(report).encode())
     storage.write_bytes(staging.dataset / REPORT_FILE, report.model_dump_json(indent=1).encode())
     staging.publish(last=REPORT_FILE)
 

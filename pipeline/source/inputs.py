@@ -89,6 +89,11 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     return _with_shared_schemas(files)
 
 
+def refuse_unreachable(uri: str) -> None:
+    """Raises UserError when no Parquet file is where a URI points. Lists, and opens nothing."""
+    _matching(uri)
+
+
 def _matching(uri: str) -> list[fs.FileInfo]:
     """The files a URI stands for. A file that is named outright is taken whatever its name."""
     fixed, pattern = _split_wildcards(uri)

@@ -1,4 +1,4 @@
-"""A report: its three files agree, and it is about the embeddings and the index that are there."""
+"""A report: its files agree, and it is about the embeddings and the index that are there."""
 
 from pydantic import ValidationError
 
@@ -8,9 +8,8 @@ from pipeline.environment import software
 from pipeline.errors import ClipmillError, RunFailed, UserError
 from pipeline.evaluate.templates import NAMED
 from pipeline.report.document import REPORT_VERSION, Figure, Report
-from pipeline.report.page import html_text
-from pipeline.report.table import csv_text
-from pipeline.report.write import PAGE_FILE, REPORT_FILE, TABLE_FILE
+from pipeline.report.queries import QUERIES_FILE
+from pipeline.report.write import REPORT_FILE, SHOWN
 from pipeline.schemas import EmbeddingsManifest, IndexManifest
 from pipeline.storage import Location
 from pipeline.verify.files import sizes_of
@@ -21,28 +20,40 @@ from pipeline.verify.parents import parent_is_there
 def verify_report(uri: str, *, quick: bool, progress: Progress) -> Findings:
     """Checks the report at ``uri``. It is small, so ``quick`` leaves nothing out.
 
-    The page and the table are made from ``report.json`` alone: they are made again and compared.
+    The page, the table and the summary are made from ``report.json`` alone: they are made again and compared.
     """
     location = storage.resolve(uri)
     report = _read(location)
     findings = Findings("report", location.uri)
     sizes = sizes_of(location)
-    for path in sorted(set(sizes) - {REPORT_FILE, PAGE_FILE, TABLE_FILE}):
+    for path in sorted(set(sizes) - {REPORT_FILE, *SHOWN, *([QUERIES_FILE] if report.queries else [])}):
         findings.fault(f"{path} does not belong to the report")
     with progress(sum(sizes.values()), "B") as advance:
-        for path, made in ((TABLE_FILE, csv_text), (PAGE_FILE, html_text)):
+        for path, made in SHOWN.items():
             findings.count("files", 1)
             if path not in sizes:
                 findings.fault(f"{path} is missing")
             elif storage.read_bytes(location / path) != made(report).encode():
                 _tell_difference(path, report, findings)
             advance(sizes.get(path, 0))
+        _check_queries(location, report, sizes, findings)
+        advance(sizes.get(QUERIES_FILE, 0))
     findings.count("files", 1)
     findings.count("figures", len(_figures(report)))
     _check_embeddings(report, findings)
     _check_index(report, findings)
     _check_templates(report, findings)
     return findings
+
+
+def _check_queries(location: Location, report: Report, sizes: dict[str, int], findings: Findings) -> None:
+    if report.queries is None:
+        return
+    findings.count("files", 1)
+    if QUERIES_FILE not in sizes:
+        findings.fault(f"{QUERIES_FILE} is missing")
+    elif storage.sha256(location / QUERIES_FILE) != report.queries.sha256:
+        findings.fault(f"{QUERIES_FILE} is not the one that {REPORT_FILE} names: it was altered")
 
 
 def _read(location: Location) -> Report:

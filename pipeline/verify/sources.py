@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.datasets import INPUTS_FILE, Embeddings
@@ -127,7 +128,8 @@ def _state_of(listed: _Listed, *, whole_files: bool) -> _State:
 
 
 def _batches(dataset: Embeddings, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Of files that are dead no row is in the dataset."""
     location = dataset.location / INPUTS_FILE
     with location.filesystem.open_input_file(location.path) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=columns):
-            yield batch.select(columns)
+        for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=[*columns, "dead"]):
+            yield batch.filter(pc.invert(batch.column("dead"))).select(columns)

@@ -23,6 +23,25 @@ def brute_force(queries: Vectors, gallery: Vectors) -> list[tuple[int, int, int]
     return result
 
 
+def every_place(queries: Vectors, gallery: Vectors) -> list[list[tuple[int, int]]]:
+    """(higher, equal) of each positive of each query that has one, best first, one pair at a time in float64."""
+    result = []
+    for row, query in zip(queries.rows, queries.values.astype(np.float64), strict=True):
+        scores = [sum(query * item) for item in gallery.values.astype(np.float64)]
+        own = sorted((score for score, other in zip(scores, gallery.rows, strict=True) if other == row), reverse=True)
+        if own:
+            result.append([(sum(s > score for s in scores), sum(s == score for s in scores)) for score in own])
+    return result
+
+
+def places(ranks: Ranks) -> list[list[tuple[int, int]]]:
+    result = []
+    for start, levels in zip(ranks.starts, ranks.levels, strict=True):
+        level = np.repeat(np.arange(start, start + levels), ranks.level_positives[start : start + levels])
+        result.append(list(zip(ranks.level_higher[level].tolist(), ranks.level_items[level].tolist(), strict=True)))
+    return result
+
+
 def counted(ranks: Ranks) -> list[tuple[int, int, int]]:
     return list(zip(ranks.higher.tolist(), ranks.tied.tolist(), ranks.tied_positives.tolist(), strict=True))
 
@@ -40,8 +59,34 @@ def test_ranks_are_those_of_comparing_every_pair(noise: float, duplicates: bool)
     image_side, caption_side = Vectors(np.arange(40), images), Vectors(rows, captions)
     for queries, gallery in ((caption_side, image_side), (image_side, caption_side)):
         expected = brute_force(queries, gallery)
-        for block in (7, 64, 4096):
-            assert counted(rank_positives(queries, gallery, block=block)) == expected
+        for block, gallery_block in ((7, 11), (64, 64), (4096, 16_384)):
+            ranks = rank_positives(queries, gallery, block=block, gallery_block=gallery_block)
+            assert counted(ranks) == expected
+            assert places(ranks) == every_place(queries, gallery)
+
+
+@pytest.mark.parametrize("each", [3, 12])
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 0.0])
+def test_positives_that_most_of_the_gallery_beats_are_ranked_exactly(each: int, spread: float) -> None:
+    """Whatever the counting does with rows that many items reach, with many positives, or with scores that hardly differ."""
+    random = np.random.default_rng(0)
+    centre = random.standard_normal(16)
+    images = Vectors(np.arange(20), unit(centre + spread * random.standard_normal((20, 16))))
+    captions = Vectors(np.repeat(np.arange(20), each), unit(centre + spread * random.standard_normal((20 * each, 16))))
+    for queries, gallery in ((captions, images), (images, captions)):
+        assert places(rank_positives(queries, gallery, block=9, gallery_block=50)) == every_place(queries, gallery)
+
+
+@pytest.mark.parametrize("dimension", [512, 768])
+def test_ranks_of_long_vectors_are_those_of_float64(dimension: int) -> None:
+    images, captions, rows = pairs(150, 4, dimension, noise=8.0)
+    queries, gallery = Vectors(np.arange(150), images), Vectors(rows, captions)
+    exact = images.astype(np.float64) @ captions.astype(np.float64).T
+    expected = [
+        [(int(np.sum(own < line)), int(np.sum(own == line))) for own in sorted(line[rows == row], reverse=True)]
+        for row, line in enumerate(exact)
+    ]
+    assert places(rank_positives(queries, gallery)) == expected
 
 
 def test_rows_need_no_order_and_items_without_a_partner_are_no_queries() -> None:
@@ -65,14 +110,16 @@ def test_vectors_that_are_all_alike_score_no_better_than_chance() -> None:
 
 
 def test_hits_of_tied_items_are_the_share_of_random_orders_that_hit() -> None:
+    one = np.ones(1, np.int64)
     ranks = Ranks(
-        rows=np.arange(1),
-        positions=np.arange(1),
-        higher=np.array([2]),
-        tied=np.array([4]),
-        tied_positives=np.array([2]),
+        rows=one,
+        positions=one,
         score=np.zeros(1),
-        best=np.zeros(1, np.int64),
+        best=one,
+        levels=one,
+        level_higher=2 * one,
+        level_items=6 * one,
+        level_positives=2 * one,
         gallery=10,
     )
     random = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
 from pipeline.errors import OutputDiffers, UserError
-from pipeline.evaluate import index_quality, quality, retrieval
+from pipeline.evaluate import classification, few_shot, index_quality, probe, quality, retrieval
 from pipeline.index.search import Index
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate
@@ -31,7 +31,8 @@ MEASURES = [
     (quality, "align"),
     (quality, "choose_examples"),
     (quality, "text_to_image_ceiling"),
-    (quality, "classify"),
+    (classification, "classify"),
+    (classification, "measure_supervised"),
     (index_quality, "measure_fidelity"),
     (index_quality, "exact_top_k"),
 ]
@@ -42,6 +43,7 @@ PARTS = {
     "choose_examples": 1,
     "text_to_image_ceiling": 1,
     "classify": 1,
+    "measure_supervised": 1,
     "measure_fidelity": 1,
     "exact_top_k": 1,
 }
@@ -63,6 +65,8 @@ def index(dataset: str, indexed: Callable[..., Index]) -> str:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "BLOCK", PIECE)
     monkeypatch.setattr(retrieval, "PIECE_PRODUCTS", 1)
+    monkeypatch.setattr(few_shot, "SHOTS", (1,))
+    monkeypatch.setattr(probe, "FINER", ())
 
 
 @pytest.fixture
@@ -130,12 +134,15 @@ def test_it_may_die_at_any_instant(dataset: str, index: str, measured: Counter[s
                 ("examples", "choose_examples"),
                 ("ceilings", "text_to_image_ceiling"),
                 ("zero-shot", "classify"),
+                ("supervised", "measure_supervised"),
                 ("fidelity", "measure_fidelity"),
             ):
                 assert measured[measure] == (name not in kept)
             assert sum(before.values()) + sum(measured.values()) <= sum(PARTS.values()) + 2
         assert figures(report) == whole
-        assert {path.name for path in output.iterdir()} == {"report.csv", "report.html", "report.json"}
+        assert {path.name for path in output.iterdir()} == {
+            f"report.{end}" for end in ("csv", "html", "json", "md", "queries.parquet")
+        }
         assert {path.name for path in output.parent.iterdir() if not path.name.startswith(MARK)} == {"report"}
         shutil.rmtree(output.parent)
     assert instant > 60

@@ -1,4 +1,4 @@
-"""An evaluation publishes three files, is not repeated, and does not replace another report unasked."""
+"""An evaluation publishes five files, is not repeated, and does not replace another report unasked."""
 
 import json
 import os
@@ -31,10 +31,10 @@ def run(asked: EvaluateSettings) -> tuple[Report, bool]:
     return evaluate(asked, no_encoder, Path("unused"))
 
 
-def test_the_folder_holds_the_three_files_and_nothing_else(tmp_path: Path) -> None:
+def test_the_folder_holds_the_five_files_and_nothing_else(tmp_path: Path) -> None:
     made, already = run(settings(tmp_path))
     assert not already
-    assert sorted(os.listdir(tmp_path / "r")) == ["report.csv", "report.html", "report.json"]
+    assert sorted(os.listdir(tmp_path / "r")) == ["report.csv", "report.html", "report.json", "report.md", "report.queries.parquet"]
     assert sorted(os.listdir(tmp_path)) == ["e", "r"]
     assert Report.model_validate_json((tmp_path / "r" / "report.json").read_bytes()) == made
     assert json.loads((tmp_path / "r" / "report.json").read_text())["schema_version"] == 1

@@ -38,3 +38,13 @@ def test_each_task_is_a_row_with_its_metrics(tmp_path: Path) -> None:
 def test_nothing_measured_is_a_header_alone(tmp_path: Path) -> None:
     made = make_report(tmp_path, images=IMAGES[:0], captions=CAPTIONS[:0], caption_rows=[])
     assert len(csv_text(made).splitlines()) == 1
+
+
+def test_the_columns_are_those_of_the_builder(tmp_path: Path) -> None:
+    """CLIP_benchmark's builder joins the keys of its result files with those of the metrics and `model_fullname`."""
+    made = make_report(tmp_path, images=IMAGES, captions=CAPTIONS, caption_rows=ROWS)
+    of_results = {"dataset", "model", "pretrained", "task", "language", "model_fullname"}
+    of_retrieval = {f"{side}_retrieval_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)}
+    of_classification = {"acc1", "acc5", "mean_per_class_recall"}
+    header = next(csv.reader(io.StringIO(csv_text(made))))
+    assert sorted(header) == sorted(of_results | of_retrieval | of_classification)

@@ -22,6 +22,12 @@ def replace(file: Path, old: str, new: str) -> None:
 CORRUPTIONS = {
     "no page": (lambda r: (r / "report.html").unlink(), ["report.html is missing"]),
     "no table": (lambda r: (r / "report.csv").unlink(), ["report.csv is missing"]),
+    "no summary": (lambda r: (r / "report.md").unlink(), ["report.md is missing"]),
+    "no queries": (lambda r: (r / "report.queries.parquet").unlink(), ["report.queries.parquet is missing"]),
+    "altered queries": (
+        lambda r: (r / "report.queries.parquet").write_bytes(b"x"),
+        ["report.queries.parquet is not the one"],
+    ),
     "another file": (lambda r: (r / "notes.txt").write_text("x"), ["notes.txt does not belong"]),
     "an altered page": (lambda r: replace(r / "report.html", "R@10", "R@11"), ["report.html does not show"]),
     "an altered table": (lambda r: replace(r / "report.csv", "tiny", "huge"), ["report.csv does not show"]),

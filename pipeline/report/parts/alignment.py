@@ -4,9 +4,13 @@ from pipeline.datasets import Embeddings
 from pipeline.evaluate.alignment import Alignment, Histogram, Loss
 from pipeline.report.document import AlignmentPart, Figure, HistogramData, PairPart, Result
 from pipeline.report.lookup import rows_at
-from pipeline.report.parts.figures import definition_of, histogram_data
+from pipeline.report.parts.figures import bounds, definition_of, figure, histogram_data
 
 _MEAN = "Mean inner product (cosine, as vectors have unit length) of "
+_BELOW = (
+    "Share of captions that fit their own image less than a caption and an image drawn at random fit on average: an upper "
+    "bound, roughly, on captions that have nothing to do with their image."
+)
 
 
 def alignment_part(embeddings: Embeddings, alignment: Alignment) -> AlignmentPart:
@@ -19,6 +23,7 @@ def alignment_part(embeddings: Embeddings, alignment: Alignment) -> AlignmentPar
             unit="cosine",
             value=matched.mean,
             n=matched.n,
+            **bounds(alignment.matched_mean),
             definition=_MEAN + "captions with their own image: the mean CLIP score.",
         )
     ]
@@ -40,6 +45,8 @@ def alignment_part(embeddings: Embeddings, alignment: Alignment) -> AlignmentPar
                 definition=definition_of(Alignment.gap),
             ),
         ]
+    if alignment.share_below is not None:
+        figures.append(figure("share_below_unmatched", "Below unmatched", "proportion", _BELOW, alignment.share_below))
     for loss in alignment.losses:
         figures += _loss_figures(loss)
     captions = rows_at(embeddings, "captions", ["row", "caption_index", "caption"], alignment.worst.tolist())

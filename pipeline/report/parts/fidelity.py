@@ -3,14 +3,17 @@
 import numpy as np
 
 from pipeline.evaluate.fidelity import Fidelity
-from pipeline.report.document import FidelityPart, Figure
+from pipeline.evaluate.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
+from pipeline.report.document import FidelityPart, Figure, ThroughPart
 from pipeline.report.parts.figures import definition_of, figure, histogram_data
 from pipeline.schemas import IndexManifest
 
 _BINS = 40
 
 
-def fidelity_part(result: Fidelity, manifest: IndexManifest, uri: str) -> FidelityPart:
+def fidelity_part(
+    result: Fidelity, manifest: IndexManifest, uri: str, through: ThroughIndex | None = None
+) -> FidelityPart:
     """Recall against exact search, latency and size of one index at its tuned settings."""
     k = result.k
     figures = [
@@ -63,4 +66,18 @@ def fidelity_part(result: Fidelity, manifest: IndexManifest, uri: str) -> Fideli
         figures=figures,
         latency=histogram_data("milliseconds a query", edges.tolist(), counts.tolist(), float(times.mean())),
         memory=manifest.memory,
+        through=_through_part(through, manifest.gallery) if through else None,
+    )
+
+
+def _through_part(result: ThroughIndex, gallery: str) -> ThroughPart:
+    columns = (("exact", EXACT, result.exact), ("index", THROUGH, result.through), ("less", DIFFERENCE, result.difference))
+    return ThroughPart(
+        direction="t2i" if gallery == "images" else "i2t",
+        queries=result.queries,
+        figures=[
+            figure(f"{name}_recall@{k}", f"R@{k}", "proportion", definition, intervals[k])
+            for k in result.exact
+            for name, definition, intervals in columns
+        ],
     )

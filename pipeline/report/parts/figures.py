@@ -1,6 +1,7 @@
 """Numbers with their definitions, which are the docstrings of what computes them."""
 
 import inspect
+import math
 
 from pipeline.report.document import Figure, HistogramData, Unit
 from pipeline.schemas import Interval
@@ -9,6 +10,13 @@ from pipeline.schemas import Interval
 def definition_of(member: object) -> str:
     """The docstring of a function or property in one line."""
     return " ".join((inspect.getdoc(member) or "").split())
+
+
+def bounds(interval: Interval | None) -> dict[str, float]:
+    """``low`` and ``high`` of an interval; nothing where there is none, or one without an end."""
+    if interval is None or not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return {}
+    return {"low": interval.low, "high": interval.high}
 
 
 def figure(name: str, title: str, unit: Unit, definition: object, interval: Interval) -> Figure:
@@ -20,8 +28,7 @@ def figure(name: str, title: str, unit: Unit, definition: object, interval: Inte
         unit=unit,
         definition=text,
         value=interval.value,
-        low=interval.low,
-        high=interval.high,
+        **bounds(interval),
         n=interval.n,
     )
 

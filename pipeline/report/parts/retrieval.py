@@ -3,8 +3,9 @@
 from pipeline.datasets import Embeddings
 from pipeline.evaluate.ceiling import Ceiling
 from pipeline.evaluate.examples import Example
-from pipeline.evaluate.retrieval import MEDIAN_RANK, RECALL_AT, Retrieval
-from pipeline.report.document import ExamplePart, Result, RetrievalPart
+from pipeline.evaluate.folds import Protocol
+from pipeline.evaluate.retrieval import MEDIAN_RANK, NDCG_AT, RECALL_AT, Retrieval
+from pipeline.report.document import ExamplePart, ProtocolPart, Result, RetrievalPart
 from pipeline.report.lookup import rows_at
 from pipeline.report.parts.figures import figure
 
@@ -27,6 +28,26 @@ def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
             intervals["mean_reciprocal_rank"],
         ),
     ]
+    figures += [
+        figure(
+            f"{result.direction}_true_recall@{k}",
+            f"True recall@{k}",
+            "proportion",
+            Retrieval.true_recall,
+            intervals[f"true_recall@{k}"],
+        )
+        for k in RECALL_AT
+    ]
+    figures += [
+        figure(f"{result.direction}_ndcg@{NDCG_AT}", f"nDCG@{NDCG_AT}", "ratio", Retrieval.mean_ndcg, intervals["ndcg"]),
+        figure(
+            f"{result.direction}_mean_average_precision",
+            "mAP",
+            "ratio",
+            Retrieval.mean_average_precision,
+            intervals["mean_average_precision"],
+        ),
+    ]
     return RetrievalPart(
         direction=result.direction,
         queries=result.queries,
@@ -39,7 +60,34 @@ def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
         curve={k: result.recall(k) for k in result.hits},
         repeated_captions=ceiling.repeated_captions,
         repeated_images=ceiling.repeated_images,
+        most_positives=result.most_positives,
+        smaller=result.smaller,
     )
+
+
+FOLD_RECALL = (
+    "Hit rate as R@K, in galleries of so many images with all their captions, as COCO's 1k and 5k protocols have it; mean "
+    "over the folds."
+)
+
+
+def protocol_parts(protocols: list[Protocol]) -> list[ProtocolPart]:
+    """Both directions of each protocol."""
+    return [
+        ProtocolPart(
+            name=protocol.name,
+            direction=direction,
+            folds=protocol.folds,
+            images=protocol.images,
+            captions=protocol.captions,
+            figures=[
+                figure(f"{direction}_{protocol.name}_recall@{k}", f"R@{k}", "proportion", FOLD_RECALL, interval)
+                for k, interval in recall.items()
+            ],
+        )
+        for protocol in protocols
+        for direction, recall in protocol.recall.items()
+    ]
 
 
 def example_parts(embeddings: Embeddings, examples: list[Example]) -> list[ExamplePart]:

@@ -11,8 +11,11 @@ _LEFT, _RIGHT, _TOP, _HEIGHT = 44, 58, 10, 190
 _LABEL_GAP = 14
 
 
-def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str) -> Markup:
-    """One line a name, from counts (≥ 1) to shares from 0 to 1; the name stands at the line's end."""
+def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str, point: str = "R@{:,}") -> Markup:
+    """One line a name, from counts (≥ 1) to shares from 0 to 1; the name stands at the line's end.
+
+    ``point`` says of a count what its share is.
+    """
     last = max([2, *(count for points in series.values() for count in points)])
     span, bottom = WIDTH - _LEFT - _RIGHT, _TOP + _HEIGHT
 
@@ -26,7 +29,7 @@ def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str) -
     for step in (0, 0.25, 0.5, 0.75, 1):
         body += [line(_LEFT, y(step), WIDTH - _RIGHT, y(step), "grid")]
         body += [text(_LEFT - 8, y(step) + 4, f"{step:.0%}", "tick", "end")]
-    for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
+    for count in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if last <= 1000 else (10**power for power in range(16)):
         if count <= last:
             body += [line(x(count), bottom, x(count), bottom + 4, "axis")]
             body += [text(x(count), bottom + 17, f"{count:,}", "tick", "middle")]
@@ -38,7 +41,7 @@ def lines(label: str, series: Mapping[str, Mapping[int, float]], x_title: str) -
         for count, share in points.items():
             dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="fill{}"/>').format(x(count), y(share), number)
             wide = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="9" class="catch"/>').format(x(count), y(share))
-            body.append(hover([wide, dot], f"{name} R@{count:,} = {share:.2%}"))
+            body.append(hover([wide, dot], f"{name} {point.format(count)} = {share:.2%}"))
     lowest_label = 0.0
     labels = sorted(enumerate(series.items(), start=1), key=lambda item: -sum(item[1][1].values()))
     for number, (name, points) in labels:

@@ -1,0 +1,180 @@
+"""clipmill plan: what a run will take, before it is started."""
+
+from typing import Any
+
+import click
+
+from jobs.command import Job, print_json
+from pipeline.config import parse_bytes
+from pipeline.datasets import Embeddings
+from pipeline.errors import UserError
+from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns
+from pipeline.estimate.estimate import Estimate, estimate
+from pipeline.estimate.figure import Figure
+from pipeline.estimate.happened import Compared, compared
+from pipeline.estimate.machine import Machine, parse_machine
+from pipeline.estimate.models import cost_of_manifest, cost_of_model
+from pipeline.estimate.rates import calibrated, published
+from pipeline.estimate.workload import ModelCost, Workload
+from pipeline.index.plan import plan_index
+
+_TITLES = {
+    "embed_seconds": "time to embed",
+    "index_seconds": "time to index",
+    "wall_seconds": "time in all",
+    "gpu_hours": "GPU hours",
+    "feeding_cores": "cores to feed the GPUs",
+    "core_hours": "core hours",
+    "embedding_bytes": "embeddings, on disk or S3",
+    "staging_bytes": "staging meanwhile",
+    "index_memory_bytes": "index in memory",
+    "index_bytes": "index, on disk or S3",
+    "index_shards": "index shards",
+    "object_store_bytes": "object store",
+    "cost": "cost",
+}
+
+
+@click.command("plan", cls=Job)
+@click.option("--rows", type=click.IntRange(min=1), help="Rows to embed. Default: those of --compare.")
+@click.option("--model", help="open_clip model name. Default: that of --calibrate, else the built-in small model.")
+@click.option("--image-bytes", default="50KB", show_default=True, help="Of one image file, on average.")
+@click.option("--image-pixels", default="500x375", show_default=True, metavar="WxH", help="Of one image, on average.")
+@click.option("--captions-per-image", type=click.FloatRange(min=0), help="Default: those of --calibrate, else 1.")
+@click.option(
+    "--machine", metavar="TYPE|CORES,GPUS,KIND", help="g6.4xlarge, or 32,4,L4. Default: as --calibrate, else 8."
+)
+@click.option("--machines", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="PER_HOUR", help="Of one machine.")
+@click.option("--memory", default="4GiB", show_default=True, help="What search of the index may keep resident.")
+@click.option("--calibrate", metavar="URI", help="Embeddings of an earlier run on such machines, whose rates are used.")
+@click.option(
+    "--compare", metavar="URI", help="Embeddings of a run that has happened: planned and measured, side by side."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def command(**options: Any) -> None:
+    """Say what embedding and indexing will take: time, cores, bytes, memory and money.
+
+    Each number comes with its range and what was assumed for it. With --calibrate, rates are those of an earlier run:
+    a thousand rows on the same kind of machine are enough. Without, they follow from the model's published operations
+    and from shares of the hardware's peak, and are good to a factor of about two.
+
+    \b
+    Examples:
+      clipmill plan --rows 100000000 --model ViT-L-14 --machine g6.12xlarge --machines 4 --price 4.60
+      clipmill plan --rows 100000000 --calibrate trial/ --machine 64
+      clipmill plan --calibrate trial/ --compare embeddings/
+    """
+    earlier = Embeddings.open(options["calibrate"]) if options["calibrate"] else None
+    happened = Embeddings.open(options["compare"]) if options["compare"] else None
+    model = _model(options["model"], earlier)
+    machine = _machine(options["machine"], earlier).times(options["machines"])
+    work = _workload(options, earlier, happened)
+    price = None if options["price"] is None else options["price"] * options["machines"]
+    columns = measured_columns(earlier.manifest, earlier.shards) if earlier else ASSUMED
+    index = plan_index(
+        max(1, round(work.rows * columns.images_a_row)), model.dimension, _bytes("--memory", options["memory"]), 0.95
+    )
+    rates = calibrated(earlier.manifest, work, machine) if earlier else published(model, work, machine)
+    made = estimate(work, model, machine, rates, columns, index, price)
+    beside = compared(made, happened.manifest, happened.shards) if happened else []
+    if options["as_json"]:
+        print_json(_document(work, model, made, beside))
+        return
+    _print(work, model, made)
+    for one in beside:
+        click.echo(
+            f"{_TITLES[one.name]:26} planned {_said(one.planned, one.unit)}, was {_said(one.happened, one.unit)}: "
+            f"{one.difference:+.1%}"
+        )
+
+
+def _model(name: str | None, earlier: Embeddings | None) -> ModelCost:
+    if earlier is None:
+        return cost_of_model(name)
+    cost = cost_of_manifest(earlier.manifest)
+    if name not in (None, cost.name):
+        raise UserError(f"--model {name}: the run of --calibrate was made with {cost.name}; leave out one of the two")
+    return cost
+
+
+def _machine(text: str | None, earlier: Embeddings | None) -> Machine:
+    if text is not None:
+        return parse_machine(text)
+    if earlier is None:
+        return parse_machine("8")
+    hardware = earlier.manifest.hardware
+    cores, gpus = float(hardware.get("cpus", 0)), int(hardware.get("gpus", 0))
+    return Machine(f"{cores:g} cores" + (f", {gpus} GPUs" if gpus else ""), cores, gpus)
+
+
+def _workload(options: dict[str, Any], earlier: Embeddings | None, happened: Embeddings | None) -> Workload:
+    rows = options["rows"] or (happened.manifest.counts.rows if happened else None)
+    if rows is None:
+        raise UserError("--rows: say how many rows there are (or --compare with a run that has happened)")
+    captions = options["captions_per_image"]
+    if captions is None:
+        like = happened or earlier
+        captions = like.manifest.counts.captions / max(1, like.manifest.counts.rows) if like else 1.0
+    width, _, height = options["image_pixels"].lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) * int(height)):
+        raise UserError(f"--image-pixels {options['image_pixels']}: give width and height, such as 500x375")
+    return Workload(rows, captions, _bytes("--image-bytes", options["image_bytes"]), int(width) * int(height))
+
+
+def _bytes(option: str, text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from None
+
+
+def _document(work: Workload, model: ModelCost, made: Estimate, beside: list[Compared]) -> dict[str, Any]:
+    return {
+        "rows": work.rows,
+        "captions": work.captions,
+        "model": model.name,
+        "machine": made.machine.name,
+        "figures": {figure.name: figure.as_dict() for figure in made.figures},
+        "compared": {one.name: one.as_dict() for one in beside},
+    }
+
+
+def _print(work: Workload, model: ModelCost, made: Estimate) -> None:
+    click.echo(f"{work.rows:,} rows with {work.captions:,} captions, {model.name}, {made.machine.name}")
+    for figure in made.figures:
+        click.echo(f"{_TITLES[figure.name]:26} {_range(figure)}\n{'':26} {figure.basis}")
+
+
+def _range(figure: Figure) -> str:
+    value, low, high = (_said(number, figure.unit) for number in (figure.value, figure.low, figure.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def _said(number: float, unit: str) -> str:
+    """To three digits or so; seconds and bytes in the unit that suits them."""
+    if unit == "s":
+        return _duration(number)
+    if unit == "bytes":
+        return _size(number)
+    if unit == "shards":
+        return f"{number:,.0f}"
+    return f"{number:,.0f} {unit}".strip() if number >= 100 else f"{number:.3g} {unit}".strip()
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(count: float) -> str:
+    for power, unit in ((5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+if __name__ == "__main__":
+    command()

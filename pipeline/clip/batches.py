@@ -1,0 +1,37 @@
+"""Batches as large as the memory of a device allows: where one does not fit, it is halved and tried again."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+
+class Batches:
+    """Work in batches of at most ``size``, which is halved for good when the device runs out of memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, count: int, work: Callable[[slice], None]) -> None:
+        """Calls ``work`` with consecutive slices of ``range(count)``. Raises torch.OutOfMemoryError when one item is too
+        much; a slice that failed is begun again."""
+        start = 0
+        while start < count:
+            stop = min(start + self.size, count)
+            if self._fits(work, slice(start, stop)):
+                start = stop
+            else:
+                self.size = max(1, (stop - start) // 2)
+
+    def _fits(self, work: Callable[[slice], None], part: slice) -> bool:
+        try:
+            work(part)
+        except torch.OutOfMemoryError:
+            if part.stop - part.start == 1:
+                raise
+        else:
+            return True
+        gc.collect()  # only here has the error let go of what the failed batch had allocated
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return False

@@ -1,0 +1,99 @@
+"""The numbers that a network computes with: float32 as it was trained, bfloat16, or 8-bit integers.
+
+bf16 halves every number: four times as fast where a processor multiplies matrices of it (AMX, AVX512-BF16, tensor
+cores), several times slower where it has to be emulated. int8 quantises the weights of linear layers once and their
+inputs as they come; it is for processors without bf16. Both move vectors a little: see `Parity`.
+"""
+
+import copy
+import warnings
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock
+
+from pipeline.config import ModelSettings
+from pipeline.errors import UserError
+
+_ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")
+"""Of dynamic quantisation, the fastest first."""
+
+
+def choose_precision(settings: ModelSettings, device: torch.device) -> str:
+    """bf16 on a GPU or a processor that computes with it, else fp32, unless the settings say otherwise.
+
+    Raises UserError for int8 on a GPU, where it is slower than bf16 and not built.
+    """
+    if settings.precision == "int8" and device.type != "cpu":
+        raise UserError("--precision int8 is for CPUs; on a GPU leave --precision out, or say bf16")
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether matrix products of bfloat16 are computed by the hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+
+
+def at_precision(network: torch.nn.Module, precision: str) -> torch.nn.Module:
+    """The float32 network itself for fp32, else a copy of it at ``precision`` (bf16 or int8) on the same device."""
+    if precision == "fp32":
+        return network
+    if precision == "bf16":
+        return copy.deepcopy(network).to(torch.bfloat16)
+    return _quantised(network)
+
+
+def _quantised(network: torch.nn.Module) -> torch.nn.Module:
+    supported = torch.backends.quantized.supported_engines
+    torch.backends.quantized.engine = next(engine for engine in _ENGINES if engine in supported)
+    made = copy.deepcopy(network)
+    for block in made.modules():
+        attention = getattr(block, "attn", None)
+        if isinstance(block, ResidualAttentionBlock) and _is_plain(attention):
+            block.attn = _SelfAttention(attention)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.ao.quantization.quantize_dynamic(made, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+    for module in made.modules():
+        if isinstance(module, torch.ao.nn.quantized.dynamic.Linear):
+            module.int8_original_dtype = torch.float32  # where open_clip looks for the type of activations
+    return made
+
+
+def _is_plain(attention: torch.nn.Module | None) -> bool:
+    return (
+        isinstance(attention, torch.nn.MultiheadAttention)
+        and attention.in_proj_weight is not None
+        and attention.in_proj_bias is not None
+        and attention.bias_k is None
+        and attention.batch_first
+        and not attention.add_zero_attn
+    )
+
+
+class _SelfAttention(torch.nn.Module):
+    """torch's MultiheadAttention of a sequence with itself, in linear layers that can be quantised: torch's own hides its
+    weights in a fused call."""
+
+    def __init__(self, attention: torch.nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.heads = attention.num_heads
+        width = attention.embed_dim
+        self.inputs = torch.nn.Linear(width, 3 * width)
+        self.outputs = torch.nn.Linear(width, width)
+        self.inputs.weight, self.inputs.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.outputs.weight, self.outputs.bias = attention.out_proj.weight, attention.out_proj.bias
+
+    def forward(
+        self, query: torch.Tensor, *_: object, attn_mask: torch.Tensor | None = None, need_weights: bool = False
+    ) -> tuple[torch.Tensor, None]:
+        rows, length, width = query.shape
+        parts = self.inputs(query).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if attn_mask is not None and attn_mask.dim() == 3:
+            attn_mask = attn_mask.view(rows, self.heads, length, length)
+        mixed = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=attn_mask)
+        return self.outputs(mixed.transpose(1, 2).reshape(rows, length, width)), None

@@ -1,0 +1,42 @@
+"""What was planned beside what happened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.datasets import Shard
+from pipeline.errors import UserError
+from pipeline.estimate.estimate import Estimate
+from pipeline.schemas import EmbeddingsManifest
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of a plan, and the same as it was measured."""
+
+    name: str
+    planned: float
+    happened: float
+    unit: str
+
+    @property
+    def difference(self) -> float:
+        """Planned over happened, less 1."""
+        return self.planned / self.happened - 1
+
+    def as_dict(self) -> dict[str, float]:
+        return {"planned": self.planned, "happened": self.happened, "difference": round(self.difference, 4)}
+
+
+def compared(plan: Estimate, manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> list[Compared]:
+    """The plan of a run beside its dataset: seconds of embedding, and bytes of its images and captions.
+
+    Raises UserError for a dataset that was made in several starts: the time of one of them is not that of the whole.
+    """
+    if manifest.runs[-1].rows_encoded != manifest.counts.rows:
+        raise UserError(
+            "--compare: that dataset was made in several starts, so it does not say how long all of it takes"
+        )
+    size = sum(shard.bytes for shard in shards if shard.part != "rejected")
+    happened = {"embed_seconds": manifest.throughput.wall_seconds, "embedding_bytes": float(size)}
+    figures = {name: plan.figure(name) for name in happened}
+    return [Compared(name, figures[name].value, value, figures[name].unit) for name, value in happened.items()]

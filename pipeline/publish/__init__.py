@@ -1,0 +1,1 @@
+"""Versions of what `clipmill run` publishes: how each grows from the one before, and which one readers see."""

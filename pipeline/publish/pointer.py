@@ -1,0 +1,64 @@
+"""The pointer: one small file, replaced whole and only over the one that was seen, that says which version is read."""
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from pydantic import ValidationError
+
+from pipeline import storage
+from pipeline.errors import RunFailed
+from pipeline.publish.place import Place
+from pipeline.publish.version import Version
+from pipeline.schemas import Record
+
+
+class Pointer(Record):
+    """``current.json``: the version that is read, since when (UTC), and the sha256 of its manifests by part."""
+
+    version: str
+    switched: datetime
+    manifests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pointer as it was read, and which state of the file that was: null where there was none."""
+
+    pointer: Pointer | None
+    state: str | None
+
+    @property
+    def name(self) -> str | None:
+        return self.pointer.version if self.pointer else None
+
+
+def read_pointer(place: Place) -> Seen:
+    """Raises RunFailed when the file is none of ours."""
+    try:
+        found = storage.read_versioned(place.pointer)
+    except (FileNotFoundError, NotADirectoryError):
+        return Seen(None, None)
+    try:
+        return Seen(Pointer.model_validate_json(found.data), found.version)
+    except ValidationError:
+        raise RunFailed(
+            f"{place.pointer} is damaged; remove it, and choose a version with `clipmill rollback {place.output} --to "
+            "VERSION`"
+        ) from None
+
+
+def switch(place: Place, version: Version, seen: Seen) -> None:
+    """Lets readers see this version. Raises RunFailed, and changes nothing, when the pointer is not as it was seen."""
+    pointer = Pointer(version=version.name, switched=datetime.now(timezone.utc), manifests=version.manifests)
+    if storage.write_if(place.pointer, pointer.model_dump_json(indent=2).encode(), seen.state) is None:
+        raise RunFailed(
+            f"{place.pointer} was switched by somebody else meanwhile (it was at {seen.name or 'no version'}), so it was "
+            "left as it is; run the same command again"
+        )
+
+
+def current(uri: str, part: str) -> str:
+    """Where to read a part (embeddings, index, report) when ``uri`` is what `clipmill run` publishes; else ``uri`` itself."""
+    place = Place.of(uri)
+    name = read_pointer(place).name
+    return uri if name is None else (place.version(name) / part).uri
