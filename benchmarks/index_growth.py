@@ -4,6 +4,7 @@ For each number of rows an index is planned and trained once, filled in one piec
 again in other numbers of shards, which are searched at the same operating point. Queries are texts that were not tuned
 on, searched in batches on one thread; times are medians of rounds in which the numbers of shards take turns.
 
+    pip install matplotlib
     python -m benchmarks.index_growth --rows 10000 --rows 100000 --rows 1000000 --output docs/index_growth.md
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from matplotlib import pyplot
 
 from benchmarks.index import TUNING, K, Trial, exact_results, machine
 from pipeline import storage
@@ -31,7 +33,6 @@ from pipeline.index.queries import draw_queries
 from pipeline.index.sample import sample_vectors
 from pipeline.index.search import ShardedIndex
 from pipeline.index.train import train_index
-from pipeline.report.plots.lines import lines
 
 SHARDS = (1, 4, 32)
 
@@ -127,6 +128,24 @@ def table(points: list[Point], arguments: argparse.Namespace) -> str:
     return "\n".join(text)
 
 
+def draw(points: list[Point], picture: Path) -> None:
+    """Recall and time against rows, a line a number of shards."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for shards in SHARDS:
+        line = [point for point in points if point.shards == shards]
+        rows, label = [point.rows for point in line], f"{shards} shard{'s' if shards > 1 else ''}"
+        left.errorbar(
+            rows, [point.recall for point in line], [2 * point.error for point in line], label=label, capsize=3
+        )
+        right.plot(rows, [point.milliseconds for point in line], marker="o", label=label)
+    left.set(
+        xscale="log", xlabel="rows", ylabel="10-recall@10 of unseen text queries", title="recall, ± 2 standard errors"
+    )
+    right.set(xscale="log", yscale="log", xlabel="rows", ylabel="ms a query, one thread", title="time of a query")
+    left.legend()
+    figure.savefig(picture, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, action="append", required=True)
@@ -135,7 +154,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of training and filling")
     parser.add_argument("--target-recall", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="a file for the table; the plots get its name and .svg")
+    parser.add_argument("--output", type=Path, help="a file for the table; the plot gets its name and .png")
     arguments = parser.parse_args()
     points = []
     for rows in arguments.rows:
@@ -144,11 +163,7 @@ def main() -> None:
     print(table(points, arguments))
     if arguments.output:
         arguments.output.write_text(table(points, arguments) + "\n")
-        series = {
-            f"{shards} shards": {point.rows: point.milliseconds for point in points if point.shards == shards}
-            for shards in SHARDS
-        }
-        arguments.output.with_suffix(".svg").write_text(str(lines("Milliseconds a query by rows", series, "rows")))
+        draw(points, arguments.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clip_vectors import BLOCK_ROWS, ClipVectors
 from pipeline.evaluate.ranks import BLOCK, GALLERY_BLOCK, TILE_QUERIES, rank_positives
-from pipeline.evaluate.vectors import Vectors, blocks
+from pipeline.evaluate.vectors import Vectors, blocks, let_go
 
 CAPTIONS_EACH = 5
 
@@ -42,6 +42,7 @@ def write_vectors(folder: Path, images: int, spread: float, seed: int) -> tuple[
             said[:, number] = texts.astype(np.float32) + spread * np.roll(texts, number + 1, axis=0)
         said /= np.linalg.norm(said, axis=-1, keepdims=True)
         mapped[1][start * CAPTIONS_EACH : (start + count) * CAPTIONS_EACH] = said[:count].reshape(-1, 512)
+        let_go(mapped[1])
     for array in mapped:
         array.flush()
     del mapped
@@ -57,6 +58,7 @@ def multiply(queries: Vectors, gallery: Vectors, positions: NDArray[np.int64]) -
         asked = queries.values[positions[part]].astype(np.float32)
         for width in blocks(len(gallery), GALLERY_BLOCK):
             items = gallery.values[width].astype(np.float32)
+            let_go(gallery.values)
             for tile in blocks(len(asked), TILE_QUERIES):
                 count = tile.stop - tile.start
                 found = scores.reshape(-1)[: count * len(items)].reshape(count, len(items))

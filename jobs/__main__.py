@@ -17,7 +17,12 @@ JOBS = {
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
-    "run": "Run every stage of a YAML file; finished stages are not run again.",
+    "run": "Run every stage of a YAML file over what is new, and publish the result as a version.",
+    "versions": "List the versions that were published.",
+    "rollback": "Let readers see an earlier version again.",
+    "prune": "Remove old versions.",
+    "remove": "Take ids down from the next version on.",
+    "status": "Say how the work towards an output stands, while it goes on or after.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
     "verify": "Prove from the files that a dataset is whole.",
 }

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
+from pipeline import events
 from pipeline.config import SettingsModel
 from pipeline.errors import ClipmillError, OutputDiffers, Terminated
 
@@ -22,15 +24,32 @@ Made = TypeVar("Made")
 class Job(click.Command):
     """A click command whose failures are one sentence on stderr and the exit code of their kind."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(
+            click.Option(
+                ["--log-json"],
+                is_flag=True,
+                expose_value=False,
+                callback=_log_json,
+                help="Write one JSON line an event to stderr, as with CLIPMILL_LOG=json.",
+            )
+        )
+
     def invoke(self, context: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
+        ended = _command_events(str(self.name))
         try:
-            return super().invoke(context)
-        except click.exceptions.Exit:
+            result = super().invoke(context)
+            ended(0)
+            return result
+        except click.exceptions.Exit as left:
+            ended(left.exit_code)
             raise
         except ClipmillError as error:
-            click.echo(f"clipmill {self.name}: {error}", err=True)
+            self._tell(str(error))
+            ended(error.exit_code, str(error))
             if error.work_goes_on:
                 _leave(error.exit_code)
             context.exit(error.exit_code)
@@ -39,8 +58,38 @@ class Job(click.Command):
             if stopped is None:
                 raise
             how, code = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
-            click.echo(f"clipmill {self.name}: {how}; run the same command again to continue", err=True)
+            self._tell(f"{how}; run the same command again to continue")
+            ended(code, how)
             _leave(code)
+
+    def _tell(self, failure: str) -> None:
+        if not events.as_json():
+            click.echo(f"clipmill {self.name}: {failure}", err=True)
+
+
+def _log_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.with_resource(events.switched_on())
+
+
+def _command_events(name: str) -> Callable[..., None]:
+    """Tells that a command began; what it returns tells how it ended: the exit code, and why it failed."""
+    started = time.monotonic()
+    events.emit("command started", command=name)
+
+    def ended(exit_code: int, error: str | None = None) -> None:
+        seconds = round(time.monotonic() - started, 3)
+        events.emit("command finished", command=name, exit_code=exit_code, error=error, seconds=seconds)
+
+    return ended
+
+
+def say(stage: str, what: str) -> None:
+    """What a stage is doing now, on stderr."""
+    if events.as_json():
+        events.emit("stage", stage=stage, message=what)
+    else:
+        click.echo(f"{stage}: {what}", err=True)
 
 
 def _leave(code: int) -> None:
@@ -94,7 +143,9 @@ def model_options(function: Function) -> Function:
         click.option(
             "--preprocessing", metavar="TAG", help="Tag whose preprocessing a checkpoint file was trained with."
         ),
-        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto", show_default=True),
+        click.option(
+            "--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto", show_default=True
+        ),
         click.option(
             "--batch-size", type=int, default=0, help="Images an encoder call. Default: chosen for the device."
         ),
@@ -139,9 +190,39 @@ class Progress:
             self._bar.refresh()
 
 
+class _ProgressEvents(Progress):
+    """The same as events, one in a few seconds."""
+
+    def __init__(self, total: int | None, unit: str, description: str) -> None:
+        self._steps = events.Steps("progress")
+        self._fixed = {"stage": description, "total": total, "unit": unit}
+        self._done = 0
+
+    def __call__(self, done: int) -> None:
+        self._done += done
+        self._steps.note(**self._fixed, done=self._done)
+
+    def found_done(self, done: int) -> None:
+        """So many were done by an earlier start."""
+        self._done = done
+        if done:
+            events.emit("continued", **self._fixed, done=done)
+
+    def end(self) -> None:
+        """The last event, where it was not told yet."""
+        self._steps.end()
+
+
 @contextmanager
 def progress(total: int | None, unit: str, description: str) -> Iterator[Progress]:
-    """A progress line on stderr."""
+    """A progress line on stderr, or events."""
+    if events.as_json():
+        told = _ProgressEvents(total, unit, description)
+        try:
+            yield told
+        finally:
+            told.end()
+        return
     with tqdm(
         total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1
     ) as bar:

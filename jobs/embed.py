@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.command import Job, cluster_options, model_options, print_json, progress, split_options
+from jobs.command import Job, cluster_options, model_options, print_json, progress, say, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
 
@@ -102,7 +102,7 @@ def embed_planned(
         plan.staging.refuse_others()  # before a cluster is started for nothing
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
         if cluster_settings.num_gpu_actors and not cluster.gpus:
-            click.echo("embed: the cluster has no GPU now; --num-gpu-actors waits for one", err=True)
+            say("embed", "the cluster has no GPU now; --num-gpu-actors waits for one")
         return embed(plan, ship(model), cluster, cluster_settings, on_progress, on_progress.found_done), False
 
 

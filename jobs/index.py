@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from jobs.command import Job, cluster_options, print_json, split_options
+from jobs.command import Job, cluster_options, print_json, say, split_options
 from pipeline.config import ClusterSettings, IndexSettings, build
 from pipeline.errors import BarMissed, UserError
 from pipeline.index.build import Build, finished, make_build
@@ -115,7 +115,7 @@ def merge_stage(index: str, output: str, *, overwrite: bool) -> tuple[IndexManif
 
 
 def _on_stage(said: str) -> None:
-    click.echo(f"index: {said}", err=True)
+    say("index", said)
 
 
 def _refuse_beside_merge(context: click.Context) -> None:
@@ -125,7 +125,7 @@ def _refuse_beside_merge(context: click.Context) -> None:
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in ("merge", "output", "overwrite", "as_json")
+        if parameter.name not in ("merge", "output", "overwrite", "as_json", "log_json")
         and context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
     ]
     if given:

@@ -181,7 +181,7 @@ class _Run:
     def _index(
         self, folder: Location, *, same_vectors: bool
     ) -> tuple[IndexManifest | None, Training | None, list[str]]:
-        from pipeline.index.build import make_build
+        from pipeline.index.build import finished, make_build
 
         if self._run.index is None:
             return None, None, []
@@ -190,9 +190,10 @@ class _Run:
         build = make_build(settings)
         base, before = (self._base.index, self._base.version.training) if self._base else (None, None)
         notes: list[str] = []
-        training = None
-        if base is None:
+        training: Training | None = None
+        if base is None or finished(build) is not None:
             manifest, _ = build_stage(build, self._run.cluster)
+            training = before
         else:
             grown = grow(build, base, before, same_vectors=same_vectors)
             notes, training = grown.notes, before if grown.reuses else None
@@ -213,10 +214,12 @@ class _Run:
     def _evaluate(self, folder: Location) -> Report | None:
         if self._run.evaluate is None:
             return None
-        places = {name: (folder / name).uri for name in ("embeddings", "index")}
-        if self._run.index is None:
-            places["index"] = None
-        settings = self._run.evaluate.model_copy(update={**places, "output": (folder / "report").uri})
+        places = {
+            "embeddings": (folder / "embeddings").uri,
+            "index": (folder / "index").uri if self._run.index is not None else None,
+            "output": (folder / "report").uri,
+        }
+        settings = self._run.evaluate.model_copy(update=places)
         report, _ = replacing(settings, evaluate_stage)
         _say("evaluate", f"report.html, {len(report.absences)} things not measured")
         return report

@@ -16,13 +16,14 @@ from pipeline.errors import ClipmillError, UserError
 from pipeline.index.batch import search_batch
 from pipeline.index.open import DEFAULT_CACHE, open_index
 from pipeline.index.search import MAX_RESULTS, Index
+from pipeline.publish.pointer import current
 
 if TYPE_CHECKING:
     from pipeline.clip.query import QueryEncoder
 
 
 @click.command("search", cls=Job)
-@click.option("--index", "index_uri", required=True, help="Index to search; local or s3://.")
+@click.option("--index", "index_uri", required=True, help="Index to search, or an output of `clipmill run`; local or s3://.")
 @click.option("--text", help="Find what fits these words.")
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
@@ -81,7 +82,7 @@ def command(
     _refuse_place("--output", output, "--queries", queries)
     if output is not None and storage.exists(storage.resolve(output)):
         raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
-    index = open_index(index_uri, cache_folder)
+    index = open_index(current(index_uri, "index"), cache_folder)
     encoder = cache(partial(_encoder, index, model, pretrained))
     selection = None if where is None else index.select(where)
     narrowed = {} if selection is None else {"where": where, "rows_selected": selection.count}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ INPUTS_FILE = "inputs.parquet"
 SHARDS_FILE = "shards.parquet"
 
 AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest
+_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
 Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
 _MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter"}
 
@@ -89,6 +90,13 @@ def _kind_at(output: Location) -> str | None:
         return _Head.parse(data, output).kind
     except RunFailed:
         return None
+
+
+def find_manifest(location: Location) -> AnyManifest | None:
+    """The manifest of whatever dataset of ours is there; None where there is none. Raises as `read_manifest` does."""
+    kind = _kind_at(location)
+    kinds: dict[str | None, Any] = {one.model_fields["kind"].default: one for one in _MANIFESTS}
+    return read_manifest(location, kinds[kind]) if kind in kinds else None
 
 
 def refuse_differences(output: Location, differences: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,33 @@ _TAKING_ATTEMPTS = 3
 
 _held_here: set[str] = set()
 """Tokens of the marks that this process holds now."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a staging folder, as its mark says. ``silent`` is how many seconds ago the mark was renewed."""
+
+    host: str
+    process: int
+    silent: float
+    alive: bool
+
+
+def look(staging: Location) -> Owner | None:
+    """Who works on a staging folder, or did until it died; None where nobody does. Only looks.
+
+    Of this host's processes the system says whether they live; of others that they have renewed their mark lately.
+    """
+    found = _read(staging.sibling(f"{staging.name}.owner.json"))
+    if found is None:
+        return None
+    try:
+        mark: dict[str, Any] = dict(json.loads(found.data))
+    except (ValueError, TypeError):
+        return None
+    here = (mark.get("host"), mark.get("system")) == (socket.gethostname(), _system())
+    alive = _lives_here(mark) if here else found.age < _STALE_SECONDS
+    return Owner(str(mark.get("host")), int(mark.get("process", 0)), max(0.0, found.age), alive)
 
 
 class Ownership:

@@ -78,12 +78,13 @@ class Staging:
             storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
         _remove_halves(self.folder)
 
-    def note_start(self, rows_reused: int) -> Started:
-        """Writes down that work begins now; what earlier starts did follows from what is done at each."""
+    def note_start(self, rows_reused: int, planned: Mapping[str, int] | None = None) -> Started:
+        """Writes down that work begins now; what earlier starts did follows from what is done at each. ``planned`` tells
+        those who look from outside how much there is to do (`pipeline.status`)."""
         now = datetime.now(timezone.utc)
         place = self.folder / "runs.json"
         starts = json.loads(storage.read_bytes(place)) if storage.exists(place) else []
-        starts.append({"started": now.isoformat(), "rows_reused": rows_reused})
+        starts.append({"started": now.isoformat(), "rows_reused": rows_reused, "planned": dict(planned or {})})
         storage.write_bytes(place, json.dumps(starts).encode())
         earlier = [
             Run(

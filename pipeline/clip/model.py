@@ -142,7 +142,9 @@ def load_model(
         preprocessing,
         identity,
         chosen,
-        "fp32" if settings.precision == "auto" and chosen.type == "cpu" else choose_precision(settings, chosen),
+        "fp32"
+        if settings.precision == "auto" and chosen.type == "cpu"
+        else choose_precision(settings, chosen, network),
         choose_batch_size(settings, chosen),
     )
 

@@ -9,6 +9,7 @@ import copy
 import warnings
 
 import torch
+from open_clip.modified_resnet import AttentionPool2d
 from open_clip.transformer import ResidualAttentionBlock
 
 from pipeline.config import ModelSettings
@@ -16,10 +17,13 @@ from pipeline.errors import UserError
 
 _ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")
 """Of dynamic quantisation, the fastest first."""
+_WORTH_BF16 = 20_000_000
+"""Parameters below which a CPU gains nothing from bf16: the products of a small network are too small for it."""
 
 
-def choose_precision(settings: ModelSettings, device: torch.device) -> str:
-    """bf16 on a GPU or a processor that computes with it, else fp32, unless the settings say otherwise.
+def choose_precision(settings: ModelSettings, device: torch.device, network: torch.nn.Module) -> str:
+    """bf16 on a GPU that computes with it, and for all but small networks on such a processor; else fp32, unless the
+    settings say otherwise.
 
     Raises UserError for int8 on a GPU, where it is slower than bf16 and not built.
     """
@@ -27,7 +31,8 @@ def choose_precision(settings: ModelSettings, device: torch.device) -> str:
         raise UserError("--precision int8 is for CPUs; on a GPU leave --precision out, or say bf16")
     if settings.precision != "auto":
         return settings.precision
-    return "bf16" if has_bf16(device) else "fp32"
+    small = device.type == "cpu" and sum(weight.numel() for weight in network.parameters()) < _WORTH_BF16
+    return "bf16" if has_bf16(device) and not small else "fp32"
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -55,9 +60,16 @@ def _quantised(network: torch.nn.Module) -> torch.nn.Module:
         attention = getattr(block, "attn", None)
         if isinstance(block, ResidualAttentionBlock) and _is_plain(attention):
             block.attn = _SelfAttention(attention)
+    fused = {
+        f"{name}.{child}"
+        for name, pool in made.named_modules()
+        if isinstance(pool, AttentionPool2d)
+        for child, _ in pool.named_children()
+    }  # used by their weights, not called
+    layers = {name for name, layer in made.named_modules() if type(layer) is torch.nn.Linear} - fused
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.ao.quantization.quantize_dynamic(made, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+        torch.ao.quantization.quantize_dynamic(made, layers, dtype=torch.qint8, inplace=True)
     for module in made.modules():
         if isinstance(module, torch.ao.nn.quantized.dynamic.Linear):
             module.int8_original_dtype = torch.float32  # where open_clip looks for the type of activations

@@ -54,7 +54,7 @@ def unship(shipment: Shipment, settings: ModelSettings) -> ClipModel:
         model,
         network=model.network.to(device),
         device=device,
-        precision=choose_precision(settings, device),
+        precision=choose_precision(settings, device, model.network),
         batch_size=choose_batch_size(settings, device),
     )
     vars(placed)["tokenizer"] = tokenizer

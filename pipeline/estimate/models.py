@@ -60,5 +60,5 @@ def _cost_of_builtin() -> ModelCost:
                 encode(given)  # type: ignore[operator]
             gflops.append(counter.get_total_flops() / 1e9)
     return ModelCost(
-        model.identity.name, model.identity.dimension, (height, width), *gflops, "counted for the built-in model"
+        model.identity.name, model.identity.dimension, (height, width), gflops[0], gflops[1], "counted by torch"
     )

@@ -40,7 +40,9 @@ def resampled_means(
     totals = np.empty((samples, columns + 1))
     if len(images) > _ONE_BY_ONE:
         for sample in range(samples):
-            totals[sample] = np.bincount(random.integers(len(images), size=len(images)), minlength=len(images)) @ outcomes
+            totals[sample] = (
+                np.bincount(random.integers(len(images), size=len(images)), minlength=len(images)) @ outcomes
+            )
     else:
         outcomes, occurrences = np.unique(outcomes, axis=0, return_counts=True)
         step = max(1, _CELLS // len(outcomes))

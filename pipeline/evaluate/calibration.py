@@ -53,12 +53,12 @@ def calibrate(
     """The calibration of answers with a ``confidence`` (n,) in (0, 1] that were ``correct`` (n,), 0 to 1."""
     bins = bin_of(confidence)
     counts = np.bincount(bins, minlength=BINS)
-    sums = np.bincount(bins, confidence, BINS), np.bincount(bins, correct, BINS)
+    sure, right = (np.bincount(bins, values, BINS).astype(np.float64) for values in (confidence, correct))
     mean = float(confidence.mean())
     spread = NORMAL_QUANTILE * float(confidence.std()) / np.sqrt(len(bins))
-    sure = Interval(value=mean, low=max(0.0, mean - spread), high=min(1.0, mean + spread), n=len(bins))
+    around = Interval(value=mean, low=max(0.0, mean - spread), high=min(1.0, mean + spread), n=len(bins))
     error = _error_interval(bins, confidence, correct, samples, seed)
-    return Calibration(logit_scale, counts, *sums, intervals={"error": error, "mean_confidence": sure})
+    return Calibration(logit_scale, counts, sure, right, intervals={"error": error, "mean_confidence": around})
 
 
 def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.ranks import probability_of_none
-from pipeline.evaluate.vectors import blocks
+from pipeline.evaluate.vectors import blocks, let_go
 
 _BLOCK = 65_536
 
@@ -47,6 +47,7 @@ def hash_vectors(values: NDArray[np.float16]) -> NDArray[np.uint64]:
         mixed ^= mixed >> np.uint64(29)
         mixed *= np.uint64(0xBF58476D1CE4E5B9)
         hashes[part] = (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
+        let_go(values)
     return hashes
 
 

@@ -100,7 +100,9 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     places = np.flatnonzero(reached)
     if len(places):
         row = np.repeat(np.arange(rows), found)
-        _count_pairs(strip, row + strip.first, places - row * width, strip.scores[row, places - row * width], levels, counts)
+        _count_pairs(
+            strip, row + strip.first, places - row * width, strip.scores[row, places - row * width], levels, counts
+        )
 
 
 def _count_pairs(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate.bootstrap import percentile_interval, resampled_means
 from pipeline.evaluate.ranks import rank_positives
+from pipeline.evaluate.retrieval import Direction
 from pipeline.evaluate.vectors import Vectors
 from pipeline.schemas import Interval
 
@@ -26,7 +27,7 @@ class Protocol:
     folds: int
     images: int
     captions: int
-    recall: dict[str, dict[int, Interval]]
+    recall: dict[Direction, dict[int, Interval]]
 
 
 def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed: int = 0) -> list[Protocol]:
@@ -49,25 +50,25 @@ def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed
 def _protocol(
     name: str, folds: list[NDArray[np.int64]], images: Vectors, captions: Vectors, samples: int, seed: int
 ) -> Protocol:
-    hits: dict[str, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
-    resampled: dict[str, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
-    captions_in_all = 0
+    hits: dict[Direction, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
+    resampled: dict[Direction, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
+    in_all = {"t2i": 0, "i2t": 0}
     for number, fold in enumerate(folds):
         pictures = Vectors(images.rows[fold], images.values[fold])
         said = np.flatnonzero(np.isin(captions.rows, pictures.rows))
         texts = Vectors(captions.rows[said], captions.values[said])
-        captions_in_all += len(said)
-        for direction, queries, gallery in (("t2i", texts, pictures), ("i2t", pictures, texts)):
+        sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (texts, pictures), "i2t": (pictures, texts)}
+        for direction, (queries, gallery) in sides.items():
             ranks = rank_positives(queries, gallery)
+            in_all[direction] += len(ranks)
             found = np.stack([ranks.hits(k) for k in _AT], axis=1)
             hits[direction].append(found.mean(axis=0))
             resampled[direction].append(resampled_means(found, ranks.rows, samples, seed + number))
-    recall = {}
+    recall: dict[Direction, dict[int, Interval]] = {}
     for direction in hits:
         means, draws = np.mean(hits[direction], axis=0), np.mean(resampled[direction], axis=0)
-        queries = captions_in_all if direction == "t2i" else sum(len(fold) for fold in folds)
         recall[direction] = {
-            k: percentile_interval(float(mean), drawn if samples else np.array([mean]), queries)
+            k: percentile_interval(float(mean), drawn if samples else np.array([mean]), in_all[direction])
             for k, mean, drawn in zip(_AT, means, draws.T, strict=True)
         }
-    return Protocol(name, len(folds), len(folds[0]), captions_in_all, recall)
+    return Protocol(name, len(folds), len(folds[0]), in_all["t2i"], recall)

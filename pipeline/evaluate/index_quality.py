@@ -77,20 +77,22 @@ def measure_recall_through(
 
     None where that direction was not ranked, or all its queries were tuned on.
     """
-    return keep(
+    found = keep(
         "through-index",
-        ThroughIndex | None,  # type: ignore[arg-type]
+        list[ThroughIndex],
         lambda: _recall_through(open_index(uri, cache), embeddings, settings, asked),
     )
+    return found[0] if found else None
 
 
 def _recall_through(
     index: Index, embeddings: Embeddings, settings: EvaluateSettings, asked: dict[Direction, Asked]
-) -> ThroughIndex | None:
+) -> list[ThroughIndex]:
+    """One, or none."""
     manifest = index.manifest
     ranked = asked.get("t2i" if manifest.gallery == "images" else "i2t")
     if ranked is None:
-        return None
+        return []
     tuned_on = draw_queries(
         Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
     ).tuning
@@ -100,7 +102,8 @@ def _recall_through(
     def search_rows(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         return index.rows_at(index.search(queries, k)[1])
 
-    return measure_through_index(ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
+    found = measure_through_index(ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
+    return [found] if found else []
 
 
 def _measure(

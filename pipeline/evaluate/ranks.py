@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import repeat
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluate.counting import Counts, Levels, Strip, count_strip, pair_products
-from pipeline.evaluate.vectors import Vectors, blocks
+from pipeline.evaluate.vectors import Vectors, blocks, let_go
 
+Number = TypeVar("Number", bound=np.number)
 BLOCK = 4096
 """Queries whose vectors are held at a time, while the gallery passes by."""
 GALLERY_BLOCK = 16_384
@@ -72,7 +75,7 @@ class Ranks:
         """For each query the positives that score as its best one, at least one."""
         return self.level_positives[self.starts]
 
-    def sum_levels(self, values: NDArray[np.number]) -> NDArray[np.number]:
+    def sum_levels(self, values: NDArray[Number]) -> NDArray[Number]:
         """Sums of ``values`` (l,) over the levels of each query (q,)."""
         return np.add.reduceat(values, self.starts) if len(self) else np.zeros(0, values.dtype)
 
@@ -136,14 +139,16 @@ def rank_positives(
     done = []
     with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
         for part in blocks(len(chosen), block):
-            done.append(_rank_block(queries, gallery, chosen[part], order, first[part], last[part], gallery_block, pool))
+            done.append(
+                _rank_block(queries, gallery, chosen[part], order, first[part], last[part], gallery_block, pool)
+            )
             progress(len(chosen[part]))
     return join_ranks(done) if done else _no_ranks(len(gallery))
 
 
 def _no_ranks(gallery: int) -> Ranks:
     nothing = np.empty(0, np.int64)
-    return Ranks(nothing, nothing, np.empty(0), *[nothing] * 5, gallery=gallery)
+    return Ranks(nothing, nothing, np.empty(0), nothing, nothing, nothing, nothing, nothing, gallery)
 
 
 def _rank_block(
@@ -194,16 +199,15 @@ def _count(
     for part in blocks(len(gallery), width):
         held = items[: part.stop - part.start]
         held[:] = gallery.values[part]
+        let_go(gallery.values)
         for tile in blocks(len(queries), rows):
             shape = (tile.stop - tile.start, len(held))
             found, mask = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in (scores, reached))
             np.matmul(queries[tile], held.T, out=found)
-
-            def count(strip: slice, tile: slice = tile, found=found, mask=mask, held=held) -> None:
-                count_strip(Strip(found[strip], tile.start + strip.start, queries, held), levels, counts, mask[strip])
-
-            for _ in pool.map(count, blocks(shape[0], _STRIP_QUERIES)):
-                pass
+            strips = list(blocks(shape[0], _STRIP_QUERIES))
+            counted = (Strip(found[strip], tile.start + strip.start, queries, held) for strip in strips)
+            for _ in pool.map(count_strip, counted, repeat(levels), repeat(counts), (mask[strip] for strip in strips)):
+                pass  # raises what a strip raised
     return counts
 
 

@@ -40,7 +40,9 @@ class ThroughIndex:
 
 EXACT = "Share of queries with a positive among the first K results of exact search over the stored vectors."
 THROUGH = "Share of the same queries with a positive among the first K results of the index at its operating point."
-DIFFERENCE = "R@K through the index less R@K by exact search; the interval resamples images and keeps each query's pair."
+DIFFERENCE = (
+    "R@K through the index less R@K by exact search; the interval resamples images and keeps each query's pair."
+)
 
 
 def draw_asked(ranks: Ranks, queries: Vectors, count: int, seed: int = 0) -> Asked:

@@ -1,5 +1,6 @@
 """The vectors of one side of a dataset, addressed by position, with the row each belongs to."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,19 @@ def read_vectors(embeddings: Embeddings, part: str, scratch: Path) -> Vectors:
         stop = start + batch.num_rows
         rows[start:stop] = batch.column("row").to_numpy()
         values[start:stop] = vectors_of(batch.column("embedding"))
+        let_go(values)
         start = stop
     return Vectors(rows, values)
+
+
+def let_go(values: NDArray[np.float16]) -> None:
+    """Takes the pages of a mapped file out of this process's memory; they stay in the file, and in the system's cache.
+
+    Called after each block, it keeps memory the same however large the file is. Other arrays stay as they are.
+    """
+    mapped = getattr(values, "_mmap", None)
+    if mapped is not None and getattr(values, "mode", "c") != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from pipeline import environment, storage
+from pipeline import environment, events, storage
 from pipeline.config import ClusterSettings
 from pipeline.errors import RunFailed
 from pipeline.flow.cluster import Cluster, cause_of, describe_load
@@ -17,6 +17,7 @@ from pipeline.flow.embed_graph import EmbedGraph
 from pipeline.flow.embed_manifest import finish
 from pipeline.flow.embed_plan import EmbedPlan, open_staging
 from pipeline.flow.encoders import EncoderPool, encoder_pool
+from pipeline.flow.metrics import EmbedMetrics, rejects_by_reason
 from pipeline.flow.rejects import RejectLimit
 from pipeline.flow.shard_maker import ShardMaker
 from pipeline.flow.stages import counts_of
@@ -57,20 +58,27 @@ def embed(
         tally = start_tally()
         shards = ShardMaker(plan.layout, progress.todo, Tasks(settings.stall_timeout, tally))
         statistics = Statistics()
+        metrics = EmbedMetrics(plan.rows, progress.start.rows_reused, encoders.size)
+        rejects = events.Steps("rejects")
 
         def on_report(reported: Reported) -> None:
             if ownership.lost:
                 ownership.check()
+            metrics.note(reported.counts)
             if reported.units:
                 on_progress(reported.counts["rows"])
                 shards.note(reported.units)
                 counts.update(reported.counts)
+                if reasons := rejects_by_reason(counts):
+                    rejects.note(stage="embed", by_reason=reasons)
                 limit.check(counts)
 
         if len(progress.todo):
             graph = EmbedGraph(plan, progress.todo, encoders, ray.put(shipment), tally)
             for done in _run(graph, on_report, settings.stall_timeout):
                 statistics.add(Statistics.from_dict(done))
+        metrics.end()
+        rejects.end()
         shards.finish()
         statistics.add(Statistics(seconds=Counter({"compact": shards.seconds})))
         files, total = gather_records(plan.layout)

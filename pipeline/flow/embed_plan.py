@@ -215,7 +215,8 @@ def open_staging(plan: EmbedPlan) -> Progress:
     save_footers(_footers_of(plan.settings), plan.inputs)
     finished = find_finished(plan.layout)
     todo = plan.units.take(~finished.mask(plan.layout))
-    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum())), finished, todo)
+    planned = {"rows": plan.rows, "units": len(plan.units)}
+    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum()), planned), finished, todo)
 
 
 def describe_columns(columns: Columns) -> dict[str, Any]:

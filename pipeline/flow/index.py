@@ -12,6 +12,7 @@ import ray
 from pipeline import storage
 from pipeline.config import ClusterSettings
 from pipeline.flow.cluster import Cluster, cause_of
+from pipeline.flow.metrics import StageMetric
 from pipeline.flow.tasks import Tasks, begin_task, cores_of_a_node, signs_to, threads_each
 from pipeline.index import steps
 from pipeline.index.build import Build
@@ -57,6 +58,7 @@ class _Graph:
         self._shared = ray.put(build)
         self._trained = progress.trained
         self._filled = build.gallery.n - sum(place.rows for place in progress.to_fill)
+        self._metric = StageMetric("index", build.gallery.n, self._filled)
 
     def run(self) -> Trained:
         if self._trained is None:
@@ -98,6 +100,7 @@ class _Graph:
 
     def _note_filled(self, place: ShardPlace) -> None:
         self._filled += place.rows
+        self._metric.add(place.rows)
         if len(self._build.places) > 1:
             self._on_stage(f"{self._filled:,} of {self._build.gallery.n:,} vectors are in shards")
 

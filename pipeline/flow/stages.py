@@ -27,6 +27,7 @@ from pipeline.config import ModelSettings
 from pipeline.errors import ClipmillError, RunFailed
 from pipeline.flow.commit import commit_unit, pack_unit, serialise
 from pipeline.flow.layout import PARTS, Layout
+from pipeline.flow.metrics import BYTES, ENCODING
 from pipeline.flow.rejects import REASON
 from pipeline.flow.statistics import Statistics
 from pipeline.schemas import ORDINAL_SHIFT
@@ -207,7 +208,7 @@ class UnitSink(Datasink[dict[str, Any]]):
                 statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
                 statistics.seconds.update({"write": time.perf_counter() - started})
                 total.add(statistics)
-                self._tally.finished.remote(number, counts_of(statistics))
+                self._tally.finished.remote(number, {**counts_of(statistics), BYTES: packed.nbytes})
         total.captions_by_file.clear()
         return vars(total)
 
@@ -217,7 +218,8 @@ class UnitSink(Datasink[dict[str, Any]]):
 
 
 def counts_of(statistics: Statistics) -> dict[str, int]:
-    """What the driver is told of units: rows and what became of them, rejects also by reason."""
+    """What the driver is told of units: rows and what became of them, rejects also by reason, and the time of encoders."""
     names = ("rows", "images", "captions", "rejected_images", "rejected_captions")
     reasons = {REASON + reason: count for reason, count in statistics.reasons.items()}
-    return {**{name: getattr(statistics, name) for name in names}, **reasons}
+    encoding = statistics.seconds["encode_images"] + statistics.seconds["encode_captions"]
+    return {**{name: getattr(statistics, name) for name in names}, **reasons, ENCODING: round(1000 * encoding)}

@@ -144,10 +144,9 @@ def _sources(dataset: Embeddings) -> dict[int, str]:
 
 def _in_order(rejects: pa.Table) -> pa.Table:
     """By row, the image before its captions."""
-    order = pc.sort_indices(
-        rejects, sort_keys=[("row", "ascending"), ("caption_index", "ascending")], null_placement="at_start"
-    )
-    return rejects.take(order)
+    index = pc.fill_null(rejects.column("caption_index"), -1)
+    keys = pa.table({"row": rejects.column("row"), "index": index})
+    return rejects.take(pc.sort_indices(keys, sort_keys=[("row", "ascending"), ("index", "ascending")]))
 
 
 def _write(target: Location, path: str, part: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Shard:

@@ -8,6 +8,8 @@ from 0 to 1, never percentages; times are UTC; a figure that could not be measur
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from pipeline.schemas import Counts, ModelIdentity, Record
 
 REPORT_VERSION = 1
@@ -58,7 +60,7 @@ class RetrievalPart(Record):
     repeated_captions: int
     repeated_images: int
     most_positives: int = 1
-    smaller: dict[int, dict[int, float]] = {}
+    smaller: dict[int, dict[int, float]] = Field(default_factory=dict)
 
 
 class ProtocolPart(Record):
@@ -397,7 +399,7 @@ class Report(Record):
     hardware: dict[str, Any]
     queries: QueriesPart | None = None
     published: PublishedPart | None = None
-    protocols: list[ProtocolPart] = []
+    protocols: list[ProtocolPart] = Field(default_factory=list)
     space: SpacePart | None = None
     slices: SlicesPart | None = None
     corruption: RobustnessPart | None = None

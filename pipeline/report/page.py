@@ -121,7 +121,8 @@ def class_plot(classes: list[ClassPart]) -> Markup:
 def definitions(report: Report) -> list[tuple[list[str], str]]:
     """Each definition on the page once, with the titles of the figures that it defines."""
     through = report.fidelity.through if report.fidelity else None
-    parts = [*report.retrieval, *report.protocols, through, report.zero_shot, report.alignment, report.space, report.slices, report.fidelity]
+    measured = (report.zero_shot, report.alignment, report.space, report.slices, report.fidelity)
+    parts = [*report.retrieval, *report.protocols, through, *measured]
     figures = [figure for part in parts if part is not None for figure in part.figures] + report.cost
     figures += classification_figures(report)
     titles: dict[str, list[str]] = {}

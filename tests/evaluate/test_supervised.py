@@ -12,7 +12,7 @@ from pipeline.evaluate.few_shot import DRAWS, mean_over_draws
 from pipeline.evaluate.neighbours import vote
 from pipeline.evaluate.probe import COARSE, ITERATIONS, Examples, Scale, Sweep, sweep
 from pipeline.evaluate.quality import silent
-from pipeline.evaluate.splits import split
+from pipeline.evaluate.splits import hash_rows, split
 from pipeline.evaluate.supervised import Labelled, Parts, Supervised, measure_supervised, part_images
 from pipeline.evaluate.vectors import Vectors
 
@@ -163,3 +163,22 @@ def test_the_interval_over_draws_holds_the_truth() -> None:
     assert held / 400 >= 0.93
     certain = mean_over_draws([np.ones(40, bool)] * 5)
     assert (certain.high, certain.low) == (1.0, pytest.approx(0.025 ** (1 / 40)))
+
+
+def test_each_draw_is_scikit_learns_classifier_of_so_many_images_a_class(found: Supervised) -> None:
+    places = split(np.arange(260), ROWS, NUMBERS, 0)
+    scale = Scale.of(VALUES[places.train].astype(np.float32))
+    test, truth = scale(VALUES[places.test]), NUMBERS[places.test]
+    for one in found.few_shot[:3]:
+        for number, accuracy in enumerate(one.draws):
+            keys = hash_rows(ROWS[places.train], 0, 3, number)
+            chosen = np.concatenate(
+                [
+                    sorted(places.train[mine][np.argsort(keys[mine])[: one.shots]])
+                    for mine in (np.flatnonzero(NUMBERS[places.train] == c) for c in range(CLASSES))
+                ]
+            )
+            assert np.bincount(NUMBERS[chosen]).tolist() == [one.shots] * CLASSES
+            model = LogisticRegression(C=10**one.exponent, max_iter=ITERATIONS)
+            model.fit(scale(VALUES[np.sort(chosen)]), NUMBERS[np.sort(chosen)])
+            assert accuracy == pytest.approx(np.mean(model.predict(test) == truth), abs=1e-6)

@@ -127,8 +127,9 @@ def test_every_target_runs_the_same_command_line() -> None:
 def test_the_command_line_of_the_manifests_ends_in_a_whole_output(cluster: Running, local_config: Path) -> None:
     done = submitted(cluster, {"/config/nightly.yaml": str(local_config)})
     assert done.returncode == 0, done.stdout + done.stderr
-    output = Path(yaml.safe_load(local_config.read_text())["output"])
-    for stage in ("embeddings", "index"):
+    published = Path(yaml.safe_load(local_config.read_text())["output"])
+    output = published / "runs" / json.loads((published / "current.json").read_text())["version"]
+    for stage in ("embeddings", "index", "report"):
         verify = ["clipmill", "verify", str(output / stage), "--json"]
         checked = subprocess.run(
             verify, env=cluster.environment, capture_output=True, text=True, timeout=120, check=True

@@ -183,7 +183,7 @@ def test_all_targets_use_one_image() -> None:
 
 def test_the_shipped_configuration_is_valid_and_is_what_targets_run() -> None:
     run = read_run_file(CONFIG)
-    assert (run.embed.input, run.embed.output) == ("s3://example-photos/", "s3://example-vectors/photos/embeddings")
+    assert (run.embed.input, run.output) == ("s3://example-photos/", "s3://example-vectors/photos")
     assert run.index is not None
     assert run.evaluate is not None
     for name, line in entrypoints().items():

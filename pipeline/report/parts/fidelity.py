@@ -71,7 +71,11 @@ def fidelity_part(
 
 
 def _through_part(result: ThroughIndex, gallery: str) -> ThroughPart:
-    columns = (("exact", EXACT, result.exact), ("index", THROUGH, result.through), ("less", DIFFERENCE, result.difference))
+    columns = (
+        ("exact", EXACT, result.exact),
+        ("index", THROUGH, result.through),
+        ("less", DIFFERENCE, result.difference),
+    )
     return ThroughPart(
         direction="t2i" if gallery == "images" else "i2t",
         queries=result.queries,

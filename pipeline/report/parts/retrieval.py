@@ -39,7 +39,9 @@ def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
         for k in RECALL_AT
     ]
     figures += [
-        figure(f"{result.direction}_ndcg@{NDCG_AT}", f"nDCG@{NDCG_AT}", "ratio", Retrieval.mean_ndcg, intervals["ndcg"]),
+        figure(
+            f"{result.direction}_ndcg@{NDCG_AT}", f"nDCG@{NDCG_AT}", "ratio", Retrieval.mean_ndcg, intervals["ndcg"]
+        ),
         figure(
             f"{result.direction}_mean_average_precision",
             "mAP",

@@ -1,0 +1,52 @@
+"""clipmill prune: remove versions that nobody needs any more."""
+
+import click
+
+from jobs.command import Job
+from pipeline.errors import UserError
+from pipeline.publish.lock import alone
+from pipeline.publish.place import Place
+from pipeline.publish.prune import Pruning, plan_pruning, prune
+
+
+@click.command("prune", cls=Job)
+@click.argument("output")
+@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many of the newest stay.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait for a run to end.")
+def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
+    """Remove old versions at an OUTPUT of `clipmill run`, and what killed runs left.
+
+    The newest N stay, and always the one that readers see. Versions from before a `clipmill remove` go whatever their age,
+    since they hold what was taken down.
+
+    \b
+    Example:
+      clipmill prune out/nightly --keep 7
+    """
+    place = Place.of(output)
+    if dry_run:
+        _tell(plan_pruning(place, keep), output)
+        return
+    with alone(place, wait):
+        pruning = plan_pruning(place, keep)
+        prune(place, pruning)
+    _tell(pruning, output)
+
+
+def _tell(pruning: Pruning, output: str) -> None:
+    if not pruning.kept:
+        raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
+    for name, why in pruning.removed:
+        click.echo(f"removed {name}: {why}")
+    for name in pruning.halves:
+        click.echo(f"removed {name}: it was never finished")
+    if pruning.waiting:
+        click.echo(
+            f"kept    {pruning.waiting}: readers see it, though it holds ids that were taken down; `clipmill run` next"
+        )
+    click.echo(f"{len(pruning.kept)} versions are left")
+
+
+if __name__ == "__main__":
+    command()
