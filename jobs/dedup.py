@@ -7,6 +7,7 @@ import click
 from jobs.command import Job, cluster_options, print_json, progress, split_options
 from pipeline.config import ClusterSettings, DedupSettings, build
 from pipeline.curate.dedup import finished, make_dedup
+from pipeline.publish.pointer import with_current
 from pipeline.schemas import DuplicatesManifest
 
 
@@ -41,7 +42,7 @@ def command(as_json: bool, **options: Any) -> None:
       clipmill dedup --embeddings s3://bucket/b32/ --output s3://bucket/b32-duplicates/ --keep largest
     """
     cluster_values, values = split_options(options)
-    settings = build(DedupSettings, values)
+    settings = build(DedupSettings, with_current(values))
     manifest, already = dedup_stage(settings, build(ClusterSettings, cluster_values))
     if as_json:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})

@@ -133,6 +133,27 @@ def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, alre
         f"{speed.images_per_second:,.1f} images/s, {speed.images_per_cpu_second:,.1f} a CPU second; limited by "
         f"{manifest.runs[-1].limited_by}"
     )
+    _print_limits(manifest)
+
+
+def _print_limits(manifest: EmbeddingsManifest) -> None:
+    """How busy the encoders were, what would be faster, and how far a faster precision is from float32."""
+    from pipeline.flow.parity import BAR
+
+    run, speed = manifest.runs[-1], manifest.throughput
+    if run.encoder_busy is not None:
+        each = [f"{speed.images_per_second_per_gpu:,.1f} images/s a GPU"] if speed.images_per_second_per_gpu else []
+        each += [f"{speed.images_per_second_per_core:,.1f} a core"] if speed.images_per_second_per_core else []
+        click.echo(f"encoders busy {run.encoder_busy:.0%} of the time; {', '.join(each)}")
+    if run.advice:
+        click.echo(f"to be faster: {run.advice}")
+    if manifest.parity:
+        least, mean = manifest.parity["minimum_cosine"], manifest.parity["mean_cosine"]
+        click.echo(
+            f"against fp32: cosine {least:.5f} at least, {mean:.5f} on average, of {manifest.parity['images']:.0f} images"
+        )
+        if least < BAR:
+            click.echo(f"warning: that is below {BAR}; embed with --precision fp32 where it matters", err=True)
 
 
 if __name__ == "__main__":

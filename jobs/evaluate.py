@@ -9,7 +9,7 @@ from jobs.command import Job, print_json, progress
 from pipeline.config import EvaluateSettings, build
 from pipeline.evaluate.zero_shot import Encode
 from pipeline.index.open import DEFAULT_CACHE
-from pipeline.publish.pointer import current
+from pipeline.publish.pointer import with_current
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate
 from pipeline.report.terminal import report_lines
@@ -73,7 +73,7 @@ def command(cache: Path, as_json: bool, **options: Any) -> None:
       clipmill evaluate --embeddings embeddings/ --index index/ --output report/ --slice-by source --slice-by year
       clipmill evaluate --embeddings s3://bucket/b32/ --output report/ --label-column category --templates imagenet
     """
-    settings = build(EvaluateSettings, {**options, **_current(options)})
+    settings = build(EvaluateSettings, with_current(options))
     report, already = evaluate_stage(settings, cache)
     if as_json:
         document = report.model_dump(mode="json", exclude={"pictures"})
@@ -84,11 +84,6 @@ def command(cache: Path, as_json: bool, **options: Any) -> None:
     for line in report_lines(report):
         click.echo(line)
     click.echo(f"{settings.output.rstrip('/')}/report.html")
-
-
-def _current(options: dict[str, Any]) -> dict[str, Any]:
-    """Where to read what `clipmill run` publishes."""
-    return {part: current(uri, part) for part in ("embeddings", "index") if (uri := options[part]) is not None}
 
 
 def evaluate_stage(settings: EvaluateSettings, cache: Path = DEFAULT_CACHE) -> tuple[Report, bool]:

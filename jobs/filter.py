@@ -9,6 +9,7 @@ from pipeline import storage
 from pipeline.config import FilterSettings, build
 from pipeline.curate.filter import Encode, Filter, finished, make_filter, run_filter
 from pipeline.owner import owned
+from pipeline.publish.pointer import with_current
 from pipeline.schemas import SelectionManifest
 
 
@@ -42,7 +43,7 @@ def command(as_json: bool, **options: Any) -> None:
       clipmill filter --embeddings embeddings/ --output selection/ --min-clip-score 0.2 --duplicates duplicates/
       clipmill filter --embeddings embeddings/ --output photos/ --prompt "a photo >= 0.2" --where "width >= 256"
     """
-    settings = build(FilterSettings, options)
+    settings = build(FilterSettings, with_current(options))
     manifest, already = filter_stage(settings)
     if as_json:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})

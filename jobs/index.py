@@ -11,6 +11,7 @@ from pipeline.errors import BarMissed, UserError
 from pipeline.index.build import Build, finished, make_build
 from pipeline.index.merge import finished_merge, make_merge, merge_index
 from pipeline.index.plan import Candidate
+from pipeline.publish.pointer import with_current
 from pipeline.schemas import IndexManifest, Interval
 
 
@@ -68,7 +69,7 @@ def command(context: click.Context, merge: str | None, explain: bool, as_json: b
     if options["embeddings"] is None:
         raise UserError("give --embeddings URI to build an index, or --merge INDEX to merge the shards of one")
     cluster_values, values = split_options(options)
-    settings = build(IndexSettings, values)
+    settings = build(IndexSettings, with_current(values))
     cluster_settings = build(ClusterSettings, cluster_values)
     if explain:
         _print_plan(make_build(settings), as_json)

@@ -17,6 +17,7 @@ from pipeline.estimate.models import cost_of_manifest, cost_of_model
 from pipeline.estimate.rates import calibrated, published
 from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.index.plan import plan_index
+from pipeline.publish.pointer import current
 
 _TITLES = {
     "embed_seconds": "time to embed",
@@ -65,8 +66,10 @@ def command(**options: Any) -> None:
       clipmill plan --rows 100000000 --calibrate trial/ --machine 64
       clipmill plan --calibrate trial/ --compare embeddings/
     """
-    earlier = Embeddings.open(options["calibrate"]) if options["calibrate"] else None
-    happened = Embeddings.open(options["compare"]) if options["compare"] else None
+    earlier, happened = (
+        Embeddings.open(current(options[name], "embeddings")) if options[name] else None
+        for name in ("calibrate", "compare")
+    )
     model = _model(options["model"], earlier)
     machine = _machine(options["machine"], earlier).times(options["machines"])
     work = _workload(options, earlier, happened)

@@ -3,6 +3,7 @@
 import click
 
 from jobs.command import Job
+from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.publish.lock import alone
 from pipeline.publish.place import Place
@@ -25,18 +26,18 @@ def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
       clipmill prune out/nightly --keep 7
     """
     place = Place.of(output)
+    if not storage.is_file(place.pointer):
+        raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
     if dry_run:
-        _tell(plan_pruning(place, keep), output)
+        _tell(plan_pruning(place, keep))
         return
     with alone(place, wait):
         pruning = plan_pruning(place, keep)
         prune(place, pruning)
-    _tell(pruning, output)
+    _tell(pruning)
 
 
-def _tell(pruning: Pruning, output: str) -> None:
-    if not pruning.kept:
-        raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
+def _tell(pruning: Pruning) -> None:
     for name, why in pruning.removed:
         click.echo(f"removed {name}: {why}")
     for name in pruning.halves:

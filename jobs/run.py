@@ -28,6 +28,7 @@ from pipeline.publish.unfinished import UnfinishedVersion, begin, end
 from pipeline.publish.version import Bar, Training, Version, manifests_of, write_version
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile, read_run_file
+from pipeline.run_summary import RunRecord, recorded
 from pipeline.schemas import EmbeddingsManifest, IndexManifest
 from pipeline.source.footers import save_footers
 from pipeline.storage import Location
@@ -69,8 +70,11 @@ def command(config: Path, wait: float) -> None:
     """
     run = read_run_file(config, look_at_places=True)
     place = Place.of(run.output)
-    with alone(place, wait) as ownership:
-        _Run(run, place, read_pointer(place), ownership).publish()
+    with (
+        recorded(place.output, command="run", configuration=str(config), hook=run.hook) as record,
+        alone(place, wait) as ownership,
+    ):
+        _Run(run, place, read_pointer(place), ownership, record).publish()
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class _Made:
 class _Run:
     """One run towards one output, which it owns; ``seen`` is the pointer as it was when it began."""
 
-    def __init__(self, run: RunFile, place: Place, seen: Seen, ownership: Ownership) -> None:
+    def __init__(self, run: RunFile, place: Place, seen: Seen, ownership: Ownership, record: RunRecord) -> None:
         self._run, self._place, self._seen, self._ownership = run, place, seen, ownership
+        self._record = record
         self._base = Base.read(place, seen)
         self._removed = read_removed(place)
 
@@ -98,6 +103,7 @@ class _Run:
         stages = {"index": self._run.index, "evaluate": self._run.evaluate}
         key = key_of(plan.fingerprint, stages, self._removed)
         if self._base is not None and self._base.version.key == key:
+            self._record.note(version=self._base.version.name, unchanged=True)
             click.echo(f"unchanged: {self._place.output} stays at version {self._base.version.name}")
             return
         version = begin(self._place, key, self._base.version.name if self._base else None)
@@ -108,6 +114,7 @@ class _Run:
         self._ownership.check()
         switch(self._place, self._describe(version, made, bars, folder), self._seen)
         end(self._place)
+        self._record.note(version=version.name, unchanged=False, notes=made.notes)
         click.echo(f"published {folder}")
 
     def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
@@ -125,9 +132,19 @@ class _Run:
         folder = self._place.version(version.name)
         with ExitStack() as stack:
             stack.enter_context(connect(self._run.cluster))
-            embeddings, notes = self._embed(folder, plan, model)
-            index, training, more = self._index(folder, same_vectors=not notes)
-        report = self._evaluate(folder)
+            with self._record.stage("embed") as stage:
+                embeddings, notes = self._embed(folder, plan, model)
+                encoded = sum(run.rows_encoded for run in embeddings.runs)
+                stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
+            with self._record.stage("index") as stage:
+                index, training, more = self._index(folder, same_vectors=not notes)
+                if index is not None:
+                    recall = recall_of(index)
+                    stage.note((folder / "index").uri, factory=index.factory, vectors=index.n, recall=recall)
+        with self._record.stage("evaluate") as stage:
+            report = self._evaluate(folder)
+            if report is not None:
+                stage.note((folder / "report").uri)
         return _Made(embeddings, index, report, training, [*notes, *more])
 
     def _embed(self, folder: Location, plan: "EmbedPlan", model: "ClipModel") -> tuple[EmbeddingsManifest, list[str]]:
@@ -227,6 +244,7 @@ class _Run:
     def _judge(self, made: _Made) -> list[Bar]:
         published = self._base.judged if self._base else None
         bars = judge(self._run.gates, Judged(made.embeddings, made.index, made.report), published)
+        self._record.note(bars=[bar.model_dump() for bar in bars])
         for bar in bars:
             _say("gate", f"{bar.name}: {bar.measured} ({bar.bar}){': MISSED' if bar.missed else ''}")
         missed = [bar for bar in bars if bar.missed]

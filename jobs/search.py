@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 @click.command("search", cls=Job)
-@click.option("--index", "index_uri", required=True, help="Index to search, or an output of `clipmill run`; local or s3://.")
+@click.option(
+    "--index", "index_uri", required=True, help="Index to search, or an output of `clipmill run`; local or s3://."
+)
 @click.option("--text", help="Find what fits these words.")
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from jobs.command import Job, print_json
 from pipeline.errors import RunFailed
+from pipeline.publish.pointer import datasets_at
 from pipeline.verify.dataset import verify
 from pipeline.verify.findings import Findings
 
@@ -20,7 +21,8 @@ from pipeline.verify.findings import Findings
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(uri: str, quick: bool, as_json: bool) -> None:
-    """Check embeddings, an index, near-duplicates, a selection or a report.
+    """Check embeddings, an index, near-duplicates, a selection or a report; of an output of `clipmill run`, all that
+    its current version holds.
 
     Counts, checksums, identities, every row and every vector are compared.
 
@@ -31,13 +33,18 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
       clipmill verify embeddings/
       clipmill verify s3://bucket/laion-index/ --quick
     """
-    findings = verify(uri, quick=quick, progress=_progress)
+    places = datasets_at(uri)
+    found = {place: verify(place, quick=quick, progress=_progress) for place in places}
     if as_json:
-        print_json(findings.as_dict())
-    else:
-        _print(findings, uri)
-    if not findings.whole:
-        raise RunFailed(f"{uri} is not whole: {len(findings.faults) + findings.hidden} faults; make the dataset again")
+        documents = [findings.as_dict() for findings in found.values()]
+        print_json(documents[0] if places == [uri] else documents)
+    for place, findings in found.items():
+        if not as_json:
+            _print(findings, place)
+    for place, findings in found.items():
+        if not findings.whole:
+            faults = len(findings.faults) + findings.hidden
+            raise RunFailed(f"{place} is not whole: {faults} faults; make the dataset again")
 
 
 def _print(findings: Findings, uri: str) -> None:

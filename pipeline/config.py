@@ -215,7 +215,7 @@ class GateSettings(Settings):
     max_rejects: Rejects = Field(default=None, description="among the images and captions that are new")
     min_index_recall: float | None = Field(default=None, ge=0, le=1, description="on queries that it was not tuned on")
     max_p99_milliseconds: float | None = Field(default=None, gt=0, description="of one query on one thread")
-    max_row_change: float | None = Field(
+    max_row_change: Annotated[float | None, BeforeValidator(_share_or_count)] = Field(
         default=None, ge=0, description="share of the published rows that may come or go: 0.2"
     )
 

@@ -31,7 +31,7 @@ _MODELS: dict[str, type[Settings]] = {
     "evaluate": EvaluateSettings,
     "gates": GateSettings,
 }
-_SECTIONS = ("output", *_MODELS)
+_SECTIONS = ("output", "hook", *_MODELS)
 _OPTIONAL = ("index", "evaluate")
 _PLACES = {"embed": ("output",), "index": ("embeddings", "output"), "evaluate": ("embeddings", "index", "output")}
 """What links one stage to the next: it follows from ``output`` and is not set by the user."""
@@ -56,6 +56,8 @@ class RunFile:
     evaluate: EvaluateSettings | None
     cluster: ClusterSettings
     gates: GateSettings
+    hook: str | None = None
+    """A command line that is run when the run has ended (`pipeline.run_summary`)."""
 
 
 def read_run_file(path: Path, *, look_at_places: bool = False) -> RunFile:
@@ -114,6 +116,9 @@ class _Reader:
             self.note(("output",), "`output` must say where versions are published")
             output = "unknown"
         output = output.rstrip("/") or "/"
+        hook = self.document.get("hook")
+        if hook is not None and (not isinstance(hook, str) or not hook.strip()):
+            self.note(("hook",), "`hook` must be a command line, to be run when the run has ended")
         cluster = self._section("cluster", ClusterSettings, output)
         embed = self._section("embed", EmbedSettings, output)
         index = self._section("index", IndexSettings, output)
@@ -124,7 +129,7 @@ class _Reader:
             return None
         if index is None and evaluate is not None:
             evaluate = evaluate.model_copy(update={"index": None})
-        return RunFile(output, embed, index, evaluate, cluster or ClusterSettings(), gates or GateSettings())
+        return RunFile(output, embed, index, evaluate, cluster or ClusterSettings(), gates or GateSettings(), hook)
 
     def _section(self, name: str, model: type[SettingsModel], output: str) -> SettingsModel | None:
         section = self.document.get(name, {})

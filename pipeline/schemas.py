@@ -207,13 +207,18 @@ class Counts(Record):
 
 
 class Run(Record):
-    """One start of a job towards this dataset, times in UTC. ``finished`` is null where it was stopped before the end."""
+    """One start of a job towards this dataset, times in UTC. ``finished`` is null where it was stopped before the end.
+
+    ``limited_by`` is the stage that decided how long it took, ``encoder_busy`` the share of the time from the first
+    picture to the last that the encoders computed, ``advice`` what would make the next run faster."""
 
     started: datetime
     finished: datetime | None
     rows_encoded: int
     rows_reused: int
     limited_by: str = ""
+    encoder_busy: float | None = None
+    advice: str = ""
 
 
 class Throughput(Record):
@@ -223,12 +228,15 @@ class Throughput(Record):
     images_per_second: float
     captions_per_second: float
     images_per_cpu_second: float
+    images_per_second_per_core: float | None = None
+    images_per_second_per_gpu: float | None = None
     stage_seconds: dict[str, float]
 
 
 class EmbeddingsManifest(Record):
     """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
-    rows by the device, precision and batch size that encoded them."""
+    rows by the device, precision and batch size that encoded them; ``parity`` has the cosines of a few images with what
+    float32 makes of them, where another precision was used."""
 
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = SCHEMA_VERSION
@@ -237,6 +245,7 @@ class EmbeddingsManifest(Record):
     counts: Counts
     configuration: dict[str, Any]
     encoded_with: dict[str, int] = {}
+    parity: dict[str, float] = {}
     kept_columns: list[str]
     runs: list[Run]
     throughput: Throughput

@@ -35,7 +35,14 @@ CASES: list[tuple[Any, Any]] = [
     (
         ZeroShot,
         ZeroShot(
-            ("cat", "naïve \u2028"), COUNTS, RANDOM.random(5), RANDOM.random(5), (("a", "b", 3),), 0, {"x": INTERVAL}
+            ("cat", "naïve \u2028"),
+            COUNTS,
+            RANDOM.random(5),
+            RANDOM.random(5),
+            (("a", "b", 3),),
+            0,
+            RANDOM.random((2, 4), np.float32),
+            {"x": INTERVAL},
         ),
     ),
     (Fidelity, Fidelity(10, 3, "captions", 99, 29, 30, 3, RANDOM.random(3), {})),

@@ -1,8 +1,9 @@
 """The numbers that a network computes with: float32 as it was trained, bfloat16, or 8-bit integers.
 
-bf16 halves every number: four times as fast where a processor multiplies matrices of it (AMX, AVX512-BF16, tensor
-cores), several times slower where it has to be emulated. int8 quantises the weights of linear layers once and their
-inputs as they come; it is for processors without bf16. Both move vectors a little: see `Parity`.
+bf16 halves every number: several times as fast where a processor multiplies matrices of it (AMX, AVX512-BF16, tensor
+cores), several times slower where it has to be emulated. int8 quantises the weights of the image tower's linear layers
+once and their inputs as they come; it is for processors without bf16. Captions stay float32 with it: in text towers the
+rounding showed too much (cosines of .997). Both move vectors a little, which is measured with every run that uses them.
 """
 
 import copy
@@ -47,33 +48,33 @@ def at_precision(network: torch.nn.Module, precision: str) -> torch.nn.Module:
     """The float32 network itself for fp32, else a copy of it at ``precision`` (bf16 or int8) on the same device."""
     if precision == "fp32":
         return network
-    if precision == "bf16":
-        return copy.deepcopy(network).to(torch.bfloat16)
-    return _quantised(network)
-
-
-def _quantised(network: torch.nn.Module) -> torch.nn.Module:
-    supported = torch.backends.quantized.supported_engines
-    torch.backends.quantized.engine = next(engine for engine in _ENGINES if engine in supported)
     made = copy.deepcopy(network)
     for block in made.modules():
         attention = getattr(block, "attn", None)
         if isinstance(block, ResidualAttentionBlock) and _is_plain(attention):
             block.attn = _SelfAttention(attention)
+    if precision == "bf16":
+        return made.to(torch.bfloat16)
+    _quantise(made.get_submodule("visual"))
+    return made
+
+
+def _quantise(tower: torch.nn.Module) -> None:
+    supported = torch.backends.quantized.supported_engines
+    torch.backends.quantized.engine = next(engine for engine in _ENGINES if engine in supported)
     fused = {
         f"{name}.{child}"
-        for name, pool in made.named_modules()
+        for name, pool in tower.named_modules()
         if isinstance(pool, AttentionPool2d)
         for child, _ in pool.named_children()
     }  # used by their weights, not called
-    layers = {name for name, layer in made.named_modules() if type(layer) is torch.nn.Linear} - fused
+    layers = {name for name, layer in tower.named_modules() if type(layer) is torch.nn.Linear} - fused
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.ao.quantization.quantize_dynamic(made, layers, dtype=torch.qint8, inplace=True)
-    for module in made.modules():
-        if isinstance(module, torch.ao.nn.quantized.dynamic.Linear):
-            module.int8_original_dtype = torch.float32  # where open_clip looks for the type of activations
-    return made
+        warnings.simplefilter("ignore")  # torch means to move this to another package one day
+        torch.ao.quantization.quantize_dynamic(tower, layers, dtype=torch.qint8, inplace=True)
+    for layer in tower.modules():
+        if isinstance(layer, torch.ao.nn.quantized.dynamic.Linear):
+            layer.int8_original_dtype = torch.float32  # where open_clip looks for the type of activations
 
 
 def _is_plain(attention: torch.nn.Module | None) -> bool:
@@ -88,8 +89,8 @@ def _is_plain(attention: torch.nn.Module | None) -> bool:
 
 
 class _SelfAttention(torch.nn.Module):
-    """torch's MultiheadAttention of a sequence with itself, in linear layers that can be quantised: torch's own hides its
-    weights in a fused call."""
+    """torch's MultiheadAttention of a sequence with itself, in linear layers that can be quantised, and that are fast in
+    bf16: torch's own hides its weights in a fused call, which copies them for every batch of that type."""
 
     def __init__(self, attention: torch.nn.MultiheadAttention) -> None:
         super().__init__()

@@ -100,9 +100,8 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     places = np.flatnonzero(reached)
     if len(places):
         row = np.repeat(np.arange(rows), found)
-        _count_pairs(
-            strip, row + strip.first, places - row * width, strip.scores[row, places - row * width], levels, counts
-        )
+        score = strip.scores.reshape(-1)[places]
+        _count_pairs(strip, row + strip.first, places - row * width, score, levels, counts)
 
 
 def _count_pairs(

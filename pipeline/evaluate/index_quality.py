@@ -1,5 +1,6 @@
 """The fidelity of a published index, on queries that it was not tuned on."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,34 +56,20 @@ def measure_index(
     embeddings: Embeddings,
     settings: EvaluateSettings,
     cache: Path,
+    asked: dict[Direction, Asked],
     progress: Progress = silent,
     keep: Keep = keep_nothing,
-) -> Fidelity:
-    """Measures the index at ``uri`` at its tuned operating point, k = 10; it is opened only where that was not kept.
+) -> tuple[Fidelity, ThroughIndex | None]:
+    """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, and the model's recall through it.
 
-    Queries are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
+    Queries of the fidelity are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
+    Recall is of the direction whose gallery the index holds, on those ``asked``; None where that direction was not
+    ranked, or all its queries were tuned on. The index is opened only where one of the two was not kept.
     """
-    return keep("fidelity", Fidelity, lambda: _measure(open_index(uri, cache), embeddings, settings, progress, keep))
-
-
-def measure_recall_through(
-    uri: str,
-    embeddings: Embeddings,
-    settings: EvaluateSettings,
-    cache: Path,
-    asked: dict[Direction, Asked],
-    keep: Keep = keep_nothing,
-) -> ThroughIndex | None:
-    """R@K through the index at ``uri`` and by exact search, of the direction whose gallery the index holds.
-
-    None where that direction was not ranked, or all its queries were tuned on.
-    """
-    found = keep(
-        "through-index",
-        list[ThroughIndex],
-        lambda: _recall_through(open_index(uri, cache), embeddings, settings, asked),
-    )
-    return found[0] if found else None
+    opened = functools.cache(lambda: open_index(uri, cache))
+    through = keep("through-index", list[ThroughIndex], lambda: _recall_through(opened(), embeddings, settings, asked))
+    fidelity = keep("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, keep))
+    return fidelity, through[0] if through else None
 
 
 def _recall_through(

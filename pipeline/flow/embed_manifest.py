@@ -1,6 +1,5 @@
 """What is written of an embed run when all its shards are made: the tables and the manifest."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -11,12 +10,11 @@ from pipeline import environment, storage
 from pipeline.datasets import INPUTS_FILE, Shard, write_manifest, write_shards
 from pipeline.errors import RunFailed
 from pipeline.flow.embed_plan import EmbedPlan, Progress, describe_columns
+from pipeline.flow.limits import limits_of
+from pipeline.flow.parity import parity_of
 from pipeline.flow.statistics import Statistics
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
 from pipeline.storage import Location
-
-_BUSY = 0.2
-"""Share of the time below which not even the busiest stage decided how long a run took: workers were being started."""
 
 
 def finish(
@@ -38,6 +36,8 @@ def finish(
     wall = (finished - progress.start.at).total_seconds()
     dataset = plan.staging.dataset
     inputs_sha256 = _write_inputs(plan, dataset, total)
+    precisions = {how.split()[1] for how in run.encoded_with}
+    limits = limits_of(run, wall, hardware["encoders"], gpus=bool(hardware["gpus"]), precisions=precisions)
     manifest = EmbeddingsManifest(
         model=plan.identity,
         dimension=plan.identity.dimension,
@@ -60,10 +60,13 @@ def finish(
                 finished=finished,
                 rows_encoded=run.rows,
                 rows_reused=progress.start.rows_reused,
-                limited_by=limited_by(run.seconds, wall, hardware["encoders"]),
+                limited_by=limits.stage,
+                encoder_busy=limits.encoder_busy,
+                advice=limits.advice,
             ),
         ],
-        throughput=_throughput(run, wall),
+        parity=parity_of(total),
+        throughput=_throughput(run, wall, hardware),
         software=environment.software(),
         hardware=hardware,
         inputs_sha256=inputs_sha256,
@@ -100,32 +103,15 @@ def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
     return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
 
 
-def _throughput(run: Statistics, wall: float) -> Throughput:
+def _throughput(run: Statistics, wall: float, hardware: dict[str, Any]) -> Throughput:
     cpu = run.seconds["cpu"]
+    rate = run.images / wall if wall else 0.0
     return Throughput(
         wall_seconds=round(wall, 3),
-        images_per_second=round(run.images / wall, 2) if wall else 0.0,
+        images_per_second=round(rate, 2),
+        images_per_second_per_core=round(rate / hardware["cpus"], 2) if hardware["cpus"] else None,
+        images_per_second_per_gpu=round(rate / hardware["gpus"], 2) if hardware["gpus"] else None,
         captions_per_second=round(run.captions / wall, 2) if wall else 0.0,
         images_per_cpu_second=round(run.images / cpu, 2) if cpu else 0.0,
         stage_seconds={name: round(seconds, 3) for name, seconds in sorted(run.seconds.items())},
     )
-
-
-def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
-    """The stage that decided how long the run took: start-up where no stage was busy a fifth of the time, encoding where
-    the encoders were busy most of it, else the stage that took the most worker seconds.
-    """
-    encoding = seconds["encode_images"] + seconds["encode_captions"]
-    stages = {
-        "reading": seconds["read"],
-        "decoding": seconds["decode"],
-        "encoding": encoding,
-        "writing": seconds["write"] + seconds["compact"],
-    }
-    if not any(stages.values()):
-        return "nothing: all rows were done before"
-    if wall and max(stages.values()) < _BUSY * wall * encoders:
-        return "start-up"
-    if wall and encoding > 0.8 * wall * encoders:
-        return "encoding"
-    return max(stages, key=lambda stage: stages[stage])

@@ -88,7 +88,9 @@ def _with_source(table: pa.Table, files: Sequence[InputFile]) -> pa.Table:
 
 
 def _block(unit: int, table: pa.Table, seconds: dict[str, float]) -> pa.Table:
+    started, cpu = time.perf_counter(), time.process_time()
     payload = pa.array([serialise(table)], pa.large_binary())
+    _count_copy(seconds, started, cpu)
     return pa.table([pa.array([unit], pa.int64()), payload, pa.array([json.dumps(seconds)])], schema=_BLOCK)
 
 
@@ -96,7 +98,16 @@ def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, dict[str, float]]]
     for unit, payload, seconds in zip(
         block.column("unit").to_pylist(), block.column("payload"), block.column("seconds").to_pylist(), strict=True
     ):
-        yield unit, pa.ipc.open_stream(payload.as_buffer()).read_all(), json.loads(seconds)
+        started, cpu = time.perf_counter(), time.process_time()
+        table, spent = pa.ipc.open_stream(payload.as_buffer()).read_all(), json.loads(seconds)
+        _count_copy(spent, started, cpu)
+        yield unit, table, spent
+
+
+def _count_copy(seconds: dict[str, float], started: float, cpu: float) -> None:
+    """Adds what copying a unit between processes took since these readings of the clocks."""
+    seconds["copy"] = seconds.get("copy", 0.0) + time.perf_counter() - started
+    seconds["cpu"] += time.process_time() - cpu
 
 
 def decode_block(
@@ -165,25 +176,31 @@ class Encoder:
         self._tally = tally
         model = unship(ray.get(shipment[0]), ModelSettings(**settings))
         self._model = replace(model, on_batch=lambda: tally.alive.remote())
+        self._compared = self._model.precision == "fp32"
         tally.started.remote()
 
     @property
     def _how(self) -> str:
-        return f"{self._model.device.type} {self._model.precision} batch {self._model.batch_size}"
+        return f"{self._model.device.type} {self._model.precision} batch {self._model.batches.size}"
 
     def __call__(self, block: pa.Table, *, kept: Sequence[pa.Field], thumbnails: bool) -> pa.Table:
+        from pipeline.flow.parity import compare_with_fp32
         from pipeline.flow.work import encode_unit
 
         encoded = []
         for unit, decoded, seconds in _unpack(block):
             self._tally.begun.remote(unit, "encoding")
-            cpu = time.process_time()
+            began, cpu = time.time(), time.process_time()
             with _named(decoded, "encoding"):
                 done = encode_unit(self._model, decoded, kept, thumbnails=thumbnails)
             done.seconds.update(seconds)
             done.seconds["cpu"] += time.process_time() - cpu
             statistics = Statistics.of(done, decoded.num_rows)
             statistics.encoded_with[self._how] = decoded.num_rows
+            statistics.encoding_from, statistics.encoding_until = began, time.time()
+            if not self._compared:
+                compare_with_fp32(self._model, decoded, unit, statistics)
+                self._compared = statistics.compared > 0
             packed = pack_unit(done, statistics)
             encoded.append(packed.add_column(0, "unit", pa.array([unit], pa.int64())))
         return pa.concat_tables(encoded)

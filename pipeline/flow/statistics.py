@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.flow.work import EmbeddedUnit
 
+_EXTREME: dict[str, Any] = {"encoding_from": min, "encoding_until": max, "least_cosine": min}
+"""What does not add up: of these the least or greatest is kept."""
+
 
 @dataclass
 class Statistics:
@@ -24,12 +27,22 @@ class Statistics:
     reasons: Counter[str] = field(default_factory=Counter)
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+    encoding_from: float | None = None
+    """When the first of these units began to be encoded, in seconds since 1970; ``encoding_until``: when the last ended."""
+    encoding_until: float | None = None
+    compared: int = 0
+    """Pictures that were encoded in float32 too; ``cosines`` is the sum of their cosines with it."""
+    cosines: float = 0.0
+    least_cosine: float | None = None
 
     def add(self, other: Statistics) -> None:
         """Adds another sum to this one."""
         for name, value in vars(other).items():
             if isinstance(value, Counter):
                 getattr(self, name).update(value)
+            elif name in _EXTREME:
+                known = [number for number in (getattr(self, name), value) if number is not None]
+                setattr(self, name, _EXTREME[name](known, default=None))
             else:
                 setattr(self, name, getattr(self, name) + value)
 

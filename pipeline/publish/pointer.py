@@ -1,7 +1,9 @@
 """The pointer: one small file, replaced whole and only over the one that was seen, that says which version is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -55,6 +57,18 @@ def switch(place: Place, version: Version, seen: Seen) -> None:
             f"{place.pointer} was switched by somebody else meanwhile (it was at {seen.name or 'no version'}), so it was "
             "left as it is; run the same command again"
         )
+
+
+def datasets_at(uri: str) -> list[str]:
+    """All parts of the current version when ``uri`` is what `clipmill run` publishes; else ``uri`` itself."""
+    pointer = read_pointer(Place.of(uri)).pointer
+    return [current(uri, part) for part in pointer.manifests] if pointer else [uri]
+
+
+def with_current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a command, in which ``embeddings`` and ``index`` may name what `clipmill run` publishes."""
+    named = {part: options.get(part) for part in ("embeddings", "index")}
+    return {**options, **{part: current(uri, part) for part, uri in named.items() if uri is not None}}
 
 
 def current(uri: str, part: str) -> str:

@@ -13,7 +13,7 @@ from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
 from pipeline.errors import UserError
 from pipeline.evaluate.class_names import IMAGENET
 from pipeline.evaluate.corrupted import open_corrupted
-from pipeline.evaluate.index_quality import manifest_of_index, measure_index, measure_recall_through
+from pipeline.evaluate.index_quality import manifest_of_index, measure_index
 from pipeline.evaluate.outcomes import Outcomes
 from pipeline.evaluate.quality import Absence, Progress, check_settings, measure_quality, silent
 from pipeline.evaluate.studies import not_asked_for
@@ -102,8 +102,7 @@ def _measured(
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))
     if index and settings.index:
-        fidelity = measure_index(settings.index, embeddings, settings, cache, progress, keep)
-        through = measure_recall_through(settings.index, embeddings, settings, cache, quality.asked, keep)
+        fidelity, through = measure_index(settings.index, embeddings, settings, cache, quality.asked, progress, keep)
         measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through)
     began = started - timedelta(seconds=keep.seconds_saved)  # as if it had been done at one go
     making = Making(_command(settings), _content(settings), inputs, began, settings.probe_train)

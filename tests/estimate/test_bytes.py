@@ -19,7 +19,9 @@ from pipeline.index.plan import plan_index
 from pipeline.schemas import captions_schema, images_schema
 
 RANDOM = np.random.default_rng(0)
-WORDS = np.array("a the red blue dog cat runs sits on near grass table of with two small big old".split())
+WORDS = np.array(
+    ["a", "red", "blue", "dog", "cat", "runs", "sits", "on", "near", "grass", "table", "of", "small", "big"]
+)
 
 
 def write_part(folder: Path, part: str, rows: int, dimension: int) -> Shard:
@@ -35,9 +37,9 @@ def write_part(folder: Path, part: str, rows: int, dimension: int) -> Shard:
         scores = pa.array(RANDOM.random(rows).astype(np.float32))
         columns = [pa.array(np.arange(rows)), ids, pa.array(np.zeros(rows, np.int32)), texts, vectors, scores]
         schema = captions_schema(dimension)
-    with storage.atomic_writer(storage.resolve(folder / f"{part}-{rows}.parquet")) as stream:
-        with part_writer(stream, schema) as writer:
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=8192)
+    place = storage.resolve(folder / f"{part}-{rows}.parquet")
+    with storage.atomic_writer(place) as stream, part_writer(stream, schema) as writer:
+        writer.write_table(pa.table(columns, schema=schema), row_group_size=8192)
     return Shard(part, "", rows, stream.written.bytes, "", 0, rows - 1)
 
 
