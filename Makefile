@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo test chaos lint format clean
+.PHONY: demo test chaos bench lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -18,6 +18,10 @@ test: $(INSTALLED)
 # Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
 chaos: $(INSTALLED)
 	$(BIN)/python tests/chaos.py --kills 20
+
+# Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput_table.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ def command(**options: Any) -> None:
     """Say what embedding and indexing will take: time, cores, bytes, memory and money.
 
     Each number comes with its range and what was assumed for it. With --calibrate, rates are those of an earlier run:
-    a thousand rows on the same kind of machine are enough. Without, they follow from the model's published operations
+    some thousand rows on the same kind of machine are enough. Without, they follow from the model's published operations
     and from shares of the hardware's peak, and are good to a factor of about two.
 
     \b
@@ -78,7 +78,7 @@ def command(**options: Any) -> None:
     index = plan_index(
         max(1, round(work.rows * columns.images_a_row)), model.dimension, _bytes("--memory", options["memory"]), 0.95
     )
-    rates = calibrated(earlier.manifest, work, machine) if earlier else published(model, work, machine)
+    rates = calibrated(earlier.manifest, model, work, machine) if earlier else published(model, work, machine)
     made = estimate(work, model, machine, rates, columns, index, price)
     beside = compared(made, happened.manifest, happened.shards) if happened else []
     if options["as_json"]:

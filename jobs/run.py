@@ -25,7 +25,7 @@ from pipeline.publish.place import Place
 from pipeline.publish.pointer import Seen, read_pointer, switch
 from pipeline.publish.takedown import read_removed
 from pipeline.publish.unfinished import UnfinishedVersion, begin, end
-from pipeline.publish.version import Bar, Training, Version, manifests_of, write_version
+from pipeline.publish.version import Bar, Training, Version, all_versions, manifests_of, write_version
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile, read_run_file
 from pipeline.run_summary import RunRecord, recorded
@@ -86,6 +86,7 @@ class _Made:
     report: Report | None
     training: Training | None
     notes: list[str]
+    ordinals: int
 
 
 class _Run:
@@ -110,9 +111,10 @@ class _Run:
         made = self._make(version, plan, model)
         bars = self._judge(made)
         folder = self._place.version(version.name)
-        write_version(self._place, self._describe(version, made, bars, folder))
+        described = self._describe(version, made, bars, folder)
+        write_version(self._place, described)
         self._ownership.check()
-        switch(self._place, self._describe(version, made, bars, folder), self._seen)
+        switch(self._place, described, self._seen)
         end(self._place)
         self._record.note(version=version.name, unchanged=False, notes=made.notes)
         click.echo(f"published {folder}")
@@ -133,7 +135,9 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(connect(self._run.cluster))
             with self._record.stage("embed") as stage:
-                embeddings, notes = self._embed(folder, plan, model)
+                used = max((one.ordinals for one in all_versions(self._place)), default=0)
+                changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
+                embeddings, notes = self._embed(folder, plan, model, changes)
                 encoded = sum(run.rows_encoded for run in embeddings.runs)
                 stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
             with self._record.stage("index") as stage:
@@ -145,15 +149,16 @@ class _Run:
             report = self._evaluate(folder)
             if report is not None:
                 stage.note((folder / "report").uri)
-        return _Made(embeddings, index, report, training, [*notes, *more])
+        return _Made(embeddings, index, report, training, [*notes, *more], changes.used)
 
-    def _embed(self, folder: Location, plan: "EmbedPlan", model: "ClipModel") -> tuple[EmbeddingsManifest, list[str]]:
+    def _embed(
+        self, folder: Location, plan: "EmbedPlan", model: "ClipModel", changes: Changes
+    ) -> tuple[EmbeddingsManifest, list[str]]:
         """The embeddings of the version, and why all rows were encoded, where they were."""
         from pipeline.flow.embed_manifest import described
         from pipeline.flow.embed_plan import describe_columns
 
         base = self._base.embeddings if self._base else None
-        changes = changes_since(base, plan.inputs)
         columns, images = describe_columns(plan.columns), plan.layout.schema("images")
         why = why_all_anew(base, plan.identity, plan.configuration, columns, images)
         files = changes.files if why else changes.new
@@ -267,6 +272,7 @@ class _Run:
             rows_encoded=encoded,
             rows_reused=counts.rows - encoded,
             removed=len(self._removed),
+            ordinals=made.ordinals,
             training=made.training,
             notes=made.notes,
             bars=bars,

@@ -8,6 +8,7 @@ rounding showed too much (cosines of .997). Both move vectors a little, which is
 
 import copy
 import warnings
+from typing import TypeGuard
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d
@@ -40,7 +41,7 @@ def has_bf16(device: torch.device) -> bool:
     """Whether matrix products of bfloat16 are computed by the hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)()
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 
 
@@ -50,9 +51,8 @@ def at_precision(network: torch.nn.Module, precision: str) -> torch.nn.Module:
         return network
     made = copy.deepcopy(network)
     for block in made.modules():
-        attention = getattr(block, "attn", None)
-        if isinstance(block, ResidualAttentionBlock) and _is_plain(attention):
-            block.attn = _SelfAttention(attention)
+        if isinstance(block, ResidualAttentionBlock) and _is_plain(block.attn):
+            block.attn = _SelfAttention(block.attn)
     if precision == "bf16":
         return made.to(torch.bfloat16)
     _quantise(made.get_submodule("visual"))
@@ -74,10 +74,11 @@ def _quantise(tower: torch.nn.Module) -> None:
         torch.ao.quantization.quantize_dynamic(tower, layers, dtype=torch.qint8, inplace=True)
     for layer in tower.modules():
         if isinstance(layer, torch.ao.nn.quantized.dynamic.Linear):
-            layer.int8_original_dtype = torch.float32  # where open_clip looks for the type of activations
+            vars(layer)["int8_original_dtype"] = torch.float32  # where open_clip looks for the type of activations
 
 
-def _is_plain(attention: torch.nn.Module | None) -> bool:
+def _is_plain(attention: object) -> TypeGuard[torch.nn.MultiheadAttention]:
+    """Whether this is torch's attention in the form that `_SelfAttention` computes."""
     return (
         isinstance(attention, torch.nn.MultiheadAttention)
         and attention.in_proj_weight is not None
@@ -106,7 +107,8 @@ class _SelfAttention(torch.nn.Module):
     ) -> tuple[torch.Tensor, None]:
         rows, length, width = query.shape
         parts = self.inputs(query).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts.unbind(0)
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(rows, self.heads, length, length)
-        mixed = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=attn_mask)
+        mixed = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask)
         return self.outputs(mixed.transpose(1, 2).reshape(rows, length, width)), None

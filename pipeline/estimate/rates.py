@@ -6,6 +6,7 @@ from pipeline.errors import UserError
 from pipeline.estimate.machine import GPU_TERAFLOPS, Machine
 from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.schemas import EmbeddingsManifest
+from pipeline.source.units import rows_per_unit
 
 GPU_SHARE = (0.10, 0.30, 0.50)
 """Share of a GPU's peak that encoders reach: least, likely, most. Small models reach less than large ones."""
@@ -23,22 +24,22 @@ CALIBRATED_RANGE = 1.2
 @dataclass(frozen=True)
 class Rates:
     """Seconds a row: ``encode`` of one encoder (a GPU where ``on_gpu``, else a core), ``feed`` of a core that reads,
-    decodes and writes, ``cores`` of a core for all of it (encoding too, where that is on cores)."""
+    decodes and writes, ``cores`` of a core for all of it (encoding too, where that is on cores). A unit of ``unit_rows`` is
+    encoded by one encoder: of a few units, some encoders have none."""
 
     on_gpu: bool
     encode: float
     feed: float
     cores: float
     start_up: float
+    unit_rows: int
     basis: str
 
-    def seconds_a_row(self, machine: Machine) -> float:
-        """In the steady state: the encoders' time or the cores', whichever is longer."""
-        encoders = machine.gpus if self.on_gpu else machine.cores
-        return max(self.encode / encoders, self.cores / machine.cores)
-
     def wall_seconds(self, rows: int, machine: Machine) -> float:
-        return self.start_up + rows * self.seconds_a_row(machine)
+        """Start-up, then the encoders' time or the cores', whichever is longer."""
+        units = -(-rows // self.unit_rows)
+        encoders, cores = min(machine.gpus if self.on_gpu else machine.cores, units), min(machine.cores, units)
+        return self.start_up + rows * max(self.encode / encoders, self.cores / cores)
 
     @property
     def cores_for_a_gpu(self) -> float:
@@ -55,7 +56,7 @@ class RateRange:
     worst: Rates
 
 
-def calibrated(manifest: EmbeddingsManifest, workload: Workload, machine: Machine) -> RateRange:
+def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workload, machine: Machine) -> RateRange:
     """From the last run of a dataset: seconds of each stage a row, and start-up, which is what is left of its wall time.
 
     Encoding scales with images and captions apart. Raises UserError where that run says nothing of this machine.
@@ -78,7 +79,9 @@ def calibrated(manifest: EmbeddingsManifest, workload: Workload, machine: Machin
     feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "write", "compact"))
     grown = encoding / encoding_then if encoding_then else 1.0
     busy = 0.0 if on_gpu else seconds.get("cpu", 0.0)
-    steady = max(encoding_then / encoders, max(busy, feed) / cores)
+    unit_rows = rows_per_unit(*model.image_size)
+    units = -(-rows // unit_rows)
+    steady = max(encoding_then / min(encoders, units), max(busy, feed) / min(cores, units))
     start_up = max(0.0, speed.wall_seconds - steady)
     parallel = float(hardware.get("gpus") or encoders) if on_gpu else cores
     encode = encoding / rows * parallel / encoders
@@ -89,7 +92,9 @@ def calibrated(manifest: EmbeddingsManifest, workload: Workload, machine: Machin
     )
 
     def scaled(factor: float) -> Rates:
-        return Rates(on_gpu, encode * factor, feed / rows * factor, core_seconds * factor, start_up * factor, basis)
+        return Rates(
+            on_gpu, encode * factor, feed / rows * factor, core_seconds * factor, start_up * factor, unit_rows, basis
+        )
 
     return RateRange(scaled(1 / CALIBRATED_RANGE), scaled(1.0), scaled(CALIBRATED_RANGE))
 
@@ -118,6 +123,7 @@ def published(model: ModelCost, workload: Workload, machine: Machine) -> RateRan
             "a core second"
         )
         start_up = START_UP_SECONDS[2 - case]
-        return Rates(bool(machine.gpus), encode, feed, feed if machine.gpus else feed + encode, start_up, basis)
+        core_seconds = feed if machine.gpus else feed + encode
+        return Rates(bool(machine.gpus), encode, feed, core_seconds, start_up, rows_per_unit(*model.image_size), basis)
 
     return RateRange(best=rates(2), likely=rates(1), worst=rates(0))

@@ -11,6 +11,7 @@ from pipeline.index.factory import empty_index
 
 _ROTATION_ROWS = 50_000
 """Vectors from which the directions of a PCA are found: a hundred for each of 512 components."""
+_BLOCK_ROWS = 4096
 
 
 def train_index(factory: str, dimension: int, sample: NDArray[np.float16], seed: int) -> Any:
@@ -36,8 +37,7 @@ def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int) -> None:
     first = faiss.downcast_VectorTransform(whole.chain.at(0))
     if not isinstance(first, faiss.PCAMatrix) or len(vectors) < first.d_out:
         return
-    few = vectors[:: max(1, len(vectors) // _ROTATION_ROWS)].astype(np.float64)
-    rows = np.ascontiguousarray(np.linalg.eigh(few.T @ few)[1][:, ::-1][:, : first.d_out].T)
+    rows = np.ascontiguousarray(np.linalg.eigh(_second_moments(vectors))[1][:, ::-1][:, : first.d_out].T)
     if first.random_rotation:
         rows = np.linalg.qr(np.random.default_rng(seed).standard_normal((first.d_out, first.d_out)))[0] @ rows
     faiss.copy_array_to_vector(rows.astype(np.float32).reshape(-1), first.A)
@@ -45,6 +45,16 @@ def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int) -> None:
     faiss.copy_array_to_vector(np.zeros(first.d_in, np.float32), first.mean)
     first.have_bias = False
     first.is_trained = True
+
+
+def _second_moments(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sums of products (d, d) of the components of some vectors, block by block: their float64 copies are large."""
+    few = vectors[:: max(1, len(vectors) // _ROTATION_ROWS)]
+    moments = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(few), _BLOCK_ROWS):
+        block = few[start : start + _BLOCK_ROWS].astype(np.float64)
+        moments += block.T @ block
+    return moments
 
 
 def codebook_sha256(index: Any) -> str:

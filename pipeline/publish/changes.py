@@ -39,6 +39,11 @@ class Changes:
         return frozenset(record["ordinal"] for record in self.known if not record["dead"]) - self._alive
 
     @property
+    def used(self) -> int:
+        """Ordinals below this one belong to files of this version or of one before."""
+        return 1 + max([*self._alive, *self._before], default=-1)
+
+    @property
     def kept(self) -> int:
         """How many files are as they were."""
         return len(self.files) - len(self.new)
@@ -54,13 +59,14 @@ class Changes:
         return [lines[ordinal] for ordinal in sorted(lines)]
 
 
-def changes_since(base: Embeddings | None, inputs: Sequence[InputFile]) -> Changes:
-    """Raises UserError when there are no ordinals left."""
+def changes_since(base: Embeddings | None, inputs: Sequence[InputFile], used: int = 0) -> Changes:
+    """What has changed since ``base``; ordinals below ``used`` belong to files of other versions. Raises UserError when
+    there are no ordinals left."""
     known = storage.read_table(base.location / INPUTS_FILE).to_pylist() if base else []
     ordinals = {
         (record["path"], record["size"], record["etag"]): record["ordinal"] for record in known if not record["dead"]
     }
-    following = 1 + max((record["ordinal"] for record in known), default=-1)
+    following = max([used, *(record["ordinal"] + 1 for record in known)])
     files = []
     for file in sorted(inputs, key=lambda file: file.path.encode()):
         ordinal = ordinals.get((file.path, file.size, file.etag))

@@ -43,7 +43,6 @@ def test_only_as_many_positions_as_the_longest_text_are_computed() -> None:
         {"no_causal_mask": True},
         {"pool_type": "last"},
         {"embed_cls": True},
-        {"use_pad_mask": True, "embed_cls": True},
     ],
 )
 def test_towers_that_may_see_padding_are_left_whole(text: dict[str, object]) -> None:

@@ -87,6 +87,12 @@ class Week:
         return done
 
     @property
+    def owner(self) -> int:
+        """The process that the mark of the output names."""
+        process: int = json.loads((self.output / "run.owner.json").read_text())["process"]
+        return process
+
+    @property
     def current(self) -> str:
         name: str = json.loads((self.output / "current.json").read_text())["version"]
         return name
@@ -167,11 +173,15 @@ def test_seven_nights(week: Week, clipmill: Callable) -> None:
     # … it is started again and goes on; another run meanwhile leaves, and one that waits finds nothing to do
     half = {path: path.stat().st_ino for path in week.output.glob("runs/*/embeddings/manifest.json")}
     run = week.start()
-    wait_for((week.output / "run.owner.json").exists, run)
+    wait_for(lambda: week.owner == run.pid, run)
+    os.kill(run.pid, signal.SIGSTOP)  # so that it cannot be done before the others have looked
     leaves = week.run(code=2)
-    assert "another run" in leaves.err
+    assert f"another run (process {run.pid} on " in leaves.err
     assert "--wait SECONDS" in leaves.err
     waits = week.start("--wait", 300)
+    assert waits.stderr is not None
+    assert any("waiting up to 300 s: another run" in line for line in iter(waits.stderr.readline, ""))
+    os.kill(run.pid, signal.SIGCONT)
     out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     assert "50 of 305 rows encoded" in out

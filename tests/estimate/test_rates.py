@@ -8,6 +8,8 @@ from pipeline.estimate.machine import Machine
 from pipeline.estimate.rates import CORE_GFLOPS, GPU_SHARE, calibrated, published
 from pipeline.estimate.workload import ModelCost, Workload
 
+MODEL = ModelCost("ViT-Z-1", 16, (32, 32), None, None, "")
+"""Of so small pictures 1,024 rows are a unit."""
 TWO_CORES = Machine("2 cores", 2, 0)
 STAGES = {"encode_images": 8.0, "encode_captions": 4.0, "read": 0.5, "decode": 1.5, "write": 0.0, "cpu": 10.0}
 
@@ -17,28 +19,30 @@ def work(rows: int, captions: float = 2.0) -> Workload:
 
 
 def test_start_up_is_what_the_stages_do_not_account_for() -> None:
-    rates = calibrated(manifest(1000, 26.0, STAGES, captions=2000), work(4000), TWO_CORES).likely
+    rates = calibrated(manifest(10_240, 26.0, STAGES, captions=20_480), MODEL, work(4000), TWO_CORES).likely
     assert rates.start_up == pytest.approx(20.0)  # 12 s of two encoders are 6 s; 10 CPU seconds of two cores are 5 s
-    assert rates.wall_seconds(1000, TWO_CORES) == pytest.approx(26.0)
-    assert rates.wall_seconds(4000, TWO_CORES) == pytest.approx(20.0 + 4 * 6.0)
+    assert rates.wall_seconds(10_240, TWO_CORES) == pytest.approx(26.0)
+    assert rates.wall_seconds(40_960, TWO_CORES) == pytest.approx(20.0 + 4 * 6.0)
 
 
 def test_twice_the_cores_halve_the_steady_state_and_leave_start_up() -> None:
     four = Machine("4 cores", 4, 0)
-    rates = calibrated(manifest(1000, 26.0, STAGES, captions=2000), work(4000), four).likely
-    assert rates.wall_seconds(4000, four) == pytest.approx(20.0 + 2 * 6.0)
+    rates = calibrated(manifest(10_240, 26.0, STAGES, captions=20_480), MODEL, work(4000), four).likely
+    assert rates.wall_seconds(40_960, four) == pytest.approx(20.0 + 2 * 6.0)
 
 
 def test_captions_scale_their_own_share_of_encoding() -> None:
-    rates = calibrated(manifest(1000, 26.0, STAGES, captions=2000), work(1000, captions=5.0), TWO_CORES).likely
-    assert rates.wall_seconds(1000, TWO_CORES) == pytest.approx(20.0 + (8.0 + 4.0 * 2.5) / 2)
+    rates = calibrated(
+        manifest(10_240, 26.0, STAGES, captions=20_480), MODEL, work(1000, captions=5.0), TWO_CORES
+    ).likely
+    assert rates.wall_seconds(10_240, TWO_CORES) == pytest.approx(20.0 + (8.0 + 4.0 * 2.5) / 2)
 
 
 def test_gpus_encode_and_cores_feed_them() -> None:
     stages = {"encode_images": 40.0, "read": 20.0, "decode": 60.0, "cpu": 500.0}
     earlier = manifest(10_000, 30.0, stages, encoded_with="cuda bf16 batch 256", cpus=16.0, gpus=2.0)
     enough = Machine("m", 16, 2, "L4")
-    rates = calibrated(earlier, work(10_000, 0.0), enough).likely
+    rates = calibrated(earlier, MODEL, work(10_000, 0.0), enough).likely
     assert rates.start_up == pytest.approx(10.0)  # 40 s of two GPUs; 80 s of 16 cores are less
     assert rates.cores_for_a_gpu == pytest.approx(80.0 / 40.0)
     few = Machine("m", 2, 2, "L4")
@@ -49,7 +53,9 @@ def test_two_encoders_that_share_a_gpu_are_one_gpu() -> None:
     stages = {"encode_images": 80.0}
     earlier = manifest(10_000, 50.0, stages, encoded_with="cuda bf16 batch 256", cpus=16.0, gpus=1.0, encoders=2)
     machine = Machine("m", 16, 1, "L4")
-    assert calibrated(earlier, work(10_000, 0.0), machine).likely.seconds_a_row(machine) == pytest.approx(40 / 10_000)
+    likely = calibrated(earlier, MODEL, work(10_000, 0.0), machine).likely
+    assert likely.start_up == pytest.approx(10.0)
+    assert likely.wall_seconds(20_000, machine) == pytest.approx(10.0 + 2 * 40.0)
 
 
 def test_published_operations_over_a_share_of_the_peak() -> None:
@@ -57,10 +63,17 @@ def test_published_operations_over_a_share_of_the_peak() -> None:
     machine = Machine("m", 1000, 4, "A100")
     rates = published(model, work(1, captions=5.0), machine)
     for case, share in zip((rates.worst, rates.likely, rates.best), GPU_SHARE, strict=True):
-        assert case.seconds_a_row(machine) == pytest.approx(150e9 / (312e12 * share) / 4)
+        assert case.wall_seconds(10**6, machine) - case.start_up == pytest.approx(1e6 * 150e9 / (312e12 * share) / 4)
     cores = Machine("8", 8, 0)
     likely = published(model, Workload(1, 0.0, 0, 80_000_000), cores).likely
-    assert likely.seconds_a_row(cores) == pytest.approx((100 / CORE_GFLOPS[1] + 1.0) / 8)
+    assert likely.wall_seconds(10**6, cores) - likely.start_up == pytest.approx(1e6 * (100 / CORE_GFLOPS[1] + 1.0) / 8)
+
+
+def test_one_unit_keeps_one_encoder_busy() -> None:
+    few = calibrated(manifest(1000, 26.0, STAGES, captions=2000), MODEL, work(4000), TWO_CORES).likely
+    assert few.start_up == pytest.approx(26.0 - 12.0)
+    assert few.wall_seconds(1000, TWO_CORES) == pytest.approx(26.0)
+    assert few.wall_seconds(4096, TWO_CORES) == pytest.approx(14.0 + 4.096 * 12.0 / 2)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,7 @@ def test_published_operations_over_a_share_of_the_peak() -> None:
 )
 def test_a_run_that_says_nothing_of_the_machine_is_refused(earlier: object, machine: Machine, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        calibrated(earlier, work(10), machine)  # type: ignore[arg-type]
+        calibrated(earlier, MODEL, work(10), machine)  # type: ignore[arg-type]
 
 
 def test_what_is_not_known_is_asked_for() -> None:

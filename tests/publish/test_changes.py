@@ -70,6 +70,14 @@ def test_a_file_that_comes_back_gets_a_new_ordinal(base: Embeddings, tmp_path: P
     assert again.dead == frozenset()
 
 
+def test_ordinals_of_a_version_that_was_rolled_back_are_not_given_again(base: Embeddings, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["new"]}), tmp_path / "source/d.parquet")
+    found = changes_since(base, inputs_of(tmp_path), used=7)
+    assert ordinals(found.new) == {"d": 7}
+    assert found.used == 8
+    assert changes_since(base, inputs_of(tmp_path), used=2).used == 4
+
+
 def test_row_numbers_have_an_end(base: Embeddings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(pa.table({"text": ["new"]}), tmp_path / "source/d.parquet")
     monkeypatch.setattr(changes_module, "MAX_FILES", 3)

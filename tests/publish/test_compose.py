@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faulty_s3 import BUCKET, FaultyS3
 from wholesome import SOURCES, Source, identity, write_whole_embeddings
 
 from pipeline.datasets import Embeddings
 from pipeline.publish.changes import changes_since
 from pipeline.publish.compose import Composition, compose, rejects_of
+from pipeline.s3 import client as s3_client
 from pipeline.schemas import EmbeddingsManifest
 from pipeline.source.inputs import find_inputs
-from pipeline.storage import resolve, sha256
+from pipeline.storage import resolve, sha256, write_bytes
 from pipeline.verify.embeddings import verify_embeddings
 
 PARTS = ("images", "captions", "rejected")
@@ -163,3 +166,32 @@ def test_composing_again_changes_nothing(night: Night) -> None:
     inode = os.stat(night.next() / "manifest.json").st_ino
     assert night.compose() == first
     assert os.stat(night.next() / "manifest.json").st_ino == inode
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultyS3]:
+    with FaultyS3() as running:
+        yield running
+
+
+def test_on_s3_files_are_copied_by_the_server(
+    server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_client.forget()
+    local = write_whole_embeddings(tmp_path)
+    there = resolve(f"s3://{BUCKET}/{tmp_path.name}/1/embeddings")
+    for path in local.rglob("*"):
+        if path.is_file():
+            write_bytes(there / str(path.relative_to(local)), path.read_bytes())
+    (tmp_path / "source/a.parquet").unlink()
+    base = Embeddings.open(there.uri)
+    changes = changes_since(base, find_inputs(str(tmp_path / "source")))
+    output = resolve(f"s3://{BUCKET}/{tmp_path.name}/2/embeddings")
+    manifest = compose(Composition(output, base, None, changes, frozenset({"c-5"}), identity(), {"limit": None}))
+    assert manifest.counts.rows == 250
+    found = verify_embeddings(output.uri, quick=False, progress=lambda total, unit: nullcontext(lambda done: None))
+    assert (found.faults, found.unchecked) == ([], [])
+    assert "c-5" not in {row["id"] for row in Embeddings.open(output.uri).table("images", ["id"]).to_pylist()}
+    s3_client.forget()

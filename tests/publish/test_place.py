@@ -62,6 +62,7 @@ def make(place: Place, name: str, removed: int = 0) -> Version:
         rows_encoded=1,
         rows_reused=0,
         removed=removed,
+        ordinals=0,
         training=None,
         notes=[],
         bars=[],
