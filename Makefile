@@ -21,7 +21,7 @@ chaos: $(INSTALLED)
 
 # Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput_table.md
+	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -46,6 +46,8 @@ CLIP_RETRIEVAL = [
 _HERE = Path(__file__).parent
 _BUILTIN = _HERE.parent / "pipeline" / "clip" / "builtin"
 _SAMPLE_SECONDS = 0.2
+_MARK = "<!-- written by make bench -->"
+"""What follows it in the output is replaced; what is above is kept."""
 
 Figures = dict[tuple[str, str], list[float]]
 """(program, figure) to one value a round."""
@@ -258,7 +260,8 @@ def main() -> None:
     text = "\n".join([about, "", *table(figures), "", *ratios(figures)])
     print(text)
     if arguments.output:
-        arguments.output.write_text(text + "\n")
+        before = arguments.output.read_text().split(_MARK)[0] if arguments.output.exists() else ""
+        arguments.output.write_text(f"{before}{_MARK}\n\n{text}\n")
 
 
 if __name__ == "__main__":

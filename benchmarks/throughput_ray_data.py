@@ -1,5 +1,7 @@
 """A peer of `benchmarks.throughput`: embedding as Ray Data's documentation shows it, and no more than that.
 
+One core is left to reading: with an actor on every core it never begins, and says nothing.
+
 python benchmarks/throughput_ray_data.py INPUT.parquet MODEL_FOLDER OUTPUT
 """
 
@@ -30,5 +32,6 @@ class Embedder:
 
 ray.init(address="local", include_dashboard=False, logging_level="error", log_to_driver=False)
 dataset = ray.data.read_parquet(source)
-dataset = dataset.map_batches(Embedder, batch_size=32, compute=ray.data.ActorPoolStrategy(size=2), num_cpus=1)
+actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)
+dataset = dataset.map_batches(Embedder, batch_size=32, compute=ray.data.ActorPoolStrategy(size=actors), num_cpus=1)
 dataset.write_parquet(output)

@@ -1,6 +1,5 @@
 """clipmill run: every stage of a YAML file as a new version, which readers see once it is whole and good enough."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -8,18 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.command import Job, replacing
-from jobs.embed import embed_planned
-from jobs.evaluate import evaluate_stage
-from jobs.index import build_stage
-from pipeline.datasets import Embeddings
+from jobs.command import Job
+from jobs.stages import VersionStages, say
 from pipeline.errors import BarMissed
 from pipeline.owner import Ownership
-from pipeline.publish.base import Base, key_of, why_all_anew
-from pipeline.publish.changes import Changes, changes_since
-from pipeline.publish.compose import Composition, compose
+from pipeline.publish.base import Base, key_of
+from pipeline.publish.changes import changes_since
 from pipeline.publish.gates import Judged, judge, recall_of
-from pipeline.publish.grow import grow, training_of
 from pipeline.publish.lock import alone
 from pipeline.publish.place import Place
 from pipeline.publish.pointer import Seen, read_pointer, switch
@@ -132,126 +126,31 @@ class _Run:
         from pipeline.flow.cluster import connect
 
         folder = self._place.version(version.name)
-        with ExitStack() as stack:
-            stack.enter_context(connect(self._run.cluster))
+        stages = VersionStages(self._run, self._place, folder, self._base, self._removed)
+        with connect(self._run.cluster):
             with self._record.stage("embed") as stage:
                 used = max((one.ordinals for one in all_versions(self._place)), default=0)
                 changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
-                embeddings, notes = self._embed(folder, plan, model, changes)
+                embeddings, notes = stages.embed(plan, model, changes)
                 encoded = sum(run.rows_encoded for run in embeddings.runs)
                 stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
             with self._record.stage("index") as stage:
-                index, training, more = self._index(folder, same_vectors=not notes)
+                index, training, more = stages.index(same_vectors=not notes)
                 if index is not None:
                     recall = recall_of(index)
                     stage.note((folder / "index").uri, factory=index.factory, vectors=index.n, recall=recall)
         with self._record.stage("evaluate") as stage:
-            report = self._evaluate(folder)
+            report = stages.evaluate()
             if report is not None:
                 stage.note((folder / "report").uri)
         return _Made(embeddings, index, report, training, [*notes, *more], changes.used)
-
-    def _embed(
-        self, folder: Location, plan: "EmbedPlan", model: "ClipModel", changes: Changes
-    ) -> tuple[EmbeddingsManifest, list[str]]:
-        """The embeddings of the version, and why all rows were encoded, where they were."""
-        from pipeline.flow.embed_manifest import described
-        from pipeline.flow.embed_plan import describe_columns
-
-        base = self._base.embeddings if self._base else None
-        columns, images = describe_columns(plan.columns), plan.layout.schema("images")
-        why = why_all_anew(base, plan.identity, plan.configuration, columns, images)
-        files = changes.files if why else changes.new
-        if base is None and not self._removed:
-            manifest, _ = self._encode(plan, changes, model, (folder / "embeddings").uri)
-        else:
-            if any(file.rows for file in files):
-                self._encode(plan, changes, model, self._place.new_rows.uri, only_new=not why)
-            made = Embeddings.open(self._place.new_rows.uri) if any(file.rows for file in files) else None
-            kept = None if why else base
-            manifest = compose(
-                Composition(
-                    folder / "embeddings",
-                    kept,
-                    made,
-                    changes,
-                    self._removed,
-                    plan.identity,
-                    described(plan),
-                )
-            )
-        encoded = sum(run.rows_encoded for run in manifest.runs)
-        counts = manifest.counts
-        _say(
-            "embed",
-            f"{counts.images:,} images, {counts.captions:,} captions; {encoded:,} of {counts.rows:,} rows encoded",
-        )
-        if base is not None:
-            _say(
-                "", f"{len(changes.new):,} files new or changed, {len(changes.dead):,} gone, {changes.kept:,} as before"
-            )
-        if base is not None and why:
-            _say("", f"all rows were encoded: {why}")
-        return manifest, [f"all rows were encoded: {why}"] if why else []
-
-    def _encode(
-        self, plan: "EmbedPlan", changes: Changes, model: "ClipModel", output: str, *, only_new: bool = False
-    ) -> tuple[EmbeddingsManifest, bool]:
-        chosen = [file for file in (changes.new if only_new else changes.files) if file.rows or not only_new]
-        return embed_planned(plan.narrowed(chosen, output), model, self._run.cluster)
-
-    def _index(
-        self, folder: Location, *, same_vectors: bool
-    ) -> tuple[IndexManifest | None, Training | None, list[str]]:
-        from pipeline.index.build import finished, make_build
-
-        if self._run.index is None:
-            return None, None, []
-        places = {"embeddings": (folder / "embeddings").uri, "output": (folder / "index").uri}
-        settings = self._run.index.model_copy(update=places)
-        build = make_build(settings)
-        base, before = (self._base.index, self._base.version.training) if self._base else (None, None)
-        notes: list[str] = []
-        training: Training | None = None
-        if base is None or finished(build) is not None:
-            manifest, _ = build_stage(build, self._run.cluster)
-            training = before
-        else:
-            grown = grow(build, base, before, same_vectors=same_vectors)
-            notes, training = grown.notes, before if grown.reuses else None
-            manifest, _ = build_stage(grown.build, self._run.cluster)
-            if grown.reuses and not manifest.target_met and self._base is not None and self._base.met_target:
-                recall = recall_of(manifest)
-                notes = [f"the index is trained: with the old training its recall fell to {recall:.4f}"]
-                training = None
-                anew = settings.model_copy(update={"overwrite": True})
-                manifest, _ = build_stage(make_build(anew), self._run.cluster)
-        if training is None or training.sha256 != manifest.trained_sha256:
-            training = training_of(build, folder / "index")
-        _say("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
-        for note in notes:
-            _say("", note)
-        return manifest, training, notes
-
-    def _evaluate(self, folder: Location) -> Report | None:
-        if self._run.evaluate is None:
-            return None
-        places = {
-            "embeddings": (folder / "embeddings").uri,
-            "index": (folder / "index").uri if self._run.index is not None else None,
-            "output": (folder / "report").uri,
-        }
-        settings = self._run.evaluate.model_copy(update=places)
-        report, _ = replacing(settings, evaluate_stage)
-        _say("evaluate", f"report.html, {len(report.absences)} things not measured")
-        return report
 
     def _judge(self, made: _Made) -> list[Bar]:
         published = self._base.judged if self._base else None
         bars = judge(self._run.gates, Judged(made.embeddings, made.index, made.report), published)
         self._record.note(bars=[bar.model_dump() for bar in bars])
         for bar in bars:
-            _say("gate", f"{bar.name}: {bar.measured} ({bar.bar}){': MISSED' if bar.missed else ''}")
+            say("gate", f"{bar.name}: {bar.measured} ({bar.bar}){': MISSED' if bar.missed else ''}")
         missed = [bar for bar in bars if bar.missed]
         if missed:
             told = "; ".join(f"{bar.name} is {bar.measured}, and should be {bar.bar}: {bar.missed}" for bar in missed)
@@ -277,10 +176,6 @@ class _Run:
             notes=made.notes,
             bars=bars,
         )
-
-
-def _say(stage: str, what: str) -> None:
-    click.echo(f"{stage:9} {what}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,120 @@
+"""The stages of `clipmill run` towards one version: what is kept of the version before, and what is made."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.command import replacing
+from jobs.embed import embed_planned
+from jobs.evaluate import evaluate_stage
+from jobs.index import build_stage
+from pipeline.datasets import Embeddings
+from pipeline.publish.base import Base, why_all_anew
+from pipeline.publish.changes import Changes
+from pipeline.publish.compose import Composition, compose
+from pipeline.publish.gates import recall_of
+from pipeline.publish.grow import grow, training_of
+from pipeline.publish.place import Place
+from pipeline.publish.version import Training
+from pipeline.report.document import Report
+from pipeline.run_file import RunFile
+from pipeline.schemas import EmbeddingsManifest, IndexManifest
+from pipeline.storage import Location
+
+if TYPE_CHECKING:
+    from pipeline.clip.model import ClipModel
+    from pipeline.flow.embed_plan import EmbedPlan
+
+
+@dataclass(frozen=True)
+class VersionStages:
+    """Makes the parts of the version in ``folder``, which grows from ``base``. ``removed`` ids are left out."""
+
+    run: RunFile
+    place: Place
+    folder: Location
+    base: Base | None
+    removed: frozenset[str]
+
+    def embed(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> tuple[EmbeddingsManifest, list[str]]:
+        """The embeddings of the version, and why all rows were encoded, where they were."""
+        from pipeline.flow.embed_manifest import described
+        from pipeline.flow.embed_plan import describe_columns
+
+        base = self.base.embeddings if self.base else None
+        columns, images = describe_columns(plan.columns), plan.layout.schema("images")
+        why = why_all_anew(base, plan.identity, plan.configuration, columns, images)
+        output = self.folder / "embeddings"
+        if base is None and not self.removed:
+            manifest, _ = embed_planned(plan.narrowed(changes.files, output.uri), model, self.run.cluster)
+        else:
+            made = self._encode(plan, model, changes, anew=bool(why))
+            kept = None if why else base
+            manifest = compose(Composition(output, kept, made, changes, self.removed, plan.identity, described(plan)))
+        counts, encoded = manifest.counts, sum(run.rows_encoded for run in manifest.runs)
+        found = f"{counts.images:,} images, {counts.captions:,} captions"
+        say("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
+        notes = [f"all rows were encoded: {why}"] if why else []
+        if base is not None:
+            say(
+                "", f"{len(changes.new):,} files new or changed, {len(changes.dead):,} gone, {changes.kept:,} as before"
+            )
+            for note in notes:
+                say("", note)
+        return manifest, notes
+
+    def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes, *, anew: bool) -> Embeddings | None:
+        """What has to be encoded, as a dataset of its own; None where that is nothing."""
+        files = [file for file in (changes.files if anew else changes.new) if file.rows]
+        if not files:
+            return None
+        output = self.place.new_rows.uri
+        embed_planned(plan.narrowed(files, output), model, self.run.cluster)
+        return Embeddings.open(output)
+
+    def index(self, *, same_vectors: bool) -> tuple[IndexManifest | None, Training | None, list[str]]:
+        """The index of the version, the training that it stands on, and why it is that one."""
+        from pipeline.index.build import finished, make_build
+
+        if self.run.index is None:
+            return None, None, []
+        output = self.folder / "index"
+        places = {"embeddings": (self.folder / "embeddings").uri, "output": output.uri}
+        settings = self.run.index.model_copy(update=places)
+        build = make_build(settings)
+        base, training = (self.base.index, self.base.version.training) if self.base else (None, None)
+        notes: list[str] = []
+        if base is None or finished(build) is not None:
+            manifest, _ = build_stage(build, self.run.cluster)
+        else:
+            grown = grow(build, base, training, same_vectors=same_vectors)
+            notes = grown.notes
+            manifest, _ = build_stage(grown.build, self.run.cluster)
+            if grown.reuses and not manifest.target_met and self.base is not None and self.base.met_target:
+                notes = [f"the index is trained: with the old training its recall fell to {recall_of(manifest):.4f}"]
+                manifest, _ = build_stage(make_build(settings.model_copy(update={"overwrite": True})), self.run.cluster)
+        if training is None or training.sha256 != manifest.trained_sha256:
+            training = training_of(build, output)
+        say("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
+        for note in notes:
+            say("", note)
+        return manifest, training, notes
+
+    def evaluate(self) -> Report | None:
+        """The report of the version."""
+        if self.run.evaluate is None:
+            return None
+        places = {
+            "embeddings": (self.folder / "embeddings").uri,
+            "index": (self.folder / "index").uri if self.run.index is not None else None,
+            "output": (self.folder / "report").uri,
+        }
+        report, _ = replacing(self.run.evaluate.model_copy(update=places), evaluate_stage)
+        say("evaluate", f"report.html, {len(report.absences)} things not measured")
+        return report
+
+
+def say(stage: str, what: str) -> None:
+    """One line on stdout; without a stage it goes on with the one before."""
+    click.echo(f"{stage:9} {what}")
