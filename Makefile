@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo test chaos bench lint format clean
+.PHONY: demo test chaos week bench lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -22,6 +22,10 @@ chaos: $(INSTALLED)
 # Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput.md
+
+# Seven nights of a schedule over an input that grows, shrinks and rots: some minutes on two cores.
+week: $(INSTALLED)
+	$(BIN)/python -m pytest -m long tests/end_to_end/test_week.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -37,7 +37,10 @@ from pipeline.schemas import ModelIdentity
     "--pretrained", help="Where the weights of the embeddings' model are now. Default: as their manifest says."
 )
 @click.option(
-    "--slice-by", multiple=True, metavar="COLUMN", help="Part every figure by a kept column. May be given several times."
+    "--slice-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Part every figure by a kept column. May be given several times.",
 )
 @click.option(
     "--robustness",
@@ -46,7 +49,9 @@ from pipeline.schemas import ModelIdentity
     help="Embeddings of the same input that `clipmill embed --corrupt` made. May be given several times.",
 )
 @click.option(
-    "--perturb-text", is_flag=True, help="Encode captions and class prompts again, in other case and with typing errors."
+    "--perturb-text",
+    is_flag=True,
+    help="Encode captions and class prompts again, in other case and with typing errors.",
 )
 @click.option(
     "--probe/--no-probe", default=True, help="Train a linear probe, few-shot classifiers and k-NN.  [default: probe]"

@@ -54,7 +54,7 @@ class ClipModel:
         return Batches(self.batch_size)
 
     @cached_property
-    def _towers(self) -> torch.nn.Module:
+    def towers(self) -> torch.nn.Module:
         """The network at the precision that vectors are computed with; ``network`` itself stays float32."""
         return at_precision(self.network, self.precision)
 
@@ -70,7 +70,7 @@ class ClipModel:
 
         def encode(part: slice) -> torch.Tensor:
             batch = self.preprocessing.normalise(self._moved(tensor[part])).to(self._type)
-            features: torch.Tensor = self._towers.encode_image(batch, normalize=False)  # type: ignore[operator]
+            features: torch.Tensor = self.towers.encode_image(batch, normalize=False)  # type: ignore[operator]
             return features
 
         return self._vectors(len(tensor), encode)
@@ -87,7 +87,7 @@ class ClipModel:
         order = torch.argsort((tokens != 0).sum(dim=1), stable=True)
 
         def encode(part: slice) -> torch.Tensor:
-            return encode_tokens(self._towers, self._moved(tokens[order[part]]), cut=self._cut)
+            return encode_tokens(self.towers, self._moved(tokens[order[part]]), cut=self._cut)
 
         vectors = np.empty((len(unique), self.identity.dimension), np.float32)
         vectors[order.numpy()] = self._vectors(len(unique), encode)

@@ -83,9 +83,7 @@ def measure_quality(
     zero_shot, templates = classified.zero_shot, classified.templates
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
-    supervised, no_probe, probe_notes = measure_probe(
-        embeddings, settings, classified, images, scratch, progress, keep
-    )
+    supervised, no_probe, probe_notes = measure_probe(embeddings, settings, classified, images, scratch, progress, keep)
     measured = _retrieval(embeddings, settings, images, captions, progress, keep)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
     classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None

@@ -176,6 +176,7 @@ class Encoder:
         self._tally = tally
         model = unship(ray.get(shipment[0]), ModelSettings(**settings))
         self._model = replace(model, on_batch=lambda: tally.alive.remote())
+        _ = self._model.towers  # brought to their precision here, and not in the time of the first unit
         self._compared = self._model.precision == "fp32"
         tally.started.remote()
 

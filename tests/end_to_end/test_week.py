@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline.clip.source import BUILTIN_FOLDER
 
+pytestmark = pytest.mark.long
 CONFIG = """\
 output: {output}
 embed:

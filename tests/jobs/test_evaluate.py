@@ -74,7 +74,13 @@ def test_model_and_index_are_measured_apart(model: ClipModel, indexed: Callable[
     again = run(*arguments)
     assert (again.exit_code, "already complete" in again.stdout) == (0, True)
     assert "10-recall@10 1.0000" in again.stdout
-    assert sorted(os.listdir(tmp_path / "r")) == ["report.csv", "report.html", "report.json", "report.md", "report.queries.parquet"]
+    assert sorted(os.listdir(tmp_path / "r")) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+        "report.queries.parquet",
+    ]
 
 
 def test_an_index_of_other_embeddings_is_refused(

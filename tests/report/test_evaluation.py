@@ -34,7 +34,13 @@ def run(asked: EvaluateSettings) -> tuple[Report, bool]:
 def test_the_folder_holds_the_five_files_and_nothing_else(tmp_path: Path) -> None:
     made, already = run(settings(tmp_path))
     assert not already
-    assert sorted(os.listdir(tmp_path / "r")) == ["report.csv", "report.html", "report.json", "report.md", "report.queries.parquet"]
+    assert sorted(os.listdir(tmp_path / "r")) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+        "report.queries.parquet",
+    ]
     assert sorted(os.listdir(tmp_path)) == ["e", "r"]
     assert Report.model_validate_json((tmp_path / "r" / "report.json").read_bytes()) == made
     assert json.loads((tmp_path / "r" / "report.json").read_text())["schema_version"] == 1
