@@ -1,15 +1,15 @@
 """The exact ranks of each query's positives, by blocked matrix products."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import repeat
+from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from pipeline.evaluate.counting import Counts, Levels, Strip, count_strip, pair_products
 from pipeline.evaluate.vectors import Vectors, blocks, let_go
@@ -22,8 +22,7 @@ GALLERY_BLOCK = 16_384
 TILE_QUERIES = 512
 """Queries a matrix product: 32 MiB of float32 scores."""
 _STRIP_QUERIES = 64
-_THREADS = 4
-"""Threads that count, at most: what they read is memory, which more threads do not make faster."""
+_MOST_WORKERS = BLOCK // TILE_QUERIES
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,13 @@ def rank_positives(
     answerable = last > first
     chosen, first, last = chosen[answerable], first[answerable], last[answerable]
     done = []
-    with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
+    blas = ThreadpoolController().select(user_api="blas")
+    workers = min(_MOST_WORKERS, max([1, *(library["num_threads"] for library in blas.info())]))
+    # Each worker multiplies and counts by itself: threads of the BLAS would wait, busily, while others count.
+    with blas.limit(limits=1), ThreadPoolExecutor(workers) as pool:
         for part in blocks(len(chosen), block):
-            done.append(
-                _rank_block(queries, gallery, chosen[part], order, first[part], last[part], gallery_block, pool)
-            )
+            at, own = chosen[part], (first[part], last[part])
+            done.append(_rank_block(queries, gallery, at, order, *own, gallery_block, workers, pool))
             progress(len(chosen[part]))
     return join_ranks(done) if done else _no_ranks(len(gallery))
 
@@ -159,6 +160,7 @@ def _rank_block(
     first: NDArray[np.int64],
     last: NDArray[np.int64],
     gallery_block: int,
+    workers: int,
     pool: ThreadPoolExecutor,
 ) -> Ranks:
     """Ranks of the queries at positions ``at``, whose positives are ``order[first:last]``."""
@@ -173,7 +175,7 @@ def _rank_block(
     level_at = np.flatnonzero(begins)
     levels = np.bincount(query[level_at], minlength=len(at))
     counted = Levels(np.concatenate([[0], np.cumsum(levels)]), scores[level_at], queries.dimension)
-    counts = _count(queries.values[at].astype(np.float32), gallery, counted, gallery_block, pool)
+    counts = _count(queries.values[at].astype(np.float32), gallery, counted, gallery_block, workers, pool)
     return Ranks(
         rows=queries.rows[at],
         positions=at,
@@ -188,26 +190,40 @@ def _rank_block(
 
 
 def _count(
-    queries: NDArray[np.float32], gallery: Vectors, levels: Levels, gallery_block: int, pool: ThreadPoolExecutor
+    queries: NDArray[np.float32],
+    gallery: Vectors,
+    levels: Levels,
+    gallery_block: int,
+    workers: int,
+    pool: ThreadPoolExecutor,
 ) -> Counts:
     """The whole gallery counted against the levels of the queries (q, d)."""
     counts = Counts(np.zeros(len(levels.values), np.int64), np.zeros(len(levels.values), np.int64))
     width = min(gallery_block, len(gallery))
     rows = min(TILE_QUERIES, len(queries))
-    scores, reached = np.empty(rows * width, np.float32), np.empty(rows * width, np.bool_)
     items = np.empty((width, gallery.dimension), np.float32)
+    free: SimpleQueue[tuple[NDArray[np.float32], NDArray[np.bool_]]] = SimpleQueue()
+    for _ in range(workers):
+        free.put((np.empty(rows * width, np.float32), np.empty(_STRIP_QUERIES * width, np.bool_)))
+
+    def count_tile(tile: slice, held: NDArray[np.float32]) -> None:
+        buffers = free.get()
+        try:
+            size, across = tile.stop - tile.start, len(held)
+            scores, reached = buffers[0][: size * across].reshape(size, across), buffers[1]
+            np.matmul(queries[tile], held.T, out=scores)
+            for strip in blocks(size, _STRIP_QUERIES):
+                mask = reached[: (strip.stop - strip.start) * across].reshape(-1, across)
+                count_strip(Strip(scores[strip], tile.start + strip.start, queries, held), levels, counts, mask)
+        finally:
+            free.put(buffers)
+
     for part in blocks(len(gallery), width):
         held = items[: part.stop - part.start]
         held[:] = gallery.values[part]
         let_go(gallery.values)
-        for tile in blocks(len(queries), rows):
-            shape = (tile.stop - tile.start, len(held))
-            found, mask = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in (scores, reached))
-            np.matmul(queries[tile], held.T, out=found)
-            strips = list(blocks(shape[0], _STRIP_QUERIES))
-            counted = (Strip(found[strip], tile.start + strip.start, queries, held) for strip in strips)
-            for _ in pool.map(count_strip, counted, repeat(levels), repeat(counts), (mask[strip] for strip in strips)):
-                pass  # raises what a strip raised
+        for tile in [pool.submit(count_tile, tile, held) for tile in blocks(len(queries), rows)]:
+            tile.result()
     return counts
 
 

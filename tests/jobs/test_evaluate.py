@@ -129,7 +129,8 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 def test_an_interrupted_evaluation_publishes_nothing_and_is_continued(tmp_path: Path) -> None:
     images, captions, rows = pairs(6000, 3, dimension=64)
     place = write_captioned(tmp_path / "e", images, captions, rows)
-    arguments = ["--embeddings", place, "--output", str(tmp_path / "r"), "--templates", "plain"]
+    # Enough resamples that the evaluation goes on for seconds after its first part is kept.
+    arguments = ["--embeddings", place, "--output", str(tmp_path / "r"), "--bootstrap-samples", "20000"]
     interrupted = subprocess.Popen(
         [sys.executable, "-m", "jobs", "evaluate", *arguments], stderr=subprocess.PIPE, text=True
     )
