@@ -21,6 +21,11 @@ from pipeline.schemas import IndexManifest, Interval
 @click.option("--output", required=True, help="Where the index is published.")
 @click.option("--gallery", type=click.Choice(["images", "captions"]), default="images", show_default=True)
 @click.option("--factory", default="auto", show_default=True, help="A FAISS factory string instead of a planned index.")
+@click.option(
+    "--foreign",
+    metavar="FILE",
+    help="Take over this FAISS file, made elsewhere over the same vectors in the same order. Only from a source you trust.",
+)
 @click.option("--shards", default="auto", show_default=True, help="Number of shards, each built by a task of its own.")
 @click.option("--memory", default="4GiB", show_default=True, help="What search may keep resident: 24MB, 4GiB.")
 @click.option(
@@ -52,6 +57,9 @@ def command(context: click.Context, merge: str | None, explain: bool, as_json: b
     captions that were not tuned on. What was measured is in manifest.json. Run it again after an interruption: it
     continues, without training again or filling a shard twice.
 
+    --foreign takes a FAISS file of another tool in place of training and adding: embeddings come from `clipmill import
+    vectors`, and it is tuned and checked like any other.
+
     --merge makes of a finished index another with all vectors in one FAISS file, with neither training nor embeddings.
 
     \b
@@ -60,6 +68,7 @@ def command(context: click.Context, merge: str | None, explain: bool, as_json: b
       clipmill index --embeddings s3://bucket/laion-b32/ --output s3://bucket/laion-index/ \\
                      --memory 24GiB --target-recall 0.97
       clipmill index --merge index/ --output merged/
+      clipmill index --foreign image.index --embeddings imported/ --output index/
     """
     if merge is not None:
         _refuse_beside_merge(context)

@@ -4,22 +4,20 @@ import os
 import shutil
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.command import Job, print_json
+from jobs.command import Job, cluster_options, print_json
+from jobs.search_batch import BatchQuery, narrowed_by, query_encoder
 from pipeline import storage
+from pipeline.config import ClusterSettings, build
 from pipeline.errors import ClipmillError, UserError
-from pipeline.index.batch import search_batch
 from pipeline.index.open import DEFAULT_CACHE, open_index
 from pipeline.index.search import MAX_RESULTS, Index
 from pipeline.publish.pointer import current
-
-if TYPE_CHECKING:
-    from pipeline.clip.query import QueryEncoder
 
 
 @click.command("search", cls=Job)
@@ -31,6 +29,11 @@ if TYPE_CHECKING:
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
 @click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
 @click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option(
+    "--actors",
+    type=click.IntRange(1),
+    help="Answer --queries on Ray: so many actors hold the shards in memory. Default: this process alone.",
+)
 @click.option("--where", help="Find only rows that meet this SQL condition on the columns of the index.")
 @click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results a query.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="For S3.",
 )
+@cluster_options
 def command(
     index_uri: str,
     text: str | None,
@@ -52,6 +56,7 @@ def command(
     identifier: str | None,
     queries: str | None,
     output: str | None,
+    actors: int | None,
     where: str | None,
     k: int,
     as_json: bool,
@@ -59,6 +64,7 @@ def command(
     model: str | None,
     pretrained: str | None,
     cache_folder: Path,
+    **cluster: Any,
 ) -> None:
     """Search an index, at the operating point that it was tuned to.
 
@@ -72,6 +78,8 @@ def command(
       clipmill search --index index/ --image photo.jpg -k 20 --html results.html
       clipmill search --index index/ --text "a cat" --where "label = 'photo' and year >= 2020"
       clipmill search --index index/ --queries queries.npy --output results.parquet
+      clipmill search --index s3://bucket/index --queries s3://bucket/queries.parquet --output s3://bucket/found.parquet \\
+                      --actors 16
     """
     given = [name for name, value in _ways(text, image, identifier, queries).items() if value is not None]
     if len(given) != 1:
@@ -84,17 +92,19 @@ def command(
     _refuse_place("--output", output, "--queries", queries)
     if output is not None and storage.exists(storage.resolve(output)):
         raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
-    index = open_index(current(index_uri, "index"), cache_folder)
-    encoder = cache(partial(_encoder, index, model, pretrained))
-    selection = None if where is None else index.select(where)
-    narrowed = {} if selection is None else {"where": where, "rows_selected": selection.count}
-    if selection is not None:
-        click.echo(f"{selection.count:,} of {index.n:,} rows meet --where", err=True)
+    if actors is not None and queries is None:
+        raise UserError("--actors is for --queries: one query is answered by this process")
+    index_uri = current(index_uri, "index")
     if queries is not None and output is not None:
-        done = search_batch(index, queries, output, k, lambda texts: encoder().encode_texts(texts), selection)
+        batch = BatchQuery(index_uri, queries, output, k, where, model, pretrained, cache_folder)
+        done, narrowed = batch.here() if actors is None else batch.on_actors(actors, build(ClusterSettings, cluster))
         summary = {"queries": done, "k": k, **narrowed, "output": storage.resolve(output).uri}
         print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
         return
+    index = open_index(index_uri, cache_folder)
+    selection = None if where is None else index.select(where)
+    narrowed = narrowed_by(where, None if selection is None else selection.count, index.n)
+    encoder = cache(partial(query_encoder, index.manifest, model, pretrained))
     if text is not None:
         found = index.search(encoder().encode_texts([text]), min(k, index.n), selection=selection)
     elif image is not None:
@@ -131,12 +141,6 @@ def _refuse_place(option: str, place: str | None, source_option: str, source: st
 def _real(uri: str) -> str:
     location = storage.resolve(uri)
     return os.path.realpath(location.path) if location.is_local else location.uri
-
-
-def _encoder(index: Index, model: str | None, pretrained: str | None) -> "QueryEncoder":
-    from pipeline.clip.query import QueryEncoder  # imports torch, which only texts and images need
-
-    return QueryEncoder(index.manifest.model, model, pretrained)
 
 
 def _position(index: Index, identifier: str) -> int:

@@ -151,6 +151,7 @@ class IndexSettings(Settings):
     output: str
     gallery: Literal["images", "captions"] = "images"
     factory: str = "auto"
+    foreign: str | None = Field(default=None, description="a FAISS file made elsewhere over the same vectors")
     shards: Annotated[int | None, BeforeValidator(_none_for_auto)] = Field(
         default=None, ge=1, description="None, or auto, chooses"
     )

@@ -1,8 +1,7 @@
 """Many queries at once: vectors or texts from a file in, one Parquet file of results out, in bounded memory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,155 +9,83 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.index.exact import TopK
+from pipeline.index.query_file import Encode, query_vectors
 from pipeline.index.search import Index
 from pipeline.index.selection import Selection
 from pipeline.schemas import SEARCH_RESULTS
-from pipeline.storage import Location
 
-BATCH_QUERIES = 4096
 BATCH_RESULTS = 1 << 20
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class QueryBatch:
+    """Queries (q, d) float32 of unit length; ``first`` is the number of the first of them in its file."""
+
+    first: int
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The results of a number of queries, sorted by query and rank."""
+
+    queries: int
+    table: pa.Table
 
 
 def search_batch(
-    index: Index, queries: str, output: str, k: int, encode: Encode, selection: Selection | None = None
+    index: Index,
+    queries: str,
+    output: str,
+    k: int,
+    encode: Encode,
+    selection: Selection | None = None,
+    on_answered: Callable[[int], object] = lambda queries: None,
 ) -> int:
     """Searches every query of a file and writes ``query, rank, row, id, score``, sorted by query and rank.
 
-    ``query`` counts from 0 in the order of the file; ``encode`` turns texts into vectors and is called only for texts.
-    Returns the number of queries. Raises UserError for a file that holds neither vectors nor texts.
+    ``query`` counts from 0 in the order of the file; ``encode`` turns texts into vectors and is called only for texts;
+    ``on_answered`` is given the number of queries just answered. Returns the number of queries. Raises UserError for a
+    file that holds neither vectors nor texts.
     """
-    done = 0
     k = min(k, index.n)
+    batches = query_batches(queries, index.dimension, k, encode)
+    return write_answers(output, (_answer(index, batch, k, selection) for batch in batches), on_answered)
+
+
+def query_batches(queries: str, dimension: int, k: int, encode: Encode) -> Iterator[QueryBatch]:
+    """The queries of a file in order, in batches of so few that ``k`` results of each are at most BATCH_RESULTS."""
     step = max(1, BATCH_RESULTS // k)
+    done = 0
+    for vectors in query_vectors(storage.resolve(queries), dimension, encode):
+        for start in range(0, len(vectors), step):
+            yield QueryBatch(done + start, vectors[start : start + step])
+        done += len(vectors)
+
+
+def write_answers(output: str, answers: Iterable[Answer], on_answered: Callable[[int], object]) -> int:
+    """Writes answers in their order, the whole file or none. Returns the number of queries."""
+    done = 0
     with storage.atomic_writer(storage.resolve(output)) as stream, pq.ParquetWriter(stream, SEARCH_RESULTS) as writer:
-        for vectors in query_vectors(storage.resolve(queries), index.dimension, encode):
-            for start in range(0, len(vectors), step):
-                writer.write_table(_results(index, vectors[start : start + step], done + start, k, selection))
-            done += len(vectors)
+        for answer in answers:
+            writer.write_table(answer.table)
+            done += answer.queries
+            on_answered(answer.queries)
     return done
 
 
-def _results(index: Index, vectors: NDArray[np.float32], first: int, k: int, selection: Selection | None) -> pa.Table:
-    scores, positions = index.search(vectors, k, selection=selection)
-    found = positions >= 0
-    query, rank = np.nonzero(found)
-    ids = index.table.fetch(positions[found], ["id"]).column("id")
-    columns = [query + first, (rank + 1).astype(np.int32), index.rows_at(positions)[found], ids, scores[found]]
+def results_table(first: int, found: TopK, rows: NDArray[np.int64], ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Results as they are written. ``found`` are scores and positions (q, k) of the queries from number ``first`` on;
+    ``rows`` and ``ids`` belong to the positions that are not −1, in order."""
+    scores, positions = found
+    query, rank = np.nonzero(positions >= 0)
+    columns = [query + first, (rank + 1).astype(np.int32), rows, ids, scores[positions >= 0]]
     return pa.table(columns, schema=SEARCH_RESULTS)
 
 
-def query_vectors(queries: Location, dimension: int, encode: Encode) -> Iterator[NDArray[np.float32]]:
-    """Query vectors (at most BATCH_QUERIES, d) float32 of unit length, in the order of the file."""
-    if not storage.exists(queries):
-        raise UserError(f"--queries {queries}: there is no such file")
-    if not queries.filesystem.get_file_info(queries.path).is_file:
-        raise UserError(f"--queries {queries} is a folder, give a file")
-    if queries.name.endswith(".npz"):
-        raise UserError(_archive(queries))
-    batches = _from_npy(queries, dimension) if queries.name.endswith(".npy") else _from_parquet(queries, encode)
-    done = 0
-    for vectors in batches:
-        if vectors.shape[1] != dimension:
-            raise UserError(
-                f"--queries {queries} holds vectors of {vectors.shape[1]} dimensions, the index is of {dimension} "
-                "dimensions: make them with the model that made the index"
-            )
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unusable = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-        if len(unusable):
-            raise UserError(f"--queries {queries}: query {done + unusable[0]} is a vector of zeros, NaN or infinity")
-        yield vectors / lengths
-        done += len(vectors)
-    if not done:
-        raise UserError(f"--queries {queries} holds no queries")
-
-
-def _archive(queries: Location) -> str:
-    return f"--queries {queries} is a .npz archive of arrays; save the one with the vectors as .npy"
-
-
-def _from_npy(queries: Location, dimension: int) -> Iterator[NDArray[np.float32]]:
-    if not queries.is_local:
-        raise UserError(f"--queries {queries}: give .npy files on a local disk, or Parquet")
-    array = _open_npy(queries)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
-        raise UserError(
-            f"--queries {queries} is an array of shape {array.shape} of {array.dtype}; vectors of {dimension} "
-            f"dimensions are needed, floats of shape (number, {dimension}), also for one query"
-        )
-    for start in range(0, len(array), BATCH_QUERIES):
-        yield np.array(array[start : start + BATCH_QUERIES], dtype=np.float32)
-
-
-def _open_npy(queries: Location) -> NDArray[Any]:
-    """The array of a .npy file, mapped. What numpy says of others is advice to trust the file, so it is not passed on."""
-    path = Path(queries.path)
-    try:
-        with path.open("rb") as stream:
-            first = stream.read(6)
-        if first.startswith(b"PK"):
-            raise UserError(_archive(queries))
-        if first != b"\x93NUMPY":
-            raise UserError(f"--queries {queries} is not a .npy file, whatever its name; make one with numpy.save")
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise UserError(f"--queries {queries} cannot be read: {error.strerror}") from None
-    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
-        if "Python objects" in str(error):
-            raise UserError(
-                f"--queries {queries} is an array of Python objects, not of floats; convert it with astype('float32')"
-            ) from None
-        raise UserError(
-            f"--queries {queries} has a damaged header or was cut short; write it again with numpy.save"
-        ) from None
-    return array
-
-
-def _from_parquet(queries: Location, encode: Encode) -> Iterator[NDArray[np.float32]]:
-    for column, values in _columns(queries):
-        if values.null_count:
-            raise UserError(f"--queries {queries}: the column `{column}` has empty values; fill or remove them")
-        yield encode(_texts(values, queries)) if column == "text" else _vectors(values, queries)
-
-
-def _columns(queries: Location) -> Iterator[tuple[str, pa.Array]]:
-    """The name and values of the column of queries, batch by batch."""
-    try:
-        with queries.filesystem.open_input_file(queries.path) as stream:
-            parquet = pq.ParquetFile(stream)
-            names = parquet.schema_arrow.names
-            column = next((name for name in ("embedding", "text") if name in names), None)
-            if column is None:
-                raise UserError(
-                    f"--queries {queries} has no column `embedding` (vectors) or `text`; it has {', '.join(names)}"
-                )
-            for batch in parquet.iter_batches(BATCH_QUERIES, columns=[column]):
-                if batch.num_rows:
-                    yield column, batch.column(0)
-    except pa.ArrowInvalid:
-        raise UserError(f"--queries {queries} is neither .npy nor Parquet, or is damaged") from None
-    except OSError as error:
-        reason = error.strerror or "it is damaged, or was cut short"
-        raise UserError(f"--queries {queries} cannot be read: {reason}") from None
-
-
-def _texts(values: pa.Array, queries: Location) -> list[str]:
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UserError(f"--queries {queries}: the column `text` is {values.type}, not texts")
-    texts: list[str] = values.to_pylist()
-    return texts
-
-
-def _vectors(values: pa.Array, queries: Location) -> NDArray[np.float32]:
-    if not (
-        pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type) or pa.types.is_large_list(values.type)
-    ) or not (pa.types.is_floating(values.type.value_type) or pa.types.is_integer(values.type.value_type)):
-        raise UserError(f"--queries {queries}: the column `embedding` is {values.type}, not lists of numbers")
-    flat = values.flatten()
-    lengths = values.value_lengths() if not pa.types.is_fixed_size_list(values.type) else None
-    if flat.null_count or (lengths is not None and len(lengths.unique()) > 1):
-        raise UserError(f"--queries {queries}: the vectors in `embedding` are of different lengths or have gaps")
-    return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), -1)
+def _answer(index: Index, batch: QueryBatch, k: int, selection: Selection | None) -> Answer:
+    scores, positions = index.search(batch.vectors, k, selection=selection)
+    found = positions[positions >= 0]
+    ids = index.table.fetch(found, ["id"]).column("id")
+    return Answer(len(batch.vectors), results_table(batch.first, (scores, positions), index.rows_at(found), ids))

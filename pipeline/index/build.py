@@ -9,10 +9,12 @@ import faiss
 
 from pipeline import storage
 from pipeline.config import IndexSettings
+from pipeline.errors import UserError
 from pipeline.finished import finished_as_asked
+from pipeline.index.foreign import Foreign, look_at_foreign
 from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace, places
-from pipeline.index.plan import Plan, plan_index
+from pipeline.index.plan import Plan, plan_foreign, plan_index
 from pipeline.schemas import IndexManifest
 from pipeline.staging import Staging
 from pipeline.storage import Location
@@ -30,6 +32,8 @@ class Build:
     plan: Plan
     cuts: tuple[int, ...] | None = None
     """Positions at which shards begin, and n at the end; None cuts them evenly."""
+    foreign: Foreign | None = None
+    """An index file made elsewhere, which takes the place of training and filling."""
 
     @cached_property
     def output(self) -> Location:
@@ -43,11 +47,13 @@ class Build:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done by one build to be of use to another."""
-        cuts = {} if self.cuts is None else {"cuts": list(self.cuts)}
+        given: dict[str, Any] = {} if self.cuts is None else {"cuts": list(self.cuts)}
+        if self.foreign is not None:
+            given["foreign"] = self.foreign.sha256
         return {
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.configuration,
-            **cuts,
+            **given,
             "plan": {
                 "factory": self.plan.factory,
                 "shards": len(self.places),
@@ -60,7 +66,8 @@ class Build:
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
         settings = self.settings.model_dump(mode="json")
-        return {key: settings[key] for key in _CONTENT_SETTINGS}
+        foreign = {} if self.foreign is None else {"foreign_sha256": self.foreign.sha256}
+        return {key: settings[key] for key in _CONTENT_SETTINGS} | foreign
 
     @cached_property
     def places(self) -> list[ShardPlace]:
@@ -72,6 +79,11 @@ class Build:
 def make_build(settings: IndexSettings) -> Build:
     """Opens the embeddings and plans their index. Raises UserError for what cannot be indexed as it is asked."""
     gallery = Gallery.open(settings.embeddings, settings.gallery)
+    if settings.foreign is not None:
+        if settings.factory != "auto" or settings.shards not in (None, 1):
+            raise UserError("--foreign takes an index as it is; leave out --factory and --shards")
+        foreign = look_at_foreign(settings.foreign, gallery)
+        return Build(settings, gallery, plan_foreign(foreign.factory, foreign.nlist), foreign=foreign)
     plan = plan_index(
         gallery.n,
         gallery.dimension,

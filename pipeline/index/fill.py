@@ -33,13 +33,19 @@ class Filled:
 
 
 def fill_shard(
-    gallery: Gallery, place: ShardPlace, index: Any, output: Location, on_batch: Callable[[], object] = lambda: None
+    gallery: Gallery,
+    place: ShardPlace,
+    index: Any,
+    output: Location,
+    on_batch: Callable[[], object] = lambda: None,
+    *,
+    holds_vectors: bool = False,
 ) -> Filled:
-    """Adds the vectors of ``place`` to ``index`` (trained and empty) and writes the shard's four files to ``output``.
+    """Adds the vectors of ``place`` to ``index`` and writes the shard's four files to ``output``.
 
-    Memory is that of the index and of a few batches; ``on_batch`` is called after each batch. Running it again
-    replaces the files by the same. Raises RunFailed for a vector that is not finite: FAISS would count it and not
-    store it.
+    ``index`` is trained and empty, or ``holds_vectors`` already, which are not added then. Memory is that of the index
+    and of a few batches; ``on_batch`` is called after each batch. Running it again replaces the files by the same.
+    Raises RunFailed for a vector that is not finite: FAISS would count it and not store it.
     """
     rows: list[int] = []
     with ExitStack() as stack:
@@ -54,7 +60,8 @@ def fill_shard(
             vectors = vectors_of(batch.column("embedding"))
             batch_rows = batch.column("row").to_numpy()
             _refuse_non_finite(vectors, batch_rows, gallery)
-            index.add(vectors.astype(np.float32))
+            if not holds_vectors:
+                index.add(vectors.astype(np.float32))
             vectors_stream.write(np.ascontiguousarray(vectors))
             rows_stream.write(np.ascontiguousarray(batch_rows, dtype="<i8"))
             rows += [int(batch_rows[0]), int(batch_rows[-1])]

@@ -12,6 +12,7 @@ from pipeline.datasets import Shard, read_manifest, read_shards
 from pipeline.errors import RunFailed
 from pipeline.index.belong import vectors_belong
 from pipeline.index.layout import TRAINED_FILE
+from pipeline.index.part import IndexPart
 from pipeline.index.rerank import StoredVectors
 from pipeline.index.rows import RowTable
 from pipeline.index.search import Index, ShardedIndex
@@ -41,6 +42,20 @@ def open_index(uri: str, cache: Path = DEFAULT_CACHE, *, mapped: bool = False) -
             f"{manifest.n} of {manifest.dimension}; {_remedy()}"
         )
     return Index(manifest, sharded, table)
+
+
+def open_part(uri: str, manifest: IndexManifest, numbers: range, cache: Path = DEFAULT_CACHE) -> IndexPart:
+    """Opens the shards of these numbers only, of an index whose manifest is known: a part of one too large for a process.
+
+    Raises RunFailed as `open_index` does, and where another index has taken the place of the one in the manifest.
+    """
+    location = storage.resolve(uri)
+    shards = read_shards(location, manifest.shards_sha256)
+    files = {part: [shard for shard in shards if shard.part == part] for part in _PARTS}
+    _refuse_uneven(location, files)
+    chosen = [shard for part in _PARTS for shard in files[part][numbers.start : numbers.stop]]
+    sharded, table = open_files(location, chosen, manifest.trained_sha256, cache)
+    return IndexPart(sharded, table, sum(shard.rows for shard in files["index"][: numbers.start]))
 
 
 def open_files(

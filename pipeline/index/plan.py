@@ -113,6 +113,12 @@ def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:
     return Plan(chosen, shards, training_rows, "given by --factory, whatever --memory is", (chosen,))
 
 
+def plan_foreign(factory: str, nlist: int) -> Plan:
+    """The plan of an index that is there already, made elsewhere: one shard, and nothing to train."""
+    chosen = Candidate(factory, nlist, None, None, "given by --foreign")
+    return Plan(chosen, 1, 0, "given by --foreign, whatever --memory is", (chosen,))
+
+
 def _training_rows(n: int, nlist: int) -> int:
     return min(n, max(TRAINING_ROWS_PER_LIST * nlist, 65_536))
 

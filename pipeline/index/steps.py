@@ -22,6 +22,7 @@ from pipeline.index.build import Build
 from pipeline.index.exact import empty_top_k, exact_top_k, merge_top_k
 from pipeline.index.factory import from_bytes, nlist_of, to_bytes
 from pipeline.index.fill import fill_shard
+from pipeline.index.foreign import Foreign, empty_copy, read_foreign, refuse_other_vectors
 from pipeline.index.layout import TRAINED_FILE, ShardPlace
 from pipeline.index.open import open_files
 from pipeline.index.operate import choose_operating_point
@@ -68,13 +69,23 @@ def train(build: Build, alive: Alive = silent) -> Trained:
     if found is not None:
         return found
     began = time.perf_counter()
-    sample = sample_vectors(build.gallery, build.plan.training_rows, build.settings.seed, alive)
-    with _beating(alive):
-        data = to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, build.settings.seed))
+    data = _trained_here(build, alive) if build.foreign is None else _trained_elsewhere(build, build.foreign)
     written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
     trained = Trained(written.sha256, written.bytes, time.perf_counter() - began)
     write_record(place.trained, trained)
     return trained
+
+
+def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
+    sample = sample_vectors(build.gallery, build.plan.training_rows, build.settings.seed, alive)
+    with _beating(alive):
+        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, build.settings.seed))
+
+
+def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
+    index = read_foreign(foreign)
+    refuse_other_vectors(foreign, index, build.gallery)
+    return empty_copy(index)
 
 
 def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
@@ -115,7 +126,8 @@ def fill(
     if found is not None and found.trained_sha256 == trained_sha256:
         return
     began = time.perf_counter()
-    filled = fill_shard(build.gallery, shard, from_bytes(trained), place.dataset, alive)
+    index = from_bytes(trained) if build.foreign is None else read_foreign(build.foreign)
+    filled = fill_shard(build.gallery, shard, index, place.dataset, alive, holds_vectors=build.foreign is not None)
     write_record(place.shard(shard), FilledShard(trained_sha256, filled, time.perf_counter() - began))
 
 

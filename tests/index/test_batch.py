@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.datasets import Embeddings
-from pipeline.index import batch
+from pipeline.index import batch, query_file
 from pipeline.index.search import Index
 
 
@@ -25,7 +25,7 @@ def test_queries_keep_their_numbers_from_batch_to_batch(
     index = indexed(clustered_embeddings(40, 5))
     queries = index.vectors_at(np.arange(25)).astype(np.float16)
     np.save(tmp_path / "queries.npy", queries)
-    monkeypatch.setattr(batch, "BATCH_QUERIES", 7)
+    monkeypatch.setattr(query_file, "BATCH_QUERIES", 7)
     monkeypatch.setattr(batch, "BATCH_RESULTS", 100)  # two queries of 40 results each
     done = batch.search_batch(index, str(tmp_path / "queries.npy"), str(tmp_path / "out.parquet"), 50, no_texts)
     assert done == 25
