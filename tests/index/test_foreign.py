@@ -48,7 +48,7 @@ def take_over(dataset: Embeddings, path: Path, output: Path, **settings: object)
     return build_here(make_build(IndexSettings.model_validate({**values, **settings})))
 
 
-@pytest.mark.parametrize("factory", ["OPQ8_16,IVF16_HNSW8,PQ8x8", "IVF16,PQ8x4fsr", "HNSW16", "Flat"])
+@pytest.mark.parametrize("factory", ["PCAR16,IVF16_HNSW8,PQ8x8np", "IVF16,PQ8x4fsr", "HNSW16", "Flat"])
 def test_it_finds_what_it_found_elsewhere_and_its_recall_is_measured(
     dataset: Embeddings, vectors: np.ndarray, tmp_path: Path, factory: str
 ) -> None:
@@ -71,7 +71,7 @@ def test_it_finds_what_it_found_elsewhere_and_its_recall_is_measured(
 
 
 def test_other_vectors_or_another_order_are_refused(dataset: Embeddings, vectors: np.ndarray, tmp_path: Path) -> None:
-    path = made_elsewhere("IVF16,PQ8", vectors[::-1].copy(), tmp_path / "image.index")
+    path = made_elsewhere("IVF16,PQ8np", vectors[::-1].copy(), tmp_path / "image.index")
     with pytest.raises(UserError, match=r"other vectors than .* in another order"):
         take_over(dataset, path, tmp_path / "index")
 
@@ -79,8 +79,8 @@ def test_other_vectors_or_another_order_are_refused(dataset: Embeddings, vectors
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda vectors, path: made_elsewhere("IVF16,PQ8", vectors[:2000], path), "2,000 vectors of 16 dimensions"),
-        (lambda vectors, path: made_elsewhere("IVF16,PQ8", vectors[:, :8].copy(), path), "of 8 dimensions"),
+        (lambda vectors, path: made_elsewhere("IVF16,PQ8np", vectors[:2000], path), "2,000 vectors of 16 dimensions"),
+        (lambda vectors, path: made_elsewhere("IVF16,PQ8np", vectors[:, :8].copy(), path), "of 8 dimensions"),
         (lambda vectors, path: made_elsewhere("Flat", vectors, path, faiss.METRIC_L2), "by distance"),
         (lambda vectors, path: made_elsewhere("IDMap,Flat", vectors, path), "IndexIDMap cannot be searched here"),
         (lambda vectors, path: path.write_bytes(b"no index at all"), "FAISS cannot read it"),
@@ -97,7 +97,7 @@ def test_what_cannot_be_searched_here_is_refused(
 
 
 def test_a_file_cut_short_is_refused(dataset: Embeddings, vectors: np.ndarray, tmp_path: Path) -> None:
-    path = made_elsewhere("IVF16,PQ8", vectors, tmp_path / "image.index")
+    path = made_elsewhere("IVF16,PQ8np", vectors, tmp_path / "image.index")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="cut short"):
         take_over(dataset, path, tmp_path / "index")
