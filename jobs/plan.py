@@ -18,6 +18,7 @@ from pipeline.estimate.rates import calibrated, published
 from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.index.plan import plan_index
 from pipeline.publish.pointer import current
+from pipeline.publish.version import Foresight
 
 _TITLES = {
     "embed_seconds": "time to embed",
@@ -152,6 +153,23 @@ def _print(work: Workload, model: ModelCost, made: Estimate) -> None:
 def _range(figure: Figure) -> str:
     value, low, high = (_said(number, figure.unit) for number in (figure.value, figure.low, figure.high))
     return value if low == high else f"{value} ({low} to {high})"
+
+
+def told(foresight: Foresight) -> list[str]:
+    """A line a figure of the plan of a run; of one that has happened, with what it was."""
+    lines: list[str] = []
+    over = any(one.happened is not None for one in foresight.figures)
+    for one in foresight.figures:
+        title, planned = _TITLES[one.name], _said(one.planned, one.unit)
+        if not over:
+            low, high = _said(one.low, one.unit), _said(one.high, one.unit)
+            lines.append(f"{title}: {planned} ({low} to {high})" + ("" if lines else f", {foresight.basis}"))
+        elif one.happened is None or one.difference is None:
+            lines.append(f"{title}: planned {planned}; what it was is not known of a run in several starts")
+        else:
+            was = _said(one.happened, one.unit)
+            lines.append(f"{title}: planned {planned}, was {was}: {one.difference:+.1%}")
+    return lines
 
 
 def _said(number: float, unit: str) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.command import Job
+from jobs.plan import told
 from jobs.stages import VersionStages, say
 from pipeline.errors import BarMissed
+from pipeline.estimate.machine import Machine
 from pipeline.owner import Ownership
 from pipeline.publish.base import Base, key_of
 from pipeline.publish.changes import changes_since
@@ -19,7 +21,7 @@ from pipeline.publish.place import Place
 from pipeline.publish.pointer import Seen, read_pointer, switch
 from pipeline.publish.takedown import read_removed
 from pipeline.publish.unfinished import UnfinishedVersion, begin, end
-from pipeline.publish.version import Bar, Training, Version, all_versions, manifests_of, write_version
+from pipeline.publish.version import Bar, Foresight, Training, Version, all_versions, manifests_of, write_version
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile, read_run_file
 from pipeline.run_summary import RunRecord, recorded
@@ -64,11 +66,14 @@ def command(config: Path, wait: float) -> None:
     """
     run = read_run_file(config, look_at_places=True)
     place = Place.of(run.output)
-    with (
-        recorded(place.output, command="run", configuration=str(config), hook=run.hook) as record,
-        alone(place, wait) as ownership,
-    ):
-        _Run(run, place, read_pointer(place), ownership, record).publish()
+    with recorded(place.output, command="run", configuration=str(config), hook=run.hook) as record:
+        record.owns_output = False
+        with alone(place, wait) as ownership:
+            record.owns_output = True
+            try:
+                _Run(run, place, read_pointer(place), ownership, record).publish()
+            finally:
+                record.owns_output = not ownership.lost
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class _Made:
     training: Training | None
     notes: list[str]
     ordinals: int
+    plan: Foresight
 
 
 class _Run:
@@ -127,10 +133,12 @@ class _Run:
 
         folder = self._place.version(version.name)
         stages = VersionStages(self._run, self._place, folder, self._base, self._removed)
-        with connect(self._run.cluster):
+        used = max((one.ordinals for one in all_versions(self._place)), default=0)
+        changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
+        with connect(self._run.cluster) as cluster:
+            foresight = stages.foresee(plan, changes, Machine("the cluster", cluster.cpus, int(cluster.gpus)))
+            self._tell(foresight)
             with self._record.stage("embed") as stage:
-                used = max((one.ordinals for one in all_versions(self._place)), default=0)
-                changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
                 embeddings, notes = stages.embed(plan, model, changes)
                 encoded = sum(run.rows_encoded for run in embeddings.runs)
                 stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
@@ -139,11 +147,18 @@ class _Run:
                 if index is not None:
                     recall = recall_of(index)
                     stage.note((folder / "index").uri, factory=index.factory, vectors=index.n, recall=recall)
+        foresight = stages.beside(foresight, plan, changes)
+        self._tell(foresight)
         with self._record.stage("evaluate") as stage:
             report = stages.evaluate()
             if report is not None:
                 stage.note((folder / "report").uri)
-        return _Made(embeddings, index, report, training, [*notes, *more], changes.used)
+        return _Made(embeddings, index, report, training, [*notes, *more], changes.used, foresight)
+
+    def _tell(self, foresight: Foresight) -> None:
+        self._record.note(plan=foresight.model_dump())
+        for line in told(foresight):
+            say("plan", line)
 
     def _judge(self, made: _Made) -> list[Bar]:
         published = self._base.judged if self._base else None
@@ -175,6 +190,7 @@ class _Run:
             training=made.training,
             notes=made.notes,
             bars=bars,
+            plan=made.plan,
         )
 
 

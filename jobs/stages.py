@@ -10,21 +10,25 @@ from jobs.embed import embed_planned
 from jobs.evaluate import evaluate_stage
 from jobs.index import build_stage
 from pipeline.datasets import Embeddings
+from pipeline.estimate.machine import Machine
 from pipeline.publish.base import Base, why_all_anew
 from pipeline.publish.changes import Changes
 from pipeline.publish.compose import Composition, compose
+from pipeline.publish.foresight import Ahead, beside, foresee
 from pipeline.publish.gates import recall_of
 from pipeline.publish.grow import grow, training_of
 from pipeline.publish.place import Place
-from pipeline.publish.version import Training
+from pipeline.publish.version import Foresight, Training
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile
 from pipeline.schemas import EmbeddingsManifest, IndexManifest
+from pipeline.source.inputs import InputFile
 from pipeline.storage import Location
 
 if TYPE_CHECKING:
     from pipeline.clip.model import ClipModel
     from pipeline.flow.embed_plan import EmbedPlan
+    from pipeline.index.build import Build
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,13 @@ class VersionStages:
     def embed(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> tuple[EmbeddingsManifest, list[str]]:
         """The embeddings of the version, and why all rows were encoded, where they were."""
         from pipeline.flow.embed_manifest import described
-        from pipeline.flow.embed_plan import describe_columns
 
-        base = self.base.embeddings if self.base else None
-        columns, images = describe_columns(plan.columns), plan.layout.schema("images")
-        why = why_all_anew(base, plan.identity, plan.configuration, columns, images)
+        base, why = self.base.embeddings if self.base else None, self._why_all_anew(plan)
         output = self.folder / "embeddings"
-        if base is None and not self.removed:
+        if self._is_embedded_in_place:
             manifest, _ = embed_planned(plan.narrowed(changes.files, output.uri), model, self.run.cluster)
         else:
-            made = self._encode(plan, model, changes, anew=bool(why))
+            made = self._encode(plan, model, changes)
             kept = None if why else base
             manifest = compose(Composition(output, kept, made, changes, self.removed, plan.identity, described(plan)))
         counts, encoded = manifest.counts, sum(run.rows_encoded for run in manifest.runs)
@@ -64,9 +65,36 @@ class VersionStages:
                 say("", note)
         return manifest, notes
 
-    def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes, *, anew: bool) -> Embeddings | None:
+    def foresee(self, plan: "EmbedPlan", changes: Changes, machine: Machine) -> Foresight:
+        """What the run should take, before anything is encoded."""
+        new = self._to_encode(plan, changes)
+        return foresee(
+            Ahead(plan.identity, changes.files, new, plan.settings.limit, self.run.index, machine), self.base
+        )
+
+    def beside(self, foresight: Foresight, plan: "EmbedPlan", changes: Changes) -> Foresight:
+        """The same with what it took, when embeddings and index are there."""
+        embedded = self.folder / "embeddings" if self._is_embedded_in_place else self.place.new_rows
+        new = Embeddings.open(embedded.uri) if self._to_encode(plan, changes) else None
+        return beside(foresight, new, self.folder / "index" if self.run.index is not None else None)
+
+    @property
+    def _is_embedded_in_place(self) -> bool:
+        """Whether there is nothing that new rows have to be put together with."""
+        return self.base is None and not self.removed
+
+    def _why_all_anew(self, plan: "EmbedPlan") -> str:
+        from pipeline.flow.embed_plan import describe_columns
+
+        base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
+        return why_all_anew(base, plan.identity, plan.configuration, columns, plan.layout.schema("images"))
+
+    def _to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
+        return [file for file in (changes.files if self._why_all_anew(plan) else changes.new) if file.rows]
+
+    def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> Embeddings | None:
         """What has to be encoded, as a dataset of its own; None where that is nothing."""
-        files = [file for file in (changes.files if anew else changes.new) if file.rows]
+        files = self._to_encode(plan, changes)
         if not files:
             return None
         output = self.place.new_rows.uri
@@ -85,21 +113,24 @@ class VersionStages:
         build = make_build(settings)
         base, training = (self.base.index, self.base.version.training) if self.base else (None, None)
         notes: list[str] = []
-        if base is None or finished(build) is not None:
-            manifest, _ = build_stage(build, self.run.cluster)
-        else:
+        if base is not None and finished(build) is None:
             grown = grow(build, base, training, same_vectors=same_vectors)
-            notes = grown.notes
-            manifest, _ = build_stage(grown.build, self.run.cluster)
-            if grown.reuses and not manifest.target_met and self.base is not None and self.base.met_target:
-                notes = [f"the index is trained: with the old training its recall fell to {recall_of(manifest):.4f}"]
-                manifest, _ = build_stage(make_build(settings.model_copy(update={"overwrite": True})), self.run.cluster)
+            notes, manifest = grown.notes, self._build(grown.build)
+        else:
+            manifest = self._build(build)
+        stands_on_old = training is not None and training.sha256 == manifest.trained_sha256
+        if stands_on_old and not manifest.target_met and self.base is not None and self.base.met_target:
+            notes = [f"the index is trained: with the old training its recall fell to {recall_of(manifest):.4f}"]
+            manifest = self._build(make_build(settings.model_copy(update={"overwrite": True})))
         if training is None or training.sha256 != manifest.trained_sha256:
             training = training_of(build, output)
         say("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
         for note in notes:
             say("", note)
         return manifest, training, notes
+
+    def _build(self, build: "Build") -> IndexManifest:
+        return build_stage(build, self.run.cluster)[0]
 
     def evaluate(self) -> Report | None:
         """The report of the version."""

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from jobs.command import Job, print_json
+from jobs.plan import told
 from pipeline import storage
 from pipeline.datasets import AnyManifest, find_manifest
 from pipeline.errors import UserError
@@ -116,6 +117,8 @@ def _print_run(run: RunStatus) -> None:
     if run.published is not None:
         one = run.published
         click.echo(f"published: version {one.name}, {one.counts.images:,} images, {one.counts.captions:,} captions")
+        for line in told(one.plan) if one.plan else ():
+            click.echo(f"  {line}")
     else:
         click.echo("published: nothing yet")
     if run.owner is not None:

@@ -174,6 +174,8 @@ class _Reader:
             self.note(
                 ("gates", "max_p99_milliseconds"), "gates.max_p99_milliseconds needs `index`, which is switched off"
             )
+        if index is not None and index.foreign is not None:
+            self.note(("index", "foreign"), "index.foreign is for one index, not for versions that grow; leave it out")
 
 
 def _lines(root: yaml.MappingNode) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -66,11 +66,13 @@ class StageRecord:
 
 
 class RunRecord:
-    """A run while it goes on: its stages in order, and figures of the whole."""
+    """A run while it goes on: its stages in order, and figures of the whole. Without ``owns_output`` another run works
+    there, and the summary of that one is left alone."""
 
     def __init__(self) -> None:
         self.stages: list[StageSummary] = []
         self.figures: dict[str, Any] = {}
+        self.owns_output = True
 
     def note(self, **figures: Any) -> None:
         """Figures of the whole run by name: the version that was published, the bars it was judged by."""
@@ -96,7 +98,8 @@ class RunRecord:
 def recorded(
     output: Location, *, command: str, configuration: str, hook: str | None, hook_seconds: float = HOOK_SECONDS
 ) -> Iterator[RunRecord]:
-    """A run from its beginning to its end, however it ends: then ``output/summary.json`` is written and the hook is run.
+    """A run from its beginning to its end, however it ends: then ``output/summary.json`` is written, where the output is
+    this run's, and the hook is run.
 
     What the run raises passes through. Neither a summary that cannot be written nor a hook that fails changes how the
     run ended: both are told on stderr.
@@ -122,7 +125,7 @@ def recorded(
             stages=record.stages,
             figures=record.figures,
         )
-        written = write_summary(output, summary)
+        written = record.owns_output and write_summary(output, summary)
         if hook:
             run_hook(hook, summary, output / SUMMARY_FILE if written else None, hook_seconds)
 

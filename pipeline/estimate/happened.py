@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.datasets import Shard
 from pipeline.errors import UserError
 from pipeline.estimate.estimate import Estimate
-from pipeline.schemas import EmbeddingsManifest
+from pipeline.schemas import EmbeddingsManifest, IndexManifest
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,28 @@ def compared(plan: Estimate, manifest: EmbeddingsManifest, shards: Sequence[Shar
 
     Raises UserError for a dataset that was made in several starts: the time of one of them is not that of the whole.
     """
-    if manifest.runs[-1].rows_encoded != manifest.counts.rows:
+    happened = embedding_happened(manifest, shards)
+    if "embed_seconds" not in happened:
         raise UserError(
             "--compare: that dataset was made in several starts, so it does not say how long all of it takes"
         )
-    size = sum(shard.bytes for shard in shards if shard.part != "rejected")
-    happened = {"embed_seconds": manifest.throughput.wall_seconds, "embedding_bytes": float(size)}
     figures = {name: plan.figure(name) for name in happened}
     return [Compared(name, figures[name].value, value, figures[name].unit) for name, value in happened.items()]
+
+
+def embedding_happened(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> dict[str, float]:
+    """Figures of a plan as they were: bytes of images and captions, and seconds where it was made in one start."""
+    found = {}
+    if manifest.runs[-1].rows_encoded == manifest.counts.rows:
+        found["embed_seconds"] = manifest.throughput.wall_seconds
+    found["embedding_bytes"] = float(sum(shard.bytes for shard in shards if shard.part != "rejected"))
+    return found
+
+
+def index_happened(manifest: IndexManifest, size: int) -> dict[str, float]:
+    """The same of an index: bytes of its files (``size``), and seconds where all of it was made in one start."""
+    found = {"index_bytes": float(size)}
+    run = manifest.runs[-1]
+    if len(manifest.runs) == 1 and not run.rows_reused and run.finished is not None:
+        found["index_seconds"] = (run.finished - run.started).total_seconds()
+    return found

@@ -1,7 +1,7 @@
 """The embeddings of a version: those of the version before without what is gone, and what was embedded for this one.
 
 Files of which every row stays are not written again: they get another name on the same storage. Only those that hold
-rows of dead source files, or ids that were taken down, are.
+rows of dead source files, or ids that were taken down, are, and small ones that become one (`pipeline.publish.compact`).
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline import environment, storage
 from pipeline.datasets import INPUTS_FILE, Embeddings, Shard, has_manifest, read_manifest, write_manifest, write_shards
 from pipeline.publish.changes import Changes
+from pipeline.publish.compact import FULL_ROWS, compacted
 from pipeline.publish.rewrite import PARTS, Group, groups_of, holds_ids, rewrite
 from pipeline.publish.takedown import removed_sha256
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Reason, Run, Throughput
@@ -96,8 +97,11 @@ _NOTHING = Throughput(
 def _files(work: Composition, target: Location, token: str) -> list[Shard]:
     """The files of the new dataset in order of part and row, all of them in place."""
     groups = [*(groups_of(work.base) if work.base else ()), *(groups_of(work.made) if work.made else ())]
+    ranges = compacted([group.size for group in groups], FULL_ROWS)
     with ThreadPoolExecutor(_THREADS) as pool:
-        placed = list(pool.map(lambda number: _place(work, groups[number], target, number, token), range(len(groups))))
+        placed = list(
+            pool.map(lambda one: _place(work, groups[one.start : one.stop], target, one.start, token), ranges)
+        )
     files = []
     for part in PARTS:
         here = [file for group in placed for file in group if file.part == part]
@@ -107,15 +111,22 @@ def _files(work: Composition, target: Location, token: str) -> list[Shard]:
     return files
 
 
-def _place(work: Composition, group: Group, target: Location, number: int, token: str) -> Sequence[Shard]:
+def _place(work: Composition, groups: Sequence[Group], target: Location, number: int, token: str) -> Sequence[Shard]:
     removed = pa.array(sorted(work.removed), pa.string())
+    if len(groups) > 1 or _changes(work, groups[0], removed):
+        name = f"part-{number:05d}-{token}.parquet"
+        return rewrite(groups, target, name, sorted(work.changes.dead), removed)
+    for file in groups[0].files:
+        storage.reference(groups[0].dataset.location / file.path, target / file.path)
+    return groups[0].files
+
+
+def _changes(work: Composition, group: Group, removed: pa.Array) -> bool:
+    """Whether rows of these files could be gone, or were taken down."""
+    if group.dataset is work.base and group.may_hold(work.changes.dead):
+        return True
     looked_through = group.dataset.manifest.configuration.get(REMOVED) == removed_sha256(work.removed)
-    dead = [ordinal for ordinal in work.changes.dead if group.may_hold([ordinal])] if group.dataset is work.base else []
-    if dead or (len(removed) and not looked_through and holds_ids(group, removed)):
-        return rewrite(group, target, f"part-{number:05d}-{token}.parquet", dead, removed)
-    for file in group.files:
-        storage.reference(group.dataset.location / file.path, target / file.path)
-    return group.files
+    return bool(len(removed)) and not looked_through and holds_ids(group, removed)
 
 
 def _lines_of(made: Embeddings | None) -> list[dict[str, Any]]:

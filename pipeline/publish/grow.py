@@ -21,6 +21,7 @@ from pipeline.index.layout import TRAINED_FILE, ShardPlace
 from pipeline.index.open import DEFAULT_CACHE
 from pipeline.index.plan import SHARD_ROWS
 from pipeline.index.unfinished import FilledShard, Trained, Unfinished, write_record
+from pipeline.publish.compact import compacted
 from pipeline.publish.drift import Drift, gallery_distance
 from pipeline.publish.version import Training
 from pipeline.schemas import IndexManifest
@@ -106,15 +107,21 @@ def _why_not(build: Build, manifest: IndexManifest, training: Training | None, *
 def _stretches(build: Build, base: Location, files: list[Shard]) -> list[Stretch]:
     """The gallery cut where old shards begin and end: a shard stays where all its rows and no others are there.
 
-    Stretches between those that stay are cut evenly, and the last old shard is filled up before another is begun.
+    Stretches between those that stay are cut evenly, the last old shard is filled up before another is begun, and small
+    neighbours, of which most rows went, become one (`pipeline.publish.compact`).
     """
     found = list(_matched(build, base, [file for file in files if file.part == "rows"]))
     if len(found) > 1 and found[-1].shard is None:
         last = found[-2]
         if last.shard is not None and last.stop - last.start < SHARD_ROWS:
             found[-2:] = [Stretch(last.start, found[-1].stop, None)]
+    ranges = compacted([stretch.stop - stretch.start for stretch in found], SHARD_ROWS)
+    joined = [
+        found[one.start] if len(one) == 1 else Stretch(found[one.start].start, found[one.stop - 1].stop, None)
+        for one in ranges
+    ]
     cut: list[Stretch] = []
-    for stretch in found:
+    for stretch in joined:
         rows = stretch.stop - stretch.start
         pieces = 1 if stretch.shard is not None else -(-rows // SHARD_ROWS)
         bounds = [stretch.start + rows * piece // pieces for piece in range(pieces + 1)]

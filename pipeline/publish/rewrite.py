@@ -1,8 +1,10 @@
-"""The files of some rows without those that are dead, and with those taken down as rejects and nothing else."""
+"""The files of some rows without those that are dead, and with those taken down as rejects and nothing else; of several
+that are small, one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +44,14 @@ class Group:
     def file(self, part: str) -> Shard | None:
         return next((file for file in self.files if file.part == part), None)
 
+    @property
+    def size(self) -> int:
+        """Input rows, about: images, or what captions and rejects there are for each of the dataset's rows."""
+        counts = self.dataset.manifest.counts
+        a_row = max(1, round(counts.captions / max(1, counts.rows)))
+        rows = {file.part: file.rows for file in self.files}
+        return max(rows.get("images", 0), (rows.get("captions", 0) + rows.get("rejected", 0)) // a_row)
+
 
 def groups_of(dataset: Embeddings) -> list[Group]:
     """The files of a dataset by name, in order of rows."""
@@ -64,27 +74,35 @@ def holds_ids(group: Group, ids: pa.Array) -> bool:
     return False
 
 
-def rewrite(group: Group, target: Location, name: str, dead: Sequence[int], removed: pa.Array) -> list[Shard]:
-    """Writes the files again to ``target`` under another name, without rows of ``dead`` source files; images and captions
-    with an id in ``removed`` become rejects. Files that have no rows left are written empty.
+def rewrite(
+    groups: Sequence[Group], target: Location, name: str, dead: Sequence[int], removed: pa.Array
+) -> list[Shard]:
+    """Writes the files of neighbours, in order of rows, to ``target`` as one file a part under another name, without rows
+    of ``dead`` source files; images and captions with an id in ``removed`` become rejects. Files that have no rows left
+    are written empty.
 
     Memory holds a row group and the rejects.
     """
     gone = pa.array(sorted(dead), pa.int64())
     rejects: list[pa.Table] = []
     written = []
-    sources = _sources(group.dataset) if len(removed) else {}
+    sources = _sources(groups) if len(removed) else {}
     for part in PARTS:
-        file = group.file(part)
+        path, first = f"{part}/{name}", next(_opened(groups, part), None)
         if part == "rejected":
-            if file is not None:
-                rejects.append(_alive(group.dataset.open_shard(file).read(), gone))
+            rejects += [_alive(parquet.read(), gone) for parquet in _opened(groups, part)]
             table = pa.concat_tables(rejects) if rejects else REJECTED.empty_table()
-            written.append(_write(target, f"{part}/{name}", part, REJECTED, [_in_order(table)]))
-        elif file is not None:
-            kept = _Kept(group.dataset.open_shard(file), part, gone, removed, sources, rejects)
-            written.append(_write(target, f"{part}/{name}", part, kept.schema, kept))
+            written.append(_write(target, path, part, REJECTED, [_in_order(table)]))
+        elif first is not None:
+            parquets = _opened(groups, part)
+            kept = chain.from_iterable(_Kept(one, part, gone, removed, sources, rejects) for one in parquets)
+            written.append(_write(target, path, part, first.schema_arrow, kept))
     return written
+
+
+def _opened(groups: Iterable[Group], part: str) -> Iterator[pq.ParquetFile]:
+    """The files of a part, each opened when it is its turn: there may be more than a process may have open."""
+    return (group.dataset.open_shard(file) for group in groups if (file := group.file(part)) is not None)
 
 
 class _Kept:
@@ -99,7 +117,6 @@ class _Kept:
         sources: dict[int, str],
         rejects: list[pa.Table],
     ) -> None:
-        self.schema = parquet.schema_arrow
         self._parquet, self._part = parquet, part
         self._gone, self._removed = gone, removed
         self._sources, self._rejects = sources, rejects
@@ -137,9 +154,12 @@ def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table
     )
 
 
-def _sources(dataset: Embeddings) -> dict[int, str]:
-    table = storage.read_table(dataset.location / "inputs.parquet")
-    return dict(zip(table.column("ordinal").to_pylist(), table.column("path").to_pylist(), strict=True))
+def _sources(groups: Iterable[Group]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for location in {group.dataset.location.uri: group.dataset.location for group in groups}.values():
+        table = storage.read_table(location / "inputs.parquet")
+        found |= zip(table.column("ordinal").to_pylist(), table.column("path").to_pylist(), strict=True)
+    return found
 
 
 def _in_order(rejects: pa.Table) -> pa.Table:
@@ -155,12 +175,24 @@ def _write(target: Location, path: str, part: str, schema: pa.Schema, tables: It
     with ExitStack() as stack:
         stream = stack.enter_context(storage.atomic_writer(target / path))
         writer = stack.enter_context(part_writer(stream, schema))
-        for table in tables:
-            if not table.num_rows:
-                continue
+        for table in _row_groups(tables):
             column = table.column("row")
             ends = [ends[0] if ends else column[0].as_py(), column[-1].as_py()]
             rows += table.num_rows
             writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP_ROWS)
     first, last = ends or (None, None)
     return describe_shard(target, path, part, rows, first, last, stream.written)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, so many at a time as make a row group: those of small files are small."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        if table.num_rows:
+            waiting.append(table)
+        while sum(part.num_rows for part in waiting) >= _ROW_GROUP_ROWS:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, _ROW_GROUP_ROWS)
+            waiting = [joined.slice(_ROW_GROUP_ROWS)]
+    if any(table.num_rows for table in waiting):
+        yield pa.concat_tables(waiting)

@@ -32,12 +32,35 @@ class Training(Record):
     distance: float | None
 
 
+class Expected(Record):
+    """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
+
+    name: str
+    planned: float
+    low: float
+    high: float
+    unit: str
+    happened: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Planned over happened, less 1."""
+        return self.planned / self.happened - 1 if self.happened else None
+
+
+class Foresight(Record):
+    """The plan that was made before a run, and what its figures rest on."""
+
+    basis: str
+    figures: list[Expected]
+
+
 class Version(Record):
     """``version.json``. ``base`` is the version that it grew from, ``key`` follows from all that decides its content.
 
     ``manifests`` are the sha256 of its manifests by part. ``rows_encoded`` of its rows were encoded for it, the others are
     those of ``base``. ``notes`` say in words why it was made so. ``removed`` is how many ids were taken down by then,
-    ``ordinals`` how many ordinals of source files were given away.
+    ``ordinals`` how many ordinals of source files were given away. ``plan`` is what the run should take, and took.
     """
 
     name: str
@@ -53,6 +76,7 @@ class Version(Record):
     training: Training | None
     notes: list[str]
     bars: list[Bar]
+    plan: Foresight | None = None
 
 
 def read_version(place: Place, name: str) -> Version:

@@ -105,6 +105,13 @@ def test_a_bar_for_what_is_not_made(tmp_path: Path) -> None:
     ]
 
 
+def test_an_index_from_elsewhere_is_not_for_versions_that_grow(tmp_path: Path) -> None:
+    text = GOOD.replace("  target_recall: 0.9", "  target_recall: 0.9\n  foreign: image.index")
+    assert [line.partition(": ")[2] for line in problems(tmp_path, text)] == [
+        "index.foreign is for one index, not for versions that grow; leave it out"
+    ]
+
+
 def test_what_is_missing(tmp_path: Path) -> None:
     assert problems(tmp_path, "output: {folder}/out\nembed:\n  thumbnails: 32\n") == ["2: embed.input is missing"]
     assert problems(tmp_path, "output: {folder}/out\n") == ["1: embed.input is missing"]

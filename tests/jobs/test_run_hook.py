@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from jobs import run as run_module
 from jobs.run import command
 from pipeline.errors import UserError
-from pipeline.owner import owned
+from pipeline.owner import Ownership, owned
 from pipeline.publish.place import Place
 from pipeline.run_file import read_run_file
 
@@ -21,17 +22,43 @@ def written(folder: Path, hook: str) -> Path:
     return path
 
 
-def test_a_run_that_finds_another_at_work_tells_its_hook(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--wait", "0.1"]])
+def test_a_run_that_finds_another_at_work_tells_its_hook_and_leaves_the_summary_there_alone(
+    tmp_path: Path, options: list[str]
+) -> None:
     told = tmp_path / "told"
-    config = written(tmp_path, f'hook: "echo $CLIPMILL_STATUS $CLIPMILL_EXIT_CODE > {told}"')
+    config = written(tmp_path, f'hook: "cat $CLIPMILL_SUMMARY > {told}"')
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.json").write_text("of the run that is at work, or of the one before")
     with owned(Place.of(f"{tmp_path}/out").lock):
-        done = CliRunner().invoke(command, [str(config)])
-    summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert done.exit_code != 0
-    assert told.read_text() == f"failure {done.exit_code}\n"
+        done = CliRunner().invoke(command, [str(config), *options])
+    assert done.exit_code == 2
+    summary = json.loads(told.read_text())
     assert (summary["status"], summary["exit_code"]) == ("failure", done.exit_code)
     assert "another run" in summary["error"]
     assert summary["configuration"] == str(config)
+    assert (tmp_path / "out/summary.json").read_text() == "of the run that is at work, or of the one before"
+
+
+def test_a_run_that_was_taken_for_dead_leaves_the_summary_of_the_other_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mark is gone when it looks after it, as when it was asleep for too long."""
+
+    class Overtaken:
+        def __init__(self, run: object, place: Place, seen: object, ownership: Ownership, record: object) -> None:
+            self.place, self.ownership = place, ownership
+
+        def publish(self) -> None:
+            (tmp_path / "out/run.owner.json").write_text("{}")
+            (tmp_path / "out/summary.json").write_text("of the other")
+            self.ownership.check()
+
+    monkeypatch.setattr(run_module, "_Run", Overtaken)
+    done = CliRunner().invoke(command, [str(written(tmp_path, "hook: 'true'"))])
+    assert done.exit_code == 1
+    assert "another run took over" in done.output
+    assert (tmp_path / "out/summary.json").read_text() == "of the other"
 
 
 @pytest.mark.parametrize("hook", ["hook: [curl]", "hook: ''", "hook: 7"])

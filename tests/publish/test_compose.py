@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import wholesome
 from faulty_s3 import BUCKET, FaultyS3
 from wholesome import SOURCES, Source, identity, write_whole_embeddings
 
 from pipeline.datasets import Embeddings
+from pipeline.publish import compose as compose_module
 from pipeline.publish.changes import changes_since
 from pipeline.publish.compose import Composition, compose, rejects_of
 from pipeline.s3 import client as s3_client
@@ -195,3 +197,38 @@ def test_on_s3_files_are_copied_by_the_server(
     assert (found.faults, found.unchecked) == ([], [])
     assert "c-5" not in {row["id"] for row in Embeddings.open(output.uri).table("images", ["id"]).to_pylist()}
     s3_client.forget()
+
+
+@pytest.mark.parametrize("removed", [frozenset(), frozenset({"c-100", "c-120"})])
+def test_small_files_become_one_and_no_row_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: frozenset[str]
+) -> None:
+    """Of 400 rows the first 200 are two files a part, as large as files get here, and the others twenty of ten rows."""
+    place_of = wholesome._input_row
+
+    def in_small_files(record: dict[str, Any], sources: Any) -> int:
+        row = place_of(record, sources)
+        return row if row < 200 else 200 + (row - 200) * 10
+
+    monkeypatch.setattr(wholesome, "_input_row", in_small_files)
+    monkeypatch.setattr(compose_module, "FULL_ROWS", 150)
+    night = Night(tmp_path, Embeddings.open(str(write_whole_embeddings(tmp_path))))
+    manifest = night.compose(removed)
+    assert faults(night.next()) == []
+    assert len(night.base.shards_of("images")) == 2 + 19, "the rows of one file have no images"
+    made = Embeddings.open(str(night.next()))
+    assert [file.rows for file in made.shards_of("images")][:2] == [90, 45]
+    assert 100 < made.shards_of("images")[2].rows <= 150
+    assert len(made.shards_of("images")) <= 2 + 1 + 6
+    for file in (file for part in PARTS for file in night.base.shards_of(part)[:2] if file.rows > 20):
+        old, new = Path(night.base.location.path, file.path), night.next() / file.path
+        assert os.stat(old).st_ino == os.stat(new).st_ino
+    for part in PARTS:
+        before = rows_of(Path(night.base.location.path), part)
+        after = [row for row in rows_of(night.next(), part) if row.get("reason") != "removed"]
+        assert after == [row for row in before if row["id"] not in removed]
+    joined = made.open_shard(made.shards_of("images")[2])
+    assert joined.num_row_groups == 1, "the row groups of small files are small"
+    assert manifest.counts.rows == 400
+    shutil.rmtree(night.base.location.path)
+    assert faults(night.next()) == []

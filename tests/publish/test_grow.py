@@ -141,6 +141,19 @@ def test_new_rows_fill_the_last_shard_before_another_is_begun(tmp_path: Path) ->
     assert manifest.runs[-1].rows_reused == 166
 
 
+def test_small_shards_become_one(tmp_path: Path) -> None:
+    """Ten shards of five vectors each, of which most went, between large ones that stay."""
+    embeddings = write_whole_embeddings(tmp_path)
+    base_build = replace(build_of(embeddings, tmp_path / "index"), cuts=(0, 100, *range(200, 250, 5), 250, 325))
+    assert run_here(base_build).shards == 13
+    grown = grown_from(embeddings, tmp_path / "index", base_build, tmp_path / "next")
+    assert [place.rows for place in grown.build.places] == [100, 100, 50, 75]
+    assert grown.notes[-1] == "3 of 4 shards are as they were"
+    manifest = run_here(grown.build)
+    assert faults(tmp_path / "next") == []
+    assert manifest.runs[-1].rows_reused == 275
+
+
 def test_a_number_of_shards_that_was_asked_for_is_kept_to(tmp_path: Path) -> None:
     images, captions = image_and_caption_vectors(300, 100, 16, seed=0)
     first = write_embeddings(tmp_path / "one", images[:250], captions, identity=identity())
