@@ -256,11 +256,12 @@ class Embeddings:
         """Rows in one part."""
         return sum(shard.rows for shard in self.shards_of(part))
 
-    def open_shard(self, shard: Shard) -> pq.ParquetFile:
-        """One file, open for reading by row group. Raises RunFailed when it is absent or damaged."""
+    def open_shard(self, shard: Shard, *, pre_buffer: bool = True) -> pq.ParquetFile:
+        """One file, open for reading by row group. ``pre_buffer`` fetches all columns asked for at once, and keeps what was
+        fetched last. Raises RunFailed when it is absent or damaged."""
         location = self.location / shard.path
         try:
-            return pq.ParquetFile(location.filesystem.open_input_file(location.path))
+            return pq.ParquetFile(location.filesystem.open_input_file(location.path), pre_buffer=pre_buffer)
         except (OSError, pa.ArrowInvalid) as error:
             raise RunFailed(
                 f"{location} cannot be read ({error}); `clipmill verify {self.location}` tells more"

@@ -19,7 +19,7 @@ from pipeline.index.gallery import Gallery
 from pipeline.index.layout import ShardPlace
 from pipeline.storage import Location, Written
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 8192
 ROW_GROUP_ROWS = 1024
 """Rows read to fetch the columns of one result: few, so that it takes a millisecond or two."""
 

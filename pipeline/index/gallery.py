@@ -62,8 +62,9 @@ class Gallery:
             return ["row", "id", "caption_index", "caption"]
         return ["row", "id", *self.kept_columns]
 
-    def open_file(self, number: int) -> pq.ParquetFile:
-        return self.dataset.open_shard(self.files[number])
+    def open_file(self, number: int, *, pre_buffer: bool = True) -> pq.ParquetFile:
+        """As `Embeddings.open_shard`."""
+        return self.dataset.open_shard(self.files[number], pre_buffer=pre_buffer)
 
     def batches(self, start: int, stop: int, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """The positions ``start`` to ``stop`` − 1 in order, at most ``batch_rows`` at a time."""
@@ -83,13 +84,28 @@ class Gallery:
                     groups.append(group)
                 position += rows
             position = int(self.starts[number]) + skipped
-            for batch in parquet.iter_batches(batch_rows, row_groups=groups, columns=list(columns)):
-                inside = batch.slice(max(0, start - position), max(0, stop - max(start, position)))
-                position += batch.num_rows
-                if inside.num_rows:
-                    yield inside
+            for few in _runs(parquet, groups, batch_rows):
+                for batch in parquet.iter_batches(batch_rows, row_groups=few, columns=list(columns)):
+                    inside = batch.slice(max(0, start - position), max(0, stop - max(start, position)))
+                    position += batch.num_rows
+                    if inside.num_rows:
+                        yield inside
 
     def source_of(self, position: int) -> tuple[int, int]:
         """The file that holds a position, and the row in that file."""
         number = int(np.searchsorted(self.starts, position, side="right")) - 1
         return number, position - int(self.starts[number])
+
+
+def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Row groups in runs that hold ``rows`` rows or little more: Arrow fetches all that it is asked for at once."""
+    run: list[int] = []
+    held = 0
+    for group in groups:
+        run.append(group)
+        held += parquet.metadata.row_group(group).num_rows
+        if held >= rows:
+            yield run
+            run, held = [], 0
+    if run:
+        yield run

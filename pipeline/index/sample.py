@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.datasets import vectors_of
@@ -47,23 +49,33 @@ def draw_rows(counts: NDArray[np.int64], size: int, rng: np.random.Generator) ->
 
 
 def sample_vectors(
-    gallery: Gallery, size: int, seed: int, on_read: Callable[[], object] = lambda: None
-) -> NDArray[np.float16]:
-    """``size`` vectors (size, d) of the gallery, or all n when there are fewer; the same for the same seed.
+    gallery: Gallery,
+    size: int,
+    seed: int,
+    on_read: Callable[[], object] = lambda: None,
+    *,
+    dtype: type[np.floating] = np.float16,
+) -> NDArray[Any]:
+    """``size`` vectors (size, d) of the gallery as ``dtype``, or all n when there are fewer; the same for the same seed.
 
     ``on_read`` is called after every row group that was read.
     """
     rng = np.random.default_rng(seed)
     readable = min(gallery.n, size * READ_FACTOR)
     file_rows = np.diff(gallery.starts)
-    files = {int(number): gallery.open_file(int(number)) for number in choose_units(file_rows, readable, rng)}
+    numbers = choose_units(file_rows, readable, rng)
+    files = {int(number): gallery.open_file(int(number), pre_buffer=False) for number in numbers}
     groups = [(number, group) for number, file in files.items() for group in range(file.num_row_groups)]
     counts = np.array([files[number].metadata.row_group(group).num_rows for number, group in groups], dtype=np.int64)
     chosen = choose_units(counts, readable, rng)
-    taken = []
-    for draw in draw_rows(counts[chosen], size, rng):
+    draws = draw_rows(counts[chosen], size, rng)
+    sample = np.empty((sum(len(draw.rows) for draw in draws), gallery.dimension), dtype)
+    done = 0
+    for draw in draws:
         number, group = groups[chosen[draw.unit]]
         column = files[number].read_row_group(group, columns=["embedding"]).column("embedding")
-        taken.append(vectors_of(column)[draw.rows])
+        sample[done : done + len(draw.rows)] = vectors_of(column)[draw.rows]
+        done += len(draw.rows)
         on_read()
-    return np.concatenate(taken) if taken else np.empty((0, gallery.dimension), np.float16)
+    pa.default_memory_pool().release_unused()  # training has no use for it, and may need as much as there is
+    return sample

@@ -77,9 +77,10 @@ def train(build: Build, alive: Alive = silent) -> Trained:
 
 
 def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
-    sample = sample_vectors(build.gallery, build.plan.training_rows, build.settings.seed, alive)
+    seed = build.settings.seed
+    sample = sample_vectors(build.gallery, build.plan.training_rows, seed, alive, dtype=np.float32)
     with _beating(alive):
-        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, build.settings.seed))
+        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed))
 
 
 def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:

@@ -14,8 +14,9 @@ _ROTATION_ROWS = 50_000
 _BLOCK_ROWS = 4096
 
 
-def train_index(factory: str, dimension: int, sample: NDArray[np.float16], seed: int) -> Any:
-    """An empty FAISS index trained on ``sample`` (rows, d). Threads are those of FAISS."""
+def train_index(factory: str, dimension: int, sample: NDArray[np.floating], seed: int) -> Any:
+    """An empty FAISS index trained on ``sample`` (rows, d), of which no copy is made where it is float32. Threads are those
+    of FAISS."""
     index = empty_index(factory, dimension)
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
@@ -23,7 +24,9 @@ def train_index(factory: str, dimension: int, sample: NDArray[np.float16], seed:
         ivf.cp.max_points_per_centroid = max(1, -(-len(sample) // max(ivf.nlist, 1)))
     codec = faiss.downcast_index(ivf) if ivf is not None else index
     if hasattr(codec, "do_polysemous_training"):
-        codec.do_polysemous_training = False  # two seconds a sub-quantizer for a comparison of codes that no search here makes
+        codec.do_polysemous_training = (
+            False  # two seconds a sub-quantizer for a comparison of codes that no search here makes
+        )
     vectors = np.ascontiguousarray(sample, dtype=np.float32)
     _set_rotation(index, vectors, seed)
     if not index.is_trained:

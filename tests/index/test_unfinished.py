@@ -78,8 +78,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
         counts.trainings += 1
         return train(*arguments)
 
-    def fill_counted(gallery: Any, place: Any, *others: Any) -> Any:
-        filled = fill(gallery, place, *others)
+    def fill_counted(gallery: Any, place: Any, *others: Any, **options: Any) -> Any:
+        filled = fill(gallery, place, *others, **options)
         counts.filled.append(place.number)
         return filled
 
