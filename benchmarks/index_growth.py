@@ -4,7 +4,7 @@ For each number of rows an index is planned and trained once, filled in one piec
 again in other numbers of shards, which are searched at the same operating point. Queries are texts that were not tuned
 on, searched in batches on one thread; times are medians of rounds in which the numbers of shards take turns.
 
-    pip install matplotlib
+    pip install --editable ".[bench]"
     python -m benchmarks.index_growth --rows 10000 --rows 100000 --rows 1000000 --output docs/index_growth.md
 """
 
@@ -59,7 +59,7 @@ def grow(rows: int, arguments: argparse.Namespace, folder: Path) -> list[Point]:
     settings = IndexSettings(embeddings=str(folder / "embeddings"), output=str(folder / "index"), memory=100 * rows)
     build = make_build(settings)
     faiss.omp_set_num_threads(arguments.threads)
-    sample = sample_vectors(build.gallery, build.plan.training_rows, arguments.seed)
+    sample = sample_vectors(build.gallery, build.plan.training_rows, arguments.seed, dtype=np.float32)
     data = to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, arguments.seed))
     opened: dict[int, ShardedIndex] = {}
     sizes: dict[int, float] = {}

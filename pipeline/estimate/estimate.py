@@ -135,7 +135,11 @@ def _index_figures(index: Plan, n: int, dimension: int, columns: ColumnBytes) ->
 def _object_store(workload: Workload, model: ModelCost, machine: Machine) -> Figure:
     """Units on their way: a few decoded ones that wait for each encoder, one or two in each decoding task."""
     height, width = model.image_size
-    rows = min(rows_per_unit(height, width), workload.rows, max(1, MAX_ENCODED_BYTES // max(1, workload.image_bytes)))
+    rows = min(
+        rows_per_unit(height, width, workload.rows),
+        workload.rows,
+        max(1, MAX_ENCODED_BYTES // max(1, workload.image_bytes)),
+    )
     unit = rows * 3 * height * width
     encoders = machine.gpus or min(machine.cores, 8)
     units = encoders * _UNITS_AN_ENCODER + machine.cores * _UNITS_A_DECODER

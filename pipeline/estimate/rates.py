@@ -24,20 +24,20 @@ CALIBRATED_RANGE = 1.2
 @dataclass(frozen=True)
 class Rates:
     """Seconds a row: ``encode`` of one encoder (a GPU where ``on_gpu``, else a core), ``feed`` of a core that reads,
-    decodes and writes, ``cores`` of a core for all of it (encoding too, where that is on cores). A unit of ``unit_rows`` is
-    encoded by one encoder: of a few units, some encoders have none."""
+    decodes and writes, ``cores`` of a core for all of it (encoding too, where that is on cores). A unit of images of
+    ``image_size`` (height, width) is encoded by one encoder: of a few units, some encoders have none."""
 
     on_gpu: bool
     encode: float
     feed: float
     cores: float
     start_up: float
-    unit_rows: int
+    image_size: tuple[int, int]
     basis: str
 
     def wall_seconds(self, rows: int, machine: Machine) -> float:
         """Start-up, then the encoders' time or the cores', whichever is longer."""
-        units = -(-rows // self.unit_rows)
+        units = -(-rows // rows_per_unit(*self.image_size, rows))
         encoders, cores = min(machine.gpus if self.on_gpu else machine.cores, units), min(machine.cores, units)
         return self.start_up + rows * max(self.encode / encoders, self.cores / cores)
 
@@ -79,8 +79,7 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
     feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "write", "compact"))
     grown = encoding / encoding_then if encoding_then else 1.0
     busy = 0.0 if on_gpu else seconds.get("cpu", 0.0)
-    unit_rows = rows_per_unit(*model.image_size)
-    units = -(-rows // unit_rows)
+    units = -(-rows // rows_per_unit(*model.image_size, rows))
     steady = max(encoding_then / min(encoders, units), max(busy, feed) / min(cores, units))
     start_up = max(0.0, speed.wall_seconds - steady)
     parallel = float(hardware.get("gpus") or encoders) if on_gpu else cores
@@ -93,7 +92,13 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
 
     def scaled(factor: float) -> Rates:
         return Rates(
-            on_gpu, encode * factor, feed / rows * factor, core_seconds * factor, start_up * factor, unit_rows, basis
+            on_gpu,
+            encode * factor,
+            feed / rows * factor,
+            core_seconds * factor,
+            start_up * factor,
+            model.image_size,
+            basis,
         )
 
     return RateRange(scaled(1 / CALIBRATED_RANGE), scaled(1.0), scaled(CALIBRATED_RANGE))
@@ -124,6 +129,6 @@ def published(model: ModelCost, workload: Workload, machine: Machine) -> RateRan
         )
         start_up = START_UP_SECONDS[2 - case]
         core_seconds = feed if machine.gpus else feed + encode
-        return Rates(bool(machine.gpus), encode, feed, core_seconds, start_up, rows_per_unit(*model.image_size), basis)
+        return Rates(bool(machine.gpus), encode, feed, core_seconds, start_up, model.image_size, basis)
 
     return RateRange(best=rates(2), likely=rates(1), worst=rates(0))

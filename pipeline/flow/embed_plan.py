@@ -68,7 +68,7 @@ class EmbedPlan:
     def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
         """The same plan over some files, in ascending order of their ordinals, towards another output."""
         settings = self.settings.model_copy(update={"output": output})
-        units = plan_units(inputs, rows_per_unit(*self.preprocessing.size), settings.limit)
+        units = _cut(settings, inputs, self.preprocessing)
         return replace(self, settings=settings, inputs=inputs, units=units)
 
     @property
@@ -145,8 +145,14 @@ def make_plan(
     )
     refuse_urls(inputs, columns)
     _refuse_output_in_input(settings, inputs)
-    units = plan_units(inputs, rows_per_unit(*preprocessing.size), settings.limit)
-    return EmbedPlan(settings, inputs, columns, identity, preprocessing, units)
+    return EmbedPlan(settings, inputs, columns, identity, preprocessing, _cut(settings, inputs, preprocessing))
+
+
+def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preprocessing) -> Units:
+    rows = sum(file.rows for file in inputs)
+    if settings.limit is not None:
+        rows = min(rows, settings.limit)
+    return plan_units(inputs, rows_per_unit(*preprocessing.size, rows), settings.limit)
 
 
 def _footers_of(settings: EmbedSettings) -> Location:

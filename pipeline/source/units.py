@@ -21,6 +21,7 @@ MAX_DECODED_BYTES = 64 << 20
 MAX_ENCODED_BYTES = 96 << 20
 """Both keep a unit below Ray's block size of 128 MiB, beyond which it would be split anywhere."""
 MAX_ROWS = 1024
+LEAST_ROWS, LEAST_UNITS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,11 @@ class Units(Sequence[Unit]):
         return rows
 
 
-def rows_per_unit(height: int, width: int) -> int:
-    """The most rows of a unit: 64 MiB of uint8 RGB images of this size, and between 1 and 1024."""
-    return max(1, min(MAX_ROWS, MAX_DECODED_BYTES // (3 * height * width)))
+def rows_per_unit(height: int, width: int, rows: int) -> int:
+    """The most rows of a unit: 64 MiB of uint8 RGB images of this size, and between 1 and 1024. Of few ``rows`` in all it
+    is a sixteenth, but not below 64: a small input keeps all encoders busy too."""
+    most = max(1, min(MAX_ROWS, MAX_DECODED_BYTES // (3 * height * width)))
+    return min(most, max(LEAST_ROWS, -(-rows // LEAST_UNITS)))
 
 
 def plan_units(inputs: Sequence[InputFile], rows_per_unit: int, limit: int | None = None) -> Units:

@@ -79,7 +79,8 @@ class Source:
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        return tuple(plan_units(self.inputs, rows_per_unit(*self.preprocessing.size)))
+        rows = sum(file.rows for file in self.inputs)
+        return tuple(plan_units(self.inputs, rows_per_unit(*self.preprocessing.size, rows)))
 
     @property
     def rows(self) -> int:

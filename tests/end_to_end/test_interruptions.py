@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-ROWS = 3000
-SMALLEST_UNIT = 300
+ROWS = 1500
+SMALLEST_UNIT = 60
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,12 @@ def test_a_limit_takes_the_first_rows(limit: int) -> None:
 
 
 def test_rows_per_unit_is_64_mib_of_pixels_within_bounds() -> None:
-    assert rows_per_unit(224, 224) == 64 * 1024 * 1024 // (224 * 224 * 3)
-    assert rows_per_unit(64, 64) == 1024
-    assert rows_per_unit(8000, 8000) == 1
+    assert rows_per_unit(224, 224, 10**6) == 64 * 1024 * 1024 // (224 * 224 * 3)
+    assert rows_per_unit(64, 64, 10**6) == 1024
+    assert rows_per_unit(8000, 8000, 10**6) == 1
+
+
+def test_few_rows_make_small_units_that_all_encoders_can_share() -> None:
+    assert rows_per_unit(224, 224, 2000) == 125
+    assert rows_per_unit(64, 64, 500) == 64
+    assert rows_per_unit(8000, 8000, 500) == 1

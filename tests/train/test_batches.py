@@ -72,7 +72,7 @@ def same(one: Batch, other: Batch) -> bool:
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several units and windows in a few rows."""
-    monkeypatch.setattr(module, "rows_per_unit", lambda height, width: 10)
+    monkeypatch.setattr(module, "rows_per_unit", lambda height, width, rows: 10)
     monkeypatch.setattr(module, "_WINDOW_UNITS", 3)
 
 
