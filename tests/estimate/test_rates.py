@@ -70,10 +70,10 @@ def test_published_operations_over_a_share_of_the_peak() -> None:
 
 
 def test_one_unit_keeps_one_encoder_busy() -> None:
-    few = calibrated(manifest(1000, 26.0, STAGES, captions=2000), MODEL, work(4000), TWO_CORES).likely
+    few = calibrated(manifest(60, 26.0, STAGES, captions=120), MODEL, work(4000), TWO_CORES).likely
     assert few.start_up == pytest.approx(26.0 - 12.0)
-    assert few.wall_seconds(1000, TWO_CORES) == pytest.approx(26.0)
-    assert few.wall_seconds(4096, TWO_CORES) == pytest.approx(14.0 + 4.096 * 12.0 / 2)
+    assert few.wall_seconds(60, TWO_CORES) == pytest.approx(26.0)
+    assert few.wall_seconds(6000, TWO_CORES) == pytest.approx(14.0 + 100 * 12.0 / 2)
 
 
 @pytest.mark.parametrize(
