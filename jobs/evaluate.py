@@ -7,7 +7,7 @@ import click
 
 from jobs.command import Job, print_json, progress
 from pipeline.config import EvaluateSettings, build
-from pipeline.evaluate.zero_shot import Encode
+from pipeline.evaluate.classification.zero_shot import Encode
 from pipeline.index.open import DEFAULT_CACHE
 from pipeline.publish.pointer import with_current
 from pipeline.report.document import Report

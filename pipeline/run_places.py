@@ -8,8 +8,8 @@ from pipeline import storage
 from pipeline.config import EmbedSettings, EvaluateSettings
 from pipeline.datasets import MANIFEST
 from pipeline.errors import ClipmillError
-from pipeline.evaluate.class_names import IMAGENET
-from pipeline.evaluate.templates import NAMED
+from pipeline.evaluate.classification.class_names import IMAGENET
+from pipeline.evaluate.classification.templates import NAMED
 from pipeline.source.inputs import locate, refuse_unreachable
 
 Problem = tuple[str, str, str]

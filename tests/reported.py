@@ -7,7 +7,7 @@ from captioned import pairs, write_captioned
 from numpy.typing import NDArray
 
 from pipeline.config import EvaluateSettings
-from pipeline.evaluate.zero_shot import Encode
+from pipeline.evaluate.classification.zero_shot import Encode
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate
 from pipeline.schemas import ModelIdentity

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluate.alignment import Alignment, Histogram, Loss
-from pipeline.evaluate.ceiling import Ceiling
-from pipeline.evaluate.examples import Example
+from pipeline.evaluate.classification.zero_shot import ZeroShot
 from pipeline.evaluate.fidelity import Fidelity
-from pipeline.evaluate.ranks import Ranks
-from pipeline.evaluate.retrieval import Direction, Retrieval
-from pipeline.evaluate.zero_shot import ZeroShot
+from pipeline.evaluate.retrieval.alignment import Alignment, Histogram, Loss
+from pipeline.evaluate.retrieval.ceiling import Ceiling
+from pipeline.evaluate.retrieval.examples import Example
+from pipeline.evaluate.retrieval.ranks import Ranks
+from pipeline.evaluate.retrieval.retrieval import Direction, Retrieval
 from pipeline.kept import KeptIn, keep_nothing, load, save
 from pipeline.schemas import Interval
 from pipeline.storage import resolve

@@ -14,7 +14,7 @@ from pipeline.compare.sides import rows_of, settings_of
 from pipeline.compare.summary import notes, summary
 from pipeline.compare.tasks import TITLES, Sampling, Side, compare_task, tasks_of
 from pipeline.environment import software
-from pipeline.evaluate.permutation import holm
+from pipeline.evaluate.statistics.permutation import holm
 from pipeline.report.published import published_of
 
 

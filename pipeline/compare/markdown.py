@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.document import Comparison, FlippedQuery, TaskChange
 from pipeline.compare.format import change_text, p_text, range_text
-from pipeline.evaluate.bootstrap import LEVEL
+from pipeline.evaluate.statistics.bootstrap import LEVEL
 from pipeline.report.format import interval_text, number_text
 from pipeline.report.markdown import published_lines
 from pipeline.report.markdown_text import code, prose, table

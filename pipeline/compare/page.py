@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from pipeline.compare import format as differences_format
 from pipeline.compare.document import VERDICT, Candidate, Change, Compared, Comparison
-from pipeline.evaluate.bootstrap import LEVEL
+from pipeline.evaluate.statistics.bootstrap import LEVEL
 from pipeline.report import format as formats
 from pipeline.report.document import Figure
 from pipeline.report.page import DIRECTIONS

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.compare.document import Candidate, Change, Compared, Row, TaskChange
 from pipeline.compare.format import change_text, range_text
-from pipeline.evaluate.bootstrap import LEVEL
+from pipeline.evaluate.statistics.bootstrap import LEVEL
 from pipeline.report.document import Report
 from pipeline.report.format import number_text
 

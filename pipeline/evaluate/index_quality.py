@@ -15,8 +15,8 @@ from pipeline.datasets import Embeddings, read_manifest
 from pipeline.errors import UserError
 from pipeline.evaluate.fidelity import Fidelity, measure_fidelity
 from pipeline.evaluate.quality import Progress, silent
-from pipeline.evaluate.retrieval import Direction
-from pipeline.evaluate.through_index import Asked, ThroughIndex, measure_through_index
+from pipeline.evaluate.retrieval.retrieval import Direction
+from pipeline.evaluate.retrieval.through_index import Asked, ThroughIndex, measure_through_index
 from pipeline.evaluate.vectors import blocks
 from pipeline.index.exact import exact_top_k
 from pipeline.index.gallery import Gallery

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluate.ranks import Ranks
-from pipeline.evaluate.zero_shot import ZeroShot
+from pipeline.evaluate.classification.zero_shot import ZeroShot
+from pipeline.evaluate.retrieval.ranks import Ranks
 
 Task = Literal["t2i", "i2t", "zero-shot"]
 HITS_AT = (1, 5, 10)

@@ -10,28 +10,28 @@ import numpy as np
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
 from pipeline.evaluate.absence import Absence
-from pipeline.evaluate.alignment import Alignment, align
-from pipeline.evaluate.ceiling import (
+from pipeline.evaluate.classification.classification import check_classification, measure_probe, measure_zero_shot
+from pipeline.evaluate.classification.labels import find_column
+from pipeline.evaluate.classification.supervised import Supervised
+from pipeline.evaluate.classification.templates import NAMED, load_templates
+from pipeline.evaluate.classification.zero_shot import Encode, ZeroShot
+from pipeline.evaluate.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
+from pipeline.evaluate.retrieval.alignment import Alignment, align
+from pipeline.evaluate.retrieval.ceiling import (
     Ceiling,
     hash_texts,
     hash_vectors,
     image_to_text_ceiling,
     text_to_image_ceiling,
 )
-from pipeline.evaluate.classification import check_classification, measure_probe, measure_zero_shot
-from pipeline.evaluate.examples import Example, choose_examples
-from pipeline.evaluate.folds import Protocol, coco_protocols
-from pipeline.evaluate.labels import find_column
-from pipeline.evaluate.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
-from pipeline.evaluate.ranks import Ranks
-from pipeline.evaluate.retrieval import RECALL_AT, Direction, Retrieval, retrieve
-from pipeline.evaluate.studies import Studied, Studies, check_studies, measure_studies
-from pipeline.evaluate.supervised import Supervised
-from pipeline.evaluate.templates import NAMED, load_templates
-from pipeline.evaluate.through_index import Asked, draw_asked
-from pipeline.evaluate.variations import Classes
+from pipeline.evaluate.retrieval.examples import Example, choose_examples
+from pipeline.evaluate.retrieval.folds import Protocol, coco_protocols
+from pipeline.evaluate.retrieval.ranks import Ranks
+from pipeline.evaluate.retrieval.retrieval import RECALL_AT, Direction, Retrieval, retrieve
+from pipeline.evaluate.retrieval.through_index import Asked, draw_asked
+from pipeline.evaluate.studies.studies import Studied, Studies, check_studies, measure_studies
+from pipeline.evaluate.studies.variations import Classes
 from pipeline.evaluate.vectors import Vectors, read_vectors
-from pipeline.evaluate.zero_shot import Encode, ZeroShot
 from pipeline.kept import Keep, keep_nothing
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]

@@ -8,7 +8,7 @@ from pipeline.datasets import Embeddings
 from pipeline.environment import hardware, software
 from pipeline.evaluate.fidelity import Fidelity
 from pipeline.evaluate.quality import Absence, Quality
-from pipeline.evaluate.through_index import ThroughIndex
+from pipeline.evaluate.retrieval.through_index import ThroughIndex
 from pipeline.report.document import DatasetPart, Missing, Report
 from pipeline.report.lookup import pictures_at
 from pipeline.report.parts.alignment import alignment_part

@@ -11,14 +11,14 @@ from pipeline import storage
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
 from pipeline.errors import UserError
-from pipeline.evaluate.class_names import IMAGENET
-from pipeline.evaluate.corrupted import open_corrupted
+from pipeline.evaluate.classification.class_names import IMAGENET
+from pipeline.evaluate.classification.templates import NAMED
+from pipeline.evaluate.classification.zero_shot import Encode
 from pipeline.evaluate.index_quality import manifest_of_index, measure_index
 from pipeline.evaluate.outcomes import Outcomes
 from pipeline.evaluate.quality import Absence, Progress, check_settings, measure_quality, silent
-from pipeline.evaluate.studies import not_asked_for
-from pipeline.evaluate.templates import NAMED
-from pipeline.evaluate.zero_shot import Encode
+from pipeline.evaluate.studies.corrupted import open_corrupted
+from pipeline.evaluate.studies.studies import not_asked_for
 from pipeline.kept import KeptIn
 from pipeline.owner import owned
 from pipeline.report.assemble import Making, MeasuredIndex, assemble

@@ -6,7 +6,7 @@ from pipeline import storage
 from pipeline.datasets import Manifest, read_manifest
 from pipeline.environment import software
 from pipeline.errors import ClipmillError, RunFailed, UserError
-from pipeline.evaluate.templates import NAMED
+from pipeline.evaluate.classification.templates import NAMED
 from pipeline.report.document import REPORT_VERSION, Figure, Report
 from pipeline.report.queries import QUERIES_FILE
 from pipeline.report.write import REPORT_FILE, SHOWN

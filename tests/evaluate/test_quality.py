@@ -10,8 +10,8 @@ from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
 from pipeline.errors import UserError
 from pipeline.evaluate import vectors
+from pipeline.evaluate.classification.zero_shot import Encode
 from pipeline.evaluate.quality import Quality, measure_quality
-from pipeline.evaluate.zero_shot import Encode
 
 IMAGES, CAPTIONS, ROWS = pairs(24, 2)
 LABELS = [("cat", "dog", None, "")[number % 4] for number in range(24)]

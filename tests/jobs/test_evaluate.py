@@ -18,7 +18,7 @@ from jobs.evaluate import command
 from pipeline.clip.model import ClipModel, load_model
 from pipeline.config import ModelSettings
 from pipeline.datasets import Embeddings
-from pipeline.evaluate.ranks import Ranks
+from pipeline.evaluate.retrieval.ranks import Ranks
 from pipeline.index.search import Index
 from pipeline.kept import Computed, load
 from pipeline.storage import resolve

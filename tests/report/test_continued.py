@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
 from pipeline.errors import OutputDiffers, UserError
-from pipeline.evaluate import classification, few_shot, index_quality, probe, quality, retrieval
+from pipeline.evaluate import index_quality, quality
+from pipeline.evaluate.classification import classification, few_shot, probe
+from pipeline.evaluate.retrieval import retrieval
 from pipeline.index.search import Index
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate
@@ -198,7 +200,7 @@ def test_the_time_of_earlier_starts_belongs_to_the_report(dataset: str, index: s
 
 
 def _pretend_seconds(place: Path, seconds: float) -> None:
-    from pipeline.evaluate.alignment import Alignment
+    from pipeline.evaluate.retrieval.alignment import Alignment
     from pipeline.kept import Computed, load, save
     from pipeline.storage import resolve
 

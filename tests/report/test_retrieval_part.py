@@ -10,7 +10,7 @@ from reported import load_encoder, make_report
 
 from pipeline.config import EvaluateSettings
 from pipeline.datasets import Embeddings
-from pipeline.evaluate import folds
+from pipeline.evaluate.retrieval import folds
 from pipeline.index.search import Index
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate

@@ -1,7 +1,7 @@
 """The fit of the two towers as a part of the document."""
 
 from pipeline.datasets import Embeddings
-from pipeline.evaluate.alignment import Alignment, Histogram, Loss
+from pipeline.evaluate.retrieval.alignment import Alignment, Histogram, Loss
 from pipeline.report.document import AlignmentPart, Figure, HistogramData, PairPart, Result
 from pipeline.report.lookup import rows_at
 from pipeline.report.parts.figures import bounds, definition_of, figure, histogram_data

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.evaluate.fidelity import Fidelity
-from pipeline.evaluate.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
+from pipeline.evaluate.retrieval.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
 from pipeline.report.document import FidelityPart, Figure, ThroughPart
 from pipeline.report.parts.figures import definition_of, figure, histogram_data
 from pipeline.schemas import IndexManifest

@@ -1,7 +1,7 @@
 """Classifiers trained on frozen embeddings as a part of the document."""
 
-from pipeline.evaluate.few_shot import DRAWS
-from pipeline.evaluate.supervised import Supervised
+from pipeline.evaluate.classification.few_shot import DRAWS
+from pipeline.evaluate.classification.supervised import Supervised
 from pipeline.report.document import Figure, ProbePart, Report, ShotsPart, SweepPoint
 from pipeline.report.parts.figures import figure
 

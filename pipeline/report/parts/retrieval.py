@@ -1,10 +1,10 @@
 """Retrieval results and example queries as parts of the document."""
 
 from pipeline.datasets import Embeddings
-from pipeline.evaluate.ceiling import Ceiling
-from pipeline.evaluate.examples import Example
-from pipeline.evaluate.folds import Protocol
-from pipeline.evaluate.retrieval import MEDIAN_RANK, NDCG_AT, RECALL_AT, Retrieval
+from pipeline.evaluate.retrieval.ceiling import Ceiling
+from pipeline.evaluate.retrieval.examples import Example
+from pipeline.evaluate.retrieval.folds import Protocol
+from pipeline.evaluate.retrieval.retrieval import MEDIAN_RANK, NDCG_AT, RECALL_AT, Retrieval
 from pipeline.report.document import ExamplePart, ProtocolPart, Result, RetrievalPart
 from pipeline.report.lookup import rows_at
 from pipeline.report.parts.figures import figure

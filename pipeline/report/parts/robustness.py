@@ -1,8 +1,8 @@
 """Robustness to worse pictures and to writing as parts of the document."""
 
-from pipeline.evaluate.retrieval import Retrieval
-from pipeline.evaluate.variations import Robustness, Variation
-from pipeline.evaluate.zero_shot import ZeroShot
+from pipeline.evaluate.classification.zero_shot import ZeroShot
+from pipeline.evaluate.retrieval.retrieval import Retrieval
+from pipeline.evaluate.studies.variations import Robustness, Variation
 from pipeline.report.document import Figure, RobustnessPart, Unit, VariationPart
 from pipeline.report.parts.figures import definition_of, figure
 from pipeline.schemas import Interval

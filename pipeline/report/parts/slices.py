@@ -1,9 +1,9 @@
 """Figures by slices as a part of the document."""
 
-from pipeline.evaluate.retrieval import Retrieval
-from pipeline.evaluate.slices import LEVEL, Slice, Slices
-from pipeline.evaluate.slices import SliceFigure as Measured
-from pipeline.evaluate.zero_shot import ZeroShot
+from pipeline.evaluate.classification.zero_shot import ZeroShot
+from pipeline.evaluate.retrieval.retrieval import Retrieval
+from pipeline.evaluate.studies.slices import LEVEL, Slice, Slices
+from pipeline.evaluate.studies.slices import SliceFigure as Measured
 from pipeline.report.document import SlicedColumnPart, SliceFigure, SlicePart, SlicesPart, Unit
 from pipeline.report.parts.figures import bounds, figure
 

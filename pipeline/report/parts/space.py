@@ -1,8 +1,8 @@
 """The shape of the space, outliers and near-duplicates as a part of the document."""
 
 from pipeline.datasets import Embeddings
-from pipeline.evaluate.outliers import NEAREST, Outliers
-from pipeline.evaluate.space import ALIGNMENT, EFFECTIVE_RANK, UNIFORMITY, Space, Tower
+from pipeline.evaluate.studies.outliers import NEAREST, Outliers
+from pipeline.evaluate.studies.space import ALIGNMENT, EFFECTIVE_RANK, UNIFORMITY, Space, Tower
 from pipeline.report.document import Figure, NearPart, Result, SpacePart
 from pipeline.report.lookup import rows_at
 from pipeline.report.parts.figures import bounds, definition_of, figure

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.stats import beta
 
-from pipeline.evaluate.bootstrap import LEVEL
-from pipeline.evaluate.calibration import BINS, Calibration
-from pipeline.evaluate.zero_shot import TemplateEffect, ZeroShot
+from pipeline.evaluate.classification.calibration import BINS, Calibration
+from pipeline.evaluate.classification.zero_shot import TemplateEffect, ZeroShot
+from pipeline.evaluate.statistics.bootstrap import LEVEL
 from pipeline.report.document import (
     CalibrationPart,
     ClassPart,

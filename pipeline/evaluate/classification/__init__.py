@@ -1,0 +1,1 @@
+"""What labels allow to be measured: zero-shot, and classifiers trained on frozen embeddings."""

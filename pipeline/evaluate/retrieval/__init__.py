@@ -1,0 +1,1 @@
+"""Retrieval both ways: exact ranks, recall and the measures around them."""

@@ -1,0 +1,1 @@
+"""Uncertainty: intervals by resampling images, tests with many slices."""

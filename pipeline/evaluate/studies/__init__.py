@@ -1,0 +1,1 @@
+"""What is measured beside retrieval and classification: the space, slices of the data, robustness."""
