@@ -116,10 +116,6 @@ def cluster_options(function: Function) -> Function:
     """The options of every command that runs on Ray; they make up `ClusterSettings`."""
     options = [
         click.option("--address", help="Ray cluster to use. Default: RAY_ADDRESS, else a local one for this command."),
-        click.option(
-            "--num-gpu-actors", type=int, default=0, help="Encoder actors on GPUs. Default: what the GPUs hold."
-        ),
-        click.option("--gpus-per-actor", type=float, default=1.0, show_default=True, help="GPU share of one actor."),
         click.option("--cpus", type=int, default=0, help="Cores of a local cluster. Default: all of this machine."),
         click.option(
             "--stall-timeout",
@@ -129,6 +125,19 @@ def cluster_options(function: Function) -> Function:
             metavar="SECONDS",
             help="End a run that makes no progress at all for so long.",
         ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def encoder_options(function: Function) -> Function:
+    """The options of commands that encode on GPUs; they are part of `ClusterSettings` too."""
+    options = [
+        click.option(
+            "--num-gpu-actors", type=int, default=0, help="Encoder actors on GPUs. Default: what the GPUs hold."
+        ),
+        click.option("--gpus-per-actor", type=float, default=1.0, show_default=True, help="GPU share of one actor."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -161,8 +170,10 @@ CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus", "stall
 def split_options(
     values: dict[str, Any], names: tuple[str, ...] = CLUSTER_OPTIONS
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Option values parted in two: those with these names, and the others."""
-    return {key: values[key] for key in names}, {key: value for key, value in values.items() if key not in names}
+    """Option values parted in two: those with these names, where they are given, and the others."""
+    return {key: values[key] for key in names if key in values}, {
+        key: value for key, value in values.items() if key not in names
+    }
 
 
 def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Made, bool]]) -> tuple[Made, bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.command import Job, cluster_options, progress, replacing, split_options
+from jobs.command import Job, cluster_options, encoder_options, progress, replacing, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, EvaluateSettings, IndexSettings, SampleSettings, build
 
 SEED = 2026
@@ -23,6 +23,7 @@ SEARCHES = (
 @click.option("--output", default="out/demo", show_default=True, help="Folder for everything the demo makes.")
 @click.option("--rows", type=click.IntRange(min=1), default=5000, show_default=True, help="Scenes to render.")
 @cluster_options
+@encoder_options
 @click.pass_context
 def command(context: click.Context, output: str, rows: int, **cluster: Any) -> None:
     """Render scenes that the built-in model has never seen, then embed, index, evaluate, verify and search them.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.command import Job, cluster_options, model_options, print_json, progress, say, split_options
+from jobs.command import Job, cluster_options, encoder_options, model_options, print_json, progress, say, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest (with --dry-run: the plan) as JSON.")
 @cluster_options
+@encoder_options
 def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Embed the images and captions of Parquet files with a CLIP model.
 
