@@ -225,8 +225,8 @@ class _ProgressEvents(Progress):
 
 
 @contextmanager
-def progress(total: int | None, unit: str, description: str) -> Iterator[Progress]:
-    """A progress line on stderr, or events."""
+def progress(total: int | None, unit: str, description: str, *, delay: float = 0.0) -> Iterator[Progress]:
+    """A progress line on stderr, or events; nothing of work that ends within ``delay`` seconds."""
     if events.as_json():
         told = _ProgressEvents(total, unit, description)
         try:
@@ -235,7 +235,7 @@ def progress(total: int | None, unit: str, description: str) -> Iterator[Progres
             told.end()
         return
     with tqdm(
-        total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1
+        total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1, delay=delay
     ) as bar:
         yield Progress(bar)
 

@@ -38,7 +38,7 @@ class BatchQuery:
         index = open_index(self.index, self.cache)
         selection = None if self.where is None else index.select(self.where)
         narrowed = narrowed_by(self.where, None if selection is None else selection.count, index.n)
-        with progress(None, "queries", "search") as answered:
+        with progress(None, "queries", "search", delay=2) as answered:
             encode = self._encode(index.manifest)
             done = search_batch(index, self.queries, self.output, self.k, encode, selection, answered)
         return done, narrowed
@@ -51,7 +51,7 @@ class BatchQuery:
         asked = BatchSearch(
             self.index, manifest, self.queries, self.output, self.k, self.where, actors, self.cache.expanduser()
         )
-        with connect(settings) as cluster, progress(None, "queries", "search") as answered:
+        with connect(settings) as cluster, progress(None, "queries", "search", delay=2) as answered:
             done, selected = search_on_actors(
                 asked, self._encode(manifest), cluster, settings.stall_timeout, partial(say, "search"), answered
             )

@@ -81,14 +81,14 @@ def test_a_calibrated_plan_of_its_own_run_is_that_run(trial: Path) -> None:
 
 
 def test_a_run_it_was_not_calibrated_on_is_beside_its_plan(trial: Path, tmp_path: Path) -> None:
-    later = write_run(tmp_path / "later", 4000, 36.0, 44.0)
+    later = write_run(tmp_path / "later", 4000, 41.0, 44.0)
     done = run("--calibrate", trial, "--compare", later, "--json")
     assert done.exit_code == 0, done.output
     compared = json.loads(done.stdout)["compared"]
-    assert compared["embed_seconds"]["planned"] == pytest.approx(15.0 + 4 * 10.0 / 2)
-    assert compared["embed_seconds"]["difference"] == pytest.approx(35.0 / 36.0 - 1, abs=1e-4)
+    assert compared["embed_seconds"]["planned"] == pytest.approx(20.0 + 4 * 10.0 / 2)
+    assert compared["embed_seconds"]["difference"] == pytest.approx(40.0 / 41.0 - 1, abs=1e-4)
     assert abs(compared["embedding_bytes"]["difference"]) < 0.05
-    assert "planned 35.0 s, was 36.0 s: -2.8%" in run("--calibrate", trial, "--compare", later).stdout
+    assert "planned 40.0 s, was 41.0 s: -2.4%" in run("--calibrate", trial, "--compare", later).stdout
 
 
 def test_more_memory_buys_a_larger_index_and_less_is_refused(trial: Path) -> None:
