@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.datasets import read_shards
-from pipeline.errors import UserError
-from pipeline.flow.cluster import Cluster, cause_of
+from pipeline.errors import RunFailed, UserError
+from pipeline.flow.cluster import Cluster, cause_of, describe_load
 from pipeline.flow.tasks import begin_task, threads_each
-from pipeline.flow.watch import noted_signals, stalled
+from pipeline.flow.watch import noted_signals
 from pipeline.index.batch import Answer, QueryBatch, query_batches, results_table, write_answers
 from pipeline.index.exact import TopK
 from pipeline.index.layout import places
@@ -81,12 +81,13 @@ class _Copy:
         }
         self.actors = [actor.options(**options).remote(asked, run, threads) for run in runs]
         self._starts = np.array(starts)
+        self._merge: Any = ray.remote(num_cpus=0)(_merge)
 
     def begin(self, batch: QueryBatch, k: int, effort: Effort) -> Any:
         """A reference to the best of what all actors find for a batch."""
         queries = ray.put(batch.vectors)
         found = [actor.candidates.remote(queries, effort) for actor in self.actors]
-        return ray.remote(num_cpus=0)(_merge).remote(k, effort, *found)
+        return self._merge.remote(k, effort, *found)
 
     def begin_naming(self, positions: NDArray[np.int64]) -> list[Any]:
         """References to rows and ids of ``positions`` (n,), in the order of the actors that hold them (`held_by`)."""
@@ -183,7 +184,10 @@ class _Waiting:
             if done > ready:
                 ready, began = done, time.monotonic()
             if time.monotonic() - began > self._stall_timeout:
-                raise stalled(self._stall_timeout, what)
+                raise RunFailed(
+                    f"nothing moved for {self._stall_timeout:g} s while waiting for {what} ({describe_load()}); nothing was "
+                    "written: give fewer --actors, or a larger --stall-timeout"
+                )
         return list(ray.get(references))
 
 

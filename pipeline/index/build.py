@@ -47,13 +47,11 @@ class Build:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done by one build to be of use to another."""
-        given: dict[str, Any] = {} if self.cuts is None else {"cuts": list(self.cuts)}
-        if self.foreign is not None:
-            given["foreign"] = self.foreign.sha256
+        cuts = {} if self.cuts is None else {"cuts": list(self.cuts)}
         return {
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.configuration,
-            **given,
+            **cuts,
             "plan": {
                 "factory": self.plan.factory,
                 "shards": len(self.places),
@@ -66,8 +64,8 @@ class Build:
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
         settings = self.settings.model_dump(mode="json")
-        foreign = {} if self.foreign is None else {"foreign_sha256": self.foreign.sha256}
-        return {key: settings[key] for key in _CONTENT_SETTINGS} | foreign
+        foreign = None if self.foreign is None else self.foreign.sha256
+        return {key: settings[key] for key in _CONTENT_SETTINGS} | {"foreign_sha256": foreign}
 
     @cached_property
     def places(self) -> list[ShardPlace]:

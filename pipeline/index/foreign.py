@@ -12,7 +12,6 @@ from typing import Any
 import faiss
 import numpy as np
 from faiss.contrib.factory_tools import reverse_index_factory
-from numpy.typing import NDArray
 
 from pipeline import storage
 from pipeline.datasets import vectors_of
@@ -139,10 +138,3 @@ def _factory(index: Any) -> str:
         return str(reverse_index_factory(faiss.downcast_index(index)))
     except (NotImplementedError, AssertionError):
         return type(faiss.downcast_index(index)).__name__
-
-
-def empty_copy(index: Any) -> NDArray[np.uint8]:
-    """The bytes of the index without its vectors: what training made. ``index`` is emptied."""
-    index.reset()
-    data: NDArray[np.uint8] = faiss.serialize_index(index)
-    return data

@@ -22,7 +22,7 @@ from pipeline.index.build import Build
 from pipeline.index.exact import empty_top_k, exact_top_k, merge_top_k
 from pipeline.index.factory import from_bytes, nlist_of, to_bytes
 from pipeline.index.fill import fill_shard
-from pipeline.index.foreign import Foreign, empty_copy, read_foreign, refuse_other_vectors
+from pipeline.index.foreign import Foreign, read_foreign, refuse_other_vectors
 from pipeline.index.layout import TRAINED_FILE, ShardPlace
 from pipeline.index.open import open_files
 from pipeline.index.operate import choose_operating_point
@@ -86,7 +86,8 @@ def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
 def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
     index = read_foreign(foreign)
     refuse_other_vectors(foreign, index, build.gallery)
-    return empty_copy(index)
+    index.reset()
+    return to_bytes(index)
 
 
 def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:

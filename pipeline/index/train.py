@@ -24,9 +24,7 @@ def train_index(factory: str, dimension: int, sample: NDArray[np.floating], seed
         ivf.cp.max_points_per_centroid = max(1, -(-len(sample) // max(ivf.nlist, 1)))
     codec = faiss.downcast_index(ivf) if ivf is not None else index
     if hasattr(codec, "do_polysemous_training"):
-        codec.do_polysemous_training = (
-            False  # two seconds a sub-quantizer for a comparison of codes that no search here makes
-        )
+        codec.do_polysemous_training = False  # seconds a sub-quantizer, for a comparison that no search here makes
     vectors = np.ascontiguousarray(sample, dtype=np.float32)
     _set_rotation(index, vectors, seed)
     if not index.is_trained:

@@ -98,6 +98,14 @@ def test_an_actor_that_is_killed_is_started_again(
     agree(here, there)
 
 
+def test_a_condition_that_is_none_is_told_as_at_home(index: Index, queries: Path, tmp_path: Path) -> None:
+    here = search(index, queries, tmp_path / "here.parquet", "--where", "no such")
+    there = search(index, queries, tmp_path / "there.parquet", "--where", "no such", "--actors", 2)
+    assert (there.exit_code, here.exit_code) == (2, 2)
+    assert there.stderr.strip().splitlines()[-1] == here.stderr.strip().splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_actors_are_for_batches(index: Index) -> None:
     result = CliRunner().invoke(
         command, ["--index", str(index.table.paths[0].parent), "--text", "a dog", "--actors", "2"]

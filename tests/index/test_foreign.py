@@ -10,8 +10,8 @@ from indexing import build_here
 
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, vectors_of
-from pipeline.errors import UserError
-from pipeline.index.build import make_build
+from pipeline.errors import OutputDiffers, UserError
+from pipeline.index.build import finished, make_build
 from pipeline.index.search import Index
 
 ROWS, DIMENSION = 3000, 16
@@ -68,6 +68,15 @@ def test_it_finds_what_it_found_elsewhere_and_its_recall_is_measured(
         np.testing.assert_allclose(reranked[:, ::-1], best, atol=2e-3)
     assert index.manifest.operating_point.recall.value > 0.5
     assert index.manifest.configuration["foreign_sha256"]
+
+
+def test_it_is_not_what_an_index_built_here_would_be(dataset: Embeddings, vectors: np.ndarray, tmp_path: Path) -> None:
+    path = made_elsewhere("Flat", vectors, tmp_path / "image.index")
+    take_over(dataset, path, tmp_path / "index")
+    values = {"embeddings": dataset.location.uri, "output": str(tmp_path / "index"), "tuning_queries": 60}
+    assert finished(make_build(IndexSettings.model_validate({**values, "foreign": str(path)})))
+    with pytest.raises(OutputDiffers, match="foreign_sha256"):
+        finished(make_build(IndexSettings.model_validate(values)))
 
 
 def test_other_vectors_or_another_order_are_refused(dataset: Embeddings, vectors: np.ndarray, tmp_path: Path) -> None:
