@@ -77,7 +77,8 @@ def test_a_missing_list_or_manifest_is_told_when_opened_and_when_built_again(
     index: Path, name: str, folder: bool, message: str
 ) -> None:
     manifest = read_manifest(storage.resolve(index), IndexManifest)
-    again = {**manifest.configuration, "embeddings": manifest.embeddings, "output": str(index)}
+    again = {key: value for key, value in manifest.configuration.items() if key in IndexSettings.model_fields}
+    again |= {"embeddings": manifest.embeddings, "output": str(index)}
     work = make_build(IndexSettings.model_validate(again))
     assert finished(work) == manifest
     (index / name).unlink()
