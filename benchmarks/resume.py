@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.clip.model import load_model
 from pipeline.config import EmbedSettings, ModelSettings
-from pipeline.flow.embed_plan import EmbedPlan, make_plan, open_staging
+from pipeline.flow.embed_plan import EmbedPlan, find_source, make_plan, open_staging
 from pipeline.flow.stages import UnitSource
 from pipeline.flow.statistics import Statistics
 
@@ -59,10 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_input(Path(scratch) / "input", shards)
         settings = EmbedSettings(input=f"{scratch}/input", output=f"{scratch}/out")
-        finish_all_but_one(make_plan(settings, model.identity, model.preprocessing))
+        finish_all_but_one(make_plan(settings, find_source(settings), model.identity, model.preprocessing))
         for _ in range(3):
             began = time.perf_counter()
-            plan = make_plan(settings, model.identity, model.preprocessing)
+            plan = make_plan(settings, find_source(settings), model.identity, model.preprocessing)
             planned = time.perf_counter()
             progress = open_staging(plan)
             opened = time.perf_counter()

@@ -23,7 +23,7 @@ from pipeline import storage
 from pipeline.clip.model import ClipModel, load_model
 from pipeline.config import EmbedSettings, ModelSettings
 from pipeline.flow.commit import commit_unit, pack_unit
-from pipeline.flow.embed_plan import make_plan
+from pipeline.flow.embed_plan import find_source, make_plan
 from pipeline.flow.layout import PARTS
 from pipeline.flow.stages import _with_source
 from pipeline.flow.statistics import Statistics
@@ -59,9 +59,8 @@ def stages(source: str, folder: str, precision: str, count: int) -> dict[str, fl
     """Each stage over all units before the next begins."""
     model = model_of(folder, precision)
     with tempfile.TemporaryDirectory() as place:
-        plan = make_plan(
-            EmbedSettings(input=source, output=f"{place}/out", limit=count), model.identity, model.preprocessing
-        )
+        settings = EmbedSettings(input=source, output=f"{place}/out", limit=count)
+        plan = make_plan(settings, find_source(settings), model.identity, model.preprocessing)
         spent: dict[str, float] = {}
 
         def timed(name: str, values: Iterator[Any]) -> list[Any]:

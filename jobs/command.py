@@ -1,5 +1,6 @@
 """What all commands share: how they fail, how they show progress, and how they print JSON."""
 
+import importlib
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
@@ -238,6 +239,17 @@ def progress(total: int | None, unit: str, description: str, *, delay: float = 0
         total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1, delay=delay
     ) as bar:
         yield Progress(bar)
+
+
+def import_meanwhile(*modules: str) -> None:
+    """Imports modules in a thread, while something else is waited for; their failures are told where they are used."""
+
+    def load() -> None:
+        with suppress(Exception):
+            for module in modules:
+                importlib.import_module(module)
+
+    threading.Thread(target=load, name="imports").start()
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.command import Job, cluster_options, encoder_options, progress, replacing, split_options
+from jobs.command import Job, cluster_options, encoder_options, import_meanwhile, progress, replacing, split_options
 from pipeline.config import ClusterSettings, EmbedSettings, EvaluateSettings, IndexSettings, SampleSettings, build
 
 SEED = 2026
@@ -46,6 +46,7 @@ def command(context: click.Context, output: str, rows: int, **cluster: Any) -> N
         with progress(rows, "scenes", "sample") as on_progress:
             replacing(sample, lambda chosen: (write_scenes(chosen, on_progress), True))
     with _step("start a local Ray cluster, or join the one that is there"):
+        import_meanwhile("pipeline.flow.embed", "pipeline.clip.model")
         connection = context.with_resource(connect(settings))
     click.echo(f"  {connection.cpus:g} CPUs, {connection.gpus:g} GPUs, {connection.nodes} nodes")
     with _step(f"embed: images and captions → {places['embeddings']}"):

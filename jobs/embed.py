@@ -1,16 +1,27 @@
 """clipmill embed: source Parquet to an embeddings dataset."""
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.command import Job, cluster_options, encoder_options, model_options, print_json, progress, say, split_options
+from jobs.command import (
+    Job,
+    cluster_options,
+    encoder_options,
+    import_meanwhile,
+    model_options,
+    print_json,
+    progress,
+    say,
+    split_options,
+)
 from pipeline.config import ClusterSettings, EmbedSettings, build
 from pipeline.schemas import EmbeddingsManifest
 
 if TYPE_CHECKING:
     from pipeline.clip.model import ClipModel
-    from pipeline.flow.embed_plan import EmbedPlan
+    from pipeline.flow.embed_plan import EmbedPlan, EmbedSource
 
 
 @click.command("embed", cls=Job)
@@ -72,18 +83,28 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     _print_result(manifest, settings.output, as_json, already=already)
 
 
-def plan_embed(settings: EmbedSettings) -> "tuple[EmbedPlan, ClipModel]":
+def plan_embed(settings: EmbedSettings, source: "EmbedSource | None" = None) -> "tuple[EmbedPlan, ClipModel]":
     """What embedding with these settings will do, and the model, which is loaded here and nowhere else."""
+    from pipeline.flow.embed_plan import find_source, make_plan
+
+    source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
     from pipeline.clip.model import load_model
-    from pipeline.flow.embed_plan import make_plan
 
     model = load_model(settings.model_settings, device="cpu")
-    return make_plan(settings, model.identity, model.preprocessing), model
+    return make_plan(settings, source, model.identity, model.preprocessing), model
 
 
 def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> tuple[EmbeddingsManifest, bool]:
     """The manifest of the embeddings, and whether they were there already; progress goes to stderr."""
-    return embed_planned(*plan_embed(settings), cluster_settings)
+    from pipeline.flow.cluster import connect
+    from pipeline.flow.embed_plan import find_source, has_output
+
+    source = find_source(settings)
+    with ExitStack() as stack:
+        if settings.overwrite or not has_output(settings):
+            import_meanwhile("pipeline.flow.embed", "pipeline.clip.model")  # as long as starting Ray takes, which is mostly waiting
+            stack.enter_context(connect(cluster_settings))
+        return embed_planned(*plan_embed(settings, source), cluster_settings)
 
 
 def embed_planned(
@@ -100,7 +121,7 @@ def embed_planned(
         plan.staging.drop_leftovers()
         return manifest, True
     if not plan.settings.overwrite:
-        plan.staging.refuse_others()  # before a cluster is started for nothing
+        plan.staging.refuse_others()
     with connect(cluster_settings) as cluster, progress(plan.rows, "rows", "embed") as on_progress:
         if cluster_settings.num_gpu_actors and not cluster.gpus:
             say("embed", "the cluster has no GPU now; --num-gpu-actors waits for one")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.command import Job
+from jobs.embed import plan_embed
 from jobs.plan import told
 from jobs.stages import VersionStages, say
 from pipeline.errors import BarMissed
@@ -120,13 +121,11 @@ class _Run:
         click.echo(f"published {folder}")
 
     def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
-        from pipeline.clip.model import load_model
-        from pipeline.flow.embed_plan import make_plan
+        from pipeline.flow.embed_plan import find_source
 
-        model = load_model(self._run.embed.model_settings, device="cpu")
-        plan = make_plan(self._run.embed, model.identity, model.preprocessing, self._place.footers)
-        save_footers(self._place.footers, plan.inputs)
-        return plan, model
+        source = find_source(self._run.embed, self._place.footers)
+        save_footers(self._place.footers, source.inputs)
+        return plan_embed(self._run.embed, source)
 
     def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", model: "ClipModel") -> _Made:
         from pipeline.flow.cluster import connect

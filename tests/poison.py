@@ -16,7 +16,7 @@ from pipeline.clip.shipping import Shipment, ship
 from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
 from pipeline.flow.cluster import connect
 from pipeline.flow.embed import embed
-from pipeline.flow.embed_plan import make_plan
+from pipeline.flow.embed_plan import find_source, make_plan
 from pipeline.schemas import EmbeddingsManifest
 from pipeline.source.units import plan_units
 
@@ -71,7 +71,8 @@ def embed_in_small_units(
     """Embeds with the built-in model on a cluster of its own of two cores, whose workers import what lies here too."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     model = load_model(ModelSettings())
-    plan = make_plan(EmbedSettings(**values), model.identity, model.preprocessing)
+    embedding = EmbedSettings(**values)
+    plan = make_plan(embedding, find_source(embedding), model.identity, model.preprocessing)
     plan = replace(plan, units=plan_units(plan.inputs, _ROWS_A_UNIT, plan.settings.limit))
     if preprocessing is not None:
         kind, more = preprocessing

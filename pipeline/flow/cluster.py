@@ -23,6 +23,8 @@ _ANSWER_SECONDS = 10
 _OWN_CLUSTER = {"task_oom_retries": 3, "worker_niceness": 0}
 """Ray would try again without end what is killed for lack of memory; and its workers, nicer than all else by default,
 would stand still on a machine that does other work too."""
+_started_here = False
+"""Whether the cluster that this process is connected to is its own; Ray has one connection a process."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,9 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     machine and stopped at the end. A connection that exists already is used and left open. Raises UserError when the
     address cannot be reached.
     """
+    global _started_here
     if ray.is_initialized():
-        yield _describe(own=False)
+        yield _describe(own=_started_here)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -82,15 +85,19 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
             )
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place, which ends the process without a word
+    _started_here = address is None
     try:
-        yield _describe(own=address is None)
+        yield _describe(own=_started_here)
     except KeyboardInterrupt:
         raise  # a thread may be inside Ray: a cluster that goes under it ends the process, before a word is said
     except BaseException as error:
         if not getattr(error, "work_goes_on", False):
             ray.shutdown()
         raise
-    ray.shutdown()
+    else:
+        ray.shutdown()
+    finally:
+        _started_here = False
 
 
 def _variables_for_workers() -> dict[str, str]:

@@ -46,6 +46,14 @@ _CONTENT_SETTINGS = (
 
 
 @dataclass(frozen=True)
+class EmbedSource:
+    """What is embedded: the files, in ascending order of their ordinals, and what their columns are."""
+
+    inputs: list[InputFile]
+    columns: Columns
+
+
+@dataclass(frozen=True)
 class EmbedPlan:
     """Everything that an embed run does, fixed before it starts."""
 
@@ -128,11 +136,9 @@ class EmbedPlan:
         )
 
 
-def make_plan(
-    settings: EmbedSettings, identity: ModelIdentity, preprocessing: Preprocessing, footers: Location | None = None
-) -> EmbedPlan:
-    """Reads the footers of the input and cuts its rows into units. ``footers`` is where those read before are kept, if
-    not in the staging folder. Raises UserError for input that cannot be used."""
+def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
+    """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
+    the staging folder. Raises UserError for input that cannot be used."""
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
     inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
@@ -145,7 +151,15 @@ def make_plan(
     )
     refuse_urls(inputs, columns)
     _refuse_output_in_input(settings, inputs)
-    return EmbedPlan(settings, inputs, columns, identity, preprocessing, _cut(settings, inputs, preprocessing))
+    return EmbedSource(inputs, columns)
+
+
+def make_plan(
+    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preprocessing
+) -> EmbedPlan:
+    """Cuts the rows of the source into units for a model."""
+    units = _cut(settings, source.inputs, preprocessing)
+    return EmbedPlan(settings, source.inputs, source.columns, identity, preprocessing, units)
 
 
 def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preprocessing) -> Units:
@@ -172,6 +186,11 @@ def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) ->
             f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
             "choose a place outside the input"
         )
+
+
+def has_output(settings: EmbedSettings) -> bool:
+    """Whether finished embeddings are at the output, of whatever plan. Raises UserError when anything else is there."""
+    return has_manifest(storage.resolve_output(settings.output), EmbeddingsManifest)
 
 
 def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
