@@ -102,7 +102,8 @@ def embed_stage(settings: EmbedSettings, cluster_settings: ClusterSettings) -> t
     source = find_source(settings)
     with ExitStack() as stack:
         if settings.overwrite or not has_output(settings):
-            import_meanwhile("pipeline.flow.embed", "pipeline.clip.model")  # as long as starting Ray takes, which is mostly waiting
+            # Starting Ray is mostly waiting, and takes about as long.
+            import_meanwhile("pipeline.flow.embed", "pipeline.clip.model")
             stack.enter_context(connect(cluster_settings))
         return embed_planned(*plan_embed(settings, source), cluster_settings)
 
