@@ -37,6 +37,10 @@ def embedding_type(dimension: int) -> pa.DataType:
     return pa.list_(pa.field("item", pa.float16(), nullable=False), dimension)
 
 
+ROWS_PER_SHARD = 131_072
+"""Source rows that one ``part-*.parquet`` of embeddings stands for, about."""
+
+
 def images_schema(dimension: int, kept: Iterable[pa.Field] = (), *, thumbnails: bool = False) -> pa.Schema:
     """``images/part-*.parquet``: one row an embedded image, then the columns kept from the source."""
     fields = [

@@ -1,10 +1,15 @@
 """Bytes of an embeddings dataset: vectors counted exactly, the other columns as they were in an earlier run or assumed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from pipeline.datasets import Shard
-from pipeline.schemas import EmbeddingsManifest
+import numpy as np
+import pyarrow as pa
+
+from pipeline.datasets import Shard, embedding_column, part_writer
+from pipeline.schemas import ROWS_PER_SHARD, EmbeddingsManifest, captions_schema, images_schema
 
 LEVEL_BYTES = 5
 """Of Parquet's repetition levels, which say where the vector of a row begins (uncompressed, run-length encoded)."""
@@ -13,9 +18,12 @@ ASSUMED_CAPTION_COLUMNS = (12.0, 35.0, 80.0)
 """Compressed bytes a row of all columns but the vector: least, likely, most."""
 
 
+_USUAL_TEXT = "a dog and a cat in the grass"
+
+
 @dataclass(frozen=True)
 class ColumnBytes:
-    """Bytes a row besides its vector, as (least, likely, most)."""
+    """Bytes a row besides its vector and its share of the file's ends, as (least, likely, most)."""
 
     image: tuple[float, float, float]
     caption: tuple[float, float, float]
@@ -37,14 +45,33 @@ def vector_bytes(dimension: int) -> int:
     return 2 * dimension + LEVEL_BYTES
 
 
+@cache
+def file_bytes(part: str, dimension: int) -> int:
+    """Bytes of a file of this part besides its rows: its schema and the ends of its columns, with the least and greatest
+    values in them, as a file of one usual row has them. What columns that are kept from the source add is left out."""
+    schema = images_schema(dimension) if part == "images" else captions_schema(dimension)
+    usual = {pa.int64(): 0, pa.int32(): 0, pa.float32(): 0.0, pa.string(): _USUAL_TEXT}
+    columns = [
+        embedding_column(np.zeros((1, dimension), np.float16))
+        if field.name == "embedding"
+        else pa.array([usual[field.type]], field.type)
+        for field in schema
+    ]
+    sink = pa.BufferOutputStream()
+    with part_writer(sink, schema) as writer:
+        writer.write_table(pa.table(columns, schema=schema))
+    return int(sink.getvalue().size) - vector_bytes(dimension)
+
+
 def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> ColumnBytes:
     """What the columns of a finished dataset take, thumbnails included."""
 
     def besides_vector(part: str, otherwise: float) -> tuple[float, float, float]:
-        rows = sum(shard.rows for shard in shards if shard.part == part)
+        files = [shard for shard in shards if shard.part == part]
+        rows = sum(file.rows for file in files)
         if not rows:
             return (otherwise,) * 3
-        size = sum(shard.bytes for shard in shards if shard.part == part)
+        size = sum(file.bytes for file in files) - len(files) * file_bytes(part, manifest.dimension)
         value = max(0.0, size / rows - vector_bytes(manifest.dimension))
         return (0.9 * value, value, 1.1 * value)
 
@@ -58,8 +85,12 @@ def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> C
 def embedding_bytes(images: float, captions: float, dimension: int, columns: ColumnBytes) -> tuple[float, float, float]:
     """Bytes of the files of so many images and captions: least, likely, most."""
     vectors = (images + captions) * vector_bytes(dimension)
+    files = math.ceil(max(images, captions) / ROWS_PER_SHARD)
+    ends = sum(
+        files * file_bytes(part, dimension) for part, rows in (("images", images), ("captions", captions)) if rows
+    )
     least, likely, most = (
-        vectors + images * image + captions * caption
+        vectors + ends + images * image + captions * caption
         for image, caption in zip(columns.image, columns.caption, strict=True)
     )
     return least, likely, most

@@ -19,7 +19,7 @@ from pipeline.datasets import has_manifest, read_manifest, refuse_differences
 from pipeline.errors import UserError
 from pipeline.flow.commit import Finished, find_finished
 from pipeline.flow.layout import Layout
-from pipeline.schemas import EmbeddingsManifest, ModelIdentity
+from pipeline.schemas import ROWS_PER_SHARD, EmbeddingsManifest, ModelIdentity
 from pipeline.source.columns import Columns, choose_columns
 from pipeline.source.corrupt import Corruption
 from pipeline.source.footers import read_footers, save_footers
@@ -32,7 +32,6 @@ from pipeline.storage import Location
 if TYPE_CHECKING:
     from pipeline.clip.preprocess import Preprocessing
 
-_ROWS_PER_SHARD = 131_072
 _CONTENT_SETTINGS = (
     "image_column",
     "caption_column",
@@ -85,7 +84,7 @@ class EmbedPlan:
 
     @property
     def _units_per_shard(self) -> int:
-        return max(1, _ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
+        return max(1, ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -8,12 +8,12 @@ dozen are left at most, about seven of each size.
 
 from collections.abc import Iterator, Sequence
 
-FULL_ROWS = 131_072
-"""Input rows in a full file, as `clipmill embed` makes them."""
+from pipeline.schemas import ROWS_PER_SHARD
+
 GROWTH = 8
 
 
-def compacted(sizes: Sequence[int], full: int = FULL_ROWS) -> list[range]:
+def compacted(sizes: Sequence[int], full: int = ROWS_PER_SHARD) -> list[range]:
     """Neighbours that become one, as ranges that cover all of ``sizes`` (rows of each file) in order; of most files the
     range is that file alone. What is joined stays within ``full`` rows."""
     ranges: list[range] = []

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline import environment, storage
 from pipeline.datasets import INPUTS_FILE, Embeddings, Shard, has_manifest, read_manifest, write_manifest, write_shards
 from pipeline.publish.changes import Changes
-from pipeline.publish.compact import FULL_ROWS, compacted
+from pipeline.publish.compact import compacted
 from pipeline.publish.rewrite import PARTS, Group, groups_of, holds_ids, rewrite
 from pipeline.publish.takedown import removed_sha256
 from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Reason, Run, Throughput
@@ -97,7 +97,7 @@ _NOTHING = Throughput(
 def _files(work: Composition, target: Location, token: str) -> list[Shard]:
     """The files of the new dataset in order of part and row, all of them in place."""
     groups = [*(groups_of(work.base) if work.base else ()), *(groups_of(work.made) if work.made else ())]
-    ranges = compacted([group.size for group in groups], FULL_ROWS)
+    ranges = compacted([group.size for group in groups])
     with ThreadPoolExecutor(_THREADS) as pool:
         placed = list(
             pool.map(lambda one: _place(work, groups[one.start : one.stop], target, one.start, token), ranges)

@@ -60,6 +60,16 @@ def test_a_thousand_rows_foretell_the_bytes_of_many(tmp_path: Path) -> None:
     assert foretold == pytest.approx(sum(shard.bytes for shard in large), rel=0.05)
 
 
+@pytest.mark.parametrize("rows", [5, 40])
+def test_a_thousand_rows_foretell_the_bytes_of_a_few(tmp_path: Path, rows: int) -> None:
+    """The ends of two files are most of what a night of five rows writes."""
+    small = [write_part(tmp_path, part, 1000, 16) for part in ("images", "captions")]
+    few = [write_part(tmp_path, part, rows, 16) for part in ("images", "captions")]
+    columns = measured_columns(manifest(1000, 1.0, {}, captions=1000), small)
+    _, foretold, _ = embedding_bytes(rows, rows, 16, columns)
+    assert foretold == pytest.approx(sum(shard.bytes for shard in few), rel=0.05)
+
+
 @pytest.mark.parametrize(("memory", "shards"), [(10**9, 1), (10**6, 1), (10**6, 3)])
 def test_files_of_an_index_are_counted(
     memory: int, shards: int, clustered_embeddings: Callable[..., Embeddings], tmp_path: Path

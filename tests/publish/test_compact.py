@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from pipeline.flow import embed_plan
-from pipeline.publish.compact import FULL_ROWS, GROWTH, compacted
+from pipeline.publish.compact import GROWTH, compacted
+from pipeline.schemas import ROWS_PER_SHARD
 
 
 def sizes_after(sizes: list[int], full: int) -> list[int]:
@@ -33,10 +33,6 @@ def test_neighbours_join_where_the_whole_is_eight_times_the_largest(sizes: list[
     assert sizes_after(sizes, 1000) == after
 
 
-def test_a_full_file_is_what_embed_makes() -> None:
-    assert embed_plan._ROWS_PER_SHARD == FULL_ROWS
-
-
 def test_in_years_of_nights_few_small_files_stay_and_rows_are_seldom_written_again() -> None:
     """Each file is a list of its nights, so that it is known how often the rows of each were written again."""
     chance = random.Random(0)
@@ -55,13 +51,13 @@ def test_in_years_of_nights_few_small_files_stay_and_rows_are_seldom_written_aga
                     for before in files[position]:
                         written[before] += 1
         files = [[one for position in joined for one in files[position]] for joined in ranges]
-        small = [file for file in files if (GROWTH + 1) * sum(rows[one] for one in file) <= FULL_ROWS]
+        small = [file for file in files if (GROWTH + 1) * sum(rows[one] for one in file) <= ROWS_PER_SHARD]
         most = max(most, len(small))
-        assert all(sum(rows[one] for one in file) <= FULL_ROWS for file in files if len(file) > 1)
+        assert all(sum(rows[one] for one in file) <= ROWS_PER_SHARD for file in files if len(file) > 1)
     assert files[0] == [0]
     assert written[0] == 0
     assert [one for file in files for one in file] == list(range(1500))
     for night, times in enumerate(written[1:], start=1):
-        assert times <= math.log(FULL_ROWS / rows[night], GROWTH)
+        assert times <= math.log(ROWS_PER_SHARD / rows[night], GROWTH)
     assert most < 40
-    assert len(files) < most + sum(rows) / (FULL_ROWS / (GROWTH + 1))
+    assert len(files) < most + sum(rows) / (ROWS_PER_SHARD / (GROWTH + 1))

@@ -12,6 +12,7 @@ from indexing import run_here
 
 from pipeline.config import IndexSettings
 from pipeline.datasets import SHARDS_FILE, Embeddings, write_manifest
+from pipeline.estimate.embedding_bytes import file_bytes
 from pipeline.estimate.machine import Machine
 from pipeline.index.build import make_build
 from pipeline.publish.base import Base
@@ -78,7 +79,8 @@ def test_time_and_bytes_of_what_is_new_follow_from_the_version_before(tmp_path: 
     assert found.basis == "as version 1 took"
     assert figures(found)["embed_seconds"] == pytest.approx(20.0 + 4096 * 2.5e-3)
     size = sum(file.bytes for file in base.embeddings.shards)
-    assert figures(found)["embedding_bytes"] == pytest.approx(size * 4096 / 2000)
+    ends = sum(file_bytes(part, base.embeddings.manifest.dimension) for part in ("images", "captions"))
+    assert figures(found)["embedding_bytes"] == pytest.approx(ends + (size - ends) * 4096 / 2000)
     assert set(figures(found)) == {"embed_seconds", "embedding_bytes"}
     assert figures(foresee(ahead(base, files_of(4096), limit=64), base))["embed_seconds"] == pytest.approx(
         20.0 + 64 * 5e-3  # one unit, so one encoder
