@@ -13,7 +13,7 @@ from pipeline.publish.pointer import with_current
 from pipeline.report.document import Report
 from pipeline.report.evaluation import evaluate
 from pipeline.report.terminal import report_lines
-from pipeline.schemas import ModelIdentity
+from pipeline.schemas import Foresight, ModelIdentity
 
 
 @click.command("evaluate", cls=Job)
@@ -91,13 +91,15 @@ def command(cache: Path, as_json: bool, **options: Any) -> None:
     click.echo(f"{settings.output.rstrip('/')}/report.html")
 
 
-def evaluate_stage(settings: EvaluateSettings, cache: Path = DEFAULT_CACHE) -> tuple[Report, bool]:
-    """The report, and whether it was there already; progress goes to stderr."""
+def evaluate_stage(
+    settings: EvaluateSettings, cache: Path = DEFAULT_CACHE, plan: Foresight | None = None
+) -> tuple[Report, bool]:
+    """The report, and whether it was there already; progress goes to stderr. ``plan`` is told in it as it is."""
 
     def load_encoder(identity: ModelIdentity) -> Encode:
         return _text_encoder(identity, settings.pretrained)
 
-    return evaluate(settings, load_encoder, cache, lambda total, name: progress(total, "queries", name))
+    return evaluate(settings, load_encoder, cache, lambda total, name: progress(total, "queries", name), plan)
 
 
 def _text_encoder(identity: ModelIdentity, pretrained: str | None) -> Encode:

@@ -10,7 +10,7 @@ from pipeline.datasets import Embeddings
 from pipeline.errors import UserError
 from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns
 from pipeline.estimate.estimate import Estimate, estimate
-from pipeline.estimate.figure import Figure
+from pipeline.estimate.figure import TITLES, Figure
 from pipeline.estimate.happened import Compared, compared
 from pipeline.estimate.machine import Machine, parse_machine
 from pipeline.estimate.models import cost_of_manifest, cost_of_model
@@ -18,23 +18,8 @@ from pipeline.estimate.rates import calibrated, published
 from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.index.plan import plan_index
 from pipeline.publish.pointer import current
-from pipeline.publish.version import Foresight
-
-_TITLES = {
-    "embed_seconds": "time to embed",
-    "index_seconds": "time to index",
-    "wall_seconds": "time in all",
-    "gpu_hours": "GPU hours",
-    "feeding_cores": "cores to feed the GPUs",
-    "core_hours": "core hours",
-    "embedding_bytes": "embeddings, on disk or S3",
-    "staging_bytes": "staging meanwhile",
-    "index_memory_bytes": "index in memory",
-    "index_bytes": "index, on disk or S3",
-    "index_shards": "index shards",
-    "object_store_bytes": "object store",
-    "cost": "cost",
-}
+from pipeline.report.format import amount_text
+from pipeline.schemas import Foresight
 
 
 @click.command("plan", cls=Job)
@@ -88,7 +73,7 @@ def command(**options: Any) -> None:
     _print(work, model, made)
     for one in beside:
         click.echo(
-            f"{_TITLES[one.name]:26} planned {_said(one.planned, one.unit)}, was {_said(one.happened, one.unit)}: "
+            f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.happened, one.unit)}: "
             f"{one.difference:+.1%}"
         )
 
@@ -147,11 +132,11 @@ def _document(work: Workload, model: ModelCost, made: Estimate, beside: list[Com
 def _print(work: Workload, model: ModelCost, made: Estimate) -> None:
     click.echo(f"{work.rows:,} rows with {work.captions:,} captions, {model.name}, {made.machine.name}")
     for figure in made.figures:
-        click.echo(f"{_TITLES[figure.name]:26} {_range(figure)}\n{'':26} {figure.basis}")
+        click.echo(f"{TITLES[figure.name]:26} {_range(figure)}\n{'':26} {figure.basis}")
 
 
 def _range(figure: Figure) -> str:
-    value, low, high = (_said(number, figure.unit) for number in (figure.value, figure.low, figure.high))
+    value, low, high = (amount_text(number, figure.unit) for number in (figure.value, figure.low, figure.high))
     return value if low == high else f"{value} ({low} to {high})"
 
 
@@ -160,41 +145,16 @@ def told(foresight: Foresight) -> list[str]:
     lines: list[str] = []
     over = any(one.happened is not None for one in foresight.figures)
     for one in foresight.figures:
-        title, planned = _TITLES[one.name], _said(one.planned, one.unit)
+        title, planned = TITLES[one.name], amount_text(one.planned, one.unit)
         if not over:
-            low, high = _said(one.low, one.unit), _said(one.high, one.unit)
+            low, high = amount_text(one.low, one.unit), amount_text(one.high, one.unit)
             lines.append(f"{title}: {planned} ({low} to {high})" + ("" if lines else f", {foresight.basis}"))
         elif one.happened is None or one.difference is None:
             lines.append(f"{title}: planned {planned}; what it was is not known of a run in several starts")
         else:
-            was = _said(one.happened, one.unit)
+            was = amount_text(one.happened, one.unit)
             lines.append(f"{title}: planned {planned}, was {was}: {one.difference:+.1%}")
     return lines
-
-
-def _said(number: float, unit: str) -> str:
-    """To three digits or so; seconds and bytes in the unit that suits them."""
-    if unit == "s":
-        return _duration(number)
-    if unit == "bytes":
-        return _size(number)
-    if unit == "shards":
-        return f"{number:,.0f}"
-    return f"{number:,.0f} {unit}".strip() if number >= 100 else f"{number:.3g} {unit}".strip()
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def _size(count: float) -> str:
-    for power, unit in ((5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
-        if count >= 1000**power:
-            return f"{count / 1000**power:.3g} {unit}"
-    return f"{count:.0f} bytes"
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from pipeline.publish.place import Place
 from pipeline.publish.pointer import Seen, read_pointer, switch
 from pipeline.publish.takedown import read_removed
 from pipeline.publish.unfinished import UnfinishedVersion, begin, end
-from pipeline.publish.version import Bar, Foresight, Training, Version, all_versions, manifests_of, write_version
+from pipeline.publish.version import Bar, Training, Version, all_versions, manifests_of, write_version
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile, read_run_file
 from pipeline.run_summary import RunRecord, recorded
-from pipeline.schemas import EmbeddingsManifest, IndexManifest
+from pipeline.schemas import EmbeddingsManifest, Foresight, IndexManifest
 from pipeline.source.footers import save_footers
 from pipeline.storage import Location
 
@@ -149,7 +149,7 @@ class _Run:
         foresight = stages.beside(foresight, plan, changes)
         self._tell(foresight)
         with self._record.stage("evaluate") as stage:
-            report = stages.evaluate()
+            report = stages.evaluate(foresight)
             if report is not None:
                 stage.note((folder / "report").uri)
         return _Made(embeddings, index, report, training, [*notes, *more], changes.used, foresight)

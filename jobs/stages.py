@@ -18,10 +18,10 @@ from pipeline.publish.foresight import Ahead, beside, foresee
 from pipeline.publish.gates import recall_of
 from pipeline.publish.grow import grow, training_of
 from pipeline.publish.place import Place
-from pipeline.publish.version import Foresight, Training
+from pipeline.publish.version import Training
 from pipeline.report.document import Report
 from pipeline.run_file import RunFile
-from pipeline.schemas import EmbeddingsManifest, IndexManifest
+from pipeline.schemas import EmbeddingsManifest, Foresight, IndexManifest
 from pipeline.source.inputs import InputFile
 from pipeline.storage import Location
 
@@ -132,8 +132,8 @@ class VersionStages:
     def _build(self, build: "Build") -> IndexManifest:
         return build_stage(build, self.run.cluster)[0]
 
-    def evaluate(self) -> Report | None:
-        """The report of the version."""
+    def evaluate(self, plan: Foresight) -> Report | None:
+        """The report of the version, with what making it should take and took."""
         if self.run.evaluate is None:
             return None
         places = {
@@ -141,7 +141,9 @@ class VersionStages:
             "index": (self.folder / "index").uri if self.run.index is not None else None,
             "output": (self.folder / "report").uri,
         }
-        report, _ = replacing(self.run.evaluate.model_copy(update=places), evaluate_stage)
+        report, _ = replacing(
+            self.run.evaluate.model_copy(update=places), lambda chosen: evaluate_stage(chosen, plan=plan)
+        )
         say("evaluate", f"report.html, {len(report.absences)} things not measured")
         return report
 

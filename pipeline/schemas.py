@@ -366,3 +366,27 @@ class SelectionManifest(Record):
     runs: list[Run]
     software: dict[str, str]
     hardware: dict[str, Any]
+
+
+class Expected(Record):
+    """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
+
+    name: str
+    title: str = ""
+    planned: float
+    low: float
+    high: float
+    unit: str
+    happened: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Planned over happened, less 1."""
+        return self.planned / self.happened - 1 if self.happened else None
+
+
+class Foresight(Record):
+    """The plan that was made before a run, and what its figures rest on."""
+
+    basis: str
+    figures: list[Expected]

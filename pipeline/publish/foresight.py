@@ -8,7 +8,7 @@ from pipeline.datasets import Embeddings, read_manifest, read_shards
 from pipeline.errors import UserError
 from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns
 from pipeline.estimate.estimate import Estimate, estimate
-from pipeline.estimate.figure import Figure
+from pipeline.estimate.figure import TITLES, Figure
 from pipeline.estimate.happened import embedding_happened, index_happened
 from pipeline.estimate.machine import Machine
 from pipeline.estimate.models import cost_of_manifest, cost_of_model
@@ -17,8 +17,8 @@ from pipeline.estimate.workload import Workload
 from pipeline.index.layout import TRAINED_FILE
 from pipeline.index.plan import plan_index
 from pipeline.publish.base import Base
-from pipeline.publish.version import Expected, Foresight, read_version
-from pipeline.schemas import IndexManifest, ModelIdentity
+from pipeline.publish.version import read_version
+from pipeline.schemas import Expected, Foresight, IndexManifest, ModelIdentity
 from pipeline.source.inputs import InputFile
 from pipeline.storage import Location
 
@@ -127,4 +127,7 @@ def _index_is_planned(ahead: Ahead) -> bool:
 
 
 def _expected(figure: Figure) -> Expected:
-    return Expected(name=figure.name, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit)
+    title = TITLES[figure.name]
+    return Expected(
+        name=figure.name, title=title, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit
+    )

@@ -9,7 +9,7 @@ from pipeline.datasets import MANIFEST
 from pipeline.errors import RunFailed, UserError
 from pipeline.publish.place import PARTS, Place
 from pipeline.report.write import REPORT_FILE
-from pipeline.schemas import Counts, Record
+from pipeline.schemas import Counts, Foresight, Record
 from pipeline.storage import Location
 
 VERSION_FILE = "version.json"
@@ -30,29 +30,6 @@ class Training(Record):
 
     sha256: str
     distance: float | None
-
-
-class Expected(Record):
-    """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
-
-    name: str
-    planned: float
-    low: float
-    high: float
-    unit: str
-    happened: float | None = None
-
-    @property
-    def difference(self) -> float | None:
-        """Planned over happened, less 1."""
-        return self.planned / self.happened - 1 if self.happened else None
-
-
-class Foresight(Record):
-    """The plan that was made before a run, and what its figures rest on."""
-
-    basis: str
-    figures: list[Expected]
 
 
 class Version(Record):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.schemas import Counts, ModelIdentity, Record
+from pipeline.schemas import Counts, Foresight, ModelIdentity, Record
 
 REPORT_VERSION = 1
 Unit = Literal[
@@ -374,7 +374,8 @@ class DatasetPart(Record):
 
 
 class Report(Record):
-    """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs."""
+    """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
+    ``plan`` is what the run that this version is of should take, and took."""
 
     kind: Literal["report"] = "report"
     schema_version: int = REPORT_VERSION
@@ -405,3 +406,4 @@ class Report(Record):
     corruption: RobustnessPart | None = None
     writing: RobustnessPart | None = None
     probe: ProbePart | None = None
+    plan: Foresight | None = None

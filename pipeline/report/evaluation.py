@@ -25,7 +25,7 @@ from pipeline.report.assemble import Making, MeasuredIndex, assemble
 from pipeline.report.document import Report
 from pipeline.report.queries import QUERIES_FILE, write_queries
 from pipeline.report.write import has_report, publish_report, read_report
-from pipeline.schemas import IndexManifest, ModelIdentity
+from pipeline.schemas import Foresight, IndexManifest, ModelIdentity
 from pipeline.staging import Staging
 
 _CONTENT_SETTINGS = (
@@ -44,10 +44,14 @@ LoadEncoder = Callable[[ModelIdentity], Encode]
 
 
 def evaluate(
-    settings: EvaluateSettings, load_encoder: LoadEncoder, cache: Path, progress: Progress = silent
+    settings: EvaluateSettings,
+    load_encoder: LoadEncoder,
+    cache: Path,
+    progress: Progress = silent,
+    plan: Foresight | None = None,
 ) -> tuple[Report, bool]:
     """The report, and whether it was there already: with ``overwrite`` only where a run of the same was killed after it
-    had published. What an earlier start measured is not measured again.
+    had published. What an earlier start measured is not measured again. ``plan`` is told in it as it is.
 
     Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or
     unfinished work towards another.
@@ -73,7 +77,7 @@ def evaluate(
                 staging.drop()
             raise
         queries = write_queries(staging.dataset / QUERIES_FILE, embeddings, outcomes)
-        report = report.model_copy(update={"queries": queries})
+        report = report.model_copy(update={"queries": queries, "plan": plan})
         ownership.check()
         publish_report(report, staging)
     return report, False

@@ -45,6 +45,31 @@ def size_text(count: float) -> str:
     return f"{count:,.0f} {_SIZES[power]}" if count >= 100 or power == 0 else f"{count:.1f} {_SIZES[power]}"
 
 
+def amount_text(number: float, unit: str) -> str:
+    """A number of a plan to three digits or so; seconds and bytes in the unit that suits them."""
+    if unit == "s":
+        return _duration_text(number)
+    if unit == "bytes":
+        return _rounded_size(number)
+    if unit == "shards":
+        return f"{number:,.0f}"
+    return f"{number:,.0f} {unit}".strip() if number >= 100 else f"{number:.3g} {unit}".strip()
+
+
+def _duration_text(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _rounded_size(count: float) -> str:
+    for power, unit in ((5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "KB")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def hover_text(figure: Figure) -> str:
     """What a figure says under the pointer: its definition, all its digits and what it was measured over."""
     parts = [figure.definition, f"Value {figure.value:.6g}"]

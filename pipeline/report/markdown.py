@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from pipeline.report.document import Figure, PublishedPart, Report
-from pipeline.report.format import interval_text, value_text
+from pipeline.report.format import amount_text, interval_text, value_text
 from pipeline.report.markdown_text import code, prose, table
 from pipeline.report.page import DIRECTIONS
+from pipeline.schemas import Foresight
 
 
 def markdown_text(report: Report) -> str:
@@ -30,6 +31,8 @@ def markdown_text(report: Report) -> str:
     if report.published and report.published.figures:
         lines += published_lines(report.published)
     lines += _figures("Cost", report.cost)
+    if report.plan and report.plan.figures:
+        lines += _planned(report.plan)
     lines += [f"- Not measured: {prose(absence.what)}: {prose(absence.why)}." for absence in report.absences]
     lines += [f"- {prose(note)}" for note in report.notes]
     lines += ["", "Ranges are 95% intervals. Everything else is in `report.html` beside this file.", ""]
@@ -47,6 +50,19 @@ def published_lines(part: PublishedPart) -> list[str]:
         "",
         *table(["Published", "Value"], rows),
     ]
+
+
+def _planned(plan: Foresight) -> list[str]:
+    rows = [
+        [
+            prose(one.title),
+            amount_text(one.planned, one.unit),
+            "not known" if one.happened is None else amount_text(one.happened, one.unit),
+            "" if one.difference is None else f"{one.difference:+.1%}",
+        ]
+        for one in plan.figures
+    ]
+    return table([f"Planned {prose(plan.basis)}", "Planned", "Was", "Difference"], rows)
 
 
 def _figures(title: str, figures: Sequence[Figure]) -> list[str]:

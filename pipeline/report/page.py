@@ -46,6 +46,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         stylesheet=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        amount=formats.amount_text,
         recall_plot=recall_plot,
         curve_plot=curve_plot,
         smaller_plot=smaller_plot,

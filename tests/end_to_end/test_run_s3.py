@@ -142,6 +142,7 @@ def test_two_nights_on_s3(store: FaultyS3, clipmill: Callable, tmp_path: Path) -
     assert planned["embedding_bytes"]["happened"] == sum(new_bytes(nightly, first, second, store))
     assert planned["embed_seconds"]["happened"] > 0
     assert nightly.document("summary.json")["figures"]["plan"] == now["plan"]
+    assert nightly.document(f"runs/{second}/report/report.json")["plan"] == now["plan"]
     assert "time to embed: planned" in here("status", OUTPUT)
 
     # back to the first, by one object; and what is old goes

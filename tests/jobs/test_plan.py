@@ -10,8 +10,7 @@ from estimate.manifests import manifest
 
 from jobs.plan import command, told
 from pipeline.datasets import SHARDS_FILE, read_manifest, write_manifest
-from pipeline.publish.version import Expected, Foresight
-from pipeline.schemas import EmbeddingsManifest
+from pipeline.schemas import EmbeddingsManifest, Expected, Foresight
 from pipeline.storage import resolve, sha256
 
 FIGURES = {"embed_seconds", "index_seconds", "wall_seconds", "core_hours", "embedding_bytes", "staging_bytes"}

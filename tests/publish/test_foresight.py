@@ -18,8 +18,8 @@ from pipeline.index.build import make_build
 from pipeline.publish.base import Base
 from pipeline.publish.foresight import Ahead, beside, foresee
 from pipeline.publish.place import Place
-from pipeline.publish.version import Foresight, Version, write_version
-from pipeline.schemas import Counts
+from pipeline.publish.version import Version, write_version
+from pipeline.schemas import Counts, Foresight
 from pipeline.source.inputs import InputFile
 from pipeline.storage import resolve, sha256
 

@@ -9,6 +9,7 @@ from reported import make_report
 from pipeline.report.document import Report
 from pipeline.report.markdown import markdown_text
 from pipeline.report.markdown_text import code, prose
+from pipeline.schemas import Expected, Foresight
 
 IMAGES, CAPTIONS, ROWS = pairs(20, 2, noise=2.0)
 HOSTILE = (
@@ -27,6 +28,20 @@ def test_every_figure_is_in_a_table_with_its_interval(tmp_path: Path) -> None:
                 assert [figure.title, f"{value}%", f"{low}–{high}", f"{part.queries}"] in cells
     assert any("Zero-shot classification" in line and "no column" in line for line in lines)
     assert all(line in markdown_text(made) for line in ("`tiny` `tag`", "## Embedding report: `e`"))
+
+
+def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
+    plan = Foresight(
+        basis="as version 7 took",
+        figures=[
+            Expected(name="embed_seconds", title="time to embed", planned=90, low=80, high=100, unit="s", happened=100),
+            Expected(name="index_bytes", title="index", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+        ],
+    )
+    made = make_report(tmp_path, images=IMAGES, captions=CAPTIONS, caption_rows=ROWS, model=identity(16))
+    lines = markdown_text(made.model_copy(update={"plan": plan})).splitlines()
+    assert "| time to embed | 90.0 s | 100.0 s | -10.0% |" in lines
+    assert "| index | 2 MB | not known |  |" in lines
 
 
 def hostile(tmp_path: Path) -> Report:

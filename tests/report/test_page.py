@@ -12,9 +12,17 @@ from reported import make_report
 
 from pipeline.report.document import Report
 from pipeline.report.page import html_text
+from pipeline.schemas import Expected, Foresight
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} " onmouseover="alert(2)'
 IMAGES, CAPTIONS, ROWS = pairs(30, 2, noise=2.0)
+PLAN = Foresight(
+    basis="as version 7 took",
+    figures=[
+        Expected(name="embed_seconds", title="time to embed", planned=90, low=80, high=100, unit="s", happened=100),
+        Expected(name="index_bytes", title="index", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+    ],
+)
 
 
 class Page(HTMLParser):
@@ -136,3 +144,12 @@ def test_a_report_of_almost_nothing_says_what_is_missing(tmp_path: Path, images:
         assert absence.why in text
     assert "4 images could not be used" in text
     assert page.open == []
+
+
+def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    assert "Planned" not in html_text(made)
+    text = " ".join(" ".join(Page(html_text(made.model_copy(update={"plan": PLAN}))).text).split())
+    assert "as version 7 took" in text
+    assert "time to embed 90.0 s 80.0 s to 100.0 s 100.0 s −10.0%" in text
+    assert "index 2 MB 1 MB to 3 MB not known" in text
