@@ -59,7 +59,7 @@ def write_model(folder: Path) -> None:
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "open_clip_model.safetensors")
 
 
-def write_input(folder: Path, rows: int) -> None:
+def write_input(folder: Path, rows: int, row_group_size: int = 10_000) -> None:
     """Pictures of noise, 64 different ones, each with a caption."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def write_input(folder: Path, rows: int) -> None:
         table = pa.table(
             {"image": [pictures[n % 64] for n in numbers], "caption": [f"noise {n % 1000}" for n in numbers]}
         )
-        pq.write_table(table, folder / f"{part:05d}.parquet", row_group_size=10_000)
+        pq.write_table(table, folder / f"{part:05d}.parquet", row_group_size=row_group_size)
 
 
 def own_memory(process: int) -> int:
