@@ -62,7 +62,13 @@ from pipeline.schemas import Foresight, ModelIdentity
 @click.option("--bootstrap-samples", type=int, default=1000, show_default=True, help="Resamples for the intervals.")
 @click.option("--fidelity-queries", type=int, default=1000, show_default=True, help="Queries that the index is asked.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, show_default=True, help="For S3.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CACHE,
+    show_default=True,
+    help="For S3, and for the vectors of prompts.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a finished report, once the new one is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(cache: Path, as_json: bool, **options: Any) -> None:

@@ -12,6 +12,7 @@ from pipeline.datasets import Embeddings
 from pipeline.evaluate.absence import Absence
 from pipeline.evaluate.classification.classification import check_classification, measure_probe, measure_zero_shot
 from pipeline.evaluate.classification.labels import find_column
+from pipeline.evaluate.classification.prompt_cache import PromptCache
 from pipeline.evaluate.classification.supervised import Supervised
 from pipeline.evaluate.classification.templates import NAMED, load_templates
 from pipeline.evaluate.classification.zero_shot import Encode, ZeroShot
@@ -72,14 +73,16 @@ def measure_quality(
     scratch: Path,
     progress: Progress = silent,
     keep: Keep = keep_nothing,
+    prompts: PromptCache | None = None,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``keep``. Raises UserError for a label column or a template file that is not there.
+    What takes long goes through ``keep``, and the vectors of class names through ``prompts``. Raises UserError for a label
+    column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
-    classified = measure_zero_shot(embeddings, settings, column, text_encoder, keep)
+    classified = measure_zero_shot(embeddings, settings, column, text_encoder, keep, prompts)
     zero_shot, templates = classified.zero_shot, classified.templates
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)

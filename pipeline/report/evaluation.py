@@ -12,6 +12,7 @@ from pipeline.config import EvaluateSettings
 from pipeline.datasets import MANIFEST, Embeddings, refuse_differences
 from pipeline.errors import UserError
 from pipeline.evaluate.classification.class_names import IMAGENET
+from pipeline.evaluate.classification.prompt_cache import PromptCache
 from pipeline.evaluate.classification.templates import NAMED
 from pipeline.evaluate.classification.zero_shot import Encode
 from pipeline.evaluate.index_quality import manifest_of_index, measure_index
@@ -101,7 +102,8 @@ def _measured(
         return load_encoder(identity)
 
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
-        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, keep)
+        prompts = PromptCache(cache.expanduser() / "prompts")
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, keep, prompts)
     measured, absences = None, not_asked_for(settings)
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))

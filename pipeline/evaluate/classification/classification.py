@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate.absence import Absence
 from pipeline.evaluate.classification.class_names import ClassNames, load_class_names
 from pipeline.evaluate.classification.labels import Labels, find_column, labelled_batches, read_labels
+from pipeline.evaluate.classification.prompt_cache import PromptCache
 from pipeline.evaluate.classification.supervised import Labelled, Supervised, measure_supervised, part_images
 from pipeline.evaluate.classification.templates import load_templates
 from pipeline.evaluate.classification.zero_shot import (
@@ -47,8 +48,9 @@ def measure_zero_shot(
     column: str | None,
     text_encoder: Callable[[], Encode],
     keep: Keep,
+    prompts: PromptCache | None = None,
 ) -> Classified:
-    """Reads the labels in ``column`` and classifies by their names."""
+    """Reads the labels in ``column`` and classifies by their names, whose vectors come from ``prompts`` where it has them."""
     why, labels = _labels(embeddings, settings, column)
     if labels is None:
         return Classified(no_labels=why, absences=(Absence(ZERO_SHOT, why),))
@@ -60,7 +62,10 @@ def measure_zero_shot(
     scale = model.logit_scale
 
     def measure() -> ZeroShot:
-        by_template = template_vectors(text_encoder(), labels.names, templates)
+        if prompts is None:
+            by_template = template_vectors(text_encoder(), labels.names, templates)
+        else:
+            by_template = prompts.vectors(model, labels.names, templates, text_encoder)
         return classify(
             labelled_batches(embeddings, labels),
             labels.classes,
