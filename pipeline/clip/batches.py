@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import torch
 
+_WORTH = 1.03
+"""A batch twice as large must be so much faster an item: memory that it takes is not there for other things."""
+
 
 class Batches:
     """Work in batches of at most ``size``, which is halved for good when the device runs out of memory."""
@@ -35,3 +38,20 @@ class Batches:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return False
+
+
+def fastest_size(seconds: Callable[[int], float], start: int, most: int) -> int:
+    """The batch size from which on larger ones gain nothing: doubled from ``start`` up to ``most`` while that is worth it.
+
+    ``seconds`` takes a batch size and says how long such a batch takes, or raises torch.OutOfMemoryError.
+    """
+    best, rate, size = start, 0.0, start
+    while size <= most:
+        try:
+            reached = size / seconds(size)
+        except torch.OutOfMemoryError:
+            break
+        if reached < _WORTH * rate:
+            break
+        best, rate, size = size, reached, 2 * size
+    return best

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from open_clip.factory import load_checkpoint
 
-from pipeline.clip.batches import Batches
+from pipeline.clip.batches import Batches, fastest_size
 from pipeline.clip.precision import at_precision, choose_precision
 from pipeline.clip.preprocess import Preprocessing
 from pipeline.clip.source import ModelSource, find_model, quiet
@@ -111,6 +112,22 @@ class ClipModel:
     def _moved(self, batch: torch.Tensor) -> torch.Tensor:
         """On the device; a GPU copies from pinned memory while it computes."""
         return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
+
+    def find_batch_size(self, most: int = 1024) -> None:
+        """Chooses the batch size by encoding batches of blank pictures, from the one that it has up to ``most``."""
+        batches = self.batches
+
+        def seconds(size: int) -> float:
+            batches.size = size
+            pixels = torch.zeros((size, 3, *self.preprocessing.size), dtype=torch.uint8)
+            self.encode_images(pixels)  # the first of a size also chooses how to compute it
+            began = time.perf_counter()
+            self.encode_images(pixels)
+            if batches.size < size:
+                raise torch.OutOfMemoryError(f"{size} pictures do not fit")
+            return time.perf_counter() - began
+
+        batches.size = fastest_size(seconds, batches.size, most)
 
     @property
     def _type(self) -> torch.dtype:

@@ -177,6 +177,8 @@ class Encoder:
         model = unship(ray.get(shipment[0]), ModelSettings(**settings))
         self._model = replace(model, on_batch=lambda: tally.alive.remote())
         _ = self._model.towers  # brought to their precision here, and not in the time of the first unit
+        if self._model.device.type == "cuda" and not settings.get("batch_size"):
+            self._model.find_batch_size()  # on a CPU sizes make no difference that is worth a search
         self._compared = self._model.precision == "fp32"
         tally.started.remote()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.clip.batches import Batches
+from pipeline.clip.batches import Batches, fastest_size
 from pipeline.clip.model import load_model
 from pipeline.config import ModelSettings
 
@@ -54,3 +54,35 @@ def test_a_model_survives_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(short.encode_images(pixels), images, atol=1e-6)
     assert short.batches.size == 2
     np.testing.assert_allclose(short.encode_texts(texts), captions, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [
+        ({8: 1.0, 16: 1.2, 32: 2.0, 64: 3.95, 128: 7.0}, 32),  # 8, 13, 16, 16.2 a second: 64 is not worth it
+        ({8: 1.0, 16: 1.0, 32: 1.0}, 32),  # 64 does not fit
+        ({8: 1.0, 16: 1.0, 32: 1.0, 64: 1.0, 128: 1.0, 256: 1.0}, 128),  # the most that is allowed
+        ({}, 8),  # not even the first fits: it is left to halving
+    ],
+)
+def test_batches_double_while_they_get_faster_and_fit(seconds: dict[int, float], found: int) -> None:
+    def measure(size: int) -> float:
+        if size not in seconds:
+            raise torch.OutOfMemoryError("too large")
+        return seconds[size]
+
+    assert fastest_size(measure, 8, 128) == found
+
+
+def test_a_model_finds_a_size_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(load_model(ModelSettings(), device="cpu"), batch_size=3)
+    encode_image = model.network.encode_image
+
+    def small(batch: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        if len(batch) > 5:
+            raise torch.OutOfMemoryError("too large")
+        return encode_image(batch, normalize=normalize)  # type: ignore[operator,no-any-return]
+
+    monkeypatch.setattr(model.network, "encode_image", small)
+    model.find_batch_size()
+    assert model.batches.size == 3
