@@ -1,5 +1,6 @@
 """Fixtures of several rooms."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,9 @@ from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings
 from pipeline.index.build import make_build
 from pipeline.index.search import Index
+
+# A shell that runs tests in the background has them, and every command that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
