@@ -12,8 +12,11 @@ LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.ve
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
 
+# What starts Ray takes all cores of a small machine and runs alone; the rest runs two files at a time.
+ALONE := tests/end_to_end tests/flow tests/infra
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
+	$(BIN)/python -m pytest $(ALONE)
 
 # Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
 chaos: $(INSTALLED)

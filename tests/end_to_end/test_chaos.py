@@ -6,6 +6,7 @@ import pytest
 from chaos import TARGETS, wreak
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_kills_at_random_instants_lose_and_repeat_nothing(tmp_path: Path) -> None:
     _, rounds = wreak(kills=3, rows=2000, scratch=tmp_path, seed=1)

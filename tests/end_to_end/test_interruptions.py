@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-ROWS = 1500
+ROWS = 3000
 SMALLEST_UNIT = 60
 
 
@@ -40,32 +41,39 @@ def rows_of(output: Path) -> list[int]:
     return pq.read_table(output / "images", columns=["row"]).column("row").to_pylist()
 
 
-@pytest.mark.parametrize("how", ["killed", "interrupted", "terminated"])
-def test_a_stopped_run_is_continued_by_the_same_command(
-    how: str, scenes: Path, clipmill: Callable, tmp_path: Path
-) -> None:
-    output = tmp_path / "out"
-    command = ("embed", "--input", scenes, "--output", output)
-    run = start(*command)
-    wait_for_units(tmp_path / ".out.staging", 2)
+def stop(run: subprocess.Popen, how: str) -> None:
+    """Ends a run in one of three ways, and looks at how it took it."""
     if how == "killed":
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=60)
-    else:
-        run.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGTERM)
-        _, err = run.communicate(timeout=60)
-        assert run.returncode == (130 if how == "interrupted" else 143)
-        assert f"{how}; run the same command again" in err
-        assert "Traceback" not in err
-    assert not output.exists()
+        return
+    run.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == (130 if how == "interrupted" else 143)
+    assert f"{how}; run the same command again" in err
+    assert "Traceback" not in err
+
+
+def test_a_run_is_killed_interrupted_and_terminated_and_continued_by_the_same_command(
+    scenes: Path, clipmill: Callable, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = ("embed", "--input", scenes, "--output", output)
+    done_before = 0
+    for how in ("killed", "interrupted", "terminated"):
+        run = start(*command)
+        wait_for_units(tmp_path / ".out.staging", done_before + 2)
+        stop(run, how)
+        assert not output.exists()
+        done_before = len(list((tmp_path / ".out.staging").glob("*/units/*/*.arrow")))
     done = clipmill(*command, "--json")
     assert done.code == 0, done.err
-    first, second = done.document["runs"]
-    assert first["finished"] is None
-    assert second["rows_reused"] >= 2 * SMALLEST_UNIT
-    assert first["rows_encoded"] == second["rows_reused"]
-    assert second["rows_encoded"] + second["rows_reused"] == ROWS
-    assert second["rows_encoded"] < ROWS
+    starts = done.document["runs"]
+    assert [one["finished"] is None for one in starts] == [True, True, True, False]
+    reused = [one["rows_reused"] for one in starts]
+    assert reused[0] == 0
+    assert all(later >= before + 2 * SMALLEST_UNIT for before, later in pairwise(reused))
+    assert [before + one["rows_encoded"] for before, one in zip(reused, starts, strict=True)] == [*reused[1:], ROWS]
     assert rows_of(output) == list(range(ROWS))
     assert clipmill("verify", output).code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
