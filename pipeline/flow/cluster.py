@@ -165,8 +165,12 @@ def _describe(*, own: bool) -> Cluster:
     return Cluster(sum(cpus), len(nodes), max(cpus, default=0.0), tuple(gpus), own)
 
 
-def cause_of(error: BaseException, doing: str) -> ClipmillError:
-    """What a worker's failure means to the user: its own error where it is one of ours, else a RunFailed that names it.
+CONTINUE = "what is done is kept: run the same command again to continue"
+
+
+def cause_of(error: BaseException, doing: str, advice: str = CONTINUE) -> ClipmillError:
+    """What a worker's failure means to the user: its own error where it is one of ours, else a RunFailed that names it and
+    ends with ``advice``.
 
     Ray Data hands the worker's exception over as text only, so it is looked for there.
     """
@@ -186,13 +190,9 @@ def cause_of(error: BaseException, doing: str) -> ClipmillError:
     if "creation task" not in str(error):
         for kind, what in _DEATHS.items():
             if isinstance(error, kind) or kind.__name__ in str(error):
-                return RunFailed(
-                    f"{doing} failed: {what}; what is done is kept: run the same command again to continue"
-                )
+                return RunFailed(f"{doing} failed: {what}; {advice}")
     reason = f"{raised[0][0]}: {raised[0][1]}" if raised else str(error).strip().splitlines()[0]
-    return RunFailed(
-        f"{doing} failed in a worker ({reason}); what is done is kept, run the same command again to continue"
-    )
+    return RunFailed(f"{doing} failed in a worker ({reason}); {advice}")
 
 
 _DEATHS = {

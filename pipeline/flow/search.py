@@ -132,7 +132,7 @@ def search_on_actors(
             answers = _answers(asked, copies, encode, selected, all(selects for _, selects in told), waiting)
             return write_answers(asked.output, answers, on_answered), selected
         except ray.exceptions.RayError as error:
-            raise cause_of(error, "searching") from error
+            raise cause_of(error, "searching", "nothing was written: run the same command again") from error
 
 
 def _answers(

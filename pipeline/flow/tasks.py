@@ -10,7 +10,7 @@ import faiss
 import ray
 
 from pipeline.errors import RunFailed
-from pipeline.flow.cluster import cause_of, describe_load
+from pipeline.flow.cluster import CONTINUE, cause_of, describe_load
 from pipeline.flow.watch import noted_signals, stalled, start_tally
 
 _TRIES = 4
@@ -19,7 +19,6 @@ _FIT_SECONDS = 2.0
 _SIGN_SECONDS = 1.0
 _TOLD = 3
 """Tasks that a message names at most."""
-_CONTINUE = "what is done is kept: run the same command again to continue"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Tasks:
         if not _may_pass(error):
             raise cause_of(error, task.what) from error
         if task.tries == _TRIES:
-            raise RunFailed(f"{task.what} failed {_TRIES} times: {_reason(error)}; {_CONTINUE}") from error
+            raise RunFailed(f"{task.what} failed {_TRIES} times: {_reason(error)}; {CONTINUE}") from error
         self._submit(replace(task, tries=task.tries + 1))
 
     def _fit(self) -> None:
