@@ -31,7 +31,7 @@ from pipeline.source.units import plan_units
 
 BATCH = 32
 _BATCHES_A_UNIT = 2
-_UNITS_A_WORKER = 24
+_UNITS_A_WORKER = 80
 
 
 def growth(rows: int, scratch: Path) -> dict[str, float]:
