@@ -29,6 +29,8 @@ class ColumnBytes:
     caption: tuple[float, float, float]
     images_a_row: float
     basis: str
+    kept: tuple[str, ...] = ()
+    """Columns kept from the source."""
 
 
 ASSUMED = ColumnBytes(
@@ -46,10 +48,11 @@ def vector_bytes(dimension: int) -> int:
 
 
 @cache
-def file_bytes(part: str, dimension: int) -> int:
+def file_bytes(part: str, dimension: int, kept: tuple[str, ...] = ()) -> int:
     """Bytes of a file of this part besides its rows: its schema and the ends of its columns, with the least and greatest
-    values in them, as a file of one usual row has them. What columns that are kept from the source add is left out."""
-    schema = images_schema(dimension) if part == "images" else captions_schema(dimension)
+    values in them, as a file of one usual row has them. Columns kept from the source count as texts."""
+    texts = [pa.field(name, pa.string()) for name in kept]
+    schema = images_schema(dimension, texts) if part == "images" else captions_schema(dimension)
     usual = {pa.int64(): 0, pa.int32(): 0, pa.float32(): 0.0, pa.string(): _USUAL_TEXT}
     columns = [
         embedding_column(np.zeros((1, dimension), np.float16))
@@ -66,12 +69,15 @@ def file_bytes(part: str, dimension: int) -> int:
 def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> ColumnBytes:
     """What the columns of a finished dataset take, thumbnails included."""
 
+    kept_columns = tuple(manifest.kept_columns)
+
     def besides_vector(part: str, otherwise: float) -> tuple[float, float, float]:
         files = [shard for shard in shards if shard.part == part]
         rows = sum(file.rows for file in files)
         if not rows:
             return (otherwise,) * 3
-        size = sum(file.bytes for file in files) - len(files) * file_bytes(part, manifest.dimension)
+        ends = file_bytes(part, manifest.dimension, kept_columns)
+        size = sum(file.bytes for file in files) - len(files) * ends
         value = max(0.0, size / rows - vector_bytes(manifest.dimension))
         return (0.9 * value, value, 1.1 * value)
 
@@ -79,7 +85,7 @@ def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> C
     caption = besides_vector("captions", ASSUMED_CAPTION_COLUMNS[1])
     kept = manifest.counts.images / manifest.counts.rows if manifest.counts.rows else 1.0
     basis = f"{image[1]:.1f} bytes of other columns an image and {caption[1]:.1f} a caption, as in the calibrating run"
-    return ColumnBytes(image, caption, kept, basis)
+    return ColumnBytes(image, caption, kept, basis, kept_columns)
 
 
 def embedding_bytes(images: float, captions: float, dimension: int, columns: ColumnBytes) -> tuple[float, float, float]:
@@ -87,7 +93,9 @@ def embedding_bytes(images: float, captions: float, dimension: int, columns: Col
     vectors = (images + captions) * vector_bytes(dimension)
     files = math.ceil(max(images, captions) / ROWS_PER_SHARD)
     ends = sum(
-        files * file_bytes(part, dimension) for part, rows in (("images", images), ("captions", captions)) if rows
+        files * file_bytes(part, dimension, columns.kept)
+        for part, rows in (("images", images), ("captions", captions))
+        if rows
     )
     least, likely, most = (
         vectors + ends + images * image + captions * caption

@@ -80,11 +80,17 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
     grown = encoding / encoding_then if encoding_then else 1.0
     busy = 0.0 if on_gpu else seconds.get("cpu", 0.0)
     units = -(-rows // rows_per_unit(*model.image_size, rows))
-    steady = max(encoding_then / min(encoders, units), max(busy, feed) / min(cores, units))
+    # An encoder of one thread shares its core: seconds on its clock are also those of others, its CPU seconds are not.
+    alone = not on_gpu and encoders >= cores
+    steady = max(busy, feed) / min(cores, units)
+    if not alone:
+        steady = max(steady, encoding_then / min(encoders, units))
     start_up = max(0.0, speed.wall_seconds - steady)
     parallel = float(hardware.get("gpus") or encoders) if on_gpu else cores
     encode = encoding / rows * parallel / encoders
     core_seconds = max(busy * grown, feed) / rows
+    if alone and busy:
+        encode = min(encode, core_seconds)
     basis = (
         f"{rows:,} rows of the calibrating run: {encoding_then / rows * 1e3:.3g} ms of an encoder and "
         f"{feed / rows * 1e3:.3g} ms of reading and decoding a row, {start_up:.1f} s to start"
