@@ -92,7 +92,7 @@ def index(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -
 def report(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -> bool:
     values = {"templates": "plain", "bootstrap_samples": 20, "seed": kind, "overwrite": overwrite}
     settings = EvaluateSettings(embeddings=sources["dataset"], output=output, **values)
-    return evaluate(settings, load_encoder, Path("unused"))[1]
+    return evaluate(settings, load_encoder, Path("/dev/null"))[1]
 
 
 def assert_whole(output: Location, make: Callable[..., bool], kind: int) -> None:

@@ -19,7 +19,7 @@ from pipeline.publish.changes import Changes
 from pipeline.publish.compact import compacted
 from pipeline.publish.rewrite import PARTS, Group, groups_of, holds_ids, rewrite
 from pipeline.publish.takedown import removed_sha256
-from pipeline.schemas import INPUTS, Counts, EmbeddingsManifest, ModelIdentity, Reason, Run, Throughput
+from pipeline.schemas import INPUTS, ROWS_PER_SHARD, Counts, EmbeddingsManifest, ModelIdentity, Reason, Run, Throughput
 from pipeline.staging import Staging
 from pipeline.storage import Location
 
@@ -97,7 +97,7 @@ _NOTHING = Throughput(
 def _files(work: Composition, target: Location, token: str) -> list[Shard]:
     """The files of the new dataset in order of part and row, all of them in place."""
     groups = [*(groups_of(work.base) if work.base else ()), *(groups_of(work.made) if work.made else ())]
-    ranges = compacted([group.size for group in groups])
+    ranges = compacted([group.size for group in groups], ROWS_PER_SHARD)
     with ThreadPoolExecutor(_THREADS) as pool:
         placed = list(
             pool.map(lambda one: _place(work, groups[one.start : one.stop], target, one.start, token), ranges)

@@ -211,7 +211,7 @@ def test_small_files_become_one_and_no_row_changes(
         return row if row < 200 else 200 + (row - 200) * 10
 
     monkeypatch.setattr(wholesome, "_input_row", in_small_files)
-    monkeypatch.setattr(compose_module, "FULL_ROWS", 150)
+    monkeypatch.setattr(compose_module, "ROWS_PER_SHARD", 150)
     night = Night(tmp_path, Embeddings.open(str(write_whole_embeddings(tmp_path))))
     manifest = night.compose(removed)
     assert faults(night.next()) == []

@@ -99,7 +99,7 @@ def settings(dataset: str, index: str | None, output: Path, **values: Any) -> Ev
 
 
 def run(asked: EvaluateSettings) -> tuple[Report, bool]:
-    return evaluate(asked, load_encoder, Path("unused"))
+    return evaluate(asked, load_encoder, Path("/dev/null"))
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def test_the_encoder_and_the_index_are_not_opened_for_what_is_measured(
     def no_encoder(model: object) -> None:
         raise AssertionError("the class names were encoded before")
 
-    report, already = evaluate(asked, no_encoder, Path("unused"))
+    report, already = evaluate(asked, no_encoder, Path("/dev/null"))
     assert not already
     assert report.zero_shot is not None
     assert report.fidelity is not None
@@ -214,5 +214,5 @@ def test_a_mistake_found_late_leaves_nothing_to_continue(dataset: str, tmp_path:
         raise UserError("these weights did not make the embeddings")
 
     with pytest.raises(UserError, match="did not make"):
-        evaluate(settings(dataset, None, tmp_path / "report"), another_model, Path("unused"))
+        evaluate(settings(dataset, None, tmp_path / "report"), another_model, Path("/dev/null"))
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ def run(asked: EvaluateSettings) -> tuple[Report, bool]:
     def no_encoder(identity: object) -> None:
         raise AssertionError("no text encoder is needed here")
 
-    return evaluate(asked, no_encoder, Path("unused"))
+    return evaluate(asked, no_encoder, Path("/dev/null"))
 
 
 def test_the_folder_holds_the_five_files_and_nothing_else(tmp_path: Path) -> None:
