@@ -8,7 +8,7 @@ from jobs.command import Job, print_json
 from pipeline.config import parse_bytes
 from pipeline.datasets import Embeddings
 from pipeline.errors import UserError
-from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns
+from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from pipeline.estimate.estimate import Estimate, estimate
 from pipeline.estimate.figure import TITLES, Figure
 from pipeline.estimate.happened import Compared, compared
@@ -60,7 +60,7 @@ def command(**options: Any) -> None:
     machine = _machine(options["machine"], earlier).times(options["machines"])
     work = _workload(options, earlier, happened)
     price = None if options["price"] is None else options["price"] * options["machines"]
-    columns = measured_columns(earlier.manifest, earlier.shards) if earlier else ASSUMED
+    columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
     index = plan_index(
         max(1, round(work.rows * columns.images_a_row)), model.dimension, _bytes("--memory", options["memory"]), 0.95
     )

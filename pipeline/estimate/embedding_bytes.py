@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from pipeline.datasets import Shard, embedding_column, part_writer
+from pipeline.datasets import Embeddings, Shard, embedding_column, part_writer
 from pipeline.schemas import ROWS_PER_SHARD, EmbeddingsManifest, captions_schema, images_schema
 
 LEVEL_BYTES = 5
@@ -31,6 +31,8 @@ class ColumnBytes:
     basis: str
     kept: tuple[str, ...] = ()
     """Columns kept from the source."""
+    thumbnail: float = 0.0
+    """Of the bytes an image, those of its thumbnail, which an index does not hold."""
 
 
 ASSUMED = ColumnBytes(
@@ -66,8 +68,20 @@ def file_bytes(part: str, dimension: int, kept: tuple[str, ...] = ()) -> int:
     return int(sink.getvalue().size) - vector_bytes(dimension)
 
 
-def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> ColumnBytes:
-    """What the columns of a finished dataset take, thumbnails included."""
+def thumbnail_bytes(embeddings: Embeddings) -> float:
+    """Bytes of a thumbnail, on average over the first file of images; 0 where there are none."""
+    shard = next((shard for shard in embeddings.shards_of("images") if shard.rows), None)
+    if shard is None:
+        return 0.0
+    footer = embeddings.open_shard(shard).metadata
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    size = sum(column.total_compressed_size for column in columns if column.path_in_schema == "thumbnail")
+    return float(size / shard.rows)
+
+
+def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard], thumbnail: float = 0.0) -> ColumnBytes:
+    """What the columns of a finished dataset take, its thumbnails (`thumbnail_bytes`) included."""
 
     kept_columns = tuple(manifest.kept_columns)
 
@@ -85,7 +99,7 @@ def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> C
     caption = besides_vector("captions", ASSUMED_CAPTION_COLUMNS[1])
     kept = manifest.counts.images / manifest.counts.rows if manifest.counts.rows else 1.0
     basis = f"{image[1]:.1f} bytes of other columns an image and {caption[1]:.1f} a caption, as in the calibrating run"
-    return ColumnBytes(image, caption, kept, basis, kept_columns)
+    return ColumnBytes(image, caption, kept, basis, kept_columns, thumbnail)
 
 
 def embedding_bytes(images: float, captions: float, dimension: int, columns: ColumnBytes) -> tuple[float, float, float]:

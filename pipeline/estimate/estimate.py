@@ -117,7 +117,9 @@ def _embedding_figures(workload: Workload, model: ModelCost, columns: ColumnByte
 def _index_figures(index: Plan, n: int, dimension: int, columns: ColumnBytes) -> list[Figure]:
     footprint = index.chosen.footprint
     assert footprint is not None
-    sizes = [index_bytes(index, n, dimension, of_columns).total for of_columns in columns.image]
+    sizes = [
+        index_bytes(index, n, dimension, max(0.0, of_columns - columns.thumbnail)).total for of_columns in columns.image
+    ]
     return [
         exact("index_memory_bytes", footprint.total, "bytes", f"{index.factory}: what search keeps resident, at most"),
         Figure(

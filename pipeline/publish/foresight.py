@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, read_manifest, read_shards
 from pipeline.errors import UserError
-from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns
+from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from pipeline.estimate.estimate import Estimate, estimate
 from pipeline.estimate.figure import TITLES, Figure
 from pipeline.estimate.happened import embedding_happened, index_happened
@@ -97,7 +97,7 @@ def _estimate(ahead: Ahead, files: Sequence[InputFile], earlier: Embeddings | No
         sum(file.size for file in files) // rows,
         _IMAGE_PIXELS,
     )
-    columns = measured_columns(earlier.manifest, earlier.shards) if earlier else ASSUMED
+    columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
     machine = _machine(ahead.machine, earlier)
     if earlier:
         cost = cost_of_manifest(earlier.manifest)

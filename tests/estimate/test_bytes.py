@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from clustered import image_and_caption_vectors, write_embeddings
 from estimate.manifests import manifest
 from indexing import run_here
 
 from pipeline import storage
 from pipeline.config import IndexSettings
 from pipeline.datasets import Embeddings, Shard, embedding_column, part_writer
-from pipeline.estimate.embedding_bytes import embedding_bytes, measured_columns, vector_bytes
+from pipeline.estimate.embedding_bytes import embedding_bytes, measured_columns, thumbnail_bytes, vector_bytes
+from pipeline.estimate.estimate import estimate
 from pipeline.estimate.index_bytes import index_bytes
+from pipeline.estimate.machine import Machine
+from pipeline.estimate.rates import published
+from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.index.build import make_build
 from pipeline.index.plan import plan_index
 from pipeline.schemas import captions_schema, images_schema
@@ -68,6 +73,29 @@ def test_a_thousand_rows_foretell_the_bytes_of_a_few(tmp_path: Path, rows: int) 
     columns = measured_columns(manifest(1000, 1.0, {}, captions=1000), small)
     _, foretold, _ = embedding_bytes(rows, rows, 16, columns)
     assert foretold == pytest.approx(sum(shard.bytes for shard in few), rel=0.05)
+
+
+def test_thumbnails_are_told_apart_for_an_index_has_none(tmp_path: Path) -> None:
+    vectors = image_and_caption_vectors(600, 600, 16, 0)
+    pictures = [RANDOM.bytes(700) for _ in range(600)]
+    with_them = Embeddings.open(str(write_embeddings(tmp_path / "with", *vectors, thumbnails=pictures, files=1)))
+    without = Embeddings.open(str(write_embeddings(tmp_path / "without", *vectors, files=1)))
+    assert thumbnail_bytes(without) == 0
+    assert thumbnail_bytes(with_them) == pytest.approx(704, rel=0.01)  # with the length of each
+    one, other = (
+        measured_columns(dataset.manifest, dataset.shards, thumbnail_bytes(dataset)) for dataset in (with_them, without)
+    )
+    assert one.image[1] - one.thumbnail == pytest.approx(other.image[1], abs=4.0)  # the ends of that column
+    model = ModelCost("m", 16, (32, 32), 1.0, 1.0, "")
+    workload, machine = Workload(50_000, 1.0, 10_000, 100_000), Machine("2", 2, 0)
+    rates = published(model, workload, machine)
+    sizes = [
+        estimate(workload, model, machine, rates, columns, plan_index(50_000, 16, 10**9, 0.95), None)
+        .figure("index_bytes")
+        .value
+        for columns in (one, other)
+    ]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
 
 @pytest.mark.parametrize(("memory", "shards"), [(10**9, 1), (10**6, 1), (10**6, 3)])
