@@ -10,7 +10,7 @@ from pipeline.datasets import Embeddings
 from pipeline.errors import UserError
 from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from pipeline.estimate.estimate import Estimate, estimate
-from pipeline.estimate.figure import TITLES, Figure
+from pipeline.estimate.figure import Figure
 from pipeline.estimate.happened import Compared, compared
 from pipeline.estimate.machine import Machine, parse_machine
 from pipeline.estimate.models import cost_of_manifest, cost_of_model
@@ -18,7 +18,7 @@ from pipeline.estimate.rates import calibrated, published
 from pipeline.estimate.workload import ModelCost, Workload
 from pipeline.index.plan import plan_index
 from pipeline.publish.pointer import current
-from pipeline.report.format import amount_text
+from pipeline.report.format import TITLES, amount_text
 from pipeline.schemas import Foresight
 
 

@@ -372,7 +372,6 @@ class Expected(Record):
     """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
 
     name: str
-    title: str = ""
     planned: float
     low: float
     high: float

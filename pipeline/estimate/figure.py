@@ -2,23 +2,6 @@
 
 from dataclasses import dataclass
 
-TITLES = {
-    "embed_seconds": "time to embed",
-    "index_seconds": "time to index",
-    "wall_seconds": "time in all",
-    "gpu_hours": "GPU hours",
-    "feeding_cores": "cores to feed the GPUs",
-    "core_hours": "core hours",
-    "embedding_bytes": "embeddings, on disk or S3",
-    "staging_bytes": "staging meanwhile",
-    "index_memory_bytes": "index in memory",
-    "index_bytes": "index, on disk or S3",
-    "index_shards": "index shards",
-    "object_store_bytes": "object store",
-    "cost": "cost",
-}
-"""What each number is called to the user."""
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -8,7 +8,7 @@ from pipeline.datasets import Embeddings, read_manifest, read_shards
 from pipeline.errors import UserError
 from pipeline.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from pipeline.estimate.estimate import Estimate, estimate
-from pipeline.estimate.figure import TITLES, Figure
+from pipeline.estimate.figure import Figure
 from pipeline.estimate.happened import embedding_happened, index_happened
 from pipeline.estimate.machine import Machine
 from pipeline.estimate.models import cost_of_manifest, cost_of_model
@@ -127,7 +127,4 @@ def _index_is_planned(ahead: Ahead) -> bool:
 
 
 def _expected(figure: Figure) -> Expected:
-    title = TITLES[figure.name]
-    return Expected(
-        name=figure.name, title=title, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit
-    )
+    return Expected(name=figure.name, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.report.document import Figure, PublishedPart, Report
-from pipeline.report.format import amount_text, interval_text, value_text
+from pipeline.report.format import TITLES, amount_text, interval_text, value_text
 from pipeline.report.markdown_text import code, prose, table
 from pipeline.report.page import DIRECTIONS
 from pipeline.schemas import Foresight
@@ -55,7 +55,7 @@ def published_lines(part: PublishedPart) -> list[str]:
 def _planned(plan: Foresight) -> list[str]:
     rows = [
         [
-            prose(one.title),
+            TITLES[one.name],
             amount_text(one.planned, one.unit),
             "not known" if one.happened is None else amount_text(one.happened, one.unit),
             "" if one.difference is None else f"{one.difference:+.1%}",

@@ -47,6 +47,7 @@ def _environment() -> Environment:
     environment.globals.update(
         stylesheet=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         amount=formats.amount_text,
+        titles=formats.TITLES,
         recall_plot=recall_plot,
         curve_plot=curve_plot,
         smaller_plot=smaller_plot,

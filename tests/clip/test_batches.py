@@ -7,8 +7,20 @@ import pytest
 import torch
 
 from pipeline.clip.batches import Batches, fastest_size
-from pipeline.clip.model import load_model
+from pipeline.clip.model import ClipModel, load_model
 from pipeline.config import ModelSettings
+
+
+def let_fit(model: ClipModel, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the model a device on which so many pictures fit."""
+    encode_image = model.network.encode_image
+
+    def small(batch: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("too large")
+        return encode_image(batch, normalize=normalize)  # type: ignore[operator,no-any-return]
+
+    monkeypatch.setattr(model.network, "encode_image", small)
 
 
 def test_batches_are_halved_until_they_fit_and_nothing_is_left_out() -> None:
@@ -43,14 +55,7 @@ def test_a_model_survives_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     texts = [f"{number} cats" for number in range(21)]
     images, captions = model.encode_images(pixels), model.encode_texts(texts)
     short = replace(model)
-    encode_image = model.network.encode_image
-
-    def small(batch: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError("too large")
-        return encode_image(batch, normalize=normalize)  # type: ignore[operator,no-any-return]
-
-    monkeypatch.setattr(model.network, "encode_image", small)
+    let_fit(model, 3, monkeypatch)
     np.testing.assert_allclose(short.encode_images(pixels), images, atol=1e-6)
     assert short.batches.size == 2
     np.testing.assert_allclose(short.encode_texts(texts), captions, atol=1e-6)
@@ -76,13 +81,6 @@ def test_batches_double_while_they_get_faster_and_fit(seconds: dict[int, float],
 
 def test_a_model_finds_a_size_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(load_model(ModelSettings(), device="cpu"), batch_size=3)
-    encode_image = model.network.encode_image
-
-    def small(batch: torch.Tensor, normalize: bool = False) -> torch.Tensor:
-        if len(batch) > 5:
-            raise torch.OutOfMemoryError("too large")
-        return encode_image(batch, normalize=normalize)  # type: ignore[operator,no-any-return]
-
-    monkeypatch.setattr(model.network, "encode_image", small)
+    let_fit(model, 5, monkeypatch)
     model.find_batch_size()
     assert model.batches.size == 3

@@ -34,14 +34,14 @@ def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
     plan = Foresight(
         basis="as version 7 took",
         figures=[
-            Expected(name="embed_seconds", title="time to embed", planned=90, low=80, high=100, unit="s", happened=100),
-            Expected(name="index_bytes", title="index", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+            Expected(name="embed_seconds", planned=90, low=80, high=100, unit="s", happened=100),
+            Expected(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
         ],
     )
     made = make_report(tmp_path, images=IMAGES, captions=CAPTIONS, caption_rows=ROWS, model=identity(16))
     lines = markdown_text(made.model_copy(update={"plan": plan})).splitlines()
     assert "| time to embed | 90.0 s | 100.0 s | -10.0% |" in lines
-    assert "| index | 2 MB | not known |  |" in lines
+    assert "| index, on disk or S3 | 2 MB | not known |  |" in lines
 
 
 def hostile(tmp_path: Path) -> Report:

@@ -19,8 +19,8 @@ IMAGES, CAPTIONS, ROWS = pairs(30, 2, noise=2.0)
 PLAN = Foresight(
     basis="as version 7 took",
     figures=[
-        Expected(name="embed_seconds", title="time to embed", planned=90, low=80, high=100, unit="s", happened=100),
-        Expected(name="index_bytes", title="index", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+        Expected(name="embed_seconds", planned=90, low=80, high=100, unit="s", happened=100),
+        Expected(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
     ],
 )
 
@@ -152,4 +152,4 @@ def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
     text = " ".join(" ".join(Page(html_text(made.model_copy(update={"plan": PLAN}))).text).split())
     assert "as version 7 took" in text
     assert "time to embed 90.0 s 80.0 s to 100.0 s 100.0 s −10.0%" in text
-    assert "index 2 MB 1 MB to 3 MB not known" in text
+    assert "index, on disk or S3 2 MB 1 MB to 3 MB not known" in text

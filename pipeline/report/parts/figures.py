@@ -34,4 +34,5 @@ def figure(name: str, title: str, unit: Unit, definition: object, interval: Inte
 
 
 def histogram_data(name: str, edges: list[float], counts: list[int], mean: float) -> HistogramData:
+    """``counts`` of values between neighbouring ``edges``, of which there is one more, and the mean of all."""
     return HistogramData(name=name, edges=edges, counts=counts, mean=mean, n=sum(counts))

@@ -24,6 +24,7 @@ def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start"
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A straight line in SVG, in pixels from the upper left; ``kind`` is its class in the stylesheet."""
     return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>').format(x1, y1, x2, y2, kind)
 
 
