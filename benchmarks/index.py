@@ -31,13 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clip_vectors import ClipVectors
-from pipeline.config import IndexSettings
-from pipeline.index.build import Build, make_build
-from pipeline.index.exact import exact_top_k
-from pipeline.index.open import open_index
-from pipeline.index.operate import choose_operating_point
-from pipeline.index.queries import draw_queries
-from pipeline.index.recall import hits
+from clipmill.core.settings import IndexSettings
+from clipmill.index.build.build import Build, make_build
+from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.queries import draw_queries
+from clipmill.index.search.exact import exact_top_k
+from clipmill.index.search.open import open_index
+from clipmill.index.search.recall import hits
 from tests.clustered import write_embeddings
 from tests.indexing import run_here
 

@@ -21,18 +21,18 @@ import numpy as np
 from matplotlib import pyplot
 
 from benchmarks.index import TUNING, K, Trial, exact_results, machine
-from pipeline import storage
-from pipeline.config import IndexSettings
-from pipeline.index.build import make_build
-from pipeline.index.factory import from_bytes, nlist_of, to_bytes
-from pipeline.index.fill import fill_shard
-from pipeline.index.layout import TRAINED_FILE, places
-from pipeline.index.open import open_files
-from pipeline.index.operate import choose_operating_point
-from pipeline.index.queries import draw_queries
-from pipeline.index.sample import sample_vectors
-from pipeline.index.search import ShardedIndex
-from pipeline.index.train import train_index
+from clipmill import storage
+from clipmill.core.settings import IndexSettings
+from clipmill.index.build.build import make_build
+from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
+from clipmill.index.build.fill import fill_shard
+from clipmill.index.build.layout import TRAINED_FILE, places
+from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.queries import draw_queries
+from clipmill.index.build.sample import sample_vectors
+from clipmill.index.build.train import train_index
+from clipmill.index.search.open import open_files
+from clipmill.index.search.search import ShardedIndex
 
 SHARDS = (1, 4, 32)
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.index import machine
-from pipeline.config import IndexSettings
-from pipeline.index import steps
-from pipeline.index.build import Build, make_build
-from pipeline.index.unfinished import Unfinished, open_build
+from clipmill.core.settings import IndexSettings
+from clipmill.index.build import steps
+from clipmill.index.build.build import Build, make_build
+from clipmill.index.build.unfinished import Unfinished, open_build
 from tests.clustered import write_embeddings
 
 DIMENSION = 512

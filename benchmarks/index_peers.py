@@ -52,8 +52,8 @@ class Clipmill:
         self.folder, self.settings = folder, settings
 
     def build(self, images: NDArray[np.float16]) -> dict[str, Any]:
-        from pipeline.config import IndexSettings
-        from pipeline.index.build import make_build
+        from clipmill.core.settings import IndexSettings
+        from clipmill.index.build.build import make_build
         from tests.indexing import run_here
 
         settings = self.settings
@@ -78,7 +78,7 @@ class Clipmill:
         }
 
     def open(self) -> None:
-        from pipeline.index.open import open_index
+        from clipmill.index.search.open import open_index
 
         self.opened = open_index(str(self.folder / "clipmill"))
 

@@ -103,7 +103,7 @@ def measure(rows: int, scratch: Path) -> dict[str, float]:
     """Peak MB by kind of process, and rows a second, of one embed run."""
     write_input(scratch / f"input-{rows}", rows)
     arguments = ["--input", f"{scratch}/input-{rows}", "--output", f"{scratch}/out-{rows}"]
-    command = [sys.executable, "-m", "jobs", "embed", *arguments, "--model", f"local-dir:{scratch}/model"]
+    command = [sys.executable, "-m", "clipmill_jobs", "embed", *arguments, "--model", f"local-dir:{scratch}/model"]
     began = time.monotonic()
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     peaks: dict[str, float] = defaultdict(float)

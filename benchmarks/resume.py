@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.clip.model import load_model
-from pipeline.config import EmbedSettings, ModelSettings
-from pipeline.flow.embed_plan import EmbedPlan, find_source, make_plan, open_staging
-from pipeline.flow.stages import UnitSource
-from pipeline.flow.statistics import Statistics
+from clipmill.core.settings import EmbedSettings, ModelSettings
+from clipmill.embed.plan import EmbedPlan, find_source, make_plan, open_staging
+from clipmill.embed.statistics import Statistics
+from clipmill.encoders.model import load_model
+from clipmill.engine.embed_stages import UnitSource
 
 ROWS = 131_072
 

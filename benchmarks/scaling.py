@@ -21,13 +21,13 @@ from typing import Any
 
 from benchmarks.fixed_latency import LATENCY_SECONDS, FixedLatency
 from benchmarks.memory import write_input, write_model
-from pipeline.clip.model import load_model
-from pipeline.clip.shipping import ship
-from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
-from pipeline.flow.cluster import connect
-from pipeline.flow.embed import embed
-from pipeline.flow.embed_plan import find_source, make_plan
-from pipeline.source.units import plan_units
+from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
+from clipmill.embed.plan import find_source, make_plan
+from clipmill.encoders.model import load_model
+from clipmill.encoders.shipping import ship
+from clipmill.engine.cluster import connect
+from clipmill.engine.embed import embed
+from clipmill.source.units import plan_units
 
 BATCH = 32
 _BATCHES_A_UNIT = 2
@@ -50,7 +50,7 @@ def growth(rows: int, scratch: Path) -> dict[str, float]:
     ]
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "embed", *arguments, "--json"],
+        [sys.executable, "-m", "clipmill_jobs", "embed", *arguments, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pipeline.clip.precision import has_bf16
+from clipmill.encoders.precision import has_bf16
 
 NAME, BUILT_IN = "ViT-B-32", "built-in"
 CLIP_RETRIEVAL = [
@@ -128,7 +128,7 @@ def run_part(part: str, source: Path, model: str, precision: str, count: int) ->
 
 def clipmill(scratch: Path, model: str, precision: str) -> tuple[list[str], Path]:
     output = scratch / f"clipmill-{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "jobs", "embed", "--input", str(scratch / "photographs.parquet")]
+    command = [sys.executable, "-m", "clipmill_jobs", "embed", "--input", str(scratch / "photographs.parquet")]
     command += ["--output", str(output), "--precision", precision]
     return command + ([] if model == "builtin" else ["--pretrained", f"local-dir:{model}"]), output
 

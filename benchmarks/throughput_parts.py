@@ -19,18 +19,18 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pipeline import storage
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.config import EmbedSettings, ModelSettings
-from pipeline.flow.commit import commit_unit, pack_unit
-from pipeline.flow.embed_plan import find_source, make_plan
-from pipeline.flow.layout import PARTS
-from pipeline.flow.stages import _with_source
-from pipeline.flow.statistics import Statistics
-from pipeline.flow.work import decode_unit, encode_unit
-from pipeline.source.decode import decode_image
-from pipeline.source.image_files import load_image_bytes
-from pipeline.source.reading import read_units
+from clipmill import storage
+from clipmill.core.settings import EmbedSettings, ModelSettings
+from clipmill.embed.commit import commit_unit, pack_unit
+from clipmill.embed.layout import PARTS
+from clipmill.embed.plan import find_source, make_plan
+from clipmill.embed.statistics import Statistics
+from clipmill.embed.unit import decode_unit, encode_unit
+from clipmill.encoders.model import ClipModel, load_model
+from clipmill.engine.embed_stages import _with_source
+from clipmill.source.decode import decode_image
+from clipmill.source.image_files import load_image_bytes
+from clipmill.source.reading import read_units
 
 BATCH = 32
 
@@ -91,7 +91,7 @@ def stages(source: str, folder: str, precision: str, count: int) -> dict[str, fl
 
 def loop(source: str, folder: str, precision: str, count: int) -> dict[str, float]:
     """What one writes first: Pillow, open_clip's transform, batches of 32, a file at the end."""
-    place = str(Path(__file__).parents[1] / "pipeline/clip/builtin") if folder == "builtin" else folder
+    place = str(Path(__file__).parents[1] / "pipeline/clipmill/encoders/builtin") if folder == "builtin" else folder
     network, _, transform = open_clip.create_model_and_transforms(f"local-dir:{place}")
     network.eval()
     data = pictures(source, count)

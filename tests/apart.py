@@ -6,7 +6,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import ParamSpec, TypeVar
 
-_PRELOADED = ["pipeline.clip.model", "pipeline.flow.embed"]
+_PRELOADED = ["clipmill.encoders.model", "clipmill.engine.embed"]
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 

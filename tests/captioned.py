@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import schemas
-from pipeline.datasets import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
-from pipeline.storage import resolve, sha256, write_table
+from clipmill.core import schemas
+from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
+from clipmill.storage import resolve, sha256, write_table
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 

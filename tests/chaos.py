@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from processes import descendants
 from ray.cluster_utils import Cluster
+
+from processes import descendants
 
 TARGETS = ("driver", "worker", "node")
 _MOST_STARTS = 8
@@ -77,7 +78,7 @@ class Round:
 
 def clipmill(*arguments: object) -> subprocess.Popen[str]:
     """A command in a process group of its own."""
-    command = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+    command = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

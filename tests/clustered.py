@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline import schemas
-from pipeline.datasets import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
-from pipeline.storage import resolve, sha256, write_table
+from clipmill.core import schemas
+from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
+from clipmill.storage import resolve, sha256, write_table
 
 IMAGE_MEAN, CAPTION_MEAN, MEANS_COSINE, MATCHED_COSINE = 0.74, 0.61, 0.18, 0.52
 """Norms of the two means, the cosine between them, and that of matched pairs once means are taken away: those of

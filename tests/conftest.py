@@ -4,14 +4,16 @@ import signal
 from collections.abc import Callable
 
 import pytest
+
+from clipmill.core.settings import IndexSettings
+from clipmill.core.startup import prepare_process
+from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build.build import make_build
+from clipmill.index.search.search import Index
 from clustered import image_and_caption_vectors, write_embeddings
 from indexing import build_here
 
-import pipeline.flow  # noqa: F401  (it sets what Ray reads of the environment when it is imported)
-from pipeline.config import IndexSettings
-from pipeline.datasets import Embeddings
-from pipeline.index.build import make_build
-from pipeline.index.search import Index
+prepare_process()
 
 # A shell that runs tests in the background has them, and every command that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import owner, storage
+from clipmill import storage
+from clipmill.storage import lease as owner
 
 
 class Dead(BaseException):

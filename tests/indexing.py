@@ -2,15 +2,15 @@
 
 import faiss
 
-from pipeline import storage
-from pipeline.index import steps
-from pipeline.index.build import Build
-from pipeline.index.finish import publish_index
-from pipeline.index.open import open_index
-from pipeline.index.search import Index
-from pipeline.index.unfinished import open_build
-from pipeline.owner import owned
-from pipeline.schemas import IndexManifest
+from clipmill import storage
+from clipmill.core.schemas import IndexManifest
+from clipmill.index.build import steps
+from clipmill.index.build.build import Build
+from clipmill.index.build.finish import publish_index
+from clipmill.index.build.unfinished import open_build
+from clipmill.index.search.open import open_index
+from clipmill.index.search.search import Index
+from clipmill.storage.lease import owned
 
 
 def run_here(build: Build, threads: int = 1) -> IndexManifest:

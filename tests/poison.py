@@ -10,15 +10,15 @@ from typing import Any
 import ray
 import torch
 
-from pipeline.clip.model import load_model
-from pipeline.clip.preprocess import Preprocessing
-from pipeline.clip.shipping import Shipment, ship
-from pipeline.config import ClusterSettings, EmbedSettings, ModelSettings
-from pipeline.flow.cluster import connect
-from pipeline.flow.embed import embed
-from pipeline.flow.embed_plan import find_source, make_plan
-from pipeline.schemas import EmbeddingsManifest
-from pipeline.source.units import plan_units
+from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
+from clipmill.embed.plan import find_source, make_plan
+from clipmill.encoders.model import load_model
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.shipping import Shipment, ship
+from clipmill.engine.cluster import connect
+from clipmill.engine.embed import embed
+from clipmill.source.units import plan_units
 
 POISONED_WIDTH = 97
 _ROWS_A_UNIT = 20

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from captioned import pairs, write_captioned
 from numpy.typing import NDArray
 
-from pipeline.config import EvaluateSettings
-from pipeline.evaluate.classification.zero_shot import Encode
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
-from pipeline.schemas import ModelIdentity
+from captioned import pairs, write_captioned
+from clipmill.core.schemas import ModelIdentity
+from clipmill.core.settings import EvaluateSettings
+from clipmill.evaluate.classification.zero_shot import Encode
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
 
 WORDS = pairs(7, 1)[0]
 

@@ -1,8 +1,9 @@
 """One dataset of captions and images, whose vectors a better and a worse model made."""
 
 import numpy as np
-from captioned import pairs, unit
 from numpy.typing import NDArray
+
+from captioned import pairs, unit
 
 IMAGES, CAPTIONS, ROWS = pairs(120, 2, noise=1.5)
 PATHS = ("s3://b/one.parquet", "s3://b/two.parquet")

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from indexing import build_here
 
-from pipeline import schemas
-from pipeline.config import EvaluateSettings, IndexSettings
-from pipeline.datasets import (
+from clipmill.core import schemas
+from clipmill.core.settings import EvaluateSettings, IndexSettings
+from clipmill.datasets.manifests import (
     INPUTS_FILE,
     describe_shard,
     embedding_column,
@@ -23,9 +22,10 @@ from pipeline.datasets import (
     write_manifest,
     write_shards,
 )
-from pipeline.index.build import make_build
-from pipeline.report.evaluation import evaluate
-from pipeline.storage import resolve, sha256, write_table
+from clipmill.index.build.build import make_build
+from clipmill.report.evaluation import evaluate
+from clipmill.storage import resolve, sha256, write_table
+from indexing import build_here
 
 DIMENSION = 16
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)

@@ -9,20 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from clustered import image_and_caption_vectors, unit, write_embeddings
 
-from jobs import dedup as job
-from pipeline import storage
-from pipeline.config import DedupSettings
-from pipeline.curate import dedup as dedup_module
-from pipeline.curate import steps
-from pipeline.curate.dedup import finished, make_dedup, publish_duplicates
-from pipeline.datasets import Embeddings
-from pipeline.errors import OutputDiffers, RunFailed, UserError
-from pipeline.index.gallery import Gallery
-from pipeline.owner import owned
-from pipeline.schemas import DuplicatesManifest
-from pipeline.verify.dataset import verify
+from clipmill import storage
+from clipmill.core.errors import OutputDiffers, RunFailed, UserError
+from clipmill.core.schemas import DuplicatesManifest
+from clipmill.core.settings import DedupSettings
+from clipmill.curate import dedup as dedup_module
+from clipmill.curate import steps
+from clipmill.curate.dedup import finished, make_dedup, publish_duplicates
+from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build.gallery import Gallery
+from clipmill.storage.lease import owned
+from clipmill.verify.dataset import verify
+from clipmill_jobs import dedup as job
+from clustered import image_and_caption_vectors, unit, write_embeddings
 
 N, DIMENSION = 3000, 128
 PLANTED = {0.995: (5, 2900), 0.97: (700, 701), 0.96: (701, 1500)}

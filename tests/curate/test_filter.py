@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from clustered import write_embeddings
 
-from jobs.filter import command
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.config import ModelSettings
-from pipeline.curate import filter as filter_module
-from pipeline.curate.prompts import Prompt
-from pipeline.datasets import Embeddings, describe_shard, write_manifest, write_shards
-from pipeline.errors import UserError
-from pipeline.schemas import DuplicatesManifest, groups_schema, pairs_schema
-from pipeline.storage import resolve
-from pipeline.verify.dataset import verify
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import DuplicatesManifest, groups_schema, pairs_schema
+from clipmill.core.settings import ModelSettings
+from clipmill.curate import filter as filter_module
+from clipmill.curate.prompts import Prompt
+from clipmill.datasets.manifests import Embeddings, describe_shard, write_manifest, write_shards
+from clipmill.encoders.model import ClipModel, load_model
+from clipmill.storage import resolve
+from clipmill.verify.dataset import verify
+from clipmill_jobs.filter import command
+from clustered import write_embeddings
 
 ROWS = 40
 TEXTS = ["a red circle", "a blue square", "a green triangle", "a yellow star"]

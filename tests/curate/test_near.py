@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from clustered import image_and_caption_vectors, unit
 
-from pipeline.curate import near
-from pipeline.curate.groups import groups_of, kept_of
-from pipeline.curate.near import Pairs, Tile, near_pairs, rotation_of
+from clipmill.curate import near
+from clipmill.curate.groups import groups_of, kept_of
+from clipmill.curate.near import Pairs, Tile, near_pairs, rotation_of
+from clustered import image_and_caption_vectors, unit
 
 
 def found_in(stored: np.ndarray, threshold: float, tile_rows: int) -> Pairs:

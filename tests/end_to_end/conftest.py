@@ -32,7 +32,7 @@ def clipmill() -> Callable[..., Ended]:
     """Runs one `clipmill` command to its end."""
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Ended:
-        command = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+        command = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
         done = subprocess.run(
             command,
             cwd=cwd,

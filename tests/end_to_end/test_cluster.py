@@ -119,7 +119,7 @@ def scenes(clipmill: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def run(cluster: Nodes, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess:
     """One clipmill command, as a plain process of a user who has the token."""
-    command = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+    command = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
     done = subprocess.run(
         command, env=cluster.environment, capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -130,7 +130,7 @@ def run(cluster: Nodes, *arguments: object, timeout: float = 300) -> subprocess.
 def submitted(cluster: Nodes, *arguments: object) -> list[str]:
     """The command line that submits a clipmill command as a job."""
     ray = str(Path(sys.executable).with_name("ray"))
-    job = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+    job = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
     return [ray, "job", "submit", "--address", cluster.dashboard, "--", *job]
 
 
@@ -154,7 +154,7 @@ def test_a_job_is_refused_without_the_token(token: str | None, cluster: Nodes, s
 def test_a_command_without_the_token_is_told_so(cluster: Nodes, scenes: Path, tmp_path: Path) -> None:
     arguments = ["embed", "--input", str(scenes), "--output", str(tmp_path / "out"), "--address", cluster.address]
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", *arguments],
+        [sys.executable, "-m", "clipmill_jobs", *arguments],
         env=without_ray(tmp_path),
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from jobs.__main__ import main
+from clipmill_jobs.__main__ import main
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (80, 60), **options: object) -> bytes:
@@ -150,7 +150,7 @@ again = polars.read_parquet(images)["embedding"].to_numpy()
 rows = duckdb.sql(f"select row, embedding from '{images}' order by row").fetchall()
 assert (vectors == again).all() and len(rows) == len(vectors) == int(sys.argv[2])
 assert numpy.allclose(numpy.asarray([row[1] for row in rows], numpy.float32), vectors.astype(numpy.float32))
-assert not any(name.split(".")[0] in ("pipeline", "jobs") for name in sys.modules)
+assert not any(name.split(".")[0] in ("clipmill", "clipmill_jobs") for name in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(odd_output), str(len(GOOD))],

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from indexing import build_here
 
-from pipeline.config import IndexSettings
-from pipeline.datasets import Embeddings
-from pipeline.index.build import make_build
-from pipeline.index.open import open_index
+from clipmill.core.settings import IndexSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build.build import make_build
+from clipmill.index.search.open import open_index
+from indexing import build_here
 
 ROWS, SHARDS, DIMENSION = 60_000, 30, 64
 OPTIONS = {"factory": "IVF128,PQ32x4fsr", "shards": SHARDS, "tuning_queries": 300}
@@ -35,7 +35,7 @@ def command(dataset: Embeddings, output: Path) -> list[str]:
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs", *arguments],
+        [sys.executable, "-m", "clipmill_jobs", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

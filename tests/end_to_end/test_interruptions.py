@@ -24,7 +24,7 @@ def scenes(clipmill: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def start(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jobs", *(str(argument) for argument in arguments)]
+    command = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

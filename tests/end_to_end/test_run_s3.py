@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from faulty_s3 import BUCKET, FaultyS3
 
-from jobs.__main__ import main
-from pipeline.s3 import client as s3_client
+from clipmill.storage.s3 import client as s3_client
+from clipmill_jobs.__main__ import main
+from faulty_s3 import BUCKET, FaultyS3
 
 OUTPUT = f"s3://{BUCKET}/nightly"
 CONFIG = f"""\
@@ -109,7 +109,7 @@ def test_two_nights_on_s3(store: FaultyS3, clipmill: Callable, tmp_path: Path) -
 
     # the second night; while it is at work, another run leaves, and touches nothing
     add(store, tmp_path, "b", 10, seed=2)
-    command = [sys.executable, "-m", "jobs", "run", str(config)]
+    command = [sys.executable, "-m", "clipmill_jobs", "run", str(config)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while nightly.owner() != run.pid:

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from faulty_s3 import ACCESS_KEY, BUCKET, SECRET_KEY, FaultyS3
 
-from jobs.__main__ import main
-from pipeline.s3 import client as s3_client
+from clipmill.storage.s3 import client as s3_client
+from clipmill_jobs.__main__ import main
+from faulty_s3 import ACCESS_KEY, BUCKET, SECRET_KEY, FaultyS3
 
 ROWS = 600
 MAKING = ("sample", "embed", "index", "search", "evaluate")

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pipeline.clip.source import BUILTIN_FOLDER
+from clipmill.encoders.source import BUILTIN_FOLDER
 
 pytestmark = pytest.mark.long
 CONFIG = """\
@@ -72,7 +72,7 @@ class Week:
         return ids
 
     def start(self, *options: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "jobs", "run", str(self.config), *map(str, options)]
+        command = [sys.executable, "-m", "clipmill_jobs", "run", str(self.config), *map(str, options)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

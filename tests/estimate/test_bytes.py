@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
+from clipmill import storage
+from clipmill.core.schemas import captions_schema, images_schema
+from clipmill.core.settings import IndexSettings
+from clipmill.datasets.manifests import Embeddings, Shard, embedding_column, part_writer
+from clipmill.estimate.embedding_bytes import embedding_bytes, measured_columns, thumbnail_bytes, vector_bytes
+from clipmill.estimate.estimate import estimate
+from clipmill.estimate.index_bytes import index_bytes
+from clipmill.estimate.machine import Machine
+from clipmill.estimate.rates import published
+from clipmill.estimate.workload import ModelCost, Workload
+from clipmill.index.build.build import make_build
+from clipmill.index.build.plan import plan_index
 from clustered import image_and_caption_vectors, write_embeddings
 from estimate.manifests import manifest
 from indexing import run_here
-
-from pipeline import storage
-from pipeline.config import IndexSettings
-from pipeline.datasets import Embeddings, Shard, embedding_column, part_writer
-from pipeline.estimate.embedding_bytes import embedding_bytes, measured_columns, thumbnail_bytes, vector_bytes
-from pipeline.estimate.estimate import estimate
-from pipeline.estimate.index_bytes import index_bytes
-from pipeline.estimate.machine import Machine
-from pipeline.estimate.rates import published
-from pipeline.estimate.workload import ModelCost, Workload
-from pipeline.index.build import make_build
-from pipeline.index.plan import plan_index
-from pipeline.schemas import captions_schema, images_schema
 
 RANDOM = np.random.default_rng(0)
 WORDS = np.array(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.estimate.machine import GPU_TERAFLOPS, MACHINES, Machine, parse_machine
+from clipmill.core.errors import UserError
+from clipmill.estimate.machine import GPU_TERAFLOPS, MACHINES, Machine, parse_machine
 
 
 def test_a_type_by_its_name() -> None:

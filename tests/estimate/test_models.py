@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.estimate.models import cost_of_model
+from clipmill.core.errors import UserError
+from clipmill.estimate.models import cost_of_model
 
 
 def test_a_published_model_without_its_weights() -> None:

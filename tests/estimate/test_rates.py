@@ -1,12 +1,12 @@
 """Rates follow from what a run took, with start-up told apart, and from published operations where there was none."""
 
 import pytest
-from estimate.manifests import manifest
 
-from pipeline.errors import UserError
-from pipeline.estimate.machine import Machine
-from pipeline.estimate.rates import CORE_GFLOPS, GPU_SHARE, calibrated, published
-from pipeline.estimate.workload import ModelCost, Workload
+from clipmill.core.errors import UserError
+from clipmill.estimate.machine import Machine
+from clipmill.estimate.rates import CORE_GFLOPS, GPU_SHARE, calibrated, published
+from clipmill.estimate.workload import ModelCost, Workload
+from estimate.manifests import manifest
 
 MODEL = ModelCost("ViT-Z-1", 16, (32, 32), None, None, "")
 """Of so small pictures 1,024 rows are a unit."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from captioned import pairs
 from numpy.typing import NDArray
 
-from pipeline.evaluate.fidelity import Fidelity, measure_fidelity
+from captioned import pairs
+from clipmill.evaluate.fidelity import Fidelity, measure_fidelity
 
 IMAGES, CAPTIONS, _ = pairs(50, 2)
 QUERIES = CAPTIONS.astype(np.float32)

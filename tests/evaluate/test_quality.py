@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import identity, pairs, write_captioned
 
-from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
-from pipeline.errors import UserError
-from pipeline.evaluate import vectors
-from pipeline.evaluate.classification.zero_shot import Encode
-from pipeline.evaluate.quality import Quality, measure_quality
+from captioned import identity, pairs, write_captioned
+from clipmill.core.errors import UserError
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate import vectors
+from clipmill.evaluate.classification.zero_shot import Encode
+from clipmill.evaluate.quality import Quality, measure_quality
 
 IMAGES, CAPTIONS, ROWS = pairs(24, 2)
 LABELS = [("cat", "dog", None, "")[number % 4] for number in range(24)]

@@ -9,12 +9,13 @@ from typing import Any
 import boto3
 import ray.autoscaler
 import yaml
-from infra.manifests import INFRA, REPOSITORY, document
 from jsonschema import Draft7Validator
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
-S3_CODE = REPOSITORY / "pipeline/s3"
+from infra.manifests import INFRA, REPOSITORY, document
+
+S3_CODE = REPOSITORY / "pipeline/clipmill/storage/s3"
 NEEDED = {
     "abort_multipart_upload": {"s3:AbortMultipartUpload"},
     "copy": {"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"},

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from infra.manifests import INFRA, REPOSITORY
 
 FOLDER = INFRA / "docker"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from infra.manifests import CONFIG, INFRA, REPOSITORY, document, entrypoints
 
-from pipeline.clip.source import BUILTIN_FOLDER
+from clipmill.encoders.source import BUILTIN_FOLDER
+from infra.manifests import CONFIG, INFRA, REPOSITORY, document, entrypoints
 
 ROWS = 60
 EXPORT = """

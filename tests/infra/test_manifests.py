@@ -10,10 +10,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from infra.manifests import CONFIG, INFRA, REPOSITORY, cluster_spec, document, documents, entrypoints, pod_templates
 from ray.scripts.scripts import start
 
-from pipeline.run_file import read_run_file
+from clipmill.run.run_file import read_run_file
+from infra.manifests import CONFIG, INFRA, REPOSITORY, cluster_spec, document, documents, entrypoints, pod_templates
 
 SCHEMAS = REPOSITORY / "../shared/data/kuberay"
 KUBERAY = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.dashboard.modules.metrics
+
 from infra.manifests import INFRA, cluster_spec, document
 
 DASHBOARD = json.loads((INFRA / "grafana/dashboard.json").read_text(encoding="utf-8"))

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from captioned import identity
 from click.testing import CliRunner, Result
+
+from captioned import identity
+from clipmill_jobs.compare import command
 from reported import make_report
 from two_models import IMAGES, PATHS, ROWS, captions_with
-
-from jobs.compare import command
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ def test_a_mistake_in_the_input_is_told_without_torch_and_without_a_cluster() ->
     lines = (
         "import sys, ray",
         "from click.testing import CliRunner",
-        "from jobs.embed import command",
+        "from clipmill_jobs.embed import command",
         "done = CliRunner().invoke(command, ['--input', 'not/there', '--output', 'out'])",
         "print(done.exit_code, 'not/there' in done.output, 'torch' in sys.modules, ray.is_initialized())",
     )

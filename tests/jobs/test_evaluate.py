@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import pairs, unit, write_captioned
 from click.testing import CliRunner, Result
 
-from jobs.evaluate import command
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.config import ModelSettings
-from pipeline.datasets import Embeddings
-from pipeline.evaluate.retrieval.ranks import Ranks
-from pipeline.index.search import Index
-from pipeline.kept import Computed, load
-from pipeline.storage import resolve
+from captioned import pairs, unit, write_captioned
+from clipmill.core.settings import ModelSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.encoders.model import ClipModel, load_model
+from clipmill.evaluate.retrieval.ranks import Ranks
+from clipmill.index.search.search import Index
+from clipmill.stage.checkpoints import Computed, load
+from clipmill.storage import resolve
+from clipmill_jobs.evaluate import command
 
 CLASSES = ["red circle", "blue star", "green_square"]
 
@@ -132,7 +132,7 @@ def test_an_interrupted_evaluation_publishes_nothing_and_is_continued(tmp_path: 
     # Enough resamples that the evaluation goes on for seconds after its first part is kept.
     arguments = ["--embeddings", place, "--output", str(tmp_path / "r"), "--bootstrap-samples", "20000"]
     interrupted = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "evaluate", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "clipmill_jobs", "evaluate", *arguments], stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".r.staging/*/parts/ranks-*.npz")):

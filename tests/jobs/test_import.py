@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from jobs.__main__ import main
+from clipmill_jobs.__main__ import main
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/coco_mini"
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
+from clipmill.core.schemas import EmbeddingsManifest, Expected, Foresight
+from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, write_manifest
+from clipmill.storage import resolve, sha256
+from clipmill_jobs.plan import command, told
 from clustered import image_and_caption_vectors, write_embeddings
 from estimate.manifests import manifest
-
-from jobs.plan import command, told
-from pipeline.datasets import SHARDS_FILE, read_manifest, write_manifest
-from pipeline.schemas import EmbeddingsManifest, Expected, Foresight
-from pipeline.storage import resolve, sha256
 
 FIGURES = {"embed_seconds", "index_seconds", "wall_seconds", "core_hours", "embedding_bytes", "staging_bytes"}
 FIGURES |= {"index_memory_bytes", "index_bytes", "index_shards", "object_store_bytes"}

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from wholesome import write_whole_embeddings
 
-from jobs.prune import command as prune_command
-from jobs.remove import command as remove_command
-from jobs.rollback import command as rollback_command
-from jobs.run import command
-from jobs.versions import command as versions_command
-from pipeline.errors import UserError
-from pipeline.run_file import RunFile, read_run_file
+from clipmill.core.errors import UserError
+from clipmill.run.run_file import RunFile, read_run_file
+from clipmill_jobs.prune import command as prune_command
+from clipmill_jobs.remove import command as remove_command
+from clipmill_jobs.rollback import command as rollback_command
+from clipmill_jobs.run import command
+from clipmill_jobs.versions import command as versions_command
+from wholesome import write_whole_embeddings
 
 GOOD = """\
 output: {folder}/out

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from jobs import run as run_module
-from jobs.run import command
-from pipeline.errors import UserError
-from pipeline.owner import Ownership, owned
-from pipeline.publish.place import Place
-from pipeline.run_file import read_run_file
+from clipmill.core.errors import UserError
+from clipmill.run.run_file import read_run_file
+from clipmill.storage.lease import Ownership, owned
+from clipmill.versions.place import Place
+from clipmill_jobs import run as run_module
+from clipmill_jobs.run import command
 
 
 def written(folder: Path, hook: str) -> Path:

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from clipmill.core.schemas import Counts, IndexManifest
+from clipmill.core.settings import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build.build import Build, finished
+from clipmill.run.run_file import RunFile
+from clipmill.verify.index import verify_index
+from clipmill.versions.base import Base
+from clipmill.versions.gates import recall_of
+from clipmill.versions.place import Place
+from clipmill.versions.version import Training, Version
+from clipmill_jobs import stages as stages_module
+from clipmill_jobs.stages import VersionStages
 from clustered import image_and_caption_vectors, write_embeddings
 from indexing import run_here
 from wholesome import identity
-
-from jobs import stages as stages_module
-from jobs.stages import VersionStages
-from pipeline.config import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
-from pipeline.datasets import Embeddings
-from pipeline.index.build import Build, finished
-from pipeline.publish.base import Base
-from pipeline.publish.gates import recall_of
-from pipeline.publish.place import Place
-from pipeline.publish.version import Training, Version
-from pipeline.run_file import RunFile
-from pipeline.schemas import Counts, IndexManifest
-from pipeline.verify.index import verify_index
 
 FACTORY = "IVF2,PQ2x4fsr"
 """So coarse that among many vectors the true ones are not in the 128 that are looked at again; among 120 they are."""

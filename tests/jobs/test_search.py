@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from clustered import write_embeddings
 from PIL import Image
 
-from jobs.search import command
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.config import ModelSettings
-from pipeline.datasets import Embeddings
-from pipeline.index.search import Index
-from pipeline.schemas import SEARCH_RESULTS
-from pipeline.source.decode import decode_image
+from clipmill.core.schemas import SEARCH_RESULTS
+from clipmill.core.settings import ModelSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.encoders.model import ClipModel, load_model
+from clipmill.index.search.search import Index
+from clipmill.source.decode import decode_image
+from clipmill_jobs.search import command
+from clustered import write_embeddings
 
 HOSTILE = '<script>alert("x")</script>\x1b[2J'
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (250, 250, 250)]
@@ -249,7 +249,7 @@ def test_the_most_results_are_all_the_rows(index: tuple[str, np.ndarray], tmp_pa
 
 def test_what_is_no_index_is_told_before_torch_is_imported(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom jobs.search import command\n"
+        "import sys\nfrom clipmill_jobs.search import command\n"
         f"command(['--index', {str(tmp_path)!r}, '--text', 'a'], standalone_mode=False)\n"
         "sys.exit(7 if 'torch' in sys.modules else 0)"
     )

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from indexing import run_here
 
-from jobs.status import command
-from pipeline import storage
-from pipeline.config import IndexSettings
-from pipeline.datasets import Embeddings
-from pipeline.index import steps
-from pipeline.index.build import Build, make_build
-from pipeline.index.unfinished import open_build
-from pipeline.owner import owned
-from pipeline.publish.place import Place
-from pipeline.publish.unfinished import begin
-from pipeline.run_summary import recorded
-from pipeline.staging import Staging
-from pipeline.status import work_towards
+from clipmill import storage
+from clipmill.core.settings import IndexSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build import steps
+from clipmill.index.build.build import Build, make_build
+from clipmill.index.build.unfinished import open_build
+from clipmill.run.summary import recorded
+from clipmill.stage.staging import Staging
+from clipmill.stage.status import work_towards
+from clipmill.storage.lease import owned
+from clipmill.versions.place import Place
+from clipmill.versions.unfinished import begin
+from clipmill_jobs.status import command
+from indexing import run_here
 
 
 def run(*arguments: object) -> Result:

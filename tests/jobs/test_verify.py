@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from wholesome import flip_bit, write_whole_embeddings
 
-from jobs.verify import command
+from clipmill_jobs.verify import command
+from wholesome import flip_bit, write_whole_embeddings
 
 
 def run(*arguments: object) -> Result:

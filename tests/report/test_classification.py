@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import identity, unit, write_captioned
-from reported import WORDS, load_encoder
 
-from pipeline.config import EvaluateSettings
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
-from pipeline.report.page import definitions, html_text
-from pipeline.report.terminal import report_lines
+from captioned import identity, unit, write_captioned
+from clipmill.core.settings import EvaluateSettings
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
+from clipmill.report.page import definitions, html_text
+from clipmill.report.terminal import report_lines
+from reported import WORDS, load_encoder
 
 HOSTILE = '<img src=x onerror="alert(1)">{{ 7 * 7 }}'
 NUMBERS = np.arange(60) % 3

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from captioned import identity, pairs, write_captioned
-from dying import dying
 from numpy.typing import NDArray
 
-from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
-from pipeline.errors import OutputDiffers, UserError
-from pipeline.evaluate import index_quality, quality
-from pipeline.evaluate.classification import classification, few_shot, probe
-from pipeline.evaluate.retrieval import retrieval
-from pipeline.index.search import Index
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
+from captioned import identity, pairs, write_captioned
+from clipmill.core.errors import OutputDiffers, UserError
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate import index_quality, quality
+from clipmill.evaluate.classification import classification, few_shot, probe
+from clipmill.evaluate.retrieval import retrieval
+from clipmill.index.search.search import Index
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
+from dying import dying
 
 IMAGES, CAPTIONS, ROWS = pairs(12, 2)
 WORDS = pairs(2, 1)[0]
@@ -200,9 +200,9 @@ def test_the_time_of_earlier_starts_belongs_to_the_report(dataset: str, index: s
 
 
 def _pretend_seconds(place: Path, seconds: float) -> None:
-    from pipeline.evaluate.retrieval.alignment import Alignment
-    from pipeline.kept import Computed, load, save
-    from pipeline.storage import resolve
+    from clipmill.evaluate.retrieval.alignment import Alignment
+    from clipmill.stage.checkpoints import Computed, load, save
+    from clipmill.storage import resolve
 
     found = load(resolve(place), Computed[Alignment])
     assert found is not None

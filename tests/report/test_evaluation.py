@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from captioned import identity, pairs, write_captioned
 
-from pipeline.config import EvaluateSettings
-from pipeline.errors import OutputDiffers, UserError
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
+from captioned import identity, pairs, write_captioned
+from clipmill.core.errors import OutputDiffers, UserError
+from clipmill.core.settings import EvaluateSettings
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
 
 IMAGES, CAPTIONS, ROWS = pairs(12, 2)
 

@@ -4,12 +4,11 @@ import re
 from pathlib import Path
 
 from captioned import identity, pairs
+from clipmill.core.schemas import Expected, Foresight
+from clipmill.report.document import Report
+from clipmill.report.markdown import markdown_text
+from clipmill.report.markdown_text import code, prose
 from reported import make_report
-
-from pipeline.report.document import Report
-from pipeline.report.markdown import markdown_text
-from pipeline.report.markdown_text import code, prose
-from pipeline.schemas import Expected, Foresight
 
 IMAGES, CAPTIONS, ROWS = pairs(20, 2, noise=2.0)
 HOSTILE = (

@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from captioned import identity, pairs
 from PIL import Image
-from reported import make_report
 
-from pipeline.report.document import Report
-from pipeline.report.page import html_text
-from pipeline.schemas import Expected, Foresight
+from captioned import identity, pairs
+from clipmill.core.schemas import Expected, Foresight
+from clipmill.report.document import Report
+from clipmill.report.page import html_text
+from reported import make_report
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} " onmouseover="alert(2)'
 IMAGES, CAPTIONS, ROWS = pairs(30, 2, noise=2.0)

@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from pipeline.report.document import HistogramData
-from pipeline.report.format import size_text
-from pipeline.report.plots.bars import Bar, bars
-from pipeline.report.plots.canvas import round_steps
-from pipeline.report.plots.histogram import histogram
-from pipeline.report.plots.lines import lines
+from clipmill.report.document import HistogramData
+from clipmill.report.format import size_text
+from clipmill.report.plots.bars import Bar, bars
+from clipmill.report.plots.canvas import round_steps
+from clipmill.report.plots.histogram import histogram
+from clipmill.report.plots.lines import lines
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:

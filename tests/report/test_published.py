@@ -1,10 +1,10 @@
 """Published figures are those of the very weights, and cost that of the architecture; nothing is made up."""
 
 import pytest
-from captioned import identity
 
-from pipeline.report.published import published_of
-from pipeline.schemas import ModelIdentity
+from captioned import identity
+from clipmill.core.schemas import ModelIdentity
+from clipmill.report.published import published_of
 
 
 def model(name: str, pretrained: str) -> ModelIdentity:

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from captioned import identity, pairs, write_captioned
-from reported import load_encoder, make_report
 
-from pipeline.config import EvaluateSettings
-from pipeline.report import queries
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
-from pipeline.storage import resolve, sha256
+from captioned import identity, pairs, write_captioned
+from clipmill.core.settings import EvaluateSettings
+from clipmill.report import queries
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
+from clipmill.storage import resolve, sha256
+from reported import load_encoder, make_report
 
 IMAGES, CAPTIONS, ROWS = pairs(40, 3, noise=3.0)
 IMAGE_ROWS = [number if number < 25 else (1 << 32) + number for number in range(40)]

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from captioned import pairs, write_captioned
-from reported import load_encoder, make_report
 
-from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
-from pipeline.evaluate.retrieval import folds
-from pipeline.index.search import Index
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
-from pipeline.report.page import html_text
+from captioned import pairs, write_captioned
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate.retrieval import folds
+from clipmill.index.search.search import Index
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
+from clipmill.report.page import html_text
+from reported import load_encoder, make_report
 
 IMAGES, CAPTIONS, ROWS = pairs(30, 3, noise=3.0)
 

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-from captioned import identity, pairs, write_captioned
-from reported import load_encoder
 
-from pipeline.config import EvaluateSettings
-from pipeline.report.document import Report
-from pipeline.report.evaluation import evaluate
-from pipeline.report.page import html_text
+from captioned import identity, pairs, write_captioned
+from clipmill.core.settings import EvaluateSettings
+from clipmill.report.document import Report
+from clipmill.report.evaluation import evaluate
+from clipmill.report.page import html_text
+from reported import load_encoder
 
 HOSTILE = '"><script>alert(1)</script>'
 IMAGES, CAPTIONS, ROWS = pairs(40, 2)

@@ -5,10 +5,10 @@ import io
 from pathlib import Path
 
 import pytest
-from captioned import identity, pairs
-from reported import make_report
 
-from pipeline.report.table import csv_text
+from captioned import identity, pairs
+from clipmill.report.table import csv_text
+from reported import make_report
 
 IMAGES, CAPTIONS, ROWS = pairs(20, 3, noise=3.0)
 

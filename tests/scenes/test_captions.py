@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.scenes.captions import WORDINGS, caption, captions, mirrored, naming_captions, negative_captions
-from pipeline.scenes.scene import Scene, Thing, scene_of_row
-from pipeline.scenes.vocabulary import COLOURS, PLACES, SHAPES, SIZES
+from clipmill.scenes.captions import WORDINGS, caption, captions, mirrored, naming_captions, negative_captions
+from clipmill.scenes.scene import Scene, Thing, scene_of_row
+from clipmill.scenes.vocabulary import COLOURS, PLACES, SHAPES, SIZES
 
 SCENES = [scene_of_row("held-out", 2, row)[0] for row in range(400)]
 PAIRS = [scene for scene in SCENES if len(scene.others) == 1]

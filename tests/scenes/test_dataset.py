@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from jobs.sample import command
-from pipeline.config import SampleSettings
-from pipeline.errors import UserError
-from pipeline.scenes import dataset
-from pipeline.scenes.captions import captions, naming_captions, negative_captions
-from pipeline.scenes.dataset import write_scenes
-from pipeline.scenes.scene import scene_of_row
+from clipmill.core.errors import UserError
+from clipmill.core.settings import SampleSettings
+from clipmill.scenes import dataset
+from clipmill.scenes.captions import captions, naming_captions, negative_captions
+from clipmill.scenes.dataset import write_scenes
+from clipmill.scenes.scene import scene_of_row
+from clipmill_jobs.sample import command
 
 
 def make(folder: Path, rows: int, **options: object) -> Path:

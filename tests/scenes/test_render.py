@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.scenes.render import encode, render
-from pipeline.scenes.scene import Scene, Thing, scene_of_row
-from pipeline.scenes.vocabulary import COLOURS, OPPOSITE, SHAPES
+from clipmill.scenes.render import encode, render
+from clipmill.scenes.scene import Scene, Thing, scene_of_row
+from clipmill.scenes.vocabulary import COLOURS, OPPOSITE, SHAPES
 
 SIDE = 96
 

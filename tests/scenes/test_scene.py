@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from pipeline.scenes.scene import scene_of_row
-from pipeline.scenes.vocabulary import DIRECTIONS, NAMES, SIZES
+from clipmill.scenes.scene import scene_of_row
+from clipmill.scenes.vocabulary import DIRECTIONS, NAMES, SIZES
 
 
 def scenes(split: str, seed: int, rows: int) -> list:

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.source.columns import Columns, choose_columns
-from pipeline.source.inputs import InputFile
+from clipmill.core.errors import UserError
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.inputs import InputFile
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from pipeline.errors import UserError
-from pipeline.source.corrupt import STRENGTHS, Corruption
+from clipmill.core.errors import UserError
+from clipmill.source.corrupt import STRENGTHS, Corruption
 
 SIDE = 128
 

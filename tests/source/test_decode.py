@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.schemas import Reason
-from pipeline.source.decode import FORMATS, Rejected, decode_image, thumbnail
+from clipmill.core.schemas import Reason
+from clipmill.source.decode import FORMATS, Rejected, decode_image, thumbnail
 
 LIMIT = 10_000_000
 PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/coco_mini/val2017"

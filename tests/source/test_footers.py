@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.source.footers import read_footers, save_footers
-from pipeline.source.inputs import find_inputs
-from pipeline.storage import resolve
+from clipmill.core.errors import UserError
+from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.inputs import find_inputs
+from clipmill.storage import resolve
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import storage
-from pipeline.errors import RunFailed, UserError
-from pipeline.schemas import Reason
-from pipeline.source import image_files
-from pipeline.source.image_files import Rejected, load_image_bytes
-from pipeline.source.inputs import locate
+from clipmill import storage
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.schemas import Reason
+from clipmill.source import image_files
+from clipmill.source.image_files import Rejected, load_image_bytes
+from clipmill.source.inputs import locate
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import storage
-from pipeline.config import ImportVectorsSettings
-from pipeline.datasets import INPUTS_FILE, Embeddings, vectors_of
-from pipeline.errors import OutputDiffers, UserError
-from pipeline.owner import owned
-from pipeline.source.importers import vectors as module
-from pipeline.source.importers.vectors import import_vectors
-from pipeline.staging import Staging
+from clipmill import storage
+from clipmill.core.errors import OutputDiffers, UserError
+from clipmill.core.settings import ImportVectorsSettings
+from clipmill.datasets.manifests import INPUTS_FILE, Embeddings, vectors_of
+from clipmill.source.importers import vectors as module
+from clipmill.source.importers.vectors import import_vectors
+from clipmill.stage.staging import Staging
+from clipmill.storage.lease import owned
 
 PAIRS = Path(__file__).parents[2] / "../shared/data/fashion_clip_pairs"
 

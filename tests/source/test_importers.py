@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import storage
-from pipeline.config import ImportSettings
-from pipeline.errors import UserError
-from pipeline.source.columns import choose_columns
-from pipeline.source.importers import IMPORTERS, writing
-from pipeline.source.importers.samples import Collection, Sample
-from pipeline.source.importers.writing import Written, write_samples
-from pipeline.source.inputs import find_inputs
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.settings import ImportSettings
+from clipmill.source.columns import choose_columns
+from clipmill.source.importers import IMPORTERS, writing
+from clipmill.source.importers.samples import Collection, Sample
+from clipmill.source.importers.writing import Written, write_samples
+from clipmill.source.inputs import find_inputs
 
 Jpeg = Callable[[int], bytes]
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.source import inputs
-from pipeline.source.inputs import find_inputs
+from clipmill.core.errors import UserError
+from clipmill.source import inputs
+from clipmill.source.inputs import find_inputs
 
 Write = Callable[..., Path]
 ONE_ROW = {"caption": ["a dog"]}

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import RunFailed, UserError
-from pipeline.source.columns import choose_columns
-from pipeline.source.inputs import find_inputs
-from pipeline.source.reading import read_units, refuse_urls
-from pipeline.source.units import plan_units, read_groups
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.source.columns import choose_columns
+from clipmill.source.inputs import find_inputs
+from clipmill.source.reading import read_units, refuse_urls
+from clipmill.source.units import plan_units, read_groups
 
 Write = Callable[..., Path]
 
@@ -58,7 +58,7 @@ def test_a_row_group_cut_into_units_is_scanned_once(
             scans.append(row_groups)
             return super().iter_batches(batch_size, row_groups, *rest, **options)
 
-    monkeypatch.setattr("pipeline.source.reading.pq.ParquetFile", Counting)
+    monkeypatch.setattr("clipmill.source.reading.pq.ParquetFile", Counting)
     read(tmp_path, 9)
     assert scans == [[0]]
 

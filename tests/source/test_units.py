@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.source.inputs import InputFile
-from pipeline.source.units import MAX_ENCODED_BYTES, plan_units, read_groups, rows_per_unit
+from clipmill.source.inputs import InputFile
+from clipmill.source.units import MAX_ENCODED_BYTES, plan_units, read_groups, rows_per_unit
 
 
 def an_input(ordinal: int, row_groups: list[int], row_bytes: int = 100) -> InputFile:

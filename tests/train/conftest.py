@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import SampleSettings
-from pipeline.scenes.dataset import write_scenes
+from clipmill.core.settings import SampleSettings
+from clipmill.scenes.dataset import write_scenes
 
 
 def _sample(folder: Path, rows: int, split: str) -> str:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.clip.preprocess import Preprocessing
-from pipeline.errors import UserError
-from pipeline.train import batches as module
-from pipeline.train.batches import Batch, Example, Source, ahead, assemble, batches, examples
+from clipmill.core.errors import UserError
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.train import batches as module
+from clipmill.train.batches import Batch, Example, Source, ahead, assemble, batches, examples
 
 PREPROCESSING = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), "bicubic", "shortest")
 

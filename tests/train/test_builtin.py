@@ -6,15 +6,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.clip.model import ClipModel, load_model
-from pipeline.clip.source import BUILTIN_FOLDER
-from pipeline.config import ModelSettings
-from pipeline.scenes.captions import WORDINGS, caption, captions, exchanged
-from pipeline.scenes.render import encode, render
-from pipeline.scenes.scene import Scene, scene_of_row
-from pipeline.scenes.vocabulary import NAMES
-from pipeline.source.decode import decode_image
-from pipeline.train.validate import ranks
+from clipmill.core.settings import ModelSettings
+from clipmill.encoders.model import ClipModel, load_model
+from clipmill.encoders.source import BUILTIN_FOLDER
+from clipmill.scenes.captions import WORDINGS, caption, captions, exchanged
+from clipmill.scenes.render import encode, render
+from clipmill.scenes.scene import Scene, scene_of_row
+from clipmill.scenes.vocabulary import NAMES
+from clipmill.source.decode import decode_image
+from clipmill.train.validate import ranks
 
 SEED = 77
 ROWS = 400

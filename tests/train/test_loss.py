@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.train.loss import info_nce, match_probabilities
+from clipmill.train.loss import info_nce, match_probabilities
 
 IMAGES = F.normalize(torch.tensor([[0.577, 0.577, 0.577], [0.816, 0.408, 0.408], [0.0, 0.707, 0.707]]), dim=-1)
 TEXTS = F.normalize(torch.tensor([[0.577, 0.577, 0.577], [0.707, 0.707, 0.0], [0.0, 0.707, 0.707]]), dim=-1)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pipeline.train.optimise import learning_rate_at, make_optimiser, move
+from clipmill.train.optimise import learning_rate_at, make_optimiser, move
 
 
 class Small(torch.nn.Module):

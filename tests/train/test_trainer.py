@@ -13,14 +13,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file
 
-from jobs.train import command
-from pipeline.clip.model import load_model
-from pipeline.config import ModelSettings, TrainSettings
-from pipeline.errors import RunFailed, UserError
-from pipeline.scenes.render import encode, render
-from pipeline.scenes.scene import scene_of_row
-from pipeline.train import trainer
-from pipeline.train.trainer import Step, train
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.settings import ModelSettings, TrainSettings
+from clipmill.encoders.model import load_model
+from clipmill.scenes.render import encode, render
+from clipmill.scenes.scene import scene_of_row
+from clipmill.train import trainer
+from clipmill.train.trainer import Step, train
+from clipmill_jobs.train import command
 
 
 def settings(scenes: str, output: Path, **options: Any) -> TrainSettings:

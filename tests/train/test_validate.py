@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from pipeline.train.batches import Example
-from pipeline.train.validate import ranks, told_apart, validate
+from clipmill.train.batches import Example
+from clipmill.train.validate import ranks, told_apart, validate
 
 
 def units(*rows: tuple[float, ...]) -> np.ndarray:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from wholesome import write_whole_embeddings, write_whole_index, write_whole_report
 
-from pipeline.verify.dataset import verify
-from pipeline.verify.findings import Findings
+from clipmill.verify.dataset import verify
+from clipmill.verify.findings import Findings
+from wholesome import write_whole_embeddings, write_whole_index, write_whole_report
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wholesome import flip_bit
 
-from pipeline.datasets import MANIFEST
+from clipmill.datasets.manifests import MANIFEST
+from wholesome import flip_bit
 
 
 @pytest.mark.parametrize(("name", "flips"), [("embeddings", 40), ("index", 40)])

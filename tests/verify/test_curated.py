@@ -11,17 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from clustered import write_embeddings
 
-from jobs import filter as filter_job
-from pipeline import storage
-from pipeline.config import DedupSettings
-from pipeline.curate import steps
-from pipeline.curate.dedup import make_dedup, publish_duplicates
-from pipeline.datasets import SHARDS_FILE, Shard, describe_shard, write_shards
-from pipeline.owner import owned
-from pipeline.verify.dataset import verify
-from pipeline.verify.findings import Findings
+from clipmill import storage
+from clipmill.core.settings import DedupSettings
+from clipmill.curate import steps
+from clipmill.curate.dedup import make_dedup, publish_duplicates
+from clipmill.datasets.manifests import SHARDS_FILE, Shard, describe_shard, write_shards
+from clipmill.storage.lease import owned
+from clipmill.verify.dataset import verify
+from clipmill.verify.findings import Findings
+from clipmill_jobs import filter as filter_job
+from clustered import write_embeddings
 
 ROWS = 30
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from clipmill.core.errors import UserError
 from faulty_s3 import BUCKET, FaultyS3
 from wholesome import edit_manifest, flip_bit
-
-from pipeline.errors import UserError
 
 
 def source_parquet(folder: Path) -> Path:

@@ -9,6 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from clipmill.datasets.manifests import embedding_column, vectors_of
+from clipmill.storage import resolve, sha256
+from clipmill.verify.findings import Findings
 from wholesome import (
     SOURCES,
     Source,
@@ -20,10 +24,6 @@ from wholesome import (
     write_list,
     write_whole_embeddings,
 )
-
-from pipeline.datasets import embedding_column, vectors_of
-from pipeline.storage import resolve, sha256
-from pipeline.verify.findings import Findings
 
 IMAGES = "images/part-00001.parquet"
 CAPTIONS = "captions/part-00000.parquet"

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.verify.ids import RepeatedIds, hashes_of
+from clipmill.verify.ids import RepeatedIds, hashes_of
 
 
 def count(ids: list[str], most: int = 1 << 20, batch: int = 1000) -> RepeatedIds:
@@ -39,7 +39,7 @@ def test_a_hash_depends_on_the_string_alone() -> None:
     whole = hashes_of(pa.array(["a", "", "bcd", "e", ""]))
     assert hashes_of(pa.array(["zz", "bcd", "e", ""]).slice(1)).tolist() == whole[2:].tolist()
     program = (
-        "import pyarrow as pa; from pipeline.verify.ids import hashes_of; print(int(hashes_of(pa.array(['bcd']))[0]))"
+        "import pyarrow as pa; from clipmill.verify.ids import hashes_of; print(int(hashes_of(pa.array(['bcd']))[0]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) == int(whole[2])

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from wholesome import DIMENSION, edit_manifest, flip_bit, relist, swap, unit, write_list, write_whole_index
 
-from pipeline.datasets import MANIFEST
-from pipeline.storage import resolve, sha256
+from clipmill.datasets.manifests import MANIFEST
+from clipmill.storage import resolve, sha256
+from wholesome import DIMENSION, edit_manifest, flip_bit, relist, swap, unit, write_list, write_whole_index
 
 FILES = ("shard-00001.faiss", "vectors-00001.npy", "rows-00001.npy", "rows-00001.parquet")
 Corruption = Callable[[Path], object]

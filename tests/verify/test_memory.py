@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from clustered import write_embeddings
 from wholesome import unit
 
@@ -17,8 +18,9 @@ SMALL, LARGE = 20_000, 200_000
 PEAKS = """
 import contextlib, functools, json, sys, tracemalloc
 import pyarrow
-from pipeline.verify import embeddings, ids
-from pipeline.verify.dataset import verify
+from clipmill.verify import embeddings
+from clipmill.verify import ids
+from clipmill.verify.dataset import verify
 
 embeddings.RepeatedIds = functools.partial(ids.RepeatedIds, 1 << 12)
 

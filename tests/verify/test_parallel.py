@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.verify.parallel import in_order
+from clipmill.verify.parallel import in_order
 
 
 def test_results_are_in_order_though_the_first_are_slowest() -> None:

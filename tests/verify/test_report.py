@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from wholesome import edit_manifest
 
-from pipeline.errors import UserError
+from clipmill.core.errors import UserError
+from wholesome import edit_manifest
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:

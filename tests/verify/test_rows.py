@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.verify.findings import Findings
-from pipeline.verify.rows import RowAccount, SourceFile
+from clipmill.verify.findings import Findings
+from clipmill.verify.rows import RowAccount, SourceFile
 
 
 def settle(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate.classification.calibration import calibrate
+from clipmill.evaluate.classification.calibration import calibrate
 
 
 def answers(random: np.random.Generator, images: int, too_sure: float) -> tuple[np.ndarray, np.ndarray]:

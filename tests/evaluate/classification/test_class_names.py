@@ -5,8 +5,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.evaluate.classification.class_names import load_class_names
+from clipmill.core.errors import UserError
+from clipmill.evaluate.classification.class_names import load_class_names
 
 
 def written(tmp_path: Path, name: str, content: str) -> str:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import identity, pairs, unit, write_captioned
 
-from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
-from pipeline.errors import UserError
-from pipeline.evaluate.classification.labels import read_labels
-from pipeline.evaluate.classification.zero_shot import Encode
-from pipeline.evaluate.quality import Quality, measure_quality
+from captioned import identity, pairs, unit, write_captioned
+from clipmill.core.errors import UserError
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate.classification.labels import read_labels
+from clipmill.evaluate.classification.zero_shot import Encode
+from clipmill.evaluate.quality import Quality, measure_quality
 
 NAMES = ("red fox", "owl", "wolf")
 WORDS = pairs(3, 1)[0]

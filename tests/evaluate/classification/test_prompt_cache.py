@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import identity
 from numpy.typing import NDArray
 
-from pipeline.evaluate.classification import prompt_cache
-from pipeline.evaluate.classification.prompt_cache import PromptCache
-from pipeline.evaluate.classification.zero_shot import Encode, template_vectors
+from captioned import identity
+from clipmill.evaluate.classification import prompt_cache
+from clipmill.evaluate.classification.prompt_cache import PromptCache
+from clipmill.evaluate.classification.zero_shot import Encode, template_vectors
 
 CLASSES, TEMPLATES = ("cat", "dog"), ("a {}", "one {}", "no {}")
 MODEL = identity(8)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.evaluate.classification.splits import draw, hash_rows, split
+from clipmill.evaluate.classification.splits import draw, hash_rows, split
 
 ROWS = np.arange(1000) * (1 << 20) + 7
 CLASSES = np.random.default_rng(0).choice([0, 1, 2, 4], size=1000, p=[0.7, 0.2, 0.097, 0.003])

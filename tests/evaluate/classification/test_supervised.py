@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from captioned import unit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.evaluate.classification import supervised
-from pipeline.evaluate.classification.few_shot import DRAWS, mean_over_draws
-from pipeline.evaluate.classification.neighbours import vote
-from pipeline.evaluate.classification.probe import COARSE, ITERATIONS, Examples, Scale, Sweep, sweep
-from pipeline.evaluate.classification.splits import hash_rows, split
-from pipeline.evaluate.classification.supervised import Labelled, Parts, Supervised, measure_supervised, part_images
-from pipeline.evaluate.quality import silent
-from pipeline.evaluate.vectors import Vectors
+from captioned import unit
+from clipmill.evaluate.classification import supervised
+from clipmill.evaluate.classification.few_shot import DRAWS, mean_over_draws
+from clipmill.evaluate.classification.neighbours import vote
+from clipmill.evaluate.classification.probe import COARSE, ITERATIONS, Examples, Scale, Sweep, sweep
+from clipmill.evaluate.classification.splits import hash_rows, split
+from clipmill.evaluate.classification.supervised import Labelled, Parts, Supervised, measure_supervised, part_images
+from clipmill.evaluate.quality import silent
+from clipmill.evaluate.vectors import Vectors
 
 CLASSES = 4
 RANDOM = np.random.default_rng(0)

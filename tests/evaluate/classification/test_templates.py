@@ -5,8 +5,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.evaluate.classification.templates import load_templates, prompts
+from clipmill.core.errors import UserError
+from clipmill.evaluate.classification.templates import load_templates, prompts
 
 
 def test_named_templates_are_the_papers() -> None:

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from captioned import unit
 from sklearn.metrics import balanced_accuracy_score
 
-from pipeline.evaluate.classification.calibration import BINS
-from pipeline.evaluate.classification.zero_shot import ZeroShot, class_vectors, classify, ensemble, template_vectors
+from captioned import unit
+from clipmill.evaluate.classification.calibration import BINS
+from clipmill.evaluate.classification.zero_shot import ZeroShot, class_vectors, classify, ensemble, template_vectors
 
 
 def encode(texts: list[str]) -> np.ndarray:

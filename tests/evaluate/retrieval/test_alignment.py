@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 
-from pipeline.evaluate.retrieval.alignment import align, info_nce, match_probabilities
-from pipeline.evaluate.retrieval.ranks import rank_positives
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.alignment import align, info_nce, match_probabilities
+from clipmill.evaluate.retrieval.ranks import rank_positives
+from clipmill.evaluate.vectors import Vectors
 
 IMAGES = np.array([(0.577, 0.577, 0.577), (0.816, 0.408, 0.408), (0, 0.707, 0.707)], np.float32)
 TEXTS = np.array([(0.577, 0.577, 0.577), (0.707, 0.707, 0), (0, 0.707, 0.707)], np.float32)

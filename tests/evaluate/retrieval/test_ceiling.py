@@ -4,11 +4,11 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 
-from pipeline.evaluate.retrieval.ceiling import hash_texts, hash_vectors, image_to_text_ceiling, text_to_image_ceiling
-from pipeline.evaluate.retrieval.ranks import rank_positives
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.ceiling import hash_texts, hash_vectors, image_to_text_ceiling, text_to_image_ceiling
+from clipmill.evaluate.retrieval.ranks import rank_positives
+from clipmill.evaluate.vectors import Vectors
 
 
 def both(texts: list[str], rows: list[int], looks: list[int], at: tuple[int, ...] = (1, 2, 5)) -> tuple:

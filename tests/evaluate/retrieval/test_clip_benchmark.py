@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from captioned import pairs
 from numpy.typing import NDArray
 
-from pipeline.evaluate.retrieval.retrieval import retrieve
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs
+from clipmill.evaluate.retrieval.retrieval import retrieve
+from clipmill.evaluate.vectors import Vectors
 
 oracle = pytest.importorskip(
     "clip_benchmark.metrics.zeroshot_retrieval",

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from captioned import pairs
 
-from pipeline.evaluate.retrieval import folds
-from pipeline.evaluate.retrieval.folds import coco_protocols
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs
+from clipmill.evaluate.retrieval import folds
+from clipmill.evaluate.retrieval.folds import coco_protocols
+from clipmill.evaluate.vectors import Vectors
 
 
 @pytest.fixture(autouse=True)

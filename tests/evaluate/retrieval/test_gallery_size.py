@@ -4,11 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 
-from pipeline.evaluate.retrieval.gallery_size import gallery_sizes, recall_in_gallery
-from pipeline.evaluate.retrieval.ranks import rank_positives
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.gallery_size import gallery_sizes, recall_in_gallery
+from clipmill.evaluate.retrieval.ranks import rank_positives
+from clipmill.evaluate.vectors import Vectors
 
 
 def every_gallery(scores: np.ndarray, own: np.ndarray, size: int, k: int) -> float:

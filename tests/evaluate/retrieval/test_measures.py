@@ -4,12 +4,12 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 from numpy.typing import NDArray
 
-from pipeline.evaluate.retrieval.measures import average_precision, ndcg, share_found
-from pipeline.evaluate.retrieval.ranks import Ranks, rank_positives
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.measures import average_precision, ndcg, share_found
+from clipmill.evaluate.retrieval.ranks import Ranks, rank_positives
+from clipmill.evaluate.vectors import Vectors
 
 
 def test_ndcg_and_map_are_those_of_trec_eval() -> None:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 from numpy.typing import NDArray
 
-from pipeline.evaluate.retrieval.ranks import Ranks, rank_positives
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.ranks import Ranks, rank_positives
+from clipmill.evaluate.vectors import Vectors
 
 
 def brute_force(queries: Vectors, gallery: Vectors) -> list[tuple[int, int, int]]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import pairs
 
-from pipeline.evaluate.retrieval.retrieval import Retrieval, retrieve
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs
+from clipmill.evaluate.retrieval.retrieval import Retrieval, retrieve
+from clipmill.evaluate.vectors import Vectors
 
 FASHION = Path(__file__).parents[3] / "../shared/data/fashion_clip_pairs"
 

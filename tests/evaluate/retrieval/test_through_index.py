@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from captioned import pairs
 from numpy.typing import NDArray
 
-from pipeline.evaluate.retrieval.ranks import rank_positives
-from pipeline.evaluate.retrieval.through_index import Asked, ThroughIndex, draw_asked, measure_through_index
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs
+from clipmill.evaluate.retrieval.ranks import rank_positives
+from clipmill.evaluate.retrieval.through_index import Asked, ThroughIndex, draw_asked, measure_through_index
+from clipmill.evaluate.vectors import Vectors
 
 IMAGES, CAPTIONS, ROWS = pairs(80, 3, noise=3.0)
 QUERIES, GALLERY = Vectors(ROWS, CAPTIONS), Vectors(np.arange(80), IMAGES)

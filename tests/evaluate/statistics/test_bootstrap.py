@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate.statistics import bootstrap
-from pipeline.evaluate.statistics.bootstrap import mean_intervals, median_interval
+from clipmill.evaluate.statistics import bootstrap
+from clipmill.evaluate.statistics.bootstrap import mean_intervals, median_interval
 
 
 def test_intervals_of_captions_that_agree_are_those_of_as_many_images() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate.statistics.bootstrap import mean_intervals
-from pipeline.evaluate.statistics.clustered import clustered_mean, student_quantile
+from clipmill.evaluate.statistics.bootstrap import mean_intervals
+from clipmill.evaluate.statistics.clustered import clustered_mean, student_quantile
 
 
 @pytest.mark.parametrize("images", [3, 10, 100])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.evaluate.statistics.permutation import draws_needed, holm, p_worse, residual_levels
+from clipmill.evaluate.statistics.permutation import draws_needed, holm, p_worse, residual_levels
 
 
 def images(random: np.random.Generator, count: int, kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import identity, pairs, unit, write_captioned
 
-from pipeline.config import EvaluateSettings
-from pipeline.datasets import Embeddings
-from pipeline.errors import UserError
-from pipeline.evaluate.quality import Quality, measure_quality
-from pipeline.evaluate.studies.corrupted import open_corrupted
+from captioned import identity, pairs, unit, write_captioned
+from clipmill.core.errors import UserError
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate.quality import Quality, measure_quality
+from clipmill.evaluate.studies.corrupted import open_corrupted
 
 IMAGES, CAPTIONS, ROWS = pairs(40, 2)
 LABELS = ["cat" if number % 2 else "dog" for number in range(40)]

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from captioned import unit
 
-from pipeline.evaluate.studies import outliers
-from pipeline.evaluate.studies.outliers import find_outliers
-from pipeline.evaluate.vectors import Vectors
+from captioned import unit
+from clipmill.evaluate.studies import outliers
+from clipmill.evaluate.studies.outliers import find_outliers
+from clipmill.evaluate.vectors import Vectors
 
 
 def vectors(values: np.ndarray) -> Vectors:

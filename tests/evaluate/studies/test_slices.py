@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate.statistics.by_query import ByQuery
-from pipeline.evaluate.studies.slices import Slices, measure_slices
-from pipeline.evaluate.studies.slicing import SliceName, Slicing
+from clipmill.evaluate.statistics.by_query import ByQuery
+from clipmill.evaluate.studies.slices import Slices, measure_slices
+from clipmill.evaluate.studies.slicing import SliceName, Slicing
 
 ROWS = np.arange(600) * 7 + 3
 GROUPS = np.arange(600) % 3

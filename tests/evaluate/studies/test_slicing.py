@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from captioned import pairs, write_captioned
 
-from pipeline.datasets import Embeddings
-from pipeline.errors import UserError
-from pipeline.evaluate.studies.slicing import Slicing, check_columns, read_slicing, slice_values
+from captioned import pairs, write_captioned
+from clipmill.core.errors import UserError
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluate.studies.slicing import Slicing, check_columns, read_slicing, slice_values
 
 HOSTILE = "<script>alert(1)</script>\x00\u202e"
 
@@ -80,7 +80,7 @@ def test_a_value_that_fills_several_bins_stays_in_one() -> None:
     "values", [[date(2020, 1, 1 + number) for number in range(30)], [Decimal(number) for number in range(30)]]
 )
 def test_times_and_decimals_are_binned_too(values: list) -> None:
-    from pipeline.evaluate.studies.slicing import _plain
+    from clipmill.evaluate.studies.slicing import _plain
 
     found = slice_values("c", pa.chunked_array([_plain(pa.array(values), "c")]))
     assert np.bincount(found.numbers).tolist() == [6] * 5

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from captioned import pairs, unit
 
-from pipeline.evaluate.retrieval.ranks import rank_positives
-from pipeline.evaluate.studies import space
-from pipeline.evaluate.studies.space import describe_space, describe_tower, effective_rank
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs, unit
+from clipmill.evaluate.retrieval.ranks import rank_positives
+from clipmill.evaluate.studies import space
+from clipmill.evaluate.studies.space import describe_space, describe_tower, effective_rank
+from clipmill.evaluate.vectors import Vectors
 
 FASHION = Path(__file__).parents[3] / "../shared/data/fashion_clip_pairs"
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from captioned import pairs
 
-from pipeline.evaluate.studies.perturb import AS_WRITTEN, VARIATIONS, typos
-from pipeline.evaluate.studies.variations import Classes
-from pipeline.evaluate.studies.writing import measure_writing
-from pipeline.evaluate.vectors import Vectors
+from captioned import pairs
+from clipmill.evaluate.studies.perturb import AS_WRITTEN, VARIATIONS, typos
+from clipmill.evaluate.studies.variations import Classes
+from clipmill.evaluate.studies.writing import measure_writing
+from clipmill.evaluate.vectors import Vectors
 
 TEXT = "a photograph of two dogs running over wet grass"
 IMAGES = pairs(30, 1)[0]

@@ -1,0 +1,62 @@
+"""The command `clipmill`: finds a job by name and loads only that one."""
+
+import importlib
+
+import click
+
+from clipmill.core.startup import prepare_process
+
+JOBS = {
+    "demo": "Sample data, embed, index, evaluate, search: everything, with no network.",
+    "sample": "Render scenes with captions and labels as source Parquet.",
+    "import": "Bring COCO, Flickr8k, folders, CSV, WebDataset or vectors into our formats.",
+    "embed": "Embed images and captions with a CLIP model.",
+    "index": "Build a sharded, tuned FAISS index over embeddings.",
+    "search": "Search an index by text, image, id or a batch of vectors.",
+    "dedup": "Find near-duplicates among images or captions.",
+    "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
+    "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
+    "compare": "Compare reports: what got better and worse, and which queries flipped.",
+    "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
+    "run": "Run every stage of a YAML file over what is new, and publish the result as a version.",
+    "versions": "List the versions that were published.",
+    "rollback": "Let readers see an earlier version again.",
+    "prune": "Remove old versions.",
+    "remove": "Take ids down from the next version on.",
+    "status": "Say how the work towards an output stands, while it goes on or after.",
+    "plan": "Say what a run will take: time, cores, bytes, memory and money.",
+    "verify": "Prove from the files that a dataset is whole.",
+}
+
+
+class JobGroup(click.Group):
+    """Loads a job's module when it is asked for, so that `clipmill --help` does not import torch."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(JOBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in JOBS:
+            return None
+        prepare_process()  # before the job imports what it needs
+        module = importlib.import_module(f"jobs.{'import_' if name == 'import' else name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(JOBS.items()))
+
+
+@click.group(cls=JobGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="clipmill")
+def main() -> None:
+    """clipmill: image/caption Parquet in; CLIP embeddings, a FAISS index and a retrieval report out.
+
+    \b
+    Start here:  clipmill demo
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="clipmill")

@@ -1,0 +1,161 @@
+"""clipmill plan: what a run will take, before it is started."""
+
+from typing import Any
+
+import click
+
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import Foresight
+from clipmill.core.settings import parse_bytes
+from clipmill.datasets.manifests import Embeddings
+from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
+from clipmill.estimate.estimate import Estimate, estimate
+from clipmill.estimate.figure import Figure
+from clipmill.estimate.happened import Compared, compared
+from clipmill.estimate.machine import Machine, parse_machine
+from clipmill.estimate.models import cost_of_manifest, cost_of_model
+from clipmill.estimate.rates import calibrated, published
+from clipmill.estimate.workload import ModelCost, Workload
+from clipmill.index.build.plan import plan_index
+from clipmill.report.format import TITLES, amount_text
+from clipmill.versions.pointer import current
+from clipmill_jobs.command import Job, print_json
+
+
+@click.command("plan", cls=Job)
+@click.option("--rows", type=click.IntRange(min=1), help="Rows to embed. Default: those of --compare.")
+@click.option("--model", help="open_clip model name. Default: that of --calibrate, else the built-in small model.")
+@click.option("--image-bytes", default="50KB", show_default=True, help="Of one image file, on average.")
+@click.option("--image-pixels", default="500x375", show_default=True, metavar="WxH", help="Of one image, on average.")
+@click.option("--captions-per-image", type=click.FloatRange(min=0), help="Default: those of --calibrate, else 1.")
+@click.option(
+    "--machine", metavar="TYPE|CORES,GPUS,KIND", help="g6.4xlarge, or 32,4,L4. Default: as --calibrate, else 8."
+)
+@click.option("--machines", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option("--price", type=click.FloatRange(min=0), metavar="PER_HOUR", help="Of one machine.")
+@click.option("--memory", default="4GiB", show_default=True, help="What search of the index may keep resident.")
+@click.option("--calibrate", metavar="URI", help="Embeddings of an earlier run on such machines, whose rates are used.")
+@click.option(
+    "--compare", metavar="URI", help="Embeddings of a run that has happened: planned and measured, side by side."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def command(**options: Any) -> None:
+    """Say what embedding and indexing will take: time, cores, bytes, memory and money.
+
+    Each number comes with its range and what was assumed for it. With --calibrate, rates are those of an earlier run:
+    some thousand rows on the same kind of machine are enough. Without, they follow from the model's published operations
+    and from shares of the hardware's peak, and are good to a factor of about two.
+
+    \b
+    Examples:
+      clipmill plan --rows 100000000 --model ViT-L-14 --machine g6.12xlarge --machines 4 --price 4.60
+      clipmill plan --rows 100000000 --calibrate trial/ --machine 64
+      clipmill plan --calibrate trial/ --compare embeddings/
+    """
+    earlier, happened = (
+        Embeddings.open(current(options[name], "embeddings")) if options[name] else None
+        for name in ("calibrate", "compare")
+    )
+    model = _model(options["model"], earlier)
+    machine = _machine(options["machine"], earlier).times(options["machines"])
+    work = _workload(options, earlier, happened)
+    price = None if options["price"] is None else options["price"] * options["machines"]
+    columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
+    index = plan_index(
+        max(1, round(work.rows * columns.images_a_row)), model.dimension, _bytes("--memory", options["memory"]), 0.95
+    )
+    rates = calibrated(earlier.manifest, model, work, machine) if earlier else published(model, work, machine)
+    made = estimate(work, model, machine, rates, columns, index, price)
+    beside = compared(made, happened.manifest, happened.shards) if happened else []
+    if options["as_json"]:
+        print_json(_document(work, model, made, beside))
+        return
+    _print(work, model, made)
+    for one in beside:
+        click.echo(
+            f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.happened, one.unit)}: "
+            f"{one.difference:+.1%}"
+        )
+
+
+def _model(name: str | None, earlier: Embeddings | None) -> ModelCost:
+    if earlier is None:
+        return cost_of_model(name)
+    cost = cost_of_manifest(earlier.manifest)
+    if name not in (None, cost.name):
+        raise UserError(f"--model {name}: the run of --calibrate was made with {cost.name}; leave out one of the two")
+    return cost
+
+
+def _machine(text: str | None, earlier: Embeddings | None) -> Machine:
+    if text is not None:
+        return parse_machine(text)
+    if earlier is None:
+        return parse_machine("8")
+    hardware = earlier.manifest.hardware
+    cores, gpus = float(hardware.get("cpus", 0)), int(hardware.get("gpus", 0))
+    return Machine(f"{cores:g} cores" + (f", {gpus} GPUs" if gpus else ""), cores, gpus)
+
+
+def _workload(options: dict[str, Any], earlier: Embeddings | None, happened: Embeddings | None) -> Workload:
+    rows = options["rows"] or (happened.manifest.counts.rows if happened else None)
+    if rows is None:
+        raise UserError("--rows: say how many rows there are (or --compare with a run that has happened)")
+    captions = options["captions_per_image"]
+    if captions is None:
+        like = happened or earlier
+        captions = like.manifest.counts.captions / max(1, like.manifest.counts.rows) if like else 1.0
+    width, _, height = options["image_pixels"].lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) * int(height)):
+        raise UserError(f"--image-pixels {options['image_pixels']}: give width and height, such as 500x375")
+    return Workload(rows, captions, _bytes("--image-bytes", options["image_bytes"]), int(width) * int(height))
+
+
+def _bytes(option: str, text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from None
+
+
+def _document(work: Workload, model: ModelCost, made: Estimate, beside: list[Compared]) -> dict[str, Any]:
+    return {
+        "rows": work.rows,
+        "captions": work.captions,
+        "model": model.name,
+        "machine": made.machine.name,
+        "figures": {figure.name: figure.as_dict() for figure in made.figures},
+        "compared": {one.name: one.as_dict() for one in beside},
+    }
+
+
+def _print(work: Workload, model: ModelCost, made: Estimate) -> None:
+    click.echo(f"{work.rows:,} rows with {work.captions:,} captions, {model.name}, {made.machine.name}")
+    for figure in made.figures:
+        click.echo(f"{TITLES[figure.name]:26} {_range(figure)}\n{'':26} {figure.basis}")
+
+
+def _range(figure: Figure) -> str:
+    value, low, high = (amount_text(number, figure.unit) for number in (figure.value, figure.low, figure.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def told(foresight: Foresight) -> list[str]:
+    """A line a figure of the plan of a run; of one that has happened, with what it was."""
+    lines: list[str] = []
+    over = any(one.happened is not None for one in foresight.figures)
+    for one in foresight.figures:
+        title, planned = TITLES[one.name], amount_text(one.planned, one.unit)
+        if not over:
+            low, high = amount_text(one.low, one.unit), amount_text(one.high, one.unit)
+            lines.append(f"{title}: {planned} ({low} to {high})" + ("" if lines else f", {foresight.basis}"))
+        elif one.happened is None or one.difference is None:
+            lines.append(f"{title}: planned {planned}; what it was is not known of a run in several starts")
+        else:
+            was = amount_text(one.happened, one.unit)
+            lines.append(f"{title}: planned {planned}, was {was}: {one.difference:+.1%}")
+    return lines
+
+
+if __name__ == "__main__":
+    command()

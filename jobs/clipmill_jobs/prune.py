@@ -1,0 +1,53 @@
+"""clipmill prune: remove versions that nobody needs any more."""
+
+import click
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.versions.lock import alone
+from clipmill.versions.place import Place
+from clipmill.versions.prune import Pruning, plan_pruning, prune
+from clipmill_jobs.command import Job
+
+
+@click.command("prune", cls=Job)
+@click.argument("output")
+@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many of the newest stay.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait for a run to end.")
+def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
+    """Remove old versions at an OUTPUT of `clipmill run`, and what killed runs left.
+
+    The newest N stay, and always the one that readers see. Versions from before a `clipmill remove` go whatever their age,
+    since they hold what was taken down.
+
+    \b
+    Example:
+      clipmill prune out/nightly --keep 7
+    """
+    place = Place.of(output)
+    if not storage.is_file(place.pointer):
+        raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
+    if dry_run:
+        _tell(plan_pruning(place, keep))
+        return
+    with alone(place, wait):
+        pruning = plan_pruning(place, keep)
+        prune(place, pruning)
+    _tell(pruning)
+
+
+def _tell(pruning: Pruning) -> None:
+    for name, why in pruning.removed:
+        click.echo(f"removed {name}: {why}")
+    for name in pruning.halves:
+        click.echo(f"removed {name}: it was never finished")
+    if pruning.waiting:
+        click.echo(
+            f"kept    {pruning.waiting}: readers see it, though it holds ids that were taken down; `clipmill run` next"
+        )
+    click.echo(f"{len(pruning.kept)} versions are left")
+
+
+if __name__ == "__main__":
+    command()

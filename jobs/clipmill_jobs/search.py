@@ -1,0 +1,199 @@
+"""clipmill search: ask an index by text, by image, by id, or with a file of queries."""
+
+import os
+import shutil
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, UserError
+from clipmill.core.settings import ClusterSettings, build
+from clipmill.index.search.open import DEFAULT_CACHE, open_index
+from clipmill.index.search.search import MAX_RESULTS, Index
+from clipmill.versions.pointer import current
+from clipmill_jobs.command import Job, cluster_options, print_json
+from clipmill_jobs.search_batch import BatchQuery, narrowed_by, query_encoder
+
+
+@click.command("search", cls=Job)
+@click.option(
+    "--index", "index_uri", required=True, help="Index to search, or an output of `clipmill run`; local or s3://."
+)
+@click.option("--text", help="Find what fits these words.")
+@click.option("--image", type=click.Path(), help="Find what looks like this image file.")
+@click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
+@click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
+@click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option(
+    "--actors",
+    type=click.IntRange(1),
+    help="Answer --queries on Ray: so many actors hold the shards in memory. Default: this process alone.",
+)
+@click.option("--where", help="Find only rows that meet this SQL condition on the columns of the index.")
+@click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results a query.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
+@click.option("--model", help="open_clip name of the index's model. Default: as its manifest says.")
+@click.option("--pretrained", help="Where the weights of the index's model are now. Default: as its manifest says.")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CACHE,
+    show_default=True,
+    help="For S3.",
+)
+@cluster_options
+def command(
+    index_uri: str,
+    text: str | None,
+    image: str | None,
+    identifier: str | None,
+    queries: str | None,
+    output: str | None,
+    actors: int | None,
+    where: str | None,
+    k: int,
+    as_json: bool,
+    html: str | None,
+    model: str | None,
+    pretrained: str | None,
+    cache_folder: Path,
+    **cluster: Any,
+) -> None:
+    """Search an index, at the operating point that it was tuned to.
+
+    Scores are cosine similarities. --id uses the vector stored for that row, so the row itself is the first result
+    (of several rows with the same id, the first is used). --where sees row, id and the columns kept from the source,
+    of a gallery of captions caption and caption_index instead: "year >= 2020 and source <> 'web'".
+
+    \b
+    Examples:
+      clipmill search --index index/ --text "a red circle above a blue square"
+      clipmill search --index index/ --image photo.jpg -k 20 --html results.html
+      clipmill search --index index/ --text "a cat" --where "label = 'photo' and year >= 2020"
+      clipmill search --index index/ --queries queries.npy --output results.parquet
+      clipmill search --index s3://bucket/index --queries s3://bucket/queries.parquet --output s3://bucket/found.parquet \\
+                      --actors 16
+    """
+    given = [name for name, value in _ways(text, image, identifier, queries).items() if value is not None]
+    if len(given) != 1:
+        raise UserError(f"give one of --text, --image, --id and --queries; {', '.join(given) or 'none'} was given")
+    if (queries is None) != (output is None):
+        raise UserError("--queries and --output go together: a file of queries, and one for their results")
+    if queries is not None and html is not None:
+        raise UserError("--html shows one query; the results of --queries are in --output")
+    _refuse_place("--html", html, "--image", image)
+    _refuse_place("--output", output, "--queries", queries)
+    if output is not None and storage.exists(storage.resolve(output)):
+        raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
+    if actors is not None and queries is None:
+        raise UserError("--actors is for --queries: one query is answered by this process")
+    index_uri = current(index_uri, "index")
+    if queries is not None and output is not None:
+        batch = BatchQuery(index_uri, queries, output, k, where, model, pretrained, cache_folder)
+        done, narrowed = batch.here() if actors is None else batch.on_actors(actors, build(ClusterSettings, cluster))
+        summary = {"queries": done, "k": k, **narrowed, "output": storage.resolve(output).uri}
+        print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
+        return
+    index = open_index(index_uri, cache_folder)
+    selection = None if where is None else index.select(where)
+    narrowed = narrowed_by(where, None if selection is None else selection.count, index.n)
+    encoder = cache(partial(query_encoder, index.manifest, model, pretrained))
+    if text is not None:
+        found = index.search(encoder().encode_texts([text]), min(k, index.n), selection=selection)
+    elif image is not None:
+        found = index.search(encoder().encode_image(Path(image)), min(k, index.n), selection=selection)
+    else:
+        found = index.search_like(_position(index, str(identifier)), min(k, index.n), selection=selection)
+    results = _results(index, *found)
+    query = {given[0].removeprefix("--"): text or image or identifier}
+    if html is not None:
+        _write_page(index, results, str(text or image or f"like {identifier}"), Path(html))
+    if as_json:
+        print_json({"index": index_uri, "query": query, "k": k, **narrowed, "results": results})
+    elif html is not None:
+        click.echo(html)
+    else:
+        _print_table(results)
+
+
+def _ways(text: str | None, image: str | None, identifier: str | None, queries: str | None) -> dict[str, str | None]:
+    return {"--text": text, "--image": image, "--id": identifier, "--queries": queries}
+
+
+def _refuse_place(option: str, place: str | None, source_option: str, source: str | None) -> None:
+    """Refuses a file to write that is a folder, or the file that is read."""
+    if place is None:
+        return
+    location = storage.resolve(place)
+    if location.is_local and os.path.isdir(location.path):
+        raise UserError(f"{option} {place} is a folder, give a file")
+    if source is not None and _real(place) == _real(source):
+        raise UserError(f"{option} {place} is the file of {source_option} itself; give another name")
+
+
+def _real(uri: str) -> str:
+    location = storage.resolve(uri)
+    return os.path.realpath(location.path) if location.is_local else location.uri
+
+
+def _position(index: Index, identifier: str) -> int:
+    positions = index.table.positions_of_id(identifier)
+    if not len(positions):
+        raise UserError(f"--id {identifier}: no row of the index has this id")
+    return int(positions[0])
+
+
+def _results(index: Index, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+    found = positions[0] >= 0
+    records = index.table.fetch(positions[0][found]).to_pylist()
+    return [
+        {"rank": rank, "score": float(score), **record}
+        for rank, (score, record) in enumerate(zip(scores[0][found], records, strict=True), start=1)
+    ]
+
+
+def _write_page(index: Index, results: list[dict[str, Any]], query: str, path: Path) -> None:
+    from clipmill.datasets.manifests import Embeddings
+    from clipmill.report.results.page import render_page
+    from clipmill.report.results.pictures import pictures_of
+
+    manifest = index.manifest
+    try:
+        pictures = pictures_of(Embeddings.open(manifest.embeddings), {result["row"] for result in results})
+    except ClipmillError as error:
+        click.echo(f"clipmill search: no pictures: {error}", err=True)
+        pictures = {}
+    about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"
+    storage.write_bytes(storage.resolve(path), render_page(query, about, results, pictures).encode())
+
+
+def _print_table(results: list[dict[str, Any]]) -> None:
+    if not results:
+        click.echo("nothing was found")
+        return
+    columns = ["rank", "score", "id", *(name for name in results[0] if name not in ("rank", "score", "row", "id"))]
+    rows = [columns]
+    for result in results:
+        rows.append([f"{result['score']:.4f}" if name == "score" else _cell(result[name]) for name in columns])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    room = shutil.get_terminal_size().columns
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(line if len(line) <= room else line[: room - 1] + "…")
+
+
+def _cell(value: Any) -> str:
+    """One value on one line, without the control characters that would move a terminal's cursor."""
+    text = "" if value is None else str(value)
+    return "".join(character if character.isprintable() else " " for character in text)[:60]
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,150 @@
+"""clipmill status: how a running or finished run stands, from another shell."""
+
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.datasets.manifests import AnyManifest, find_manifest
+from clipmill.stage.status import Work, work_towards
+from clipmill.storage.lease import Owner
+from clipmill.versions.place import Place
+from clipmill.versions.status import RunStatus, run_status
+from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.plan import told
+
+
+@click.command("status", cls=Job)
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(output: str, as_json: bool) -> None:
+    """Say how the work towards an OUTPUT stands: of `clipmill run`, or of one dataset.
+
+    Looks at what is on the storage and at nothing else, so it works from any machine that sees it, while a run goes on,
+    after it was killed, and when it has finished.
+
+    \b
+    Examples:
+      clipmill status out/nightly
+      clipmill status s3://bucket/laion-b32/ --json
+    """
+    location = storage.resolve(output)
+    manifest = find_manifest(location)
+    work = work_towards(location)
+    run = run_status(Place.of(output)) if manifest is None else None
+    if manifest is None and not work and not (run and run.anything):
+        raise UserError(f"{location}: nothing was made there, and nothing is going on; is it the --output of a run?")
+    if as_json:
+        print_json(_document(output, manifest, work, run))
+        return
+    if manifest is not None:
+        click.echo(f"finished: {_finished(manifest)}")
+    for one in work:
+        click.echo(_unfinished(one))
+    if run is not None and run.anything:
+        _print_run(run)
+
+
+def _document(output: str, manifest: AnyManifest | None, work: list[Work], run: RunStatus | None) -> dict[str, Any]:
+    everything = [*work, *(run.work if run else [])]
+    running = any(one.running for one in everything) or bool(run and run.running)
+    unfinished = bool(everything) or bool(run and run.making)
+    return {
+        "output": output,
+        "state": "running" if running else "unfinished" if unfinished else "finished",
+        "work": [one.as_dict() for one in everything],
+        "finished": _summary(manifest) if manifest else None,
+        "version": run.published.model_dump(mode="json") if run and run.published else None,
+        "making": run.making if run else None,
+        "last_run": run.last.model_dump(mode="json") if run and run.last else None,
+    }
+
+
+def _summary(manifest: AnyManifest) -> dict[str, Any]:
+    """A manifest's own numbers, without what it takes to make the dataset again."""
+    left_out = {"configuration", "software", "model", "front", "schema_version"}
+    return manifest.model_dump(mode="json", exclude=left_out)
+
+
+def _finished(manifest: AnyManifest) -> str:
+    ended = manifest.runs[-1].finished if manifest.runs else None
+    when = f", {ended:%Y-%m-%d %H:%M} UTC" if ended else ""
+    if isinstance(manifest, EmbeddingsManifest):
+        counts, speed = manifest.counts, manifest.throughput
+        rejected = counts.rejected_images + counts.rejected_captions
+        return (
+            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected; "
+            f"{speed.images_per_second:,.1f} images/s{when}"
+        )
+    if isinstance(manifest, IndexManifest):
+        recall = manifest.operating_point.confirmed_recall or manifest.operating_point.recall
+        met = "" if manifest.target_met else f" (below the target of {manifest.target_recall:g})"
+        return (
+            f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards:,} shards, "
+            f"recall {recall.value:.4f}{met}{when}"
+        )
+    if isinstance(manifest, SelectionManifest):
+        return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"
+    return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
+
+
+def _unfinished(work: Work) -> str:
+    state = "running" if work.running else "stopped"
+    share = f" {work.done / work.planned:.0%}" if work.planned else ""
+    said = f"{state}:{share} {work.kind} {work.output}, {work.doing}"
+    if work.kind == "embeddings" and work.planned:
+        said += f"; {work.done:,} of {work.planned:,} rows"
+    if work.rate:
+        said += f", {work.rate:,.1f} rows/s"
+    if work.seconds_left is not None:
+        said += f", about {_duration(work.seconds_left)} left"
+    if work.owner is not None:
+        said += f"; {_named(work.owner)}"
+    if work.moved is not None:
+        said += f"; last written {_duration((datetime.now(timezone.utc) - work.moved).total_seconds())} ago"
+    return said if work.running else f"{said}; run the same command again to continue"
+
+
+def _named(owner: Owner) -> str:
+    who = f"process {owner.process} on {owner.host}"
+    return who if owner.alive else f"{who} is no more, or has given no sign of life for {_duration(owner.silent)}"
+
+
+def _print_run(run: RunStatus) -> None:
+    if run.published is not None:
+        one = run.published
+        click.echo(f"published: version {one.name}, {one.counts.images:,} images, {one.counts.captions:,} captions")
+        for line in told(one.plan) if one.plan else ():
+            click.echo(f"  {line}")
+    else:
+        click.echo("published: nothing yet")
+    if run.owner is not None:
+        click.echo(f"{'running' if run.running else 'stopped'}: {_named(run.owner)}")
+    if run.making is not None:
+        click.echo(f"being made: version {run.making}")
+    for work in run.work:
+        click.echo(f"  {_unfinished(work)}")
+    if run.last is not None:
+        last = run.last
+        why = f": {last.error}" if last.error else ""
+        click.echo(
+            f"last run: {last.status} (exit code {last.exit_code}) at {last.finished:%Y-%m-%d %H:%M} UTC after "
+            f"{_duration(last.seconds)}{why}"
+        )
+        for stage in last.stages:
+            click.echo(f"  {stage.name:9} {stage.status:8} {_duration(stage.seconds)}")
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    command()

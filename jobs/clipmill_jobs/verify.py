@@ -1,0 +1,78 @@
+"""clipmill verify: proof from the files that a dataset is whole."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from tqdm import tqdm
+
+from clipmill.core.errors import RunFailed
+from clipmill.verify.dataset import verify
+from clipmill.verify.findings import Findings
+from clipmill.versions.pointer import datasets_at
+from clipmill_jobs.command import Job, print_json
+
+
+@click.command("verify", cls=Job)
+@click.argument("uri")
+@click.option(
+    "--quick", is_flag=True, help="Sizes, footers and stored checksums only: seconds, to run after every job."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(uri: str, quick: bool, as_json: bool) -> None:
+    """Check embeddings, an index, near-duplicates, a selection or a report; of an output of `clipmill run`, all that
+    its current version holds.
+
+    Counts, checksums, identities, every row and every vector are compared.
+
+    Exit code 0 when it is whole, 1 when anything is missing, extra, twice or altered, 2 when there is no dataset.
+
+    \b
+    Examples:
+      clipmill verify embeddings/
+      clipmill verify s3://bucket/laion-index/ --quick
+    """
+    places = datasets_at(uri)
+    found = {place: verify(place, quick=quick, progress=_progress) for place in places}
+    if as_json:
+        documents = [findings.as_dict() for findings in found.values()]
+        print_json(documents[0] if places == [uri] else documents)
+    for place, findings in found.items():
+        if not as_json:
+            _print(findings, place)
+    for place, findings in found.items():
+        if not findings.whole:
+            faults = len(findings.faults) + findings.hidden
+            raise RunFailed(f"{place} is not whole: {faults} faults; make the dataset again")
+
+
+def _print(findings: Findings, uri: str) -> None:
+    for note in findings.notes:
+        click.echo(f"note: {note}")
+    for left_out in findings.unchecked:
+        click.echo(f"not checked: {left_out}")
+    for fault in findings.faults:
+        click.echo(f"fault: {fault}")
+    if findings.hidden:
+        click.echo(f"fault: and {findings.hidden} more")
+    seen = ", ".join(f"{number:,} {what}" for what, number in findings.checked.items())
+    click.echo(f"{uri}: {'whole' if findings.whole else 'NOT WHOLE'} ({seen or 'nothing could be read'})")
+
+
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """A progress line on stderr, bytes in thousands and millions."""
+    with tqdm(
+        total=total,
+        unit=unit if unit == "B" else f" {unit}",
+        unit_scale=unit == "B",
+        desc="verify",
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        yield lambda done: (bar.update(done), None)[1]
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,1 @@
+"""What every room speaks: settings, schemas, errors, events, the environment."""

@@ -1,0 +1,1 @@
+"""Finished datasets: manifests, lists of files, readers, Arrow and numpy columns, conditions on rows."""

@@ -1,0 +1,167 @@
+"""SQL expressions over columns, as in ``year >= 2020 and caption ilike '%dog%'``: which rows of a table pass.
+
+DuckDB reads and evaluates them, closed to files, the network and the variables of the process. An expression speaks of
+one row at a time and gives the same answer each time; anything else is refused before it is used.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+
+_CONFIGURATION = {
+    "threads": "1",  # which keeps the order of rows as well
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+}
+_REFUSED = {
+    "SUBQUERY": "a query inside it",
+    "WINDOW": "a window over several rows",
+    "STAR": "* in place of a column",
+    "PARAMETER": "a parameter",
+}
+_CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+_CLOCK_FUNCTIONS = {"now", "today", "get_current_time", "get_current_timestamp", "transaction_timestamp"}
+_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A condition that was found to make sense for tables of one schema; ``columns`` are those it needs to see.
+
+    ``option`` is where it was given, for messages.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+    option: str
+
+    @staticmethod
+    def parse(text: str, schema: pa.Schema, option: str) -> "Expression":
+        """Raises UserError for what is no condition on one row, or names a column that ``schema`` does not have."""
+        if not text.strip():
+            raise _refused(option, text, "it is empty")
+        tree = _tree(text, option)
+        for node in _nodes(tree):
+            if node.get("class") in _REFUSED:
+                raise _refused(option, text, f"{_REFUSED[node['class']]} is not possible here")
+            if node.get("function_name") in _volatile():
+                raise _refused(option, text, f"{node['function_name']}() gives another answer each time")
+        named = {name.lower() for node in _nodes(tree) for name in node.get("column_names", ())}
+        columns = tuple(name for name in schema.names if name.lower() in named)
+        if clocks := named & _CLOCKS - {name.lower() for name in columns}:
+            raise _refused(option, text, f"{min(clocks)} gives another answer each time")
+        expression = Expression(text, columns, option)
+        expression._check(schema)
+        return expression
+
+    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Whether each row passes (rows,); a row for which the answer is null does not.
+
+        Raises UserError where a value cannot be computed, such as a text that is no number where one is cast.
+        """
+        if not table.num_rows:
+            return np.zeros(0, bool)
+        _, answers = _run(f"SELECT coalesce((\n{self.text}\n), false) FROM rows", self._seen(table), self)
+        return np.asarray(answers, dtype=bool)
+
+    def _seen(self, table: pa.Table) -> pa.Table:
+        """The columns needed, in types that DuckDB reads; a table without any would have no rows."""
+        columns = {name: _readable(table.column(name)) for name in self.columns}
+        return pa.table(columns or {"_": pa.nulls(table.num_rows, pa.bool_())})
+
+    def _check(self, schema: pa.Schema) -> None:
+        empty = pa.table({name: _readable(column) for name, column in _columns_of(schema.empty_table())})
+        _run(f"SELECT 1 FROM rows WHERE (\n{self.text}\n)", empty, self)
+        kind, _ = _run(f"SELECT (\n{self.text}\n) FROM rows", empty, self)
+        if kind.upper() not in ("BOOLEAN", "BOOL"):
+            raise _refused(self.option, self.text, f"it gives {kind.lower()} and not true or false")
+
+
+def _tree(text: str, option: str) -> dict[str, Any]:
+    """The syntax tree of the one value that ``text`` is."""
+    (answer,) = (
+        _connection()
+        .execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [f"SELECT (\n{text}\n) FROM rows"])
+        .fetchone()
+    )
+    document = json.loads(answer)
+    if document["error"]:
+        raise _refused(option, text, str(document["error_message"]))
+    (statement,) = document["statements"]
+    node: dict[str, Any] = statement["node"]
+    if node["type"] != "SELECT_NODE" or len(node["select_list"]) != 1 or node["where_clause"] is not None:
+        raise _refused(option, text, "it is not one condition")
+    tree: dict[str, Any] = node["select_list"][0]
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(child)
+
+
+def _columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    return ((name, table.column(name)) for name in table.column_names)
+
+
+def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+
+
+def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArray[Any]]:
+    """The type and the values of the one column that a query over ``rows`` answers."""
+    with _connection().cursor() as cursor:
+        cursor.register("rows", rows)
+        try:
+            cursor.execute(query)
+            ((_, kind, *_),) = cursor.description
+            (values,) = cursor.fetchnumpy().values()
+        except duckdb.Error as error:
+            raise _refused(expression.option, expression.text, _said(error, rows.column_names)) from None
+    return str(kind), values
+
+
+def _said(error: duckdb.Error, columns: list[str]) -> str:
+    """What DuckDB says, without its kind of error and the query around the expression."""
+    first = str(error).splitlines()[0].split(" Error: ", 1)[-1]
+    unknown = re.match(r'Referenced column "(.*)" not found', first)
+    if unknown is None:
+        return first
+    there = ", ".join(columns)
+    return f"there is no column {unknown[1]!r} (a text stands in single quotes); there are {there}"
+
+
+def _refused(option: str, text: str, reason: str) -> UserError:
+    return UserError(
+        f"{option} {text!r}: {reason}; write a condition on one row, such as \"width > 200 and id <> 'x'\""
+    )
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    if not hasattr(_thread, "connection"):
+        connection = duckdb.connect(":memory:", config=_CONFIGURATION)
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
+        _thread.connection = connection
+    return _thread.connection
+
+
+def _volatile() -> frozenset[str]:
+    if not hasattr(_thread, "volatile"):
+        query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+        names = _connection().execute(query).fetchall()
+        _thread.volatile = frozenset(name for (name,) in names) | _CLOCK_FUNCTIONS
+    return _thread.volatile

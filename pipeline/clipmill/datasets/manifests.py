@@ -1,0 +1,282 @@
+"""Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from clipmill import storage
+from clipmill.core.errors import OutputDiffers, RunFailed, UserError
+from clipmill.core.schemas import (
+    SCHEMA_VERSION,
+    SHARDS,
+    DuplicatesManifest,
+    EmbeddingsManifest,
+    IndexManifest,
+    SelectionManifest,
+)
+from clipmill.stage import publication as publishing
+from clipmill.storage import Location
+
+MANIFEST = "manifest.json"
+INPUTS_FILE = "inputs.parquet"
+SHARDS_FILE = "shards.parquet"
+
+AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest
+_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
+Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
+_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter"}
+
+
+def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
+    """The manifest of the dataset at ``location``.
+
+    Raises UserError when there is none, when it is another kind of dataset, or was written by a newer clipmill.
+    """
+    wanted = kind.model_fields["kind"].default
+    try:
+        data = storage.read_bytes(location / MANIFEST)
+    except FileNotFoundError:
+        raise UserError(
+            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
+        ) from None
+    except OSError as error:
+        raise RunFailed(f"{location / MANIFEST} cannot be read: {_why(location / MANIFEST, error)}") from None
+    head = _Head.parse(data, location)
+    if head.kind != wanted:
+        raise UserError(
+            f"{location} is a dataset of kind {head.kind!r}, but {wanted!r} is needed here; {_hint(wanted)}"
+        )
+    if head.schema_version > SCHEMA_VERSION:
+        raise UserError(
+            f"{location} was written by a newer clipmill (schema version {head.schema_version}, this one reads up to "
+            f"{SCHEMA_VERSION}); upgrade clipmill"
+        )
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise RunFailed(
+            f"{location / MANIFEST} is damaged: {error.errors()[0]['msg']}; make the dataset again"
+        ) from None
+
+
+def has_manifest(output: Location, kind: type[Manifest]) -> bool:
+    """Whether a finished dataset of this kind is at an output. Raises UserError when anything else is there instead.
+
+    What a run left that was killed while it published is neither: it may be replaced, and the same plan goes on from it.
+    """
+    found = _kind_at(output)
+    if found is None:
+        storage.holds_only(output, publishing.names_of(output).__contains__)
+        return False
+    if found != kind.model_fields["kind"].default:
+        raise UserError(
+            f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
+        )
+    return not publishing.is_to_be_continued(output)
+
+
+def _kind_at(output: Location) -> str | None:
+    """What the manifest at an output says that it is of; None where there is none that can be read."""
+    if not output.filesystem.get_file_info((output / MANIFEST).path).is_file:
+        return None
+    data = storage.read_bytes(output / MANIFEST)
+    try:
+        return _Head.parse(data, output).kind
+    except RunFailed:
+        return None
+
+
+def find_manifest(location: Location) -> AnyManifest | None:
+    """The manifest of whatever dataset of ours is there; None where there is none. Raises as `read_manifest` does."""
+    kind = _kind_at(location)
+    kinds: dict[str | None, Any] = {one.model_fields["kind"].default: one for one in _MANIFESTS}
+    return read_manifest(location, kinds[kind]) if kind in kinds else None
+
+
+def refuse_differences(output: Location, differences: Sequence[str]) -> None:
+    """Raises OutputDiffers when a finished output differs from what is asked for."""
+    if differences:
+        raise OutputDiffers(
+            f"--output {output} is already complete, but with a difference: {'; '.join(differences)}; choose another "
+            "output, or --overwrite to replace this one once the new one is complete"
+        )
+
+
+def _why(file: Location, error: OSError) -> str:
+    is_file = file.filesystem.get_file_info(file.path).is_file
+    return (error.strerror or str(error).partition("\n")[0]) if is_file else "it is a folder, and no file"
+
+
+def _hint(kind: str) -> str:
+    return f"make one with `clipmill {_MADE_WITH[kind]}`"
+
+
+@dataclass(frozen=True)
+class _Head:
+    kind: str
+    schema_version: int
+
+    @staticmethod
+    def parse(data: bytes, location: Location) -> "_Head":
+        import json
+
+        try:
+            document = json.loads(data)
+            return _Head(str(document["kind"]), int(document["schema_version"]))
+        except (ValueError, KeyError, TypeError):
+            raise RunFailed(f"{location / MANIFEST} is not a clipmill manifest, or was cut short") from None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a dataset; ``path`` is relative to the dataset."""
+
+    part: str
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_row: int | None
+    last_row: int | None
+
+
+def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
+    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names."""
+    try:
+        found = storage.sha256(location / SHARDS_FILE)
+    except FileNotFoundError:
+        raise RunFailed(f"{location / SHARDS_FILE} is missing: the dataset was altered; make it again") from None
+    except OSError as error:
+        reason = _why(location / SHARDS_FILE, error)
+        raise RunFailed(f"{location / SHARDS_FILE} cannot be read: {reason}; make the dataset again") from None
+    if found != expected_sha256:
+        raise RunFailed(
+            f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "
+            f"{expected_sha256[:12]}…): the dataset was altered, or is just being replaced"
+        )
+    return [Shard(**record) for record in storage.read_table(location / SHARDS_FILE).to_pylist()]
+
+
+def describe_shard(
+    dataset: Location,
+    path: str,
+    part: str,
+    rows: int,
+    first: int | None,
+    last: int | None,
+    written: storage.Written | None = None,
+) -> Shard:
+    """The entry of a file that was just written to ``dataset``; without ``written`` the file is read again for it."""
+    if written is None:
+        location = dataset / path
+        size = location.filesystem.get_file_info(location.path).size
+        written = storage.Written(size, storage.sha256(location))
+    return Shard(part, path, rows, written.bytes, written.sha256, first, last)
+
+
+def write_shards(location: Location, shards: Sequence[Shard]) -> str:
+    """Writes ``shards.parquet`` and returns its sha256, for the manifest."""
+    table = pa.Table.from_pylist([vars(shard) for shard in shards], schema=SHARDS)
+    return storage.write_table(location / SHARDS_FILE, table).sha256
+
+
+def write_manifest(location: Location, manifest: AnyManifest) -> None:
+    """The last file of a dataset, which makes it exist."""
+    storage.write_bytes(location / MANIFEST, manifest.model_dump_json(indent=2).encode())
+
+
+def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:
+    """An embedding column as (n, d) float16, without a copy where the column is one chunk."""
+    if isinstance(column, pa.ChunkedArray):
+        if column.num_chunks != 1:
+            parts = [vectors_of(chunk) for chunk in column.chunks]
+            return np.concatenate(parts) if parts else np.empty((0, column.type.list_size), np.float16)
+        column = column.chunk(0)
+    width = column.type.list_size
+    values = column.values.to_numpy(zero_copy_only=True)
+    return values[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+
+
+def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
+    """(n, d) float16 as an embedding column, without a copy where it is contiguous."""
+    flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), type=pa.float16())
+    field = pa.field("item", pa.float16(), nullable=False)
+    return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(field, vectors.shape[1]))
+
+
+def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """A Parquet writer of one part that leaves embeddings and thumbnails uncompressed and without dictionary.
+
+    A compressed fixed size list of float16 reads several times slower; thumbnails are compressed already. The least and
+    greatest number in a batch of vectors tell nobody anything, and finding them is a third of the time.
+    """
+    paths = {"embedding": "embedding.list.element"}
+    compression = {
+        paths.get(name, name): "none" if name in ("embedding", "thumbnail") else "zstd" for name in schema.names
+    }
+    dictionary = [
+        name for name in schema.names if pa.types.is_string(schema.field(name).type) and name not in ("id", "caption")
+    ]
+    counted = [name for name in schema.names if name not in paths]
+    return pq.ParquetWriter(
+        stream, schema, compression=compression, use_dictionary=dictionary or False, write_statistics=counted
+    )
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A finished embeddings dataset, read part by part and never whole."""
+
+    location: Location
+    manifest: EmbeddingsManifest
+    manifest_sha256: str
+
+    @staticmethod
+    def open(uri: str) -> "Embeddings":
+        """Opens the dataset at ``uri``; UserError when there is none."""
+        location = storage.resolve(uri)
+        manifest = read_manifest(location, EmbeddingsManifest)
+        return Embeddings(location, manifest, storage.sha256(location / MANIFEST))
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        return read_shards(self.location, self.manifest.shards_sha256)
+
+    def shards_of(self, part: str) -> list[Shard]:
+        """The files of one part (images, captions, rejected) in row order."""
+        return [shard for shard in self.shards if shard.part == part]
+
+    def count(self, part: str) -> int:
+        """Rows in one part."""
+        return sum(shard.rows for shard in self.shards_of(part))
+
+    def open_shard(self, shard: Shard, *, pre_buffer: bool = True) -> pq.ParquetFile:
+        """One file, open for reading by row group. ``pre_buffer`` fetches all columns asked for at once, and keeps what was
+        fetched last. Raises RunFailed when it is absent or damaged."""
+        location = self.location / shard.path
+        try:
+            return pq.ParquetFile(location.filesystem.open_input_file(location.path), pre_buffer=pre_buffer)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise RunFailed(
+                f"{location} cannot be read ({error}); `clipmill verify {self.location}` tells more"
+            ) from None
+
+    def batches(self, part: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
+        """One part in row order, some columns, at most ``batch_rows`` rows at a time."""
+        for shard in self.shards_of(part):
+            yield from self.open_shard(shard).iter_batches(batch_rows, columns=list(columns))
+
+    def table(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a whole part in memory: for parts known to be small."""
+        batches = list(self.batches(part, columns))
+        if batches:
+            return pa.Table.from_batches(batches)
+        schema = self.open_shard(self.shards_of(part)[0]).schema_arrow
+        return pa.schema([schema.field(name) for name in columns]).empty_table()

@@ -1,0 +1,1 @@
+"""Embedding: plan, units of rows, their layout, commit, shards, statistics. No Ray."""

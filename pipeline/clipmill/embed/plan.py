@@ -1,0 +1,268 @@
+"""An embed run before the cluster: what is to be done, and what is done already.
+
+No Ray here: a plan can be made, shown and compared without a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as fs
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import ROWS_PER_SHARD, EmbeddingsManifest, ModelIdentity
+from clipmill.core.settings import EmbedSettings
+from clipmill.datasets.manifests import has_manifest, read_manifest, refuse_differences
+from clipmill.embed.commit import Finished, find_finished
+from clipmill.embed.layout import Layout
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.corrupt import Corruption
+from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.inputs import InputFile, find_inputs
+from clipmill.source.reading import refuse_urls
+from clipmill.source.units import Units, plan_units, rows_per_unit
+from clipmill.stage.staging import Staging, Started
+from clipmill.storage import Location
+
+if TYPE_CHECKING:
+    from clipmill.encoders.preprocess import Preprocessing
+
+_CONTENT_SETTINGS = (
+    "image_column",
+    "caption_column",
+    "id_column",
+    "keep_columns",
+    "limit",
+    "thumbnails",
+    "max_image_pixels",
+)
+"""Settings that decide what is in the dataset; the others only decide how it is made."""
+
+
+@dataclass(frozen=True)
+class EmbedSource:
+    """What is embedded: the files, in ascending order of their ordinals, and what their columns are."""
+
+    inputs: list[InputFile]
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+    """Everything that an embed run does, fixed before it starts."""
+
+    settings: EmbedSettings
+    inputs: list[InputFile]
+    columns: Columns
+    identity: ModelIdentity
+    preprocessing: Preprocessing
+    units: Units
+
+    @cached_property
+    def output(self) -> Location:
+        return storage.resolve_output(self.settings.output)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where this plan's work lies, in a folder of its own: other plans towards the same output have others."""
+        return Staging(self.output, self.fingerprint)
+
+    def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
+        """The same plan over some files, in ascending order of their ordinals, towards another output."""
+        settings = self.settings.model_copy(update={"output": output})
+        units = _cut(settings, inputs, self.preprocessing)
+        return replace(self, settings=settings, inputs=inputs, units=units)
+
+    @property
+    def rows(self) -> int:
+        return int(self.units.rows.sum())
+
+    @property
+    def _units_per_shard(self) -> int:
+        return max(1, ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The settings that decide the content, as they are written to the manifest."""
+        settings = self.settings.model_dump(mode="json")
+        corrupt = {"corrupt": str(self.corruption)} if self.corruption else {}
+        return {**{key: settings[key] for key in _CONTENT_SETTINGS}, **corrupt}
+
+    @property
+    def corruption(self) -> Corruption | None:
+        """How pictures are made worse, if they are. Raises UserError for one that is not known."""
+        return Corruption.parse(self.settings.corrupt) if self.settings.corrupt is not None else None
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """sha256 over the source files: their paths, sizes, versions and rows."""
+        digest = hashlib.sha256()
+        for file in self.inputs:
+            digest.update(json.dumps([file.path, file.size, file.etag, file.rows]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done under one plan to be of use under another."""
+        return {
+            "inputs": self.inputs_digest,
+            "configuration": self.configuration,
+            "model": {
+                "weights_sha256": self.identity.weights_sha256,
+                "preprocessing": self.identity.preprocessing,
+                "tokenizer_sha256": self.identity.tokenizer_sha256,
+                "dimension": self.identity.dimension,
+            },
+            "columns": describe_columns(self.columns),
+            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
+        }
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout(
+            staging=self.staging.folder,
+            token=self.staging.token,
+            units=len(self.units),
+            units_per_shard=self._units_per_shard,
+            dimension=self.identity.dimension,
+            kept=tuple(field for _, field in self.columns.kept),
+            thumbnails=self.settings.thumbnails is not None,
+        )
+
+
+def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
+    """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
+    the staging folder. Raises UserError for input that cannot be used."""
+    if settings.corrupt is not None:
+        Corruption.parse(settings.corrupt)
+    inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
+    columns = choose_columns(
+        inputs,
+        image_column=settings.image_column,
+        caption_column=settings.caption_column,
+        id_column=settings.id_column,
+        keep_columns=settings.keep_columns,
+    )
+    refuse_urls(inputs, columns)
+    _refuse_output_in_input(settings, inputs)
+    return EmbedSource(inputs, columns)
+
+
+def make_plan(
+    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preprocessing
+) -> EmbedPlan:
+    """Cuts the rows of the source into units for a model."""
+    units = _cut(settings, source.inputs, preprocessing)
+    return EmbedPlan(settings, source.inputs, source.columns, identity, preprocessing, units)
+
+
+def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preprocessing) -> Units:
+    rows = sum(file.rows for file in inputs)
+    if settings.limit is not None:
+        rows = min(rows, settings.limit)
+    return plan_units(inputs, rows_per_unit(*preprocessing.size, rows), settings.limit)
+
+
+def _footers_of(settings: EmbedSettings) -> Location:
+    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
+
+
+def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) -> None:
+    """What is published below the input would be read as input by the next run."""
+    output = storage.resolve_output(settings.output)
+    places = [file.path.removeprefix("s3://") for file in inputs]
+    source = storage.resolve(settings.input)
+    below = source.filesystem.get_file_info(source.path).type == fs.FileType.Directory and output.path.startswith(
+        f"{source.path.rstrip('/')}/"
+    )
+    if below or output.path in places or any(place.startswith(f"{output.path}/") for place in places):
+        raise UserError(
+            f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
+            "choose a place outside the input"
+        )
+
+
+def has_output(settings: EmbedSettings) -> bool:
+    """Whether finished embeddings are at the output, of whatever plan. Raises UserError when anything else is there."""
+    return has_manifest(storage.resolve_output(settings.output), EmbeddingsManifest)
+
+
+def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
+    """The manifest of the dataset at the output, if it is already what this plan makes; None where there is none.
+
+    Raises OutputDiffers, saying what differs, when another dataset is there and ``overwrite`` is not set.
+    """
+    replacing = plan.settings.overwrite and not plan.staging.is_published()
+    if not has_manifest(plan.output, EmbeddingsManifest) or replacing:
+        return None
+    manifest = read_manifest(plan.output, EmbeddingsManifest)
+    refuse_differences(plan.output, _differences(plan, manifest))
+    return manifest
+
+
+def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
+    found = []
+    before, now = manifest.configuration, plan.configuration
+    for key in (*_CONTENT_SETTINGS, "corrupt"):
+        if before.get(key) != now.get(key):
+            found.append(f"{key.replace('_', ' ')}: was {before.get(key)}, now {now.get(key)}")
+    if manifest.model is None:
+        found.append("it holds imported vectors")
+    else:
+        for difference in manifest.model.differences(plan.identity):
+            found.append(f"model {difference}")
+    if not found and before.get("inputs_digest") != plan.inputs_digest:
+        found.append("the input files have changed since")
+    return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
+
+    start: Started
+    finished: Finished
+    todo: Units
+
+
+def open_staging(plan: EmbedPlan) -> Progress:
+    """Makes or continues the staging folder of this plan. The caller owns it (`clipmill.storage.lease`).
+
+    Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
+    """
+    plan.staging.open(overwrite=plan.settings.overwrite)
+    save_footers(_footers_of(plan.settings), plan.inputs)
+    finished = find_finished(plan.layout)
+    todo = plan.units.take(~finished.mask(plan.layout))
+    planned = {"rows": plan.rows, "units": len(plan.units)}
+    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum()), planned), finished, todo)
+
+
+def describe_columns(columns: Columns) -> dict[str, Any]:
+    """Which source column plays which part."""
+    return {
+        "image": columns.image_column,
+        "caption": columns.caption_column,
+        "id": columns.id_column,
+        "kept": [name for name, _ in columns.kept],
+    }
+
+
+def describe(plan: EmbedPlan) -> dict[str, Any]:
+    """A plan in numbers, for `--dry-run`."""
+    return {
+        "files": len(plan.inputs),
+        "rows": plan.rows,
+        "units": len(plan.units),
+        "shards": plan.layout.shards,
+        "columns": describe_columns(plan.columns),
+        "model": plan.identity.name,
+        "dimension": plan.identity.dimension,
+        "embedding_bytes": plan.rows * plan.identity.dimension * 2,
+        "output": plan.output.uri,
+    }

@@ -1,0 +1,42 @@
+"""When an input is too rotten to go on with: the limit that `--max-rejects` sets."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clipmill.core.errors import RunFailed
+
+_ENOUGH_TO_JUDGE = 1000
+REASON = "rejected: "
+"""Before a reason in the counts that workers report."""
+
+
+@dataclass(frozen=True)
+class RejectLimit:
+    """``most`` as in `EmbedSettings.max_rejects`: an int is a number of rejected images and captions, a float their share
+    of all images and captions."""
+
+    most: int | float | None
+
+    def check(self, counts: Mapping[str, int], *, all_done: bool = False) -> None:
+        """Raises RunFailed when there are too many. A share is judged once a thousand were seen, or all were.
+
+        ``counts``: images, captions, rejected_images, rejected_captions, and `REASON` + a reason: rejects for it.
+        """
+        rejected = counts["rejected_images"] + counts["rejected_captions"]
+        seen = rejected + counts["images"] + counts["captions"]
+        if self.most is None or not rejected:
+            return
+        if isinstance(self.most, int):
+            too_many, bar = rejected > self.most, f"{self.most:,}"
+        else:
+            judged = all_done or seen >= _ENOUGH_TO_JUDGE
+            too_many, bar = judged and rejected > self.most * seen, f"{self.most:.3g}"
+        if too_many:
+            reasons = Counter({key.removeprefix(REASON): n for key, n in counts.items() if key.startswith(REASON)})
+            worst = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
+            raise RunFailed(
+                f"{rejected:,} of {seen:,} images and captions were rejected ({rejected / seen:.1%}; {worst}), more than "
+                f"--max-rejects {bar}; mend the input, or run the same command with a higher --max-rejects to continue "
+                "(what is done is kept)"
+            )

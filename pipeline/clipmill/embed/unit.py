@@ -1,0 +1,257 @@
+"""What happens to one unit of rows: raw to decoded to embedded. Pure functions of Arrow tables; Ray is not needed.
+
+The three tables of a unit travel, are committed and are retried together, so no image can part from its captions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from clipmill.core.schemas import REJECTED, Reason, captions_schema, images_schema
+from clipmill.datasets.manifests import embedding_column
+from clipmill.source.decode import Rejected, decode_image, thumbnail
+from clipmill.source.reading import KEPT_PREFIX
+
+if TYPE_CHECKING:
+    from clipmill.encoders.model import ClipModel
+    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.source.corrupt import Corruption
+
+Loader = Callable[[str, str], bytes]
+"""(path in the image column, source file) to the image file's bytes; raises Rejected."""
+
+
+@dataclass(frozen=True)
+class EmbeddedUnit:
+    """The finished tables of one unit, and what was counted and timed on the way (seconds)."""
+
+    images: pa.Table
+    captions: pa.Table
+    rejected: pa.Table
+    captions_by_file: dict[int, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Rejects by reason."""
+        return Counter(self.rejected.column("reason").to_pylist())
+
+
+def decode_unit(
+    raw: pa.Table,
+    preprocessing: Preprocessing,
+    max_image_pixels: int,
+    thumbnail_pixels: int | None,
+    load: Loader,
+    corruption: Corruption | None = None,
+) -> pa.Table:
+    """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
+
+    Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``width`` and
+    ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected; drops the encoded bytes.
+    With a ``corruption``, pictures and thumbnails are made worse by it.
+    """
+    pixels: list[bytes | None] = []
+    width: list[int | None] = []
+    height: list[int | None] = []
+    thumbnails: list[bytes | None] = []
+    reasons: list[str | None] = []
+    details: list[str | None] = []
+    rows = zip(
+        raw.column("has_image_column").to_pylist(),
+        raw.column("image"),
+        raw.column("image_path").to_pylist(),
+        raw.column("source").to_pylist(),
+        raw.column("row").to_pylist(),
+        strict=True,
+    )
+    for has_image, data, path, source, row in rows:
+        prepared = picture = shape = reason = detail = None
+        if has_image:
+            try:
+                encoded = _encoded(data, path, source, load)
+                image = decode_image(encoded, max_image_pixels, quote=data.is_valid)
+                shape = (image.shape[-1], image.shape[-2])
+                if corruption:
+                    image = corruption.apply(image, row, min(preprocessing.size))
+                prepared = preprocessing.prepare(image).contiguous().numpy().tobytes()
+                if thumbnail_pixels:
+                    picture = thumbnail(image, thumbnail_pixels)
+            except Rejected as rejected:
+                reason, detail = rejected.reason.value, rejected.detail
+        pixels.append(prepared)
+        width.append(shape[0] if shape else None)
+        height.append(shape[1] if shape else None)
+        thumbnails.append(picture)
+        reasons.append(reason)
+        details.append(detail)
+    bytes_each = 3 * preprocessing.size[0] * preprocessing.size[1]
+    decoded = raw.drop_columns(["image", "image_path"])
+    for name, values, type_ in (
+        ("width", width, pa.int32()),
+        ("height", height, pa.int32()),
+        ("thumbnail", thumbnails, pa.binary()),
+        ("reason", reasons, pa.string()),
+        ("detail", details, pa.string()),
+        ("pixels", pixels, pa.binary(bytes_each)),
+    ):
+        decoded = decoded.append_column(name, pa.array(values, type_))
+    return decoded
+
+
+def _encoded(data: pa.Scalar, path: str | None, source: str, load: Loader) -> bytes:
+    if data.is_valid:
+        encoded: bytes = data.as_py()
+        return encoded
+    if path is not None:
+        return load(path, source)
+    raise Rejected(Reason.MISSING_IMAGE, "the image is null")
+
+
+def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *, thumbnails: bool) -> EmbeddedUnit:
+    """A decoded unit as its finished tables, every row and every caption in exactly one of them."""
+    started = time.perf_counter()
+    image_vectors, has_vector = _encode_images(model, decoded)
+    images_done = time.perf_counter()
+    rejects = _Rejects(decoded)
+    _reject_images(decoded, image_vectors, has_vector, rejects)
+    captions = _caption_table(model, decoded, image_vectors, has_vector, rejects)
+    captions_done = time.perf_counter()
+
+    dimension = model.identity.dimension
+    chosen = np.flatnonzero(has_vector)
+    schema = images_schema(dimension, kept, thumbnails=thumbnails)
+    names = {field.name: KEPT_PREFIX + field.name for field in kept}
+    wanted = [names.get(name, name) for name in schema.names if name != "embedding"]
+    plain = decoded.select(wanted).take(chosen)
+    columns = {name: plain.column(names.get(name, name)) for name in schema.names if name != "embedding"}
+    columns["embedding"] = embedding_column(image_vectors[chosen])
+    images = pa.table([columns[name] for name in schema.names], schema=schema)
+    seconds = {"encode_images": images_done - started, "encode_captions": captions_done - images_done}
+    return EmbeddedUnit(images, captions, rejects.table(), _captions_by_file(decoded), seconds)
+
+
+def _encode_images(model: ClipModel, decoded: pa.Table) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Vectors by row, float16 (n, d) (zeros where there is none), and which rows have one that is finite."""
+    column = decoded.column("pixels").combine_chunks()
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    vectors = np.zeros((len(column), model.identity.dimension), np.float16)
+    if not present.any():
+        return vectors, present
+    width = column.type.byte_width
+    buffer = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
+    pixels = buffer.reshape(len(column), 3, *model.preprocessing.size)
+    vectors[present] = model.encode_images(torch.from_numpy(pixels[present])).astype(np.float16)
+    finite = _finite(vectors)
+    vectors[~finite] = 0
+    return vectors, present & finite
+
+
+def _finite(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(vectors.astype(np.float32)).all(axis=1))
+
+
+class _Rejects:
+    """Gathers the rejects of one unit."""
+
+    def __init__(self, decoded: pa.Table) -> None:
+        self._by_row = {name: decoded.column(name).to_pylist() for name in ("row", "id", "source")}
+        self._records: list[dict[str, object]] = []
+
+    def add(self, index: int, caption_index: int | None, reason: str, detail: str) -> None:
+        """The image (``caption_index=None``) or one caption of the unit's row at ``index``."""
+        identity = {name: values[index] for name, values in self._by_row.items()}
+        kind = "image" if caption_index is None else "caption"
+        record = {"kind": kind, "caption_index": caption_index, "reason": reason, "detail": detail}
+        self._records.append({**identity, **record})
+
+    def table(self) -> pa.Table:
+        """All of them, in row order."""
+        return pa.Table.from_pylist(sorted(self._records, key=_reject_order), schema=REJECTED)
+
+
+def _reject_order(record: dict[str, object]) -> tuple[object, object]:
+    index = record["caption_index"]
+    return record["row"], -1 if index is None else index
+
+
+def _reject_images(
+    decoded: pa.Table, vectors: NDArray[np.float16], has_vector: NDArray[np.bool_], rejects: _Rejects
+) -> None:
+    reasons, details = decoded.column("reason").to_pylist(), decoded.column("detail").to_pylist()
+    has_image = decoded.column("has_image_column").to_pylist()
+    for index in np.flatnonzero(~has_vector).tolist():
+        if not has_image[index]:
+            continue
+        if reasons[index] is None:
+            rejects.add(
+                index, None, Reason.NON_FINITE_EMBEDDING.value, "the model returned NaN or infinity for this image"
+            )
+        else:
+            rejects.add(index, None, reasons[index], details[index])
+
+
+def _caption_table(
+    model: ClipModel,
+    decoded: pa.Table,
+    image_vectors: NDArray[np.float16],
+    has_vector: NDArray[np.bool_],
+    rejects: _Rejects,
+) -> pa.Table:
+    owner: list[int] = []
+    position: list[int] = []
+    texts: list[str] = []
+    for index, captions in enumerate(decoded.column("captions").to_pylist()):
+        for caption_index, caption in enumerate(captions or ()):
+            if caption is None or not caption.strip():
+                detail = "the caption is null" if caption is None else "the caption has no characters but white space"
+                rejects.add(index, caption_index, Reason.EMPTY_CAPTION.value, detail)
+                continue
+            owner.append(index)
+            position.append(caption_index)
+            texts.append(caption)
+    vectors = model.encode_texts(texts).astype(np.float16)
+    finite = _finite(vectors)
+    for failed in np.flatnonzero(~finite).tolist():
+        detail = "the model returned NaN or infinity for this caption"
+        rejects.add(owner[failed], position[failed], Reason.NON_FINITE_EMBEDDING.value, detail)
+    good = np.flatnonzero(finite)
+    owners = np.asarray(owner, np.int64)[good]
+    scores = _cosine(vectors[good], image_vectors[owners])
+    plain = decoded.select(["row", "id"]).take(owners)
+    return pa.table(
+        [
+            plain.column("row"),
+            plain.column("id"),
+            pa.array(np.asarray(position, np.int32)[good]),
+            pa.array([texts[index] for index in good], pa.string()),
+            embedding_column(vectors[good]),
+            pa.array(scores, pa.float32(), mask=~has_vector[owners]),
+        ],
+        schema=captions_schema(model.identity.dimension),
+    )
+
+
+def _cosine(left: NDArray[np.float16], right: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Cosine of the rows of two (n, d) arrays as they are stored; 0 where one is all zeros."""
+    a, b = left.astype(np.float32), right.astype(np.float32)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products: NDArray[np.float32] = np.einsum("nd,nd->n", a, b)
+    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+
+
+def _captions_by_file(decoded: pa.Table) -> dict[int, int]:
+    """Captions read, by the ordinal of the source file."""
+    counts: Counter[int] = Counter()
+    for row, captions in zip(decoded.column("row").to_pylist(), decoded.column("captions").to_pylist(), strict=True):
+        counts[row >> 32] += len(captions or ())
+    return dict(counts)

@@ -1,0 +1,58 @@
+"""Queries encoded by the index's own model, and by no other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import ModelIdentity
+from clipmill.encoders.model import ClipModel, load_model_of
+from clipmill.source.decode import Rejected, decode_image
+
+_MAX_IMAGE_PIXELS = 178_956_970
+
+
+class QueryEncoder:
+    """Texts and image files as query vectors, by the model with this identity.
+
+    ``model`` and ``pretrained`` say where that model is to be had now, where that is not what its identity says. It is
+    loaded for the first query. Raises UserError when there is no identity, no such model, or another one is there.
+    """
+
+    def __init__(self, identity: ModelIdentity | None, model: str | None, pretrained: str | None) -> None:
+        self._identity = identity
+        self._name = model
+        self._pretrained = pretrained
+        self._loaded: ClipModel | None = None
+
+    def _load(self) -> ClipModel:
+        if self._loaded is not None:
+            return self._loaded
+        if self._identity is None:
+            raise UserError(
+                "this index was made of imported vectors, so which model encodes a query is not known; search it by "
+                "--id, or encode your queries and give them as --queries"
+            )
+        self._loaded = load_model_of(self._identity, self._name, self._pretrained, "the index")
+        return self._loaded
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (n, d) of texts, none of them empty."""
+        if not all(text.strip() for text in texts):
+            raise UserError("a query text is empty")
+        return self._load().encode_texts(list(texts))
+
+    def encode_image(self, path: Path) -> NDArray[np.float32]:
+        """The unit vector (1, d) of an image file."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
+        model = self._load()
+        try:
+            pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+        except Rejected as rejected:
+            raise UserError(f"--image {path} is no image that can be searched with: {rejected.detail}") from None
+        return model.encode_images(pixels[None])

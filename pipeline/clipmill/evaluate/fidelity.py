@@ -1,0 +1,91 @@
+"""How much of exact search an index returns, and how fast: the model's quality plays no part in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.schemas import Interval
+from clipmill.index.search.recall import hits, recall_interval
+
+Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Queries (q, d) and k to scores and positions (q, k), best first; −inf and −1 where there is no more."""
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Counts over queries, with exact search over the same stored vectors as truth.
+
+    ``found`` counts returned items whose exact score reaches that of the k-th best; ``first`` counts queries whose
+    first result scores as high as the best. Of items with equal scores each is as good as the other.
+    ``seconds`` holds the wall time of each query, asked one at a time on one thread.
+    """
+
+    k: int
+    queries: int
+    query_kind: str
+    n: int
+    found: int
+    wanted: int
+    first: int
+    seconds: NDArray[np.float64]
+    intervals: dict[str, Interval]
+
+    @property
+    def k_recall_at_k(self) -> float:
+        """Share of the k best items by exact search that are among the k items the index returns."""
+        return self.found / self.wanted
+
+    @property
+    def one_recall_at_one(self) -> float:
+        """Share of queries for which the index's first result is the best by exact search."""
+        return self.first / self.queries
+
+    def milliseconds(self, percentile: float) -> float:
+        """Time within which this percentage of queries is answered (p50: half of them), one at a time on one thread."""
+        return float(np.percentile(self.seconds, percentile) * 1000)
+
+
+def measure_fidelity(
+    search: Search,
+    truth: NDArray[np.float32],
+    exact_scores_of: Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]],
+    queries: NDArray[np.float32],
+    n: int,
+    query_kind: str = "captions",
+    progress: Callable[[int], object] = lambda done: None,
+) -> Fidelity:
+    """Asks an index of ``n`` items every query, one at a time, and compares with exact search.
+
+    ``truth`` (q, k) are the scores of exact search, best first. ``exact_scores_of`` gives the exact scores (q, k) of
+    queries with the items at positions (q, k), −inf where these are −1. The caller sees to it that search runs on one
+    thread. The first few queries are asked once before.
+    """
+    k = truth.shape[1]
+    for query in queries[:WARM_UP]:
+        search(query[None], k)
+    seconds = np.empty(len(queries))
+    positions = np.full((len(queries), k), -1, np.int64)
+    for number, query in enumerate(queries):
+        started = perf_counter()
+        _, found = search(query[None], k)
+        seconds[number] = perf_counter() - started
+        positions[number] = found[0]
+        progress(1)
+    scores = exact_scores_of(queries, positions)
+    each = np.minimum(hits(scores, truth), k)
+    first = hits(scores[:, :1], truth[:, :1])
+    return Fidelity(
+        k=k,
+        queries=len(queries),
+        query_kind=query_kind,
+        n=n,
+        found=int(each.sum()),
+        wanted=len(queries) * k,
+        first=int(first.sum()),
+        seconds=seconds,
+        intervals={"k_recall_at_k": recall_interval(each, k), "one_recall_at_one": recall_interval(first, 1)},
+    )

@@ -1,0 +1,1 @@
+"""Building an index: plan, sample, train, fill, tune."""

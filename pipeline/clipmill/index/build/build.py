@@ -1,0 +1,104 @@
+"""Building an index, before the work: what is to be made, and whether it is there already."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import faiss
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import IndexManifest
+from clipmill.core.settings import IndexSettings
+from clipmill.index.build.foreign import Foreign, look_at_foreign
+from clipmill.index.build.gallery import Gallery
+from clipmill.index.build.layout import ShardPlace, places
+from clipmill.index.build.plan import Plan, plan_foreign, plan_index
+from clipmill.stage.finished import finished_as_asked
+from clipmill.stage.staging import Staging
+from clipmill.storage import Location
+
+_CONTENT_SETTINGS = ("gallery", "factory", "shards", "memory", "target_recall", "tuning_queries", "k", "seed")
+"""Settings that decide what is in the index; the others only decide where it is."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """Everything that building an index does, fixed before it starts."""
+
+    settings: IndexSettings
+    gallery: Gallery
+    plan: Plan
+    cuts: tuple[int, ...] | None = None
+    """Positions at which shards begin, and n at the end; None cuts them evenly."""
+    foreign: Foreign | None = None
+    """An index file made elsewhere, which takes the place of training and filling."""
+
+    @cached_property
+    def output(self) -> Location:
+        return storage.resolve_output(self.settings.output)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where this build's work lies, in a folder of its own: other builds towards the same output have others."""
+        return Staging(self.output, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done by one build to be of use to another."""
+        cuts = {} if self.cuts is None else {"cuts": list(self.cuts)}
+        return {
+            "embeddings": self.gallery.dataset.manifest_sha256,
+            "configuration": self.configuration,
+            **cuts,
+            "plan": {
+                "factory": self.plan.factory,
+                "shards": len(self.places),
+                "training_rows": self.plan.training_rows,
+            },
+            "version of FAISS": faiss.__version__,
+        }
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The settings that decide the content, as they are written to the manifest."""
+        settings = self.settings.model_dump(mode="json")
+        foreign = None if self.foreign is None else self.foreign.sha256
+        return {key: settings[key] for key in _CONTENT_SETTINGS} | {"foreign_sha256": foreign}
+
+    @cached_property
+    def places(self) -> list[ShardPlace]:
+        if self.cuts is None:
+            return places(self.gallery.n, self.plan.shards)
+        return [ShardPlace(number, *bounds) for number, bounds in enumerate(pairwise(self.cuts))]
+
+
+def make_build(settings: IndexSettings) -> Build:
+    """Opens the embeddings and plans their index. Raises UserError for what cannot be indexed as it is asked."""
+    gallery = Gallery.open(settings.embeddings, settings.gallery)
+    if settings.foreign is not None:
+        if settings.factory != "auto" or settings.shards not in (None, 1):
+            raise UserError("--foreign takes an index as it is; leave out --factory and --shards")
+        foreign = look_at_foreign(settings.foreign, gallery)
+        return Build(settings, gallery, plan_foreign(foreign.factory, foreign.nlist), foreign=foreign)
+    plan = plan_index(
+        gallery.n,
+        gallery.dimension,
+        settings.memory,
+        settings.target_recall,
+        factory=settings.factory,
+        shards=settings.shards,
+    )
+    return Build(settings, gallery, plan)
+
+
+def finished(build: Build) -> IndexManifest | None:
+    """The manifest of the index at the output, if it is already what this build makes (`finished_as_asked`)."""
+    return finished_as_asked(
+        IndexManifest,
+        build.staging,
+        build.configuration,
+        build.gallery.dataset.manifest_sha256,
+        overwrite=build.settings.overwrite,
+    )

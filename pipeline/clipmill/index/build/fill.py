@@ -1,0 +1,110 @@
+"""Filling one shard: a run of the gallery streamed into a trained index and the three files beside it."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.index.build.footprint import Footprint, measured_footprint
+from clipmill.index.build.gallery import Gallery
+from clipmill.index.build.layout import ShardPlace
+from clipmill.storage import Location, Written
+
+BATCH_ROWS = 8192
+ROW_GROUP_ROWS = 1024
+"""Rows read to fetch the columns of one result: few, so that it takes a millisecond or two."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What one shard became: its files, and what its index keeps resident."""
+
+    files: list[Shard]
+    footprint: Footprint
+
+
+def fill_shard(
+    gallery: Gallery,
+    place: ShardPlace,
+    index: Any,
+    output: Location,
+    on_batch: Callable[[], object] = lambda: None,
+    *,
+    holds_vectors: bool = False,
+) -> Filled:
+    """Adds the vectors of ``place`` to ``index`` and writes the shard's four files to ``output``.
+
+    ``index`` is trained and empty, or ``holds_vectors`` already, which are not added then. Memory is that of the index
+    and of a few batches; ``on_batch`` is called after each batch. Running it again replaces the files by the same.
+    Raises RunFailed for a vector that is not finite: FAISS would count it and not store it.
+    """
+    rows: list[int] = []
+    with ExitStack() as stack:
+        vectors_stream = stack.enter_context(storage.atomic_writer(output / place.vectors_file))
+        rows_stream = stack.enter_context(storage.atomic_writer(output / place.rows_file))
+        table_stream = stack.enter_context(storage.atomic_writer(output / place.row_table_file))
+        write_npy_header(vectors_stream, "<f2", (place.rows, gallery.dimension))
+        write_npy_header(rows_stream, "<i8", (place.rows,))
+        table_writer: pq.ParquetWriter | None = None
+        columns = [*gallery.row_columns, "embedding"]
+        for batch in gallery.batches(place.start, place.stop, columns, BATCH_ROWS):
+            vectors = vectors_of(batch.column("embedding"))
+            batch_rows = batch.column("row").to_numpy()
+            _refuse_non_finite(vectors, batch_rows, gallery)
+            if not holds_vectors:
+                index.add(vectors.astype(np.float32))
+            vectors_stream.write(np.ascontiguousarray(vectors))
+            rows_stream.write(np.ascontiguousarray(batch_rows, dtype="<i8"))
+            rows += [int(batch_rows[0]), int(batch_rows[-1])]
+            kept = pa.Table.from_batches([batch]).select(gallery.row_columns)
+            if table_writer is None:
+                table_writer = stack.enter_context(pq.ParquetWriter(table_stream, kept.schema, compression="zstd"))
+            table_writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)
+            on_batch()
+    if index.ntotal != place.rows:
+        raise RunFailed(
+            f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
+            f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
+        )
+    files = {
+        (place.index_file, "index"): write_index(index, output / place.index_file),
+        (place.vectors_file, "vectors"): vectors_stream.written,
+        (place.rows_file, "rows"): rows_stream.written,
+        (place.row_table_file, "row_table"): table_stream.written,
+    }
+    shards = [
+        Shard(part, path, place.rows, written.bytes, written.sha256, rows[0], rows[-1])
+        for (path, part), written in files.items()
+    ]
+    return Filled(shards, measured_footprint(index))
+
+
+def write_index(index: Any, location: Location) -> Written:
+    """One FAISS file, whole or not at all, streamed to wherever it goes."""
+    with storage.atomic_writer(location) as stream:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+    return stream.written
+
+
+def write_npy_header(stream: Any, dtype: str, shape: tuple[int, ...]) -> None:
+    """What an `.npy` file of such an array begins with."""
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
+
+
+def _refuse_non_finite(vectors: NDArray[np.float16], rows: NDArray[np.int64], gallery: Gallery) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise RunFailed(
+            f"{gallery.dataset.location}: the embedding of row {rows[np.argmin(finite)]} in {gallery.part} holds NaN "
+            f"or infinity ({int((~finite).sum())} such rows in this batch), which no index can store; embed it again"
+        )

@@ -1,0 +1,93 @@
+"""Building an index, after the work: its list of files, its manifest, and the way to its place."""
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import reduce
+from typing import Any
+
+from clipmill import storage
+from clipmill.core import environment
+from clipmill.core.errors import RunFailed
+from clipmill.core.schemas import IndexManifest, Run
+from clipmill.datasets.manifests import write_manifest, write_shards
+from clipmill.index.build.build import Build
+from clipmill.index.build.footprint import add_shard
+from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
+from clipmill.stage.checkpoints import load
+
+
+def publish_index(
+    build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any], check: Callable[[], object]
+) -> IndexManifest:
+    """Writes the list of files and the manifest of an index that is made whole, and puts it in its place. ``check`` is
+    called right before that, and raises where the staging folder is another run's by now.
+
+    Raises RunFailed when a part is missing after all, or belongs to another training.
+    """
+    place = Unfinished(build)
+    shards = read_filled(place, trained)
+    drawn, tuned = load(place.queries, Drawn), load(place.operation, Tuned)
+    if drawn is None or tuned is None:
+        raise RunFailed(f"parts of {build.staging.folder} are gone; run the same command again to make them anew")
+    _refuse_other_training(place, trained, tuned)
+    seconds = {
+        "queries": drawn.seconds,
+        "train": trained.seconds,
+        "exact search": tuned.exact_seconds,
+        "fill": sum(shard.seconds for shard in shards),
+        "tune": tuned.seconds,
+    }
+    dataset = build.gallery.dataset
+    footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
+    manifest = IndexManifest(
+        model=dataset.manifest.model,
+        dimension=build.gallery.dimension,
+        n=build.gallery.n,
+        gallery=build.gallery.part,
+        shards=len(build.places),
+        factory=build.plan.factory,
+        why=build.plan.why,
+        exact=build.plan.exact,
+        k=build.settings.k,
+        target_recall=build.settings.target_recall,
+        target_met=tuned.operation.met,
+        operating_point=tuned.operation.point,
+        front=tuned.operation.front,
+        query_kind=drawn.queries.kind,
+        memory=footprint.as_dict(),
+        configuration=build.configuration,
+        kept_columns=build.gallery.kept_columns,
+        embeddings=dataset.location.uri,
+        embeddings_manifest_sha256=dataset.manifest_sha256,
+        trained_sha256=trained.sha256,
+        shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
+        runs=[
+            *progress.start.earlier,
+            Run(
+                started=progress.start.at,
+                finished=datetime.now(timezone.utc),
+                rows_encoded=build.gallery.n - progress.start.rows_reused,
+                rows_reused=progress.start.rows_reused,
+                limited_by=max(seconds, key=lambda stage: seconds[stage]),
+            ),
+        ],
+        stage_seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
+        software=environment.software(),
+        hardware={**environment.hardware(), **hardware},
+    )
+    write_manifest(place.dataset, manifest)
+    check()
+    build.staging.publish()
+    return manifest
+
+
+def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:
+    """A worker that was taken for dead may have trained and tuned meanwhile."""
+    file = place.dataset / TRAINED_FILE
+    found = storage.sha256(file) if storage.exists(file) else None
+    if not found == trained.sha256 == tuned.trained_sha256:
+        raise RunFailed(
+            f"{file} is gone, or not the trained index that the shards were filled from and the index was tuned with; run "
+            "the same command again to make anew what does not belong together"
+        )

@@ -1,0 +1,111 @@
+"""The rows that are searched: one part of an embeddings dataset as positions 0 to n − 1, in dataset order."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+from clipmill.datasets.manifests import Embeddings, Shard
+
+PartName = Literal["images", "captions"]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images or the captions of a dataset, read by runs of positions and never whole."""
+
+    dataset: Embeddings
+    part: PartName
+
+    @staticmethod
+    def open(uri: str, part: PartName) -> "Gallery":
+        """Opens a part that has rows; UserError when there is no such dataset or nothing in it to index."""
+        gallery = Gallery(Embeddings.open(uri), part)
+        if gallery.n == 0:
+            other = "captions" if part == "images" else "images"
+            advice = f"; it has {other}: --gallery {other}" if gallery.dataset.count(other) else ""
+            raise UserError(f"{uri} has no {part}, so there is nothing to index{advice}")
+        return gallery
+
+    @cached_property
+    def files(self) -> list[Shard]:
+        return [shard for shard in self.dataset.shards_of(self.part) if shard.rows]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Position of each file's first row, and n at the end."""
+        return np.cumsum([0, *(file.rows for file in self.files)], dtype=np.int64)
+
+    @property
+    def n(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def dimension(self) -> int:
+        return self.dataset.manifest.dimension
+
+    @property
+    def kept_columns(self) -> list[str]:
+        """Columns kept from the source: those of images, since captions are only joined to them by ``row``."""
+        return list(self.dataset.manifest.kept_columns) if self.part == "images" else []
+
+    @property
+    def row_columns(self) -> list[str]:
+        """The columns that travel with a row into the index: identity, caption, and those kept from the source."""
+        if self.part == "captions":
+            return ["row", "id", "caption_index", "caption"]
+        return ["row", "id", *self.kept_columns]
+
+    def open_file(self, number: int, *, pre_buffer: bool = True) -> pq.ParquetFile:
+        """As `Embeddings.open_shard`."""
+        return self.dataset.open_shard(self.files[number], pre_buffer=pre_buffer)
+
+    def batches(self, start: int, stop: int, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """The positions ``start`` to ``stop`` − 1 in order, at most ``batch_rows`` at a time."""
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        for number in range(first, len(self.files)):
+            position = int(self.starts[number])
+            if position >= stop:
+                return
+            parquet = self.open_file(number)
+            groups: list[int] = []
+            skipped = 0
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                if position + rows <= start and not groups:
+                    skipped += rows
+                elif position < stop:
+                    groups.append(group)
+                position += rows
+            position = int(self.starts[number]) + skipped
+            for few in _runs(parquet, groups, batch_rows):
+                for batch in parquet.iter_batches(batch_rows, row_groups=few, columns=list(columns)):
+                    inside = batch.slice(max(0, start - position), max(0, stop - max(start, position)))
+                    position += batch.num_rows
+                    if inside.num_rows:
+                        yield inside
+
+    def source_of(self, position: int) -> tuple[int, int]:
+        """The file that holds a position, and the row in that file."""
+        number = int(np.searchsorted(self.starts, position, side="right")) - 1
+        return number, position - int(self.starts[number])
+
+
+def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Row groups in runs that hold ``rows`` rows or little more: Arrow fetches all that it is asked for at once."""
+    run: list[int] = []
+    held = 0
+    for group in groups:
+        run.append(group)
+        held += parquet.metadata.row_group(group).num_rows
+        if held >= rows:
+            yield run
+            run, held = [], 0
+    if run:
+        yield run

@@ -1,0 +1,119 @@
+"""Choosing how an index is searched: the tuned operating point, with the recall and time measured for it."""
+
+import time
+from dataclasses import dataclass, replace
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.schemas import Interval, OperatingPoint
+from clipmill.index.build.queries import Queries
+from clipmill.index.build.tune import Measured, Parameters, Tuner
+from clipmill.index.search.exact import TopK
+from clipmill.index.search.recall import hits, recall_interval
+from clipmill.index.search.search import ShardedIndex
+
+RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Re-rank depths tried, in multiples of k."""
+_GLANCE_SHARE, _GLANCE_LEAST = 5, 200
+"""A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
+_LEAST_STEP = 0.002
+"""What more recall is asked for at least where too little was confirmed."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``point`` is what search uses; ``met`` says whether it reaches the target on both sets of queries."""
+
+    point: OperatingPoint
+    met: bool
+    front: list[OperatingPoint]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One set of queries with their exact results, to measure an index with on one thread."""
+
+    index: ShardedIndex
+    queries: NDArray[np.float32]
+    truth: TopK
+    k: int
+
+    def first(self, count: int) -> "Bench":
+        """A bench of the first ``count`` queries."""
+        return replace(self, queries=self.queries[:count], truth=(self.truth[0][:count], self.truth[1][:count]))
+
+    def measure(self, parameters: Parameters) -> Measured:
+        nprobe, rerank = parameters
+        faiss.omp_set_num_threads(1)
+        started = time.perf_counter()
+        _, positions = self.index.search(self.queries, self.k, nprobe=nprobe, rerank=rerank)
+        seconds = time.perf_counter() - started
+        scores = self.index.vectors.scores(self.queries, positions)
+        best = min(self.k, self.index.n)
+        recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
+        return Measured(parameters, recall, 1000 * seconds / len(self.queries))
+
+
+def choose_operating_point(
+    index: ShardedIndex, queries: Queries, truth: TopK, k: int, target: float, *, nlist: int, exact: bool
+) -> Operation:
+    """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
+
+    ``truth`` is the exact result of ``queries.all``. Points that reach the target on the tuning queries are tried on
+    the others, fastest first, until one reaches it there as well. Where none does, more is asked of the tuning queries, by
+    as much as was missing, until no point has it; then the best recall seen is kept.
+    """
+    half = len(queries.tuning)
+    tuning = Bench(index, queries.tuning, (truth[0][:half], truth[1][:half]), k)
+    unseen = Bench(index, queries.confirmation, (truth[0][half:], truth[1][half:]), k)
+    if exact:
+        point = tuning.measure((0, 0))
+        confirmed = _confirm(unseen, point)
+        return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
+    few = tuning.first(max(half // _GLANCE_SHARE, _GLANCE_LEAST))
+    glanced: dict[Parameters, Measured] = {}
+    measured: dict[Parameters, Measured] = {}
+    confirmed_at: dict[Parameters, Interval | None] = {}
+    asked = target
+    while True:
+        tuner = Tuner(few.measure, tuning.measure, asked, glanced=glanced, measured=measured)
+        tuned = tuner.run(_probes(nlist), _depths(k, index.n))
+        front = [_operating_point(point, None) for point in tuned.front]
+        missing = 1.0
+        for point in tuned.feasible:
+            if point.parameters not in confirmed_at:
+                confirmed_at[point.parameters] = _confirm(unseen, point)
+            confirmed = confirmed_at[point.parameters]
+            if confirmed is None or confirmed.value >= target:
+                return Operation(_operating_point(point, confirmed), True, front)
+            missing = min(missing, target - confirmed.value)
+        if not tuned.feasible:
+            return Operation(_operating_point(tuned.best, _confirm(unseen, tuned.best)), False, front)
+        asked += max(missing, _LEAST_STEP)
+
+
+def _probes(nlist: int) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, … up to every list; only 0 for an index without lists."""
+    steps = sorted({step for power in range(17) for step in (1 << power, 3 << power >> 1)})
+    return [*(step for step in steps if step < nlist), nlist]
+
+
+def _depths(k: int, n: int) -> list[int]:
+    return sorted({min(k * step, n) for step in RERANK_STEPS})
+
+
+def _confirm(bench: Bench, point: Measured) -> Interval | None:
+    return bench.measure(point.parameters).recall if len(bench.queries) else None
+
+
+def _operating_point(point: Measured, confirmed: Interval | None) -> OperatingPoint:
+    nprobe, rerank = point.parameters
+    return OperatingPoint(
+        nprobe=nprobe,
+        rerank=rerank,
+        recall=point.recall,
+        confirmed_recall=confirmed,
+        milliseconds_per_query=point.milliseconds,
+    )

@@ -1,0 +1,193 @@
+"""The steps of building an index. Each leaves its result in the staging folder, and does nothing where it is there.
+
+So a step may be tried again after any failure, in any process; what was done is never done again. ``alive`` is called
+when something was read or computed, in order that those who wait know that the step is moving.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.datasets.manifests import vectors_of
+from clipmill.index.build.build import Build
+from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
+from clipmill.index.build.fill import fill_shard
+from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
+from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
+from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.queries import Queries, draw_queries
+from clipmill.index.build.sample import sample_vectors
+from clipmill.index.build.train import train_index
+from clipmill.index.build.unfinished import (
+    Drawn,
+    FilledShard,
+    Trained,
+    Truth,
+    Tuned,
+    Unfinished,
+    read_filled,
+    read_record,
+    write_record,
+)
+from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
+from clipmill.index.search.open import open_files
+from clipmill.stage.checkpoints import Made, load, save
+from clipmill.storage import Location
+
+Alive = Callable[[], object]
+_EXACT_BLOCK_ROWS = 16_384
+_BEAT_SECONDS = 5.0
+
+
+def silent() -> None:
+    """Nobody waits for signs of life."""
+
+
+def draw(build: Build, alive: Alive = silent) -> None:
+    """Draws the queries to tune with."""
+    place = Unfinished(build)
+    if load(place.queries, Drawn) is None:
+        began = time.perf_counter()
+        settings = build.settings
+        queries = draw_queries(build.gallery, settings.tuning_queries, settings.seed, alive)
+        save(place.queries, Drawn(queries, time.perf_counter() - began))
+
+
+def train(build: Build, alive: Alive = silent) -> Trained:
+    """Trains the index, with FAISS's threads. FAISS says nothing meanwhile: that the process lives is all there is."""
+    place = Unfinished(build)
+    found = read_record(place.trained, Trained)
+    if found is not None:
+        return found
+    began = time.perf_counter()
+    data = _trained_here(build, alive) if build.foreign is None else _trained_elsewhere(build, build.foreign)
+    written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
+    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began)
+    write_record(place.trained, trained)
+    return trained
+
+
+def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
+    seed = build.settings.seed
+    sample = sample_vectors(build.gallery, build.plan.training_rows, seed, alive, dtype=np.float32)
+    with _beating(alive):
+        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed))
+
+
+def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
+    index = read_foreign(foreign)
+    refuse_other_vectors(foreign, index, build.gallery)
+    index.reset()
+    return to_bytes(index)
+
+
+def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
+    """The trained index as it was staged. Raises RunFailed when it is another by now."""
+    file = Unfinished(build).dataset / TRAINED_FILE
+    data = storage.read_bytes(file)
+    if hashlib.sha256(data).hexdigest() != trained.sha256:
+        raise RunFailed(
+            f"{file} is not the trained index that shards were made from; run the same command again to train anew"
+        )
+    return np.frombuffer(data, np.uint8)
+
+
+def search_exactly(build: Build, shard: ShardPlace, alive: Alive = silent) -> None:
+    """Finds the best of the shard's vectors for every query."""
+    place = Unfinished(build)
+    if storage.exists(place.truth(shard)):
+        return
+    began = time.perf_counter()
+    scores, positions = exact_top_k(_queries(place).all, _blocks(build, shard, alive), build.settings.k)
+    save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
+
+
+def _blocks(build: Build, shard: ShardPlace, alive: Alive) -> Iterator[tuple[int, NDArray[np.float16]]]:
+    position = shard.start
+    for batch in build.gallery.batches(shard.start, shard.stop, ["embedding"], _EXACT_BLOCK_ROWS):
+        yield position, vectors_of(batch.column("embedding"))
+        position += batch.num_rows
+        alive()
+
+
+def fill(
+    build: Build, shard: ShardPlace, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = silent
+) -> None:
+    """Fills a shard from the trained, empty index; its record is written last."""
+    place = Unfinished(build)
+    found = read_record(place.shard(shard), FilledShard)
+    if found is not None and found.trained_sha256 == trained_sha256:
+        return
+    began = time.perf_counter()
+    index = from_bytes(trained) if build.foreign is None else read_foreign(build.foreign)
+    filled = fill_shard(build.gallery, shard, index, place.dataset, alive, holds_vectors=build.foreign is not None)
+    write_record(place.shard(shard), FilledShard(trained_sha256, filled, time.perf_counter() - began))
+
+
+def tune(build: Build, trained: Trained, alive: Alive = silent) -> None:
+    """Chooses the operating point of the whole index, measured on the queries."""
+    place = Unfinished(build)
+    if storage.exists(place.operation):
+        return
+    began = time.perf_counter()
+    settings = build.settings
+    queries = _queries(place)
+    truth, exact_seconds = empty_top_k(len(queries.all), settings.k), 0.0
+    for shard in build.places:
+        found = _kept(place.truth(shard), Truth)
+        truth = merge_top_k(truth, found.top_k, settings.k)
+        exact_seconds += found.seconds
+        alive()
+    files = [file for record in read_filled(place, trained) for file in record.filled.files]
+    with TemporaryDirectory() as cache, _beating(alive):
+        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache))
+        operation = choose_operating_point(
+            sharded,
+            queries,
+            truth,
+            settings.k,
+            settings.target_recall,
+            nlist=nlist_of(sharded.shards[0]),
+            exact=build.plan.exact,
+        )
+    save(place.operation, Tuned(trained.sha256, operation, time.perf_counter() - began, exact_seconds))
+
+
+def _queries(place: Unfinished) -> Queries:
+    return _kept(place.queries, Drawn).queries
+
+
+def _kept(location: Location, kind: type[Made]) -> Made:
+    """What a step before left. Raises RunFailed where it cannot be read, and removes it: a name counts as done."""
+    found = load(location, kind)
+    if found is None:
+        storage.remove(location)
+        raise RunFailed(f"{location} is gone or damaged; run the same command again to make it anew")
+    return found
+
+
+@contextmanager
+def _beating(alive: Alive) -> Iterator[None]:
+    """Signs of life while FAISS works, which can give none itself."""
+    ended = Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            alive()
+
+    thread = Thread(target=beat, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

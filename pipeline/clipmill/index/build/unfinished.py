@@ -1,0 +1,221 @@
+"""What is done of an index that is not finished: records in its staging folder, each written after what it speaks of.
+
+    queries.npz        the queries to tune with
+    truths/00007.npz   their exact results in shard 7, taken as done by its name and removed where it cannot be read
+    trained.json       the training: dataset/trained.faiss is never made again
+    shards/00007.json  shard 7 is filled: its files in dataset/
+    operation.npz      the tuned operating point
+
+Training again gives other codebooks, so what was made with one training is worth nothing under another: every record
+but those of queries and truths names the sha256 of the trained index that it was made with.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.index.build.build import Build
+from clipmill.index.build.fill import Filled
+from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
+from clipmill.index.build.operate import Operation
+from clipmill.index.build.queries import Queries
+from clipmill.index.search.exact import TopK
+from clipmill.stage.checkpoints import load
+from clipmill.stage.staging import Started
+from clipmill.storage import Location
+
+_THREADS = 16
+Recorded = TypeVar("Recorded")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that is done, and the seconds it took."""
+
+    sha256: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FilledShard:
+    """A shard that was filled with vectors, and the seconds it took."""
+
+    trained_sha256: str
+    filled: Filled
+    seconds: float
+
+
+_RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trained, FilledShard)}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The queries, and the seconds it took to draw them."""
+
+    queries: Queries
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The exact results of all queries in one shard, by position in the gallery; ``seconds`` is what it took."""
+
+    scores: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    seconds: float
+
+    @property
+    def top_k(self) -> TopK:
+        return self.scores, self.positions
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The operating point of the index made with this training, and the seconds it took to find; ``exact_seconds`` are
+    those of all exact searches before it."""
+
+    trained_sha256: str
+    operation: Operation
+    seconds: float
+    exact_seconds: float
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Where the parts of a build lie before it is published."""
+
+    build: Build
+
+    @property
+    def dataset(self) -> Location:
+        return self.build.staging.dataset
+
+    @property
+    def queries(self) -> Location:
+        return self.build.staging.folder / "queries.npz"
+
+    @property
+    def truths(self) -> Location:
+        return self.build.staging.folder / "truths"
+
+    def truth(self, place: ShardPlace) -> Location:
+        return self.truths / f"{place.number:05d}.npz"
+
+    @property
+    def trained(self) -> Location:
+        return self.build.staging.folder / "trained.json"
+
+    def shard(self, place: ShardPlace) -> Location:
+        return self.build.staging.shards / f"{place.number:05d}.json"
+
+    @property
+    def operation(self) -> Location:
+        return self.build.staging.folder / "operation.npz"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is left to do of a build: nothing of what earlier starts did is in it."""
+
+    start: Started
+    trained: Trained | None
+    to_search: list[ShardPlace]
+    to_fill: list[ShardPlace]
+
+
+def open_build(build: Build) -> Progress:
+    """Makes or continues the staging folder of this build. The caller owns it (`clipmill.storage.lease`).
+
+    A record whose files are gone, cut short or of another training counts for nothing. Raises OutputDiffers when
+    there is unfinished work of another build and ``overwrite`` is not set.
+    """
+    build.staging.open(overwrite=build.settings.overwrite)
+    place = Unfinished(build)
+    trained = _sound_training(place)
+    filled = _sound_shards(place, trained)
+    if trained is None or _tuned_with(place) != trained.sha256:
+        storage.remove(place.operation)
+    if load(place.queries, Drawn) is None:
+        storage.remove(place.truths)
+    searched = {int(_stem(info.path)) for info in storage.list_files(place.truths) if info.path.endswith(".npz")}
+    start = build.staging.note_start(sum(shard.rows for shard in build.places if shard.number in filled))
+    return Progress(
+        start,
+        trained,
+        to_search=[shard for shard in build.places if shard.number not in searched],
+        to_fill=[shard for shard in build.places if shard.number not in filled],
+    )
+
+
+def _sound_training(place: Unfinished) -> Trained | None:
+    trained = read_record(place.trained, Trained)
+    file = place.dataset / TRAINED_FILE
+    if trained and storage.exists(file) and storage.sha256(file) == trained.sha256:
+        return trained
+    storage.remove(place.trained)
+    return None
+
+
+def _sound_shards(place: Unfinished, trained: Trained | None) -> set[int]:
+    """Numbers of the shards that need not be filled again; records of others are removed."""
+    sizes = {info.base_name: info.size for info in storage.list_files(place.dataset)}
+
+    def is_sound(record: Location) -> bool:
+        found = read_record(record, FilledShard)
+        if found and trained and found.trained_sha256 == trained.sha256:
+            return all(sizes.get(file.path) == file.bytes for file in found.filled.files)
+        return False
+
+    staging = place.build.staging
+    records = [staging.shards / info.base_name for info in storage.list_files(staging.shards)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sound = list(pool.map(is_sound, records))
+    for record, kept in zip(records, sound, strict=True):
+        if not kept:
+            storage.remove(record)
+    return {int(_stem(record.path)) for record, kept in zip(records, sound, strict=True) if kept}
+
+
+def _tuned_with(place: Unfinished) -> str | None:
+    tuned = load(place.operation, Tuned)
+    return tuned.trained_sha256 if tuned else None
+
+
+def read_filled(place: Unfinished, trained: Trained) -> list[FilledShard]:
+    """The records of all shards, in order.
+
+    Raises RunFailed when one is missing, or of another training: a worker may outlive the driver that started it.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda shard: read_record(place.shard(shard), FilledShard), place.build.places))
+    filled = [record for record in found if record is not None and record.trained_sha256 == trained.sha256]
+    if len(filled) < len(found):
+        raise RunFailed(
+            f"{len(found) - len(filled)} shards in {place.dataset} are gone or of another training; run the same command "
+            "again to fill them"
+        )
+    return filled
+
+
+def read_record(location: Location, kind: type[Recorded]) -> Recorded | None:
+    """A record, or None where there is none that can be read."""
+    try:
+        return cast(Recorded, _RECORDS[kind].validate_json(storage.read_bytes(location)))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def write_record(location: Location, record: Trained | FilledShard) -> None:
+    """A record as JSON, whole or not at all."""
+    storage.write_bytes(location, _RECORDS[type(record)].dump_json(record))
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[-1].split(".", 1)[0]

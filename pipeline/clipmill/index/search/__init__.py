@@ -1,0 +1,1 @@
+"""Searching an index: open, select, search, re-rank."""

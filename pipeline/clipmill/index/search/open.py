@@ -1,0 +1,150 @@
+"""Opening a published index: nothing is loaded or used before it is known to be what the manifest says."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.core.schemas import IndexManifest
+from clipmill.datasets.manifests import Shard, read_manifest, read_shards
+from clipmill.index.build.belong import vectors_belong
+from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.index.build.part import IndexPart
+from clipmill.index.build.train import codebook_sha256
+from clipmill.index.search.rerank import StoredVectors
+from clipmill.index.search.rows import RowTable
+from clipmill.index.search.search import Index, ShardedIndex
+from clipmill.storage import Location
+
+DEFAULT_CACHE = Path("~/.cache/clipmill")
+_PARTS = ("index", "vectors", "rows", "row_table")
+_THREADS = 4
+
+
+def open_index(uri: str, cache: Path = DEFAULT_CACHE, *, mapped: bool = False) -> Index:
+    """Opens the index at ``uri``; one on S3 is copied to ``cache`` first, its files named by their sha256.
+
+    ``mapped`` leaves codes and ids on disk where FAISS can (plain lists), for one who reads them once and in order.
+
+    Raises UserError when there is no index, RunFailed when a file is missing, altered or from another training.
+    """
+    location = storage.resolve(uri)
+    manifest = read_manifest(location, IndexManifest)
+    shards = read_shards(location, manifest.shards_sha256)
+    sharded, table = open_files(location, shards, manifest.trained_sha256, cache, mapped=mapped)
+    if sharded.n != manifest.n or sharded.dimension != manifest.dimension:
+        raise RunFailed(
+            f"{location}: its files hold {sharded.n} vectors of {sharded.dimension} dimensions, the manifest says "
+            f"{manifest.n} of {manifest.dimension}; {_remedy()}"
+        )
+    return Index(manifest, sharded, table)
+
+
+def open_part(uri: str, manifest: IndexManifest, numbers: range, cache: Path = DEFAULT_CACHE) -> IndexPart:
+    """Opens the shards of these numbers only, of an index whose manifest is known: a part of one too large for a process.
+
+    Raises RunFailed as `open_index` does, and where another index has taken the place of the one in the manifest.
+    """
+    location = storage.resolve(uri)
+    shards = read_shards(location, manifest.shards_sha256)
+    files = {part: [shard for shard in shards if shard.part == part] for part in _PARTS}
+    _refuse_uneven(location, files)
+    chosen = [shard for part in _PARTS for shard in files[part][numbers.start : numbers.stop]]
+    sharded, table = open_files(location, chosen, manifest.trained_sha256, cache)
+    return IndexPart(sharded, table, sum(shard.rows for shard in files["index"][: numbers.start]))
+
+
+def open_files(
+    location: Location, shards: list[Shard], trained_sha256: str, cache: Path, *, mapped: bool = False
+) -> tuple[ShardedIndex, RowTable]:
+    """The searchable index that these files make, whether published or not yet.
+
+    FAISS files are read only when their sha256 is right, since FAISS trusts what it reads; sidecars, which may be far
+    larger than memory, are checked by size, shape and their first and last row.
+    """
+    files = {part: [shard for shard in shards if shard.part == part] for part in _PARTS}
+    _refuse_uneven(location, files)
+    cache = cache.expanduser()
+    trained = _read_checked(location, Shard("index", TRAINED_FILE, 0, -1, trained_sha256, None, None), cache)
+    codebooks = codebook_sha256(trained)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        opened = list(pool.map(lambda shard: _read_checked(location, shard, cache, mapped=mapped), files["index"]))
+    for shard, index in zip(files["index"], opened, strict=True):
+        if codebook_sha256(index) != codebooks:
+            raise RunFailed(
+                f"{location / shard.path} comes from another training than {TRAINED_FILE} beside it, so its codes mean "
+                f"nothing here; {_remedy()}"
+            )
+        if index.ntotal != shard.rows:
+            raise RunFailed(f"{location / shard.path} holds {index.ntotal} vectors and not {shard.rows}; {_remedy()}")
+        _share_centroids(index, trained)
+    vectors = [_map_array(location, shard, cache) for shard in files["vectors"]]
+    for shard, index, stored in zip(files["vectors"], opened, vectors, strict=True):
+        if not vectors_belong(index, stored):
+            raise RunFailed(f"{location / shard.path} holds other vectors than the index beside it; {_remedy()}")
+    rows = [_map_array(location, shard, cache) for shard in files["rows"]]
+    for shard, numbers in zip(files["rows"], rows, strict=True):
+        if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):
+            raise RunFailed(f"{location / shard.path} holds the rows of another shard; {_remedy()}")
+    starts = np.cumsum([0, *(shard.rows for shard in files["index"])], dtype=np.int64)
+    table = RowTable([_local(location, shard, cache) for shard in files["row_table"]], starts)
+    return ShardedIndex(trained, opened, StoredVectors(vectors, starts), rows), table
+
+
+def _refuse_uneven(location: Location, files: dict[str, list[Shard]]) -> None:
+    rows_by_part = [[shard.rows for shard in files[part]] for part in _PARTS]
+    if not rows_by_part[0] or any(rows != rows_by_part[0] for rows in rows_by_part):
+        raise RunFailed(f"{location}: its shards and the files beside them do not hold the same rows; {_remedy()}")
+
+
+def _remedy() -> str:
+    return "build the index again with `clipmill index --overwrite`"
+
+
+def _local(location: Location, shard: Shard, cache: Path) -> Path:
+    """A local path of the file, of the size it should have."""
+    place = location / shard.path
+    size = place.filesystem.get_file_info(place.path).size
+    if size is None:
+        raise RunFailed(f"{place} is missing; {_remedy()}")
+    if shard.bytes >= 0 and size != shard.bytes:
+        raise RunFailed(f"{place} has {size} bytes and not {shard.bytes}: it was cut short or altered; {_remedy()}")
+    return storage.local_copy(place, cache, shard.sha256)
+
+
+def _read_checked(location: Location, shard: Shard, cache: Path, *, mapped: bool = False) -> Any:
+    path = _local(location, shard, cache)
+    found = storage.sha256(storage.resolve(path))
+    if found != shard.sha256:
+        raise RunFailed(
+            f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
+        )
+    if mapped:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    return faiss.read_index(str(path))
+
+
+def _map_array(location: Location, shard: Shard, cache: Path) -> Any:
+    path = _local(location, shard, cache)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise RunFailed(f"{location / shard.path} is not the array it should be ({error}); {_remedy()}") from None
+    if len(array) != shard.rows:
+        raise RunFailed(f"{location / shard.path} holds {len(array)} rows and not {shard.rows}; {_remedy()}")
+    return array
+
+
+def _share_centroids(index: Any, trained: Any) -> None:
+    """Frees the shard's own coarse centroids in favour of the trained index's, which are the same."""
+    shard, owner = faiss.try_extract_index_ivf(index), faiss.try_extract_index_ivf(trained)
+    if shard is None:
+        return
+    own = shard.quantizer
+    shard.own_fields = False
+    shard.quantizer = owner.quantizer
+    own.__swig_destroy__(own)  # `thisown = True` instead corrupts memory when the second shard is freed

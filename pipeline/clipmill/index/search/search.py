@@ -1,0 +1,238 @@
+"""Searching an index: its shards opened after checking that they belong together, searched, merged and re-ranked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+from clipmill.core.schemas import IndexManifest
+from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
+from clipmill.index.search.rerank import StoredVectors
+from clipmill.index.search.rows import RowTable
+from clipmill.index.search.selection import Selection, search_parameters, select, selects
+
+MAX_RESULTS = 100_000
+"""Results that can be asked for of one query."""
+SCORED_ROWS = 20_000
+"""Of a selection of so few rows each is scored exactly: within milliseconds, and none can be missed."""
+QUERY_BLOCK = 1024
+_SCORED_BLOCK = 16_384
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far a search looks: every selected row scored exactly where ``scored``, else ``nprobe`` lists, of which the best
+    ``depth`` rows by approximate score are kept and, where ``reranked``, scored exactly."""
+
+    nprobe: int
+    depth: int
+    reranked: bool
+    scored: bool = False
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What was found, before the best are chosen: approximate and exact scores (q, c) float32, the same where there are
+    no others, and positions (q, c) int64; −inf and −1 where there is none."""
+
+    approximate: NDArray[np.float32]
+    exact: NDArray[np.float32]
+    positions: NDArray[np.int64]
+
+
+def best_candidates(parts: Sequence[Candidates], k: int, effort: Effort) -> TopK:
+    """The best ``k`` over candidates for the same queries from different shards: what a search of all these shards at once
+    finds. Of re-ranked ones only the ``effort.depth`` best by approximate score are among it."""
+    approximate = np.concatenate([part.approximate for part in parts], axis=1)
+    exact = np.concatenate([part.exact for part in parts], axis=1)
+    positions = np.concatenate([part.positions for part in parts], axis=1)
+    if effort.reranked and approximate.shape[1] > effort.depth:
+        kept = np.argpartition(-approximate, effort.depth - 1, axis=1)[:, : effort.depth]
+        exact, positions = np.take_along_axis(exact, kept, axis=1), np.take_along_axis(positions, kept, axis=1)
+    return padded(*best_of(exact, positions, k), k)
+
+
+def effort_for(
+    k: int, nprobe: int, rerank: int, n: int, selected: int | None = None, *, selects: bool = True
+) -> Effort:
+    """The effort for ``k`` results from ``n`` rows of which ``selected`` may be returned (None: all).
+
+    Few selected rows are all scored exactly, as they are where not every shard ``selects``; else lists are searched in
+    inverse proportion to the share of rows selected, so that as many rows are seen as without a selection.
+    """
+    if selected is None:
+        return Effort(nprobe, min(max(k, rerank), n), rerank > 0)
+    if selected <= SCORED_ROWS or not selects:
+        return Effort(0, k, reranked=False, scored=True)
+    return Effort(-(-max(nprobe, 1) * n // selected), min(max(k, rerank), n), rerank > 0)
+
+
+def checked_queries(queries: NDArray[np.float32], k: int, dimension: int) -> NDArray[np.float32]:
+    """The queries as FAISS takes them. Raises UserError when they are not (q, ``dimension``) or not finite, or when ``k``
+    is not from 1 to MAX_RESULTS."""
+    if not 1 <= k <= MAX_RESULTS:
+        raise UserError(f"{k} results of one query were asked for; ask for 1 to {MAX_RESULTS}")
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dimension:
+        raise UserError(
+            f"queries of shape {queries.shape} were given to an index of {dimension} dimensions; they must be "
+            f"(number, {dimension}), made by the model that made the index"
+        )
+    if not np.isfinite(queries).all():
+        raise UserError("a query vector holds NaN or infinity")
+    return queries
+
+
+@dataclass(frozen=True)
+class ShardedIndex:
+    """FAISS shards over one run of positions each, and the files beside them.
+
+    ``trained`` holds the coarse centroids that all shards use, so it must live as long as they do.
+    ``shards[i]`` knows its vectors by their number in the shard; ``vectors.starts[i]`` makes positions of these.
+    """
+
+    trained: Any
+    shards: Sequence[Any]
+    vectors: StoredVectors
+    rows: Sequence[NDArray[np.int64]]
+
+    @property
+    def n(self) -> int:
+        return int(self.vectors.starts[-1])
+
+    @property
+    def dimension(self) -> int:
+        return self.vectors.dimension
+
+    @cached_property
+    def selects(self) -> bool:
+        """Whether every shard can leave rows out while it is searched."""
+        return all(selects(shard) for shard in self.shards)
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int, selection: Selection | None = None
+    ) -> TopK:
+        """The best ``k`` rows of each query: scores (q, k) float32, best first, and positions (q, k) int64.
+
+        ``nprobe`` lists are searched (where the index has lists); the best ``rerank`` by approximate score are scored
+        exactly, and 0 leaves the approximate scores. Fewer than ``k`` rows found: −inf and −1 at the end. Threads are
+        those of FAISS. With a ``selection`` only its rows are found (see `effort_for`).
+
+        Raises UserError as `checked_queries` does.
+        """
+        queries = checked_queries(queries, k, self.dimension)
+        effort = effort_for(
+            k, nprobe, rerank, self.n, None if selection is None else selection.count, selects=self.selects
+        )
+        blocks = [
+            best_candidates([self.candidates(queries[start : start + QUERY_BLOCK], effort, selection)], k, effort)
+            for start in range(0, len(queries), QUERY_BLOCK)
+        ]
+        if not blocks:
+            return empty_top_k(0, k)
+        return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
+
+    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
+        """What these shards find for some queries, which have been checked and are few (QUERY_BLOCK)."""
+        if effort.scored:
+            assert selection is not None
+            scores, found = self._score_selected(queries, effort.depth, selection)
+            return Candidates(scores, scores, found)
+        found_by_shard = []
+        for number, (shard, start) in enumerate(zip(self.shards, self.vectors.starts, strict=False)):
+            bits = None if selection is None else selection.bits[number]
+            parameters = search_parameters(shard, effort.nprobe, bits)
+            scores, found = shard.search(queries, min(effort.depth, shard.ntotal), params=parameters)
+            found_by_shard.append((np.where(found >= 0, scores, -np.inf), np.where(found >= 0, found + start, -1)))
+        scores = np.concatenate([scores for scores, _ in found_by_shard], axis=1)
+        found = np.concatenate([found for _, found in found_by_shard], axis=1)
+        if not effort.reranked:
+            return Candidates(scores, scores, found)
+        scores, found = cut(scores, found, effort.depth)
+        return Candidates(scores, self.vectors.scores(queries, found), found)
+
+    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ``row`` of each position, in the shape of ``positions``; −1 where the position is −1."""
+        flat = np.maximum(positions, 0).reshape(-1)
+        shards = np.searchsorted(self.vectors.starts, flat, side="right") - 1
+        rows = np.empty(len(flat), np.int64)
+        for shard in np.unique(shards):
+            inside = shards == shard
+            rows[inside] = self.rows[shard][flat[inside] - self.vectors.starts[shard]]
+        return np.where(positions >= 0, rows.reshape(positions.shape), -1)
+
+    def _score_selected(self, queries: NDArray[np.float32], k: int, selection: Selection) -> TopK:
+        positions = selection.positions
+        starts = range(0, len(positions), _SCORED_BLOCK)
+        blocks = ((start, self.vectors.gather(positions[start : start + _SCORED_BLOCK])) for start in starts)
+        scores, found = exact_top_k(queries, blocks, k)
+        return scores, np.where(found >= 0, positions[found] if len(positions) else -1, -1)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A published index, open for search."""
+
+    manifest: IndexManifest
+    sharded: ShardedIndex
+    table: RowTable
+
+    @property
+    def n(self) -> int:
+        return self.sharded.n
+
+    @property
+    def dimension(self) -> int:
+        return self.sharded.dimension
+
+    def select(self, where: str) -> Selection:
+        """The rows that meet a condition on the columns of the index. Raises UserError where it is none."""
+        return select(self.table, where)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        nprobe: int | None = None,
+        rerank: int | None = None,
+        selection: Selection | None = None,
+    ) -> TopK:
+        """As `ShardedIndex.search`, at the tuned operating point unless told otherwise."""
+        point = self.manifest.operating_point
+        return self.sharded.search(
+            queries,
+            k,
+            nprobe=point.nprobe if nprobe is None else nprobe,
+            rerank=point.rerank if rerank is None else rerank,
+            selection=selection,
+        )
+
+    def search_like(self, position: int, k: int, *, selection: Selection | None = None) -> TopK:
+        """The row at ``position`` first, then the best others for its vector: scores (1, k) and positions (1, k).
+
+        Its own score is as exact as any, but the search may miss it, or find rows of the same vector before it. It is
+        not among the results where a ``selection`` leaves it out.
+        """
+        query = self.vectors_at(np.array([position]))
+        scores, positions = self.search(query, k, selection=selection)
+        if selection is not None and not selection.holds(position):
+            return scores, positions
+        own = np.array([[position]])
+        others = np.flatnonzero(positions[0] != position)[: k - 1]
+        return (
+            np.concatenate([self.sharded.vectors.scores(query, own), scores[:, others]], axis=1),
+            np.concatenate([own, positions[:, others]], axis=1),
+        )
+
+    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As `ShardedIndex.rows_at`."""
+        return self.sharded.rows_at(positions)
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored vectors (n, d) of ``positions`` (n,), as queries."""
+        return self.sharded.vectors.gather(positions).astype(np.float32)

@@ -1,0 +1,182 @@
+"""One task of two reports: whether their queries can be paired, and what the pairs say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill.evaluate.outcomes import HITS_AT, Task
+from clipmill.report.comparison.document import Change, TaskChange, Verdict
+from clipmill.report.comparison.flips import find_flips, values_of
+from clipmill.report.comparison.pair import Match, Pairs, pair
+from clipmill.report.comparison.paired import Difference, class_recall_difference, mean_differences, median_difference
+from clipmill.report.comparison.read import Opened
+from clipmill.report.document import KeptQueries, Report, Unit
+
+MIN_SHARE = 0.8
+"""Of the queries of the larger side and of the larger gallery: below it ranks depend more on the data than on the model."""
+TITLES: Mapping[Task, str] = {"t2i": "text → image", "i2t": "image → text", "zero-shot": "zero-shot classification"}
+_KEYS: Mapping[Match, str] = {"path": "source path and row number", "id": "id"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A report with its queries, if it keeps them, and the name it goes by."""
+
+    name: str
+    opened: Opened
+    queries: pa.Table | None
+
+    def of_task(self, task: Task) -> pa.Table | None:
+        """The queries of one task; None where none are kept."""
+        if self.queries is None:
+            return None
+        return self.queries.filter(pc.equal(self.queries.column("task"), task))
+
+    def kept(self, task: Task) -> KeptQueries:
+        """How many of them there are, and which."""
+        assert self.opened.report.queries is not None  # there are queries of this task
+        return self.opened.report.queries.tasks[task]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How often queries are drawn, and from which seed."""
+
+    samples: int
+    seed: int
+
+
+def tasks_of(report: Report) -> dict[Task, int]:
+    """The tasks that a report measured, each with the size of what was searched."""
+    found: dict[Task, int] = {part.direction: part.gallery for part in report.retrieval}
+    if report.zero_shot:
+        found["zero-shot"] = len(report.zero_shot.classes)
+    return found
+
+
+def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: Sampling) -> TaskChange:
+    """What changed from ``first`` to ``second``, or why that cannot be said. P-values are not corrected yet."""
+    sizes = [tasks_of(side.opened.report).get(task, 0) for side in (first, second)]
+    tables = [side.of_task(task) for side in (first, second)]
+
+    def change(why_not: str | None, pairs: Pairs | None = None, **found: object) -> TaskChange:
+        counts = [len(table) if table is not None else 0 for table in tables]
+        values = {
+            "task": task,
+            "title": TITLES[task],
+            "shared": len(pairs) if pairs else 0,
+            "first": pairs.of_first if pairs else counts[0],
+            "second": pairs.of_second if pairs else counts[1],
+            "first_gallery": sizes[0],
+            "second_gallery": sizes[1],
+            "why_not": why_not,
+            "changes": [],
+            "flips": None,
+        }
+        return TaskChange.model_validate({**values, **found})
+
+    for side, size, table in zip((first, second), sizes, tables, strict=True):
+        if not size:
+            return change(f"{side.name} did not measure it")
+        if table is None or not len(table):
+            return change(
+                f"{side.name} was made before reports kept the outcome of each query; evaluate it anew to test"
+            )
+    one, other = tables
+    assert one is not None
+    assert other is not None
+    pairs = pair(one, other, (first.kept(task), second.kept(task)), match)
+    paired = one.take(pa.array(pairs.at_first)), other.take(pa.array(pairs.at_second))
+    same = _same_content(task, *paired)
+    agreeing = pc.sum(pc.fill_null(same, True)).as_py() / len(pairs) if len(pairs) else 0.0
+    if pairs.share * agreeing < MIN_SHARE:
+        why = _why_not(pairs, agreeing, match)
+        if match == "path" and not len(pairs):
+            by_id = len(pair(one, other, (first.kept(task), second.kept(task)), "id"))
+            why += f"; {by_id:,} have the same id: --match id pairs them" if by_id else ""
+        return change(why, pairs)
+    if min(sizes) < MIN_SHARE * max(sizes):
+        what = "classes" if task == "zero-shot" else "in the gallery"
+        return change(f"ranks do not compare where there are {sizes[0]:,} and {sizes[1]:,} {what}", pairs)
+    use = np.flatnonzero(pc.fill_null(same, True).to_numpy(zero_copy_only=False))
+    tested = tuple(table.take(pa.array(use)) for table in paired)
+    return change(
+        None,
+        pairs,
+        shared=len(use),
+        changes=_changes(task, tested[0], tested[1], pairs.images[use], sampling),
+        flips=find_flips(
+            "right class first" if task == "zero-shot" else "hit@10",
+            "hit_1" if task == "zero-shot" else "hit_10",
+            *tested,
+        ),
+    )
+
+
+def _same_content(task: Task, first: pa.Table, second: pa.Table) -> pa.Array:
+    """Whether the query is the same in both; null where that was not kept: the caption for t2i, the label for zero-shot."""
+    column = "label" if task == "zero-shot" else "text"
+    return pc.equal(first.column(column), second.column(column)).combine_chunks()
+
+
+def _why_not(pairs: Pairs, agreeing: float, match: Match) -> str:
+    if not len(pairs):
+        many = f"; {pairs.ambiguous:,} have an id that is not unique" if pairs.ambiguous else ""
+        return f"they have no query in common, by {_KEYS[match]}{many}"
+    if pairs.share >= MIN_SHARE:
+        return f"at the same {_KEYS[match]}, {1 - agreeing:.1%} of the queries are others: the data changed in place"
+    return f"only {pairs.share:.1%} of the queries are in both, by {_KEYS[match]}; {MIN_SHARE:.0%} are needed"
+
+
+def _changes(task: Task, first: pa.Table, second: pa.Table, images: np.ndarray, sampling: Sampling) -> list[Change]:
+    samples, seed = sampling.samples, sampling.seed
+    ks = [k for k in HITS_AT if not any(table.column(f"hit_{k}").null_count for table in (first, second))]
+    hits = [np.stack([values_of(table, f"hit_{k}") for k in ks], axis=1) for table in (first, second)]
+    differences = mean_differences(hits[0], hits[1], images, samples, seed, proportions=True)
+    if task == "zero-shot":
+        labels = first.column("label").combine_chunks().dictionary_encode()
+        if isinstance(labels, pa.ChunkedArray):
+            labels = labels.combine_chunks()
+        classes = labels.indices.to_numpy().astype(np.int64)
+        recall = class_recall_difference(classes, hits[0][:, 0], hits[1][:, 0], samples, seed)
+        return [
+            *(_change(f"acc{k}", f"acc{k}", "proportion", found) for k, found in zip(ks, differences, strict=True)),
+            _change("mean_per_class_recall", "Mean per-class recall", "proportion", recall),
+        ]
+    ranks = [values_of(table, "rank") for table in (first, second)]
+    placed = [np.stack([1 / rank, rank], axis=1) for rank in ranks]
+    reciprocal, mean = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
+    median = median_difference(ranks[0], ranks[1], images, samples, seed)
+    return [
+        *(_change(f"{task}_recall@{k}", f"R@{k}", "proportion", f) for k, f in zip(ks, differences, strict=True)),
+        _change(f"{task}_mean_reciprocal_rank", "MRR", "ratio", reciprocal),
+        _change(f"{task}_median_rank", "Median rank", "rank", median),
+        _change(f"{task}_mean_rank", "Mean rank", "rank", mean),
+    ]
+
+
+def _change(name: str, title: str, unit: Unit, found: Difference) -> Change:
+    return Change(
+        name=name,
+        title=title,
+        unit=unit,
+        first=found.first,
+        second=found.second,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        p_holm=found.p,
+        n=found.n,
+        verdict=verdict(found.low, found.high, higher_is_better=unit != "rank"),
+    )
+
+
+def verdict(low: float, high: float, *, higher_is_better: bool) -> Verdict:
+    """What an interval of a difference says."""
+    if low <= 0 <= high:
+        return "no visible difference"
+    return "better" if (low > 0) == higher_is_better else "worse"

@@ -1,0 +1,60 @@
+"""The short table of differences that a terminal shows."""
+
+from clipmill.report.comparison.document import Comparison
+from clipmill.report.comparison.format import p_text, range_text, signed
+from clipmill.report.format import number_text
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    """A table a report: every figure that was tested, and a line for each task that was not."""
+    first = comparison.reports[0].name
+    lines = []
+    for candidate in comparison.candidates:
+        second = comparison.reports[candidate.report].name
+        rows = [["figure", first, second, "difference", "95% interval", "p", "verdict"]]
+        for task in candidate.tasks:
+            rows += [
+                [
+                    f"{task.title} {change.title}",
+                    number_text(change.first, change.unit),
+                    number_text(change.second, change.unit),
+                    signed(change.difference, change.unit),
+                    range_text(change),
+                    p_text(change.p),
+                    change.verdict,
+                ]
+                for change in task.changes
+            ]
+        if len(rows) > 1:
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            lines += [
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+            ]
+        for task in candidate.tasks:
+            if task.why_not:
+                lines.append(f"not tested  {second} against {first}, {task.title}: {task.why_not}")
+            elif task.flips:
+                lines.append(
+                    f"{task.title}: of {task.shared:,} queries, {task.flips.lost:,} lost and {task.flips.gained:,} gained "
+                    f"their {task.flips.hit}"
+                )
+        lines.append("")
+    lines += _side_by_side(comparison)
+    return lines
+
+
+def _side_by_side(comparison: Comparison) -> list[str]:
+    """The figures of each report over its own data, where something was not tested, and those of index and cost."""
+    untested = {task.title for candidate in comparison.candidates for task in candidate.tasks if task.why_not}
+    untested = {"zero-shot" if title.startswith("zero-shot") else title for title in untested}
+    rows = [["side by side", *(report.name for report in comparison.reports)]]
+    rows += [
+        [
+            f"{row.group} {row.title}",
+            *(number_text(figure.value, row.unit) if figure else "" for figure in row.figures),
+        ]
+        for row in comparison.rows
+        if row.group in {*untested, "index", "cost"}
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

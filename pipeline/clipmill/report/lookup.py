@@ -1,0 +1,70 @@
+"""Rows of a dataset by position: the captions, ids and thumbnails that a report shows."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from clipmill.datasets.manifests import Embeddings
+
+SIDE = 160
+"""Longer side of a thumbnail on the page, in pixels."""
+_MAX_PIXELS = 4_000_000
+
+
+def rows_at(
+    embeddings: Embeddings, part: str, columns: Sequence[str], positions: Iterable[int]
+) -> dict[int, dict[str, Any]]:
+    """Some columns of the rows at these positions of a part, by position; only row groups that hold one are read."""
+    wanted = np.unique(np.fromiter(positions, np.int64))
+    found: dict[int, dict[str, Any]] = {}
+    start = 0
+    for shard in embeddings.shards_of(part):
+        if np.any((wanted >= start) & (wanted < start + shard.rows)):
+            parquet = embeddings.open_shard(shard)
+            group_start = start
+            for group in range(parquet.num_row_groups):
+                stop = group_start + parquet.metadata.row_group(group).num_rows
+                here = wanted[(wanted >= group_start) & (wanted < stop)]
+                if len(here):
+                    rows = parquet.read_row_group(group, columns=list(columns)).take(pa.array(here - group_start))
+                    found.update(zip(here.tolist(), rows.to_pylist(), strict=True))
+                group_start = stop
+        start += shard.rows
+    return found
+
+
+def has_thumbnails(embeddings: Embeddings) -> bool:
+    """Whether the images were embedded with thumbnails."""
+    shards = embeddings.shards_of("images")
+    return bool(shards) and "thumbnail" in embeddings.open_shard(shards[0]).schema_arrow.names
+
+
+def picture(thumbnail: bytes | None) -> str | None:
+    """A thumbnail as a small JPEG data URI; None for what cannot be read as a picture."""
+    if not thumbnail:
+        return None
+    try:
+        with Image.open(io.BytesIO(thumbnail)) as opened:
+            if opened.width * opened.height > _MAX_PIXELS:
+                return None
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def pictures_at(embeddings: Embeddings, positions: Iterable[int]) -> dict[int, str]:
+    """Data URIs of the thumbnails of these images, by position; without those that have none."""
+    if not has_thumbnails(embeddings):
+        return {}
+    rows = rows_at(embeddings, "images", ["thumbnail"], positions)
+    made = {position: picture(row["thumbnail"]) for position, row in rows.items()}
+    return {position: uri for position, uri in made.items() if uri}

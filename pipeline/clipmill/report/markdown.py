@@ -1,0 +1,78 @@
+"""``report.md``: the report in short, for a pull request or a chat."""
+
+from collections.abc import Sequence
+
+from clipmill.core.schemas import Foresight
+from clipmill.report.document import Figure, PublishedPart, Report
+from clipmill.report.format import TITLES, amount_text, interval_text, value_text
+from clipmill.report.markdown_text import code, prose, table
+from clipmill.report.page import DIRECTIONS
+
+
+def markdown_text(report: Report) -> str:
+    """Summary, figures with their intervals, what is absent and why, and where the numbers come from."""
+    model = f"{code(report.model.name)} {code(report.model.pretrained)}" if report.model else "model not known"
+    lines = [
+        f"## Embedding report: {code(report.dataset.name)}",
+        "",
+        f"{model} · {report.dataset.counts.images:,} images, {report.dataset.counts.captions:,} captions · "
+        f"{report.created:%Y-%m-%d}",
+        "",
+        *(f"- {prose(sentence)}" for sentence in report.summary),
+        "",
+    ]
+    for part in report.retrieval:
+        about = f"{part.queries:,} queries, {part.gallery:,} in the gallery"
+        lines += _figures(f"{DIRECTIONS[part.direction]} ({about})", part.figures)
+    if report.zero_shot:
+        lines += _figures(f"Zero-shot ({len(report.zero_shot.classes):,} classes)", report.zero_shot.figures)
+    if report.fidelity:
+        lines += _figures(f"Index {code(report.fidelity.factory)} against exact search", report.fidelity.figures)
+    if report.published and report.published.figures:
+        lines += published_lines(report.published)
+    lines += _figures("Cost", report.cost)
+    if report.plan and report.plan.figures:
+        lines += _planned(report.plan)
+    lines += [f"- Not measured: {prose(absence.what)}: {prose(absence.why)}." for absence in report.absences]
+    lines += [f"- {prose(note)}" for note in report.notes]
+    lines += ["", "Ranges are 95% intervals. Everything else is in `report.html` beside this file.", ""]
+    return "\n".join(lines)
+
+
+def published_lines(part: PublishedPart) -> list[str]:
+    """What others published of the model, apart from what was measured."""
+    rows = [
+        [f"{figure.dataset}, {DIRECTIONS.get(figure.task, figure.task)}, {figure.title}", f"{figure.value:.1%}"]
+        for figure in part.figures
+    ]
+    return [
+        f"Published, not measured here: {code(part.model)} {code(part.pretrained or '')}. Source: {prose(part.source)}.",
+        "",
+        *table(["Published", "Value"], rows),
+    ]
+
+
+def _planned(plan: Foresight) -> list[str]:
+    rows = [
+        [
+            TITLES[one.name],
+            amount_text(one.planned, one.unit),
+            "not known" if one.happened is None else amount_text(one.happened, one.unit),
+            "" if one.difference is None else f"{one.difference:+.1%}",
+        ]
+        for one in plan.figures
+    ]
+    return table([f"Planned {prose(plan.basis)}", "Planned", "Was", "Difference"], rows)
+
+
+def _figures(title: str, figures: Sequence[Figure]) -> list[str]:
+    rows = [
+        [
+            prose(figure.title),
+            value_text(figure),
+            interval_text(figure),
+            f"{figure.n:,}" if figure.n is not None else "",
+        ]
+        for figure in figures
+    ]
+    return table([title, "Value", "95% interval", "n"], rows) if rows else []

@@ -1,0 +1,73 @@
+"""What others published of a model: figures on public datasets, and what it costs. Never mixed with what is measured.
+
+The facts are carried in ``published_clip.csv`` beside this file.
+"""
+
+import csv
+from functools import cache
+from pathlib import Path
+
+from clipmill.core.schemas import ModelIdentity
+from clipmill.report.document import PublishedFigure, PublishedPart
+
+SOURCE = (
+    "open_clip, docs/openclip_results.csv, docs/openclip_retrieval_results.csv and docs/model_profile.csv, "
+    "commit 89fb801f"
+)
+_FILE = Path(__file__).parent / "published_clip.csv"
+_DATASETS = {"flickr30k": "Flickr30k", "coco": "COCO"}
+_DIRECTIONS = ("t2i", "i2t")
+
+
+def published_of(model: ModelIdentity | None) -> PublishedPart | None:
+    """The published facts of a model: figures where name and tag agree, cost where the name does; None where neither."""
+    if model is None:
+        return None
+    quality, cost = _by_model().get((model.name, model.pretrained)), _by_name().get(model.name)
+    if cost is None:
+        return None
+    figures = _figures(quality) if quality else []
+    return PublishedPart(
+        model=model.name,
+        pretrained=model.pretrained if quality else None,
+        source=SOURCE,
+        figures=figures,
+        parameters=float(cost["params_m"]) * 1e6,
+        image_gflops=float(cost["image_gflops"]),
+        text_gflops=float(cost["text_gflops"]),
+    )
+
+
+def published_gflops(model: str) -> tuple[float, float] | None:
+    """10⁹ operations of one image and of one text at the full context length; None for a model that is not listed."""
+    cost = _by_name().get(model)
+    return (float(cost["image_gflops"]), float(cost["text_gflops"])) if cost else None
+
+
+def _figures(row: dict[str, str]) -> list[PublishedFigure]:
+    figures = [PublishedFigure(dataset="ImageNet", task="zero-shot", title="acc1", value=float(row["imagenet_top1"]))]
+    for column, dataset in _DATASETS.items():
+        for direction in _DIRECTIONS:
+            figures += [
+                PublishedFigure(
+                    dataset=dataset, task=direction, title=f"R@{k}", value=float(row[f"{column}_{direction}_r{k}"])
+                )
+                for k in (1, 5, 10)
+            ]
+    return figures
+
+
+@cache
+def _rows() -> list[dict[str, str]]:
+    with _FILE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+@cache
+def _by_model() -> dict[tuple[str, str], dict[str, str]]:
+    return {(row["model"], row["pretrained"]): row for row in _rows()}
+
+
+@cache
+def _by_name() -> dict[str, dict[str, str]]:
+    return {row["model"]: row for row in _rows()}

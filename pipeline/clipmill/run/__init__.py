@@ -1,0 +1,1 @@
+"""The run of a file: which stages, in which order, towards which version."""

@@ -1,0 +1,84 @@
+"""What is known about vectors beside their numbers: a CSV or Parquet file, or a folder of Parquet, row by row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+from clipmill.source.columns import choose_metadata_columns
+from clipmill.source.importers.csv import csv_header, csv_table
+from clipmill.source.importers.npy import files_of
+from clipmill.source.inputs import SUFFIXES
+from clipmill.source.names import CAPTION_NAMES
+from clipmill.source.reading import plain_array
+from clipmill.storage import Location
+
+_OPTION = "--metadata"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A described table in memory: captions and ids where there are such columns, and the columns that travel."""
+
+    captions: pa.Array | None
+    ids: pa.Array | None
+    kept: pa.Table
+
+
+def read_table(uri: str, caption_column: str | None) -> tuple[str, pa.Table]:
+    """The whole table and its name for messages; several Parquet files follow each other in natural order."""
+    files = files_of(uri, SUFFIXES, _OPTION)
+    if files[0].name.lower().endswith((".csv", ".tsv", ".txt")):
+        delimiter, names = csv_header(files[0])
+        text = [name for name in names if name == caption_column or name.lower() in CAPTION_NAMES]
+        return str(files[0]), csv_table(files[0], delimiter, names, text)
+    tables = [_parquet(file) for file in files]
+    try:
+        return str(files[0]), pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise UserError(f"{_OPTION} {uri}: the files have different types: {str(error).splitlines()[0]}") from None
+
+
+def describe_rows(
+    table: pa.Table, name: str, *, caption_column: str | None, id_column: str | None, with_caption: bool
+) -> Metadata:
+    """The parts that the columns play. Raises UserError when several could be the caption, or captions are lists."""
+    columns = choose_metadata_columns(
+        table.schema, name, caption_column=caption_column, id_column=id_column, with_caption=with_caption
+    )
+    if columns.caption_is_list:
+        raise UserError(
+            f"{_OPTION} {name}: column {columns.caption_column!r} holds lists, but each text vector has one caption; "
+            "give a table with a row a text"
+        )
+    kept = {field.name: _column(table, source).cast(field.type, safe=False) for source, field in columns.kept}
+    return Metadata(
+        captions=_column(table, columns.caption_column) if columns.caption_column else None,
+        ids=_column(table, columns.id_column).cast(pa.string()) if columns.id_column else None,
+        kept=pa.table(kept, schema=pa.schema([field for _, field in columns.kept])),
+    )
+
+
+def take(column: pa.Array | pa.Table, rows: NDArray[np.int64]) -> pa.Array | pa.Table:
+    """These rows, null where the row is negative."""
+    return column.take(pa.array(rows, mask=rows < 0))
+
+
+def _parquet(file: Location) -> pa.Table:
+    try:
+        with file.filesystem.open_input_file(file.path) as stream:
+            return pq.read_table(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{_OPTION} {file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    chunks = [plain_array(chunk) for chunk in table.column(name).chunks]
+    return (
+        pa.concat_arrays(chunks)
+        if chunks
+        else pa.array([], plain_array(pa.array([], table.schema.field(name).type)).type)
+    )

@@ -1,0 +1,232 @@
+"""The Parquet files an input URI stands for, each with its identity and the row groups its footer tells of."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import PurePosixPath
+from types import MappingProxyType
+
+import pyarrow as pa
+import pyarrow.fs as fs
+import pyarrow.parquet as pq
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
+from clipmill.storage import Location
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+_WILDCARDS = "*?["
+_FOOTER_THREADS = 16
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One source file. ``path`` is the URI the user knows it by, the same on every run and every machine.
+
+    ``etag`` is the object's ETag on S3 and the modification time in nanoseconds on a local disk.
+    ``row_group_bytes`` are sizes before compression.
+    """
+
+    ordinal: int
+    path: str
+    size: int
+    etag: str
+    rows: int
+    row_group_rows: tuple[int, ...]
+    row_group_bytes: tuple[int, ...]
+    schema: pa.Schema = field(repr=False)
+    modified: int = 0
+    """When the listing says that it was last changed, in nanoseconds."""
+
+
+def locate(path: str) -> Location:
+    """Where a file with this ``InputFile.path`` is. Raises UserError when there is no such bucket, asked once a process."""
+    if not path.startswith("s3://"):
+        return storage.resolve(path)
+    inside = path.removeprefix("s3://")
+    return Location(_bucket(inside.split("/", 1)[0]), inside, path)
+
+
+@lru_cache(maxsize=64)
+def _bucket(name: str) -> fs.FileSystem:
+    filesystem = storage.resolve(f"s3://{name}").filesystem  # refuses what is no name first
+    if storage.bucket_is_absent(name):
+        raise UserError(f"there is no bucket called {name}; create it, or correct the name or the endpoint")
+    return filesystem
+
+
+def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
+    """The Parquet files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0.
+
+    ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
+
+    In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
+    there is no Parquet file or no row, when one is damaged, or when there are more than row numbers have room for.
+    """
+    infos = _matching(uri)
+    if len(infos) > MAX_FILES:
+        raise UserError(
+            f"{uri}: {len(infos)} Parquet files are more than the {MAX_FILES} that one dataset can hold; merge them "
+            "into larger files (a few hundred megabytes each), or embed parts of the input into several datasets"
+        )
+    prefix = "s3://" if uri.startswith("s3://") else ""
+    infos.sort(key=lambda info: info.path.encode())
+
+    def read(ordinal: int, info: fs.FileInfo) -> InputFile:
+        path, modified = prefix + info.path, info.mtime_ns or 0
+        before = known.get(path)
+        if before is not None and (before.size, before.modified) == (info.size, modified):
+            return replace(before, ordinal=ordinal)
+        return replace(_read_footer(ordinal, path), modified=modified)
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        files = list(pool.map(read, range(len(infos)), infos))
+    if not any(file.rows for file in files):
+        raise UserError(f"{uri}: there is not one row in the Parquet files found ({len(files)})")
+    return _with_shared_schemas(files)
+
+
+def refuse_unreachable(uri: str) -> None:
+    """Raises UserError when no Parquet file is where a URI points. Lists, and opens nothing."""
+    _matching(uri)
+
+
+def _matching(uri: str) -> list[fs.FileInfo]:
+    """The files a URI stands for. A file that is named outright is taken whatever its name."""
+    fixed, pattern = _split_wildcards(uri)
+    place = _open(fixed)
+    if pattern is None:
+        info = place.filesystem.get_file_info(place.path)
+        if info.type == fs.FileType.File:
+            return [info]
+        if info.type == fs.FileType.Directory:
+            return _parquet_among(storage.list_files(place), place.path, uri)
+        parent, _, start = place.path.rpartition("/")
+        found = storage.list_files(Location(place.filesystem, parent, uri), recursive=False) if parent else []
+        found = [info for info in found if start and info.base_name.startswith(start)]
+        if not found:
+            raise UserError(f"{uri}: there is no such file or folder, and no file whose name begins like that")
+        return _parquet_among(found, parent, uri)
+    if place.filesystem.get_file_info(place.path).is_file:
+        raise UserError(f"{uri}: {place} is a file, so there is nothing below it; name the file itself, or a folder")
+    deep = "/" in pattern
+    found = [
+        info
+        for info in storage.list_files(place, recursive=deep)
+        if _matches(info.path[len(place.path) :].lstrip("/"), pattern)
+    ]
+    if not found:
+        raise UserError(f"{uri}: no file matches this pattern")
+    return _parquet_among(found, place.path, uri)
+
+
+def _split_wildcards(uri: str) -> tuple[str, str | None]:
+    """The leading folders without wildcards, and the rest as a pattern; no pattern when there are no wildcards."""
+    parts = uri.split("/")
+    first = next((at for at, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
+    if first is None or (not uri.startswith("s3://") and storage.exists(storage.resolve(uri))):
+        return uri, None
+    return "/".join(parts[:first]) or ("/" if uri.startswith("/") else "."), "/".join(parts[first:])
+
+
+def _open(uri: str) -> Location:
+    if uri.startswith("s3://") and uri.strip("/") != "s3:":
+        return locate(uri.rstrip("/"))
+    return storage.resolve(uri)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Shell rules: ``*`` stays within one folder, ``**`` stands for any number of folders."""
+    return _parts_match(path.split("/"), pattern.split("/"))
+
+
+def _parts_match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_parts_match(parts[skipped:], patterns[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _parts_match(parts[1:], patterns[1:])
+
+
+def _parquet_among(found: list[fs.FileInfo], folder: str, uri: str) -> list[fs.FileInfo]:
+    if not found:
+        raise UserError(f"{uri}: the folder is empty; clipmill reads Parquet files ({', '.join(SUFFIXES)})")
+    visible = [info for info in found if not _hidden(info.path[len(folder) :])]
+    chosen = [info for info in visible if info.base_name.lower().endswith(SUFFIXES)]
+    if not chosen:
+        raise UserError(
+            f"{uri}: there is no Parquet file among the {len(found)} files here ({_kinds(found)}); clipmill reads "
+            f"{', '.join(SUFFIXES)}, and `clipmill import` makes Parquet from COCO, Flickr8k, folders, CSV and WebDataset"
+        )
+    return chosen
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.split("/") if part)
+
+
+def _kinds(found: list[fs.FileInfo]) -> str:
+    """What lies there, by file extension, the most frequent first."""
+    counts: dict[str, int] = {}
+    for info in found:
+        kind = PurePosixPath(info.path).suffix or info.base_name
+        counts[kind] = counts.get(kind, 0) + 1
+    common = sorted(counts, key=lambda kind: (-counts[kind], kind))
+    shown = ", ".join(f"{counts[kind]} {kind}" for kind in common[:4])
+    return shown + (", …" if len(common) > 4 else "")
+
+
+def _read_footer(ordinal: int, path: str) -> InputFile:
+    place = locate(path)
+    try:
+        with storage.open_versioned(place) as opened:
+            size, etag = opened.size, opened.etag
+            footer = pq.ParquetFile(opened.stream)
+            metadata, schema = footer.metadata, footer.schema_arrow
+    except FileNotFoundError:
+        raise UserError(f"{path}: the file disappeared while the input was being read") from None
+    except PermissionError:
+        raise UserError(f"{path}: there is no permission to read this file") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{path}: {_damage(size, str(error))}; replace the file or leave it out") from None
+    except OSError as error:
+        if place.is_local:
+            raise UserError(f"{path}: {_damage(size, str(error))}; replace the file or leave it out") from None
+        raise RunFailed(f"{path}: could not be read: {error}; run the command again") from None
+    if metadata.num_rows >= 1 << ORDINAL_SHIFT:
+        raise UserError(f"{path}: {metadata.num_rows} rows are more than one file may hold (2³²); split the file")
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    return InputFile(
+        ordinal=ordinal,
+        path=path,
+        size=size,
+        etag=etag,
+        rows=metadata.num_rows,
+        row_group_rows=tuple(group.num_rows for group in groups),
+        row_group_bytes=tuple(group.total_byte_size for group in groups),
+        schema=schema.remove_metadata(),
+    )
+
+
+def etag_of(place: Location, stream: pa.NativeFile) -> str:
+    """The version of an open file: its ETag on S3, its modification time in nanoseconds on a local disk."""
+    return storage.etag(place)
+
+
+def _damage(size: int, error: str) -> str:
+    if size == 0:
+        return "the file has no bytes"
+    if "magic bytes" in error or "too small" in error or "smaller than" in error:
+        return "this is not a Parquet file, or one that was cut short (its footer is missing)"
+    return f"the footer of this Parquet file cannot be read ({error.splitlines()[0].rstrip('.')})"
+
+
+def _with_shared_schemas(files: list[InputFile]) -> list[InputFile]:
+    """Equal schemas become one object, so that many files take little memory and travel as one."""
+    seen: dict[pa.Schema, pa.Schema] = {}
+    for file in files:
+        object.__setattr__(file, "schema", seen.setdefault(file.schema, file.schema))
+    return files

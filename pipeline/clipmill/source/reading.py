@@ -1,0 +1,244 @@
+"""Units of work read from Parquet: only the columns needed, each row group once, a bounded number of rows at a time."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.source.columns import Columns
+from clipmill.source.inputs import InputFile, locate
+from clipmill.source.types import plain_type, valid_text
+from clipmill.source.units import Span, Unit
+
+_BATCH_BYTES = 16 << 20
+_MAX_BATCH_ROWS = 1024
+KEPT_PREFIX = "kept:"
+"""Before the names of kept columns in a unit, so that none can collide with the columns every unit has."""
+_BUFFER_BYTES = 4 << 20
+"""Without a buffer a whole column of a row group is fetched at once, however large."""
+
+
+def unit_schema(columns: Columns) -> pa.Schema:
+    """What `read_units` yields.
+
+    - ``row``: int64, and ``id``: string, from the source or ``<file name>:<row number>``.
+    - ``image``: the encoded bytes, null without them; ``image_path``: where the bytes may be fetched instead.
+    - ``has_image_column``: false in the rows of a file that has no image column, which lack nothing.
+    - ``captions``: null without any; the elements are as in the source, null and empty ones too. A null in a caption
+      column of single strings is a list with one null.
+    - the columns kept from the source: ``kept:`` and their name in the output.
+
+    All text is valid UTF-8: bytes of the source that are not become U+FFFD, and a caption is embedded with it.
+    """
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("image", pa.large_binary()),
+            pa.field("image_path", pa.string()),
+            pa.field("has_image_column", pa.bool_(), nullable=False),
+            pa.field("captions", pa.list_(pa.string())),
+            *(output.with_name(KEPT_PREFIX + output.name) for _, output in columns.kept),
+        ]
+    )
+
+
+def read_units(units: Sequence[Unit], inputs: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:
+    """One table a unit, in the order given; rows in the order of the spans. Columns as in `unit_schema`.
+
+    Units that follow each other in one row group share one pass over it. Raises RunFailed, naming the file, when it is
+    damaged or has changed since the inputs were listed.
+    """
+    schema = unit_schema(columns)
+    by_ordinal = {file.ordinal: file for file in inputs}
+    reader: _FileReader | None = None
+    for unit in units:
+        batches: list[pa.RecordBatch] = []
+        for span in unit.spans:
+            file = by_ordinal[span.ordinal]
+            if reader is None or reader.file is not file:
+                reader = _FileReader(file, _names_to_read(file, columns))
+            for start, batch in reader.read(span):
+                batches.append(_normalised(batch, file, start, columns, schema))
+        yield pa.Table.from_batches(batches, schema)
+
+
+def refuse_urls(inputs: Sequence[InputFile], columns: Columns) -> None:
+    """Raises UserError when the image column holds web addresses: looks at the first value of the first file."""
+    if columns.image_kind != "path":
+        return
+    assert columns.image_column is not None
+    holder = next((file for file in inputs if file.rows and columns.image_column in file.schema.names), None)
+    if holder is None:
+        return
+    for _, batch in _FileReader(holder, [columns.image_column]).read(Span(holder.ordinal, 0, min(holder.rows, 1000))):
+        _, paths = _image(batch.column(0))
+        for value in paths.drop_null()[:1].to_pylist() if paths is not None else ():
+            if value.lower().startswith(("http://", "https://")):
+                raise UserError(
+                    f"column {columns.image_column!r} of {holder.path} holds web addresses ({value}), and clipmill does "
+                    "not download: fetch the images with img2dataset (output_format=parquet) and embed what it writes"
+                )
+
+
+@dataclass
+class _FileReader:
+    """Spans of one file, read forwards: a span that begins where the last one ended goes on in the same pass."""
+
+    file: InputFile
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self._batches: Iterator[tuple[int, pa.RecordBatch]] = iter(())
+        self._position = -1
+        self._rest: tuple[int, pa.RecordBatch] | None = None
+        self._ends = list(accumulate(self.file.row_group_rows))
+
+    def read(self, span: Span) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(number of its first row, batch) until the span is covered."""
+        if (
+            self._position < 0
+            or span.start < self._position
+            or self._group_of(span.start) > self._group_of(self._position)
+        ):
+            self._batches, self._rest = self._scan_from(span.start), None
+        self._position = span.start
+        while self._position < span.stop:
+            start, batch = self._rest or self._next()
+            end = min(start + batch.num_rows, span.stop)
+            self._rest = (end, batch.slice(end - start)) if end < start + batch.num_rows else None
+            if end > self._position:
+                yield self._position, batch.slice(self._position - start, end - self._position)
+                self._position = end
+
+    def _next(self) -> tuple[int, pa.RecordBatch]:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise self._failure("it has fewer rows than when the run began") from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._failure(str(error).splitlines()[0].rstrip(".")) from None
+
+    def _failure(self, reason: str) -> RunFailed:
+        return RunFailed(
+            f"{self.file.path}: could not be read near row {max(self._position, 0)}: {reason}; "
+            "replace the file or leave it out, and run the command again"
+        )
+
+    def _group_of(self, row: int) -> int:
+        """The row group that holds this row; the last one for the end of the file."""
+        return min(bisect_right(self._ends, row), len(self._ends) - 1)
+
+    def _scan_from(self, row: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Batches from the beginning of the row group that holds this row, to the end of the file."""
+        first = bisect_right(self._ends, row)
+        start = self._ends[first - 1] if first else 0
+        with storage.open_versioned(locate(self.file.path)) as opened:
+            if opened.size != self.file.size:
+                raise self._failure(f"its size changed from {self.file.size} to {opened.size} bytes")
+            if opened.etag != self.file.etag:
+                raise self._failure("it was replaced since the run began")
+            parquet = pq.ParquetFile(opened.stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            for group in range(first, len(self.file.row_group_rows)):
+                rows = self.file.row_group_rows[group]
+                if not rows:
+                    continue
+                row_bytes = max(1, self.file.row_group_bytes[group] // rows)
+                batch_rows = max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+                for batch in parquet.iter_batches(batch_rows, [group], list(self.names), use_threads=False):
+                    yield start, batch
+                    start += batch.num_rows
+
+
+def _names_to_read(file: InputFile, columns: Columns) -> list[str]:
+    wanted = [columns.image_column, columns.caption_column, columns.id_column, *(name for name, _ in columns.kept)]
+    present = set(file.schema.names)
+    return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
+
+
+def _normalised(
+    batch: pa.RecordBatch, file: InputFile, start: int, columns: Columns, schema: pa.Schema
+) -> pa.RecordBatch:
+    def source(name: str | None) -> pa.Array | None:
+        return batch.column(name) if name is not None and name in batch.schema.names else None
+
+    numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
+    image = source(columns.image_column)
+    image_bytes, image_path = _image(image)
+    arrays = [
+        pa.array((file.ordinal << ORDINAL_SHIFT) + numbers),
+        _ids(source(columns.id_column), file, numbers),
+        image_bytes if image_bytes is not None else pa.nulls(batch.num_rows, pa.large_binary()),
+        image_path if image_path is not None else pa.nulls(batch.num_rows, pa.string()),
+        pa.array(np.full(batch.num_rows, image is not None)),
+        _captions(source(columns.caption_column), batch.num_rows),
+    ]
+    for name, output in columns.kept:
+        column = source(name)
+        arrays.append(
+            pa.nulls(batch.num_rows, output.type)
+            if column is None
+            else plain_array(column).cast(output.type, safe=False)
+        )
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _image(column: pa.Array | None) -> tuple[pa.Array | None, pa.Array | None]:
+    """Bytes and path of an image column of any kind; None for what it has not."""
+    if column is None or pt.is_null(column.type):
+        return None, None
+    column = _storage(column)
+    if pt.is_struct(column.type):
+        names = [column.type.field(at).name for at in range(column.type.num_fields)]
+        parts = dict(zip(names, column.flatten(), strict=True))
+        bytes_, path = parts.get("bytes"), parts.get("path")
+        return (
+            None if bytes_ is None else bytes_.cast(pa.large_binary()),
+            None if path is None else plain_array(path).cast(pa.string()),
+        )
+    plain = plain_array(column)
+    return (None, plain) if pt.is_string(plain.type) else (plain.cast(pa.large_binary()), None)
+
+
+def _ids(column: pa.Array | None, file: InputFile, numbers: np.ndarray) -> pa.Array:
+    if column is not None:
+        column = plain_array(column).cast(pa.string())
+        if not column.null_count:
+            return column
+    name = file.path.rsplit("/", 1)[-1]
+    derived = pa.array([f"{name}:{number}" for number in numbers], pa.string())
+    return derived if column is None else pc.coalesce(column, derived)
+
+
+def _captions(column: pa.Array | None, rows: int) -> pa.Array:
+    kind = pa.list_(pa.string())
+    if column is None or pt.is_null(column.type):
+        return pa.nulls(rows, kind)
+    column = plain_array(column)
+    if pt.is_string(column.type):
+        return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), column)
+    if pt.is_dictionary(column.type.value_type):
+        column = column.cast(pa.list_(column.type.value_type.value_type))
+    return valid_text(column.cast(kind))
+
+
+def plain_array(column: pa.Array) -> pa.Array:
+    """A column without dictionary, extension type or view; strings are valid UTF-8."""
+    column = _storage(column)
+    if pt.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    column = column.cast(plain_type(column.type))
+    return valid_text(column) if pt.is_string(column.type) else column
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    return column.storage if isinstance(column, pa.ExtensionArray) else column

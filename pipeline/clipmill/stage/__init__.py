@@ -1,0 +1,1 @@
+"""The one lifecycle that every writer of a dataset goes through."""

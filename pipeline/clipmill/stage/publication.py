@@ -1,0 +1,94 @@
+"""What is being put in the place of an output, written down beside it first, so that what a kill leaves is understood.
+
+    .NAME.staging/publishing.json
+
+On S3 a dataset comes to its place file by file: a killed run leaves some of the new files, or some of the old ones. The
+record names both, and says by a sha256 how far it came: whether the file that makes the dataset exist is the new one.
+"""
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed, StorageRefused
+from clipmill.storage import Location
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A plan (``token``) whose dataset is put in its place. The file called ``last`` makes it exist: it will have this
+    ``sha256``, and had the one ``replaced`` (None: there was none). ``made`` are the files, relative to the output, and
+    ``old`` those that were there and are not made again; on a local disk, where a folder is renamed, both are empty."""
+
+    token: str
+    last: str
+    sha256: str
+    replaced: str | None
+    made: list[str]
+    old: list[str]
+
+    def is_complete(self, output: Location) -> bool:
+        """Whether the output is what was published; only leftovers may be there besides."""
+        return _sha256(output / self.last) == self.sha256
+
+    def is_partial(self, output: Location) -> bool:
+        """Whether the output may hold some of the new files while the last one is not there yet."""
+        return not output.is_local and _sha256(output / self.last) == self.replaced
+
+
+_RECORD = TypeAdapter(Publication)
+
+
+def write_down(staged: Location, output: Location, token: str, last: str) -> None:
+    """Says what is about to be published; to be called right before it. Raises RunFailed when it is gone."""
+    sha256 = _sha256(staged / last)
+    if sha256 is None:
+        raise RunFailed(f"{staged / last} is gone, so {output} is not published; run the same command again")
+    made = _names(staged)
+    old = sorted(set(_names(output)) - set(made))
+    publication = Publication(token, last, sha256, _sha256(output / last), made, old)
+    storage.write_bytes(_place(output), _RECORD.dump_json(publication))
+
+
+def read(output: Location) -> Publication | None:
+    """What was being published to an output when a run was killed; None where there is nothing of this kind."""
+    try:
+        return _RECORD.validate_json(storage.read_bytes(_place(output)))
+    except (OSError, ValidationError, StorageRefused):
+        return None
+
+
+def forget(output: Location) -> None:
+    """Removes the record."""
+    storage.remove(_place(output))
+
+
+def is_to_be_continued(output: Location) -> bool:
+    """Whether an output is half replaced, by a run whose work is still there to finish it."""
+    found = read(output)
+    if found is None or not storage.exists(storage.staging_of(output) / found.token / "dataset" / found.last):
+        return False
+    return found.is_partial(output)
+
+
+def names_of(output: Location) -> Set[str]:
+    """Files, relative to an output, that a killed run put there or was about to delete."""
+    found = read(output)
+    return {*found.made, *found.old} if found else set()
+
+
+def _place(output: Location) -> Location:
+    return storage.staging_of(output) / "publishing.json"
+
+
+def _names(folder: Location) -> list[str]:
+    return [] if folder.is_local else [info.path[len(folder.path) + 1 :] for info in storage.list_files(folder)]
+
+
+def _sha256(file: Location) -> str | None:
+    try:
+        return storage.sha256(file)
+    except FileNotFoundError:
+        return None

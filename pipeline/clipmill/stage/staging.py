@@ -1,0 +1,194 @@
+"""Unfinished work towards an output: where it lies, which plan it belongs to, and what earlier starts did.
+
+    .NAME.staging/publishing.json    what is being put in its place (`clipmill.stage.publication`)
+    .NAME.staging/footers.arrow      what the footers of the input said, where a plan keeps it
+    .NAME.staging/TOKEN/plan.json    what is being made; TOKEN follows from it, so plans cannot mix
+    .NAME.staging/TOKEN/runs.json    every start: when, and how many rows were done before it
+    .NAME.staging/TOKEN/shards/      a record a shard that is done
+    .NAME.staging/TOKEN/dataset/     what will be published
+
+A plan is all that decides the content. Work that was done under one plan is never used under another.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import Any
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, OutputDiffers
+from clipmill.core.schemas import Run
+from clipmill.datasets.manifests import MANIFEST
+from clipmill.stage import publication as publishing
+from clipmill.storage import Location
+from clipmill.storage.lease import owned
+
+
+@dataclass(frozen=True)
+class Started:
+    """One start of a plan: when (UTC), what earlier starts did, and how many rows were done before this one."""
+
+    at: datetime
+    earlier: list[Run]
+    rows_reused: int
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The staging folder of one plan. ``fingerprint`` is JSON that names everything the content follows from."""
+
+    output: Location
+    fingerprint: Mapping[str, Any]
+
+    @cached_property
+    def token(self) -> str:
+        """A short name that follows from the fingerprint."""
+        return hashlib.sha256(json.dumps(self.fingerprint, sort_keys=True).encode()).hexdigest()[:8]
+
+    @cached_property
+    def folder(self) -> Location:
+        return storage.staging_of(self.output) / self.token
+
+    @property
+    def dataset(self) -> Location:
+        return self.folder / "dataset"
+
+    @property
+    def shards(self) -> Location:
+        return self.folder / "shards"
+
+    def open(self, *, overwrite: bool) -> None:
+        """Makes or continues the folder. The caller owns it (`clipmill.storage.lease`).
+
+        Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
+        """
+        if not overwrite:
+            self.refuse_others()
+        self._drop_others()
+        published = publishing.read(self.output)
+        if storage.exists(self.folder) and (self.is_published() or not self._can_be_continued()):
+            storage.remove(self.folder)
+        if published and not published.is_partial(self.output):
+            publishing.forget(self.output)
+        if not storage.exists(self.folder / "plan.json"):
+            storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
+        _remove_halves(self.folder)
+
+    def note_start(self, rows_reused: int, planned: Mapping[str, int] | None = None) -> Started:
+        """Writes down that work begins now; what earlier starts did follows from what is done at each. ``planned`` tells
+        those who look from outside how much there is to do (`clipmill.stage.status`)."""
+        now = datetime.now(timezone.utc)
+        place = self.folder / "runs.json"
+        starts = json.loads(storage.read_bytes(place)) if storage.exists(place) else []
+        starts.append({"started": now.isoformat(), "rows_reused": rows_reused, "planned": dict(planned or {})})
+        storage.write_bytes(place, json.dumps(starts).encode())
+        earlier = [
+            Run(
+                started=datetime.fromisoformat(start["started"]),
+                finished=None,
+                rows_encoded=max(0, after["rows_reused"] - start["rows_reused"]),
+                rows_reused=start["rows_reused"],
+            )
+            for start, after in itertools.pairwise(starts)
+        ]
+        return Started(now, earlier, rows_reused)
+
+    def publish(self, *, last: str = MANIFEST) -> None:
+        """Puts the finished dataset in its place, the file called ``last`` at the end, then removes all that was
+        staged: the plan first, so that what a kill leaves behind is never taken for work to continue, and at last what
+        says that it is published. The caller owns the folder, and has just made sure of it."""
+        _remove_halves(self.dataset)
+        publishing.write_down(self.dataset, self.output, self.token, last)
+        storage.publish(self.dataset, self.output, last=last)
+        _remove_halves(self.output)
+        storage.remove(self.folder / "plan.json")
+        storage.remove(self.folder)
+        storage.remove(storage.staging_of(self.output))
+
+    def is_published(self) -> bool:
+        """Whether the output is what a run of this plan published that was killed before it had removed the rest."""
+        found = publishing.read(self.output)
+        return found is not None and found.token == self.token and found.is_complete(self.output)
+
+    def drop_leftovers(self) -> None:
+        """Removes what a run of this plan left that was killed after publishing; the output is what the plan makes.
+
+        Nothing is done while another run works towards the same output or where nothing may be removed, and work of
+        other plans stays.
+        """
+        parent = storage.staging_of(self.output)
+        with suppress(ClipmillError, OSError):
+            if storage.exists(parent) or storage.has_retired(self.output):
+                with owned(parent):
+                    self._drop_published()
+                    self.drop()
+
+    def _drop_published(self) -> None:
+        storage.remove_retired(self.output)
+        published = publishing.read(self.output)
+        if published and published.is_complete(self.output):
+            storage.remove_files(self.output, published.old)
+            storage.remove(storage.staging_of(self.output) / published.token)
+
+    def drop(self) -> None:
+        """Removes all that was staged for this plan. The caller owns the folder."""
+        parent = storage.staging_of(self.output)
+        storage.remove(self.folder)
+        published = publishing.read(self.output)
+        if not _plans_in(parent) and not (published and published.is_partial(self.output)):
+            storage.remove(parent)
+
+    def _can_be_continued(self) -> bool:
+        """Not where the dataset was published and only the rest was left behind."""
+        if not storage.exists(self.folder / "plan.json"):
+            return False
+        return storage.exists(self.dataset) or not storage.list_files(self.shards)
+
+    def refuse_others(self) -> None:
+        """Raises OutputDiffers when there is unfinished work of another plan, saying what differs. Looks only."""
+        parent = storage.staging_of(self.output)
+        for token in sorted(_plans_in(parent) - {self.token}):
+            plan_file = parent / token / "plan.json"
+            if storage.exists(plan_file):
+                found = json.loads(storage.read_bytes(plan_file))
+                wanted = json.loads(json.dumps(self.fingerprint))
+                parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
+                raise OutputDiffers(
+                    f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
+                    "--overwrite to drop what it did"
+                )
+
+    def _drop_others(self) -> None:
+        parent = storage.staging_of(self.output)
+        for token in sorted(_plans_in(parent) - {self.token}):
+            storage.remove(parent / token)
+
+
+def _plans_in(parent: Location) -> set[str]:
+    inside = (info.path[len(parent.path) + 1 :] for info in storage.list_files(parent))
+    return {path.split("/", 1)[0] for path in inside if "/" in path}
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [key for key in wanted if found.get(key) != wanted[key]]
+
+
+def _difference(name: str, found: Any, wanted: Any) -> str:
+    """A part of a plan that is another now; of a part with names, which of these are."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return name
+    return f"{name} ({', '.join(f'{key}: {found.get(key)}, now {wanted[key]}' for key in _differing(found, wanted))})"
+
+
+def _remove_halves(folder: Location) -> None:
+    """Files that a killed writer was in the middle of; each may be as large as a shard. On S3 there are no such."""
+    if not folder.is_local:
+        return
+    for info in storage.list_files(folder):
+        if info.path.endswith(".tmp"):
+            storage.remove(Location(folder.filesystem, info.path, info.path))

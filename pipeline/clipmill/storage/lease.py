@@ -1,0 +1,237 @@
+"""One run at a time works on a staging folder: a mark beside it says who, and is renewed while they live.
+
+The mark is only ever written over the version that was seen before, so of two runs that want it one gets it, and a run
+that lost it, because it was asleep or cut off for too long, finds out before it publishes.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, Occupied, RunFailed
+from clipmill.storage import Location, Versioned
+
+_RENEW_SECONDS = 20.0
+_STALE_SECONDS = 90.0
+_LOOK_SECONDS = 2.0
+_LEAVING_SECONDS = 5.0
+_TAKING_ATTEMPTS = 3
+
+_held_here: set[str] = set()
+"""Tokens of the marks that this process holds now."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a staging folder, as its mark says. ``silent`` is how many seconds ago the mark was renewed."""
+
+    host: str
+    process: int
+    silent: float
+    alive: bool
+
+
+def look(staging: Location) -> Owner | None:
+    """Who works on a staging folder, or did until it died; None where nobody does. Only looks.
+
+    Of this host's processes the system says whether they live; of others that they have renewed their mark lately.
+    """
+    found = _read(staging.sibling(f"{staging.name}.owner.json"))
+    if found is None:
+        return None
+    try:
+        mark: dict[str, Any] = dict(json.loads(found.data))
+    except (ValueError, TypeError):
+        return None
+    here = (mark.get("host"), mark.get("system")) == (socket.gethostname(), _system())
+    alive = _lives_here(mark) if here else found.age < _STALE_SECONDS
+    return Owner(str(mark.get("host")), int(mark.get("process", 0)), max(0.0, found.age), alive)
+
+
+class Ownership:
+    """A held mark, renewed by a thread of its own."""
+
+    def __init__(self, place: Location, token: str, version: str) -> None:
+        self._place = place
+        self._token = token
+        self._version = version
+        self._lost = False
+        self._writing = threading.Lock()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another run has the mark, as far as is known; nothing is asked of the storage."""
+        return self._lost
+
+    def check(self) -> None:
+        """Renews the mark; to be called right before publishing.
+
+        Raises RunFailed when another run has taken it, and what the storage raises when it cannot be renewed.
+        """
+        with self._writing:
+            if not self._lost:
+                version = storage.write_if(self._place, _statement(self._token), self._version)
+                self._lost = version is None
+                self._version = version or self._version
+            if self._lost:
+                raise RunFailed(
+                    f"another run took over the work towards this output, since this one gave no sign of life for "
+                    f"{_STALE_SECONDS:.0f} seconds (its mark {self._place} is gone); nothing was published by this one: "
+                    "let the other finish, or run this again when it has ended"
+                )
+
+    def keep(self, stopped: threading.Event) -> None:
+        """Renews the mark until stopped; a fault of the storage only makes it try again."""
+        while not stopped.wait(_RENEW_SECONDS):
+            try:
+                self.check()
+            except (ClipmillError, OSError):
+                if self._lost:
+                    return
+
+    def give_back(self) -> None:
+        """Removes the mark if it is still this run's."""
+        with suppress(ClipmillError, OSError), self._writing:
+            if not self._lost and storage.read_versioned(self._place).version == self._version:
+                storage.remove(self._place)
+
+
+@contextmanager
+def owned(staging: Location) -> Iterator[Ownership]:
+    """Holds a staging folder for the length of the block; `Ownership.check` says whether it is still held.
+
+    Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews its mark. For
+    that it is waited, up to a minute and a half. A mark left by a dead run is taken over.
+    """
+    place = staging.sibling(f"{staging.name}.owner.json")
+    token = uuid.uuid4().hex
+    _held_here.add(token)
+    try:
+        ownership = Ownership(place, token, _take(place, token))
+        stopped = threading.Event()
+        thread = threading.Thread(target=ownership.keep, args=[stopped], name="owner", daemon=True)
+        thread.start()
+        try:
+            yield ownership
+        finally:
+            stopped.set()
+            leaving = threading.Thread(target=_leave, args=[thread, ownership], name="leaving", daemon=True)
+            leaving.start()
+            leaving.join(_LEAVING_SECONDS)
+    finally:
+        _held_here.discard(token)
+
+
+def _leave(renewing: threading.Thread, ownership: Ownership) -> None:
+    """In a thread of its own, for a storage that does not answer keeps it for minutes; a mark that stays lapses."""
+    renewing.join()
+    ownership.give_back()
+
+
+def _take(place: Location, token: str) -> str:
+    """The version of the mark just written. Raises Occupied where another run holds it."""
+    for _ in range(_TAKING_ATTEMPTS):
+        found = _read(place)
+        if found is not None and found.age < _STALE_SECONDS:
+            found = _left_by_the_dead(place, found)
+        version = storage.write_if(place, _statement(token), found.version if found else None)
+        if version is not None:
+            return version
+    raise Occupied(f"another run began to work towards the same output just now (its mark is {place}); wait for it")
+
+
+def _read(place: Location) -> Versioned | None:
+    try:
+        return storage.read_versioned(place)
+    except FileNotFoundError:
+        return None
+
+
+def _statement(token: str) -> bytes:
+    process = os.getpid()
+    return json.dumps(
+        {
+            "host": socket.gethostname(),
+            "system": _system(),
+            "process": process,
+            "started": _started(process),
+            "token": token,
+            "renewed": time.time(),
+        }
+    ).encode()
+
+
+def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
+    """The mark of a run that is no more; None where it went meanwhile. Raises Occupied where the run lives.
+
+    Of one elsewhere only its next sign of life tells, so that is waited for, as long as the mark is good.
+    """
+    try:
+        owner: dict[str, Any] = dict(json.loads(found.data))
+    except (ValueError, TypeError):
+        return found
+    who = f"process {owner.get('process')} on {owner.get('host')}"
+    lives = Occupied(
+        f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its mark is "
+        f"{place})"
+    )
+    if (owner.get("host"), owner.get("system")) == (socket.gethostname(), _system()):
+        if _lives_here(owner):
+            raise lives
+        return found
+    wait = min(_STALE_SECONDS, _STALE_SECONDS - found.age)
+    print(f"waiting up to {wait:.0f} s to see whether the run ({who}) still lives that left {place}", file=sys.stderr)
+    end = time.monotonic() + wait
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+        now = _read(place)
+        if now is None:
+            return None
+        if now.version != found.version:
+            raise lives
+    return found
+
+
+def _lives_here(owner: dict[str, Any]) -> bool:
+    """Whether a run of this very system is alive."""
+    process = int(owner.get("process", 0))
+    if process == os.getpid():
+        return owner.get("token") in _held_here
+    return process > 0 and _is_alive(process) and owner.get("started") == _started(process)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _started(process: int) -> int | None:
+    """When a process was started, in ticks of the system's clock: a number given to another process has another start."""
+    try:
+        after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return int(after_name[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _system() -> str | None:
+    """The boot and the container that process numbers belong to; None where the system does not say."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None

@@ -1,0 +1,104 @@
+"""The one boto3 client of a process: made when it is first needed, patient with faults, never pickled."""
+
+import base64
+import hashlib
+import os
+import random
+import threading
+from typing import Any
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import HTTPClientError
+
+from clipmill.storage.s3.settings import S3Settings
+
+CONNECTIONS = 32
+_FIRST_CONTACT_ATTEMPTS = 5
+_LONGEST_PAUSE = 20.0
+_TRANSIENT_STATUS = frozenset((408, 429, 500, 502, 503, 504))
+_TRANSIENT_CODES = frozenset(
+    ("InternalError", "RequestTimeout", "SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException")
+)
+
+_clients: dict[tuple[int, S3Settings], Any] = {}
+_making = threading.Lock()
+
+
+def client() -> Any:
+    """The client for what the environment says now. Threads share it; what cannot be set up raises botocore's error."""
+    settings = S3Settings.from_environment()
+    key = (os.getpid(), settings)
+    with _making:
+        if key not in _clients:
+            _clients[key] = _make(settings)
+        return _clients[key]
+
+
+def forget() -> None:
+    """Drops all clients, so that credentials are looked for anew."""
+    with _making:
+        _clients.clear()
+
+
+def pause(attempt: int) -> float:
+    """Seconds to wait after the given failed attempt (1, 2, …): random, so that workers do not come back together."""
+    return random.uniform(0, min(_LONGEST_PAUSE, 0.5 * 2.0**attempt))
+
+
+def _make(settings: S3Settings) -> Any:
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        connect_timeout=min(10.0, settings.timeout),
+        read_timeout=settings.timeout,
+        max_pool_connections=CONNECTIONS,
+        signature_version=UNSIGNED if settings.anonymous else None,
+        s3=settings.style(),
+        **settings.checksums(),
+    )
+    made = boto3.session.Session(region_name=settings.region).client("s3", config=config)
+    made.meta.events.register_first("needs-retry.s3", _Patience(settings.attempts))
+    if settings.requester_pays:
+        made.meta.events.register("before-call.s3", _pay)
+    if settings.endpoint:
+        made.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+    return made
+
+
+class _Patience:
+    """Retries what may pass, up to a number of attempts a request.
+
+    botocore's own limit counts the retries of all threads together and would give up a store that slows all of them
+    down. An endpoint that never answered is given up soon: it is most likely wrong.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
+        self._reached = False
+
+    def __call__(self, response: Any, attempts: int, caught_exception: Any, **_: Any) -> float | None:
+        self._reached = self._reached or response is not None
+        if not _is_transient(response, caught_exception) or attempts >= self._attempts:
+            return None
+        if not self._reached and attempts >= _FIRST_CONTACT_ATTEMPTS:
+            raise caught_exception
+        return pause(attempts)
+
+
+def _is_transient(response: Any, caught: Any) -> bool:
+    if response is None:
+        return isinstance(caught, (NoConnection, HTTPClientError))
+    http, parsed = response
+    return http.status_code in _TRANSIENT_STATUS or parsed.get("Error", {}).get("Code") in _TRANSIENT_CODES
+
+
+def _pay(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"
+
+
+def _add_md5(params: dict[str, Any], **_: Any) -> None:
+    """Stores that are older than AWS's present checksums insist on this one."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"].setdefault("Content-MD5", base64.b64encode(digest).decode())

@@ -1,0 +1,241 @@
+"""Source Parquet to training batches, in an order that seed and step alone decide.
+
+Units of rows are shuffled, then the rows of a window of neighbouring units: disks read forwards, memory holds one
+window of encoded images, and a run that resumes reads nothing of what it has passed.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.decode import Rejected, decode_image, load_image_bytes
+from clipmill.source.inputs import InputFile, find_inputs, locate
+from clipmill.source.reading import read_units
+from clipmill.source.units import Unit, plan_units, rows_per_unit
+from clipmill.storage import Location
+
+NEGATIVES_COLUMN = "negative_caption"
+"""Optional, list<string>: captions that are false of the image, as further texts to tell the true one from."""
+
+_WINDOW_UNITS = 16
+_MAX_IMAGE_PIXELS = 178_956_970
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One usable row: its prepared picture, uint8 (3, height, width), its captions, and captions false of it."""
+
+    pixels: torch.Tensor
+    captions: tuple[str, ...]
+    negatives: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth: uint8 (n, 3, height, width), a caption each, negatives of some, and what else is true.
+
+    ``also_true`` is as `clipmill.train.loss.info_nce` takes it: a text of the batch that is among an image's captions.
+    """
+
+    pixels: torch.Tensor
+    texts: list[str]
+    negatives: list[str]
+    also_true: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Parquet files behind ``--input`` or ``--validation``, and how their pictures are prepared."""
+
+    uri: str
+    inputs: tuple[InputFile, ...]
+    columns: Columns
+    preprocessing: Preprocessing
+
+    @staticmethod
+    def open(uri: str, preprocessing: Preprocessing, image_column: str | None, caption_column: str | None) -> "Source":
+        """Raises UserError when there is nothing to read, or no image column or no caption column in it."""
+        inputs = tuple(find_inputs(uri))
+        columns = choose_columns(inputs, image_column=image_column, caption_column=caption_column, keep_columns=())
+        if columns.image_column is None or columns.caption_column is None:
+            missing = "image" if columns.image_column is None else "caption"
+            raise UserError(
+                f"{uri}: training needs images and captions, and no {missing} column was found; "
+                f"name it with --{missing}-column"
+            )
+        return Source(uri, inputs, columns, preprocessing)
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        rows = sum(file.rows for file in self.inputs)
+        return tuple(plan_units(self.inputs, rows_per_unit(*self.preprocessing.size, rows)))
+
+    @property
+    def rows(self) -> int:
+        return sum(unit.rows for unit in self.units)
+
+    def read(self, units: Sequence[Unit]) -> Iterator["Rows"]:
+        """The rows of these units, undecoded, one `Rows` a unit."""
+        places = {file.ordinal: locate(file.path) for file in self.inputs}
+        for unit, table, negatives in zip(
+            units, read_units(units, self.inputs, self.columns), self._negatives(units), strict=True
+        ):
+            sources = [places[span.ordinal] for span in unit.spans for _ in range(span.rows)]
+            yield Rows(table, negatives, sources, self.preprocessing)
+
+    def _negatives(self, units: Sequence[Unit]) -> Iterator[list[list[str]]]:
+        if not any(NEGATIVES_COLUMN in file.schema.names for file in self.inputs):
+            for unit in units:
+                yield [[] for _ in range(unit.rows)]
+            return
+        columns = replace(
+            self.columns, image_column=None, image_kind=None, caption_column=NEGATIVES_COLUMN, caption_is_list=True
+        )
+        for table in read_units(units, self.inputs, columns):
+            yield [_usable(texts) for texts in table.column("captions").to_pylist()]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one unit with their images still encoded."""
+
+    table: pa.Table
+    negatives: list[list[str]]
+    sources: list[Location]
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @cached_property
+    def _captions(self) -> list[list[str]]:
+        return [_usable(texts) for texts in self.table.column("captions").to_pylist()]
+
+    def example(self, at: int) -> Example | None:
+        """One row decoded; None when it has no caption or no readable image."""
+        captions = self._captions[at]
+        data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
+        if not captions or not (data.is_valid or path):
+            return None
+        try:
+            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at])
+            pixels = self.preprocessing.prepare(decode_image(encoded, _MAX_IMAGE_PIXELS))
+        except Rejected:
+            return None
+        return Example(pixels, tuple(captions), tuple(self.negatives[at]))
+
+
+def _usable(texts: Sequence[str | None] | None) -> list[str]:
+    return [text for text in texts or () if text and text.strip()]
+
+
+def examples(source: Source, pool: ThreadPoolExecutor, limit: int | None = None) -> Iterator[Example]:
+    """The usable rows in the order of the input, at most ``limit`` of them."""
+    left = limit if limit is not None else source.rows
+    for unit in source.units:
+        for rows in source.read([unit]):
+            for example in pool.map(rows.example, range(len(rows))):
+                if example is not None and left > 0:
+                    left -= 1
+                    yield example
+        if left <= 0:
+            return
+
+
+def batches(
+    source: Source, batch_size: int, negative_share: float, seed: int, first_step: int, pool: ThreadPoolExecutor
+) -> Iterator[Batch]:
+    """Batches without end from step ``first_step`` on, the same whatever step a run began at.
+
+    Every epoch passes each row once, but for a rest smaller than a batch. Rows that cannot be used are left out, so a
+    batch may be smaller. ``negative_share`` of the images bring one of their negatives. Raises UserError when fewer
+    than two rows of a batch can be used.
+    """
+    size = min(batch_size, source.rows)
+    if size < 2:
+        raise UserError(f"{source.uri} has {source.rows} rows; contrastive training needs at least two")
+    steps_an_epoch = source.rows // size
+    step = first_step
+    while True:
+        epoch, skip = divmod(step, steps_an_epoch)
+        for chosen in _epoch(source, size, (seed, epoch), skip):
+            random = np.random.default_rng((seed, epoch, step % steps_an_epoch))
+            found = [example for example in pool.map(lambda pick: pick[0].example(pick[1]), chosen) if example]
+            if len(found) < 2:
+                raise UserError(
+                    f"{source.uri}: of a batch of {size} rows only {len(found)} had a readable image and a caption; "
+                    "`clipmill embed` on the same input lists what is wrong with each row"
+                )
+            yield assemble(found, negative_share, random)
+            step += 1
+
+
+def _epoch(source: Source, size: int, seed: tuple[int, int], skip: int) -> Iterator[list[tuple[Rows, int]]]:
+    """(rows, position) of every batch of one epoch after the first ``skip``; windows that only those need are not read."""
+    order = np.random.default_rng(seed).permutation(len(source.units))
+    loaded: dict[int, list[tuple[Rows, int]]] = {}
+    waiting: list[tuple[int, int]] = []
+    for window in range(0, len(order), _WINDOW_UNITS):
+        rows = sum(source.units[at].rows for at in order[window : window + _WINDOW_UNITS])
+        waiting.extend((window, int(at)) for at in np.random.default_rng((*seed, window)).permutation(rows))
+        while len(waiting) >= size:
+            chosen, waiting = waiting[:size], waiting[size:]
+            if skip:
+                skip -= 1
+                continue
+            loaded = {
+                needed: loaded.get(needed) or _load(source, order[needed : needed + _WINDOW_UNITS])
+                for needed in dict.fromkeys(needed for needed, _ in chosen)
+            }
+            yield [loaded[needed][at] for needed, at in chosen]
+
+
+def _load(source: Source, units: NDArray[np.int64]) -> list[tuple[Rows, int]]:
+    return [(rows, at) for rows in source.read([source.units[at] for at in sorted(units)]) for at in range(len(rows))]
+
+
+def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """The same items, each made in another thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
+def assemble(found: Sequence[Example], negative_share: float, random: np.random.Generator) -> Batch:
+    """A batch of these examples: a caption of each by lot, and a negative of some."""
+    texts = [example.captions[random.integers(len(example.captions))] for example in found]
+    asked = random.permutation(len(found))[: round(negative_share * len(found))]
+    negatives = [
+        found[at].negatives[random.integers(len(found[at].negatives))] for at in sorted(asked) if found[at].negatives
+    ]
+    return Batch(
+        pixels=torch.stack([example.pixels for example in found]),
+        texts=texts,
+        negatives=negatives,
+        also_true=torch.from_numpy(_also_true(found, texts + negatives)),
+    )
+
+
+def _also_true(found: Sequence[Example], texts: Sequence[str]) -> NDArray[np.bool_]:
+    columns: dict[str, list[int]] = {}
+    for at, text in enumerate(texts):
+        columns.setdefault(text, []).append(at)
+    table = np.zeros((len(found), len(texts)), np.bool_)
+    for row, example in enumerate(found):
+        for caption in example.captions:
+            table[row, columns.get(caption, [])] = True
+    return table

@@ -1,0 +1,99 @@
+"""The version that readers see, as what the next one grows from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.schemas import IndexManifest, ModelIdentity
+from clipmill.core.settings import Settings
+from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest
+from clipmill.report.write import REPORT_FILE, read_report
+from clipmill.storage import Location
+from clipmill.versions.gates import Judged
+from clipmill.versions.place import Place
+from clipmill.versions.pointer import Seen
+from clipmill.versions.takedown import removed_sha256
+from clipmill.versions.version import Version, read_version
+
+
+@dataclass(frozen=True)
+class Base:
+    """A published version, opened."""
+
+    place: Place
+    version: Version
+    embeddings: Embeddings
+
+    @staticmethod
+    def read(place: Place, seen: Seen) -> "Base | None":
+        """What the pointer points to; None where nothing is published. Raises UserError where it is gone."""
+        if seen.name is None:
+            return None
+        version = read_version(place, seen.name)
+        return Base(place, version, Embeddings.open((place.version(seen.name) / "embeddings").uri))
+
+    @property
+    def _folder(self) -> Location:
+        return self.place.version(self.version.name)
+
+    @property
+    def index(self) -> Location | None:
+        folder = self._folder / "index"
+        return folder if storage.is_file(folder / MANIFEST) else None
+
+    @cached_property
+    def judged(self) -> Judged:
+        """Its manifests and its report, to compare with."""
+        report = self._folder / "report"
+        return Judged(
+            self.embeddings.manifest,
+            read_manifest(self.index, IndexManifest) if self.index else None,
+            read_report(report) if storage.is_file(report / REPORT_FILE) else None,
+        )
+
+    @property
+    def met_target(self) -> bool:
+        """Whether its index reached the recall that it was tuned for."""
+        return self.judged.index is not None and self.judged.index.target_met
+
+
+def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: frozenset[str]) -> str:
+    """sha256 of all that decides what is in a version, whichever way it is made. ``fingerprint`` is that of embedding the
+    whole input; ``settings`` are those of the stages after it by name."""
+    stages = {name: one.model_dump(mode="json") if one else None for name, one in settings.items()}
+    decides = {"embed": dict(fingerprint), "removed": removed_sha256(removed), **stages}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def why_all_anew(
+    base: Embeddings | None,
+    model: ModelIdentity,
+    configuration: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    images: pa.Schema,
+) -> str:
+    """Why rows of a version cannot be kept, in words; empty where they can. ``images`` is the schema that is wanted."""
+    if base is None:
+        return "there is no version to grow from"
+    manifest = base.manifest
+    if manifest.model is None:
+        return "the version before holds imported vectors"
+    if differences := manifest.model.differences(model):
+        return f"the model is another ({', '.join(one.partition(':')[0] for one in differences)})"
+    for key, value in configuration.items():
+        if manifest.configuration.get(key) != value:
+            return f"{key.replace('_', ' ')} was {manifest.configuration.get(key)} and is {value}"
+    if configuration.get("limit") is not None:
+        return "with a limit, which rows are the first changes with the input"
+    if manifest.configuration.get("columns") != dict(columns):
+        return f"the columns were {manifest.configuration.get('columns')} and are {dict(columns)}"
+    first = base.open_shard(base.shards_of("images")[0]).schema_arrow
+    if not first.remove_metadata().equals(images.remove_metadata()):
+        return "kept columns have other types"
+    return ""

@@ -1,0 +1,187 @@
+"""The embeddings of a version: those of the version before without what is gone, and what was embedded for this one.
+
+Files of which every row stays are not written again: they get another name on the same storage. Only those that hold
+rows of dead source files, or ids that were taken down, are, and small ones that become one (`clipmill.versions.compact`).
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core import environment
+from clipmill.core.schemas import (
+    INPUTS,
+    ROWS_PER_SHARD,
+    Counts,
+    EmbeddingsManifest,
+    ModelIdentity,
+    Reason,
+    Run,
+    Throughput,
+)
+from clipmill.datasets.manifests import (
+    INPUTS_FILE,
+    Embeddings,
+    Shard,
+    has_manifest,
+    read_manifest,
+    write_manifest,
+    write_shards,
+)
+from clipmill.stage.staging import Staging
+from clipmill.storage import Location
+from clipmill.versions.changes import Changes
+from clipmill.versions.compact import compacted
+from clipmill.versions.rewrite import PARTS, Group, groups_of, holds_ids, rewrite
+from clipmill.versions.takedown import removed_sha256
+
+_THREADS = 16
+REMOVED = "removed_sha256"
+NEW = "new"
+"""Keys of the configuration in a manifest: which ids were taken down, and what became of the rows that are new."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a version's embeddings are made of. ``base`` and ``made`` are null where nothing is kept, or nothing is new;
+    ``configuration`` is that of the manifest."""
+
+    output: Location
+    base: Embeddings | None
+    made: Embeddings | None
+    changes: Changes
+    removed: frozenset[str]
+    model: ModelIdentity
+    configuration: dict[str, Any]
+
+    @property
+    def staging(self) -> Staging:
+        sources = {
+            "base": self.base.manifest_sha256 if self.base else None,
+            "made": self.made.manifest_sha256 if self.made else None,
+        }
+        return Staging(self.output, {**sources, "removed": removed_sha256(self.removed), "set": self.configuration})
+
+
+def compose(work: Composition) -> EmbeddingsManifest:
+    """Makes and publishes the dataset; one that is there already is left as it is. The caller owns the output."""
+    if has_manifest(work.output, EmbeddingsManifest):
+        return read_manifest(work.output, EmbeddingsManifest)
+    started = datetime.now(timezone.utc)
+    staging = work.staging
+    staging.open(overwrite=True)
+    files = _files(work, staging.dataset, staging.token)
+    lines = work.changes.lines(_lines_of(work.made))
+    inputs = storage.write_table(staging.dataset / INPUTS_FILE, pa.Table.from_pylist(lines, schema=INPUTS))
+    counts = _counts(staging.dataset, files, sum(line["rows"] for line in lines if not line["dead"]))
+    new = work.made.manifest if work.made else None
+    sample = new or (work.base.manifest if work.base else None)
+    assert sample is not None  # a dataset is made of something
+    encoded = Counter(work.base.manifest.encoded_with if work.base else {}) + Counter(new.encoded_with if new else {})
+    manifest = EmbeddingsManifest(
+        model=work.model,
+        dimension=work.model.dimension,
+        counts=counts,
+        configuration={
+            **work.configuration,
+            REMOVED: removed_sha256(work.removed),
+            NEW: (new.counts if new else Counts()).model_dump(mode="json"),
+        },
+        encoded_with=dict(sorted(encoded.items())),
+        kept_columns=sample.kept_columns,
+        runs=_runs(new, counts.rows, started),
+        throughput=new.throughput if new else _NOTHING,
+        software=environment.software(),
+        hardware=new.hardware if new else environment.hardware(),
+        inputs_sha256=inputs.sha256,
+        shards_sha256=write_shards(staging.dataset, files),
+    )
+    write_manifest(staging.dataset, manifest)
+    staging.publish()
+    return manifest
+
+
+_NOTHING = Throughput(
+    wall_seconds=0.0, images_per_second=0.0, captions_per_second=0.0, images_per_cpu_second=0.0, stage_seconds={}
+)
+
+
+def _files(work: Composition, target: Location, token: str) -> list[Shard]:
+    """The files of the new dataset in order of part and row, all of them in place."""
+    groups = [*(groups_of(work.base) if work.base else ()), *(groups_of(work.made) if work.made else ())]
+    ranges = compacted([group.size for group in groups], ROWS_PER_SHARD)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        placed = list(
+            pool.map(lambda one: _place(work, groups[one.start : one.stop], target, one.start, token), ranges)
+        )
+    files = []
+    for part in PARTS:
+        here = [file for group in placed for file in group if file.part == part]
+        kept = [file for file in here if file.rows] or here[:1]  # one that is empty tells the schema
+        storage.remove_files(target, [file.path for file in here if file not in kept])
+        files += kept
+    return files
+
+
+def _place(work: Composition, groups: Sequence[Group], target: Location, number: int, token: str) -> Sequence[Shard]:
+    removed = pa.array(sorted(work.removed), pa.string())
+    if len(groups) > 1 or _changes(work, groups[0], removed):
+        name = f"part-{number:05d}-{token}.parquet"
+        return rewrite(groups, target, name, sorted(work.changes.dead), removed)
+    for file in groups[0].files:
+        storage.reference(groups[0].dataset.location / file.path, target / file.path)
+    return groups[0].files
+
+
+def _changes(work: Composition, group: Group, removed: pa.Array) -> bool:
+    """Whether rows of these files could be gone, or were taken down."""
+    if group.dataset is work.base and group.may_hold(work.changes.dead):
+        return True
+    looked_through = group.dataset.manifest.configuration.get(REMOVED) == removed_sha256(work.removed)
+    return bool(len(removed)) and not looked_through and holds_ids(group, removed)
+
+
+def _lines_of(made: Embeddings | None) -> list[dict[str, Any]]:
+    return storage.read_table(made.location / INPUTS_FILE).to_pylist() if made else []
+
+
+def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
+    """Images and captions from the list, rejects from their files, which are small."""
+    totals = Counter({part: sum(file.rows for file in files if file.part == part) for part in PARTS})
+    kinds: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for file in files:
+        if file.part == "rejected" and file.rows:
+            table = storage.read_table(dataset / file.path)
+            kinds.update(table.column("kind").to_pylist())
+            reasons.update(table.column("reason").to_pylist())
+    return Counts(
+        rows=rows,
+        images=totals["images"],
+        captions=totals["captions"],
+        rejected_images=kinds["image"],
+        rejected_captions=kinds["caption"],
+        without_image_column=rows - totals["images"] - kinds["image"],
+        rejected_by_reason=dict(sorted(reasons.items())),
+    )
+
+
+def _runs(new: EmbeddingsManifest | None, rows: int, started: datetime) -> list[Run]:
+    """The starts towards this version; rows of the version before count as reused by each."""
+    if new is None:
+        finished = datetime.now(timezone.utc)
+        limited = "nothing: all rows were done before"
+        return [Run(started=started, finished=finished, rows_encoded=0, rows_reused=rows, limited_by=limited)]
+    kept = rows - new.counts.rows
+    return [run.model_copy(update={"rows_reused": run.rows_reused + kept}) for run in new.runs]
+
+
+def rejects_of(counts: Counts) -> int:
+    """Images and captions that could not be embedded; those taken down are none of them."""
+    return sum(count for reason, count in counts.rejected_by_reason.items() if reason != Reason.REMOVED.value)

@@ -1,0 +1,38 @@
+"""One run at a time works towards an output; the next one waits, or leaves."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from clipmill.core.errors import Occupied
+from clipmill.storage.lease import Ownership, owned
+from clipmill.versions.place import Place
+
+_LOOK_SECONDS = 1.0
+
+
+@contextmanager
+def alone(place: Place, wait: float = 0.0) -> Iterator[Ownership]:
+    """Holds the output for the length of the block, after waiting up to ``wait`` seconds for another run to end.
+
+    Raises Occupied when the other run is not done by then. A mark left by a dead run is taken over (`clipmill.storage.lease`).
+    """
+    deadline = time.monotonic() + wait
+    with ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                ownership = stack.enter_context(owned(place.lock))
+                break
+            except Occupied as error:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    if not wait:
+                        raise Occupied(f"{error}; or give --wait SECONDS") from None
+                    raise
+                if not told:
+                    print(f"waiting up to {left:.0f} s: {error}", file=sys.stderr)
+                    told = True
+                time.sleep(min(_LOOK_SECONDS, left))
+        yield ownership

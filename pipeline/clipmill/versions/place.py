@@ -1,0 +1,67 @@
+"""Where `clipmill run` publishes: versions beside each other, and one small file that says which one readers see.
+
+OUTPUT/current.json              the pointer
+OUTPUT/runs/NAME/embeddings/     a version: datasets that are whole by themselves, never written into again
+OUTPUT/runs/NAME/index/
+OUTPUT/runs/NAME/report/
+OUTPUT/runs/NAME/version.json    written last: without it, the version was not published
+OUTPUT/removed.json              ids that were taken down
+OUTPUT/unfinished.json           the version that a run is making, or left when it was killed
+OUTPUT/work/                     the new rows alone, until they are part of a version
+OUTPUT/footers.arrow             what the footers of the input said
+"""
+
+from dataclasses import dataclass
+
+from clipmill import storage
+from clipmill.storage import Location
+
+POINTER = "current.json"
+PARTS = ("embeddings", "index", "report")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The names at one output."""
+
+    output: Location
+
+    @staticmethod
+    def of(uri: str) -> "Place":
+        return Place(storage.resolve(uri))
+
+    @property
+    def pointer(self) -> Location:
+        return self.output / POINTER
+
+    @property
+    def versions(self) -> Location:
+        return self.output / "runs"
+
+    def version(self, name: str) -> Location:
+        return self.versions / name
+
+    @property
+    def removed(self) -> Location:
+        return self.output / "removed.json"
+
+    @property
+    def unfinished(self) -> Location:
+        return self.output / "unfinished.json"
+
+    @property
+    def work(self) -> Location:
+        return self.output / "work"
+
+    @property
+    def new_rows(self) -> Location:
+        return self.work / "embeddings"
+
+    @property
+    def footers(self) -> Location:
+        return self.output / "footers.arrow"
+
+    @property
+    def lock(self) -> Location:
+        """What a run owns while it works (`clipmill.storage.lease`); its mark is the file ``run.owner.json``."""
+        return self.output / "run"

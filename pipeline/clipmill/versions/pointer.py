@@ -1,0 +1,78 @@
+"""The pointer: one small file, replaced whole and only over the one that was seen, that says which version is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic import ValidationError
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.core.schemas import Record
+from clipmill.versions.place import Place
+from clipmill.versions.version import Version
+
+
+class Pointer(Record):
+    """``current.json``: the version that is read, since when (UTC), and the sha256 of its manifests by part."""
+
+    version: str
+    switched: datetime
+    manifests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pointer as it was read, and which state of the file that was: null where there was none."""
+
+    pointer: Pointer | None
+    state: str | None
+
+    @property
+    def name(self) -> str | None:
+        return self.pointer.version if self.pointer else None
+
+
+def read_pointer(place: Place) -> Seen:
+    """Raises RunFailed when the file is none of ours."""
+    try:
+        found = storage.read_versioned(place.pointer)
+    except (FileNotFoundError, NotADirectoryError):
+        return Seen(None, None)
+    try:
+        return Seen(Pointer.model_validate_json(found.data), found.version)
+    except ValidationError:
+        raise RunFailed(
+            f"{place.pointer} is damaged; remove it, and choose a version with `clipmill rollback {place.output} --to "
+            "VERSION`"
+        ) from None
+
+
+def switch(place: Place, version: Version, seen: Seen) -> None:
+    """Lets readers see this version. Raises RunFailed, and changes nothing, when the pointer is not as it was seen."""
+    pointer = Pointer(version=version.name, switched=datetime.now(timezone.utc), manifests=version.manifests)
+    if storage.write_if(place.pointer, pointer.model_dump_json(indent=2).encode(), seen.state) is None:
+        raise RunFailed(
+            f"{place.pointer} was switched by somebody else meanwhile (it was at {seen.name or 'no version'}), so it was "
+            "left as it is; run the same command again"
+        )
+
+
+def datasets_at(uri: str) -> list[str]:
+    """All parts of the current version when ``uri`` is what `clipmill run` publishes; else ``uri`` itself."""
+    pointer = read_pointer(Place.of(uri)).pointer
+    return [current(uri, part) for part in pointer.manifests] if pointer else [uri]
+
+
+def with_current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a command, in which ``embeddings`` and ``index`` may name what `clipmill run` publishes."""
+    named = {part: options.get(part) for part in ("embeddings", "index")}
+    return {**options, **{part: current(uri, part) for part, uri in named.items() if uri is not None}}
+
+
+def current(uri: str, part: str) -> str:
+    """Where to read a part (embeddings, index, report) when ``uri`` is what `clipmill run` publishes; else ``uri`` itself."""
+    place = Place.of(uri)
+    name = read_pointer(place).name
+    return uri if name is None else (place.version(name) / part).uri

@@ -1,0 +1,55 @@
+"""Removing versions that nobody needs any more. Versions share no file by name, so removing one takes from no other."""
+
+from dataclasses import dataclass
+
+from clipmill import storage
+from clipmill.versions.place import Place
+from clipmill.versions.pointer import read_pointer
+from clipmill.versions.takedown import read_removed
+from clipmill.versions.unfinished import read_unfinished
+from clipmill.versions.version import VERSION_FILE, all_versions, folders
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """``removed`` versions, with the reason for each; ``halves``: what no run will finish; ``waiting``: the current version
+    where it holds ids that were taken down since."""
+
+    removed: list[tuple[str, str]]
+    halves: list[str]
+    kept: list[str]
+    waiting: str | None
+
+
+def plan_pruning(place: Place, keep: int) -> Pruning:
+    """The newest ``keep`` versions stay, and always the current one; but no other from before a takedown."""
+    versions, current = all_versions(place), read_pointer(place).name
+    taken_down = len(read_removed(place))
+    newest = {version.name for version in versions[-keep:]} if keep else set()
+    removed = [
+        (version.name, "it holds ids that were taken down" if version.removed < taken_down else "it is an old one")
+        for version in versions
+        if version.name != current and (version.name not in newest or version.removed < taken_down)
+    ]
+    gone = {name for name, _ in removed}
+    waiting = next((one.name for one in versions if one.name == current and one.removed < taken_down), None)
+    halves = folders(place) - {version.name for version in versions} - {_under_way(place)}
+    kept = [version.name for version in versions if version.name not in gone]
+    return Pruning(removed, sorted(halves), kept, waiting)
+
+
+def prune(place: Place, pruning: Pruning) -> None:
+    """Removes what was planned, what makes a version one first. The caller owns the output."""
+    for name in [*(name for name, _ in pruning.removed), *pruning.halves]:
+        remove_version(place, name)
+
+
+def remove_version(place: Place, name: str) -> None:
+    """A version that is not read any more."""
+    storage.remove_files(place.version(name), [VERSION_FILE])
+    storage.remove(place.version(name))
+
+
+def _under_way(place: Place) -> str | None:
+    found = read_unfinished(place)
+    return found.name if found else None

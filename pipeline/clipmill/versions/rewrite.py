@@ -1,0 +1,198 @@
+"""The files of some rows without those that are dead, and with those taken down as rejects and nothing else; of several
+that are small, one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipmill import storage
+from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, Reason
+from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
+from clipmill.storage import Location
+
+PARTS = ("images", "captions", "rejected")
+_ROW_GROUP_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that were made together: images, captions and rejects of the same rows. ``name`` is what all are called."""
+
+    dataset: Embeddings
+    name: str
+    files: tuple[Shard, ...]
+
+    @property
+    def rows(self) -> tuple[int, int] | None:
+        """The first and the last row in any of the files; None where there is none."""
+        firsts = [file.first_row for file in self.files if file.first_row is not None]
+        lasts = [file.last_row for file in self.files if file.last_row is not None]
+        return (min(firsts), max(lasts)) if firsts and lasts else None
+
+    def may_hold(self, ordinals: Iterable[int]) -> bool:
+        """Whether rows of these source files could be among them."""
+        if self.rows is None:
+            return False
+        first, last = (row >> ORDINAL_SHIFT for row in self.rows)
+        return any(first <= ordinal <= last for ordinal in ordinals)
+
+    def file(self, part: str) -> Shard | None:
+        return next((file for file in self.files if file.part == part), None)
+
+    @property
+    def size(self) -> int:
+        """Input rows, about: images, or what captions and rejects there are for each of the dataset's rows."""
+        counts = self.dataset.manifest.counts
+        a_row = max(1, round(counts.captions / max(1, counts.rows)))
+        rows = {file.part: file.rows for file in self.files}
+        return max(rows.get("images", 0), (rows.get("captions", 0) + rows.get("rejected", 0)) // a_row)
+
+
+def groups_of(dataset: Embeddings) -> list[Group]:
+    """The files of a dataset by name, in order of rows."""
+    found: dict[str, list[Shard]] = {}
+    for file in dataset.shards:
+        found.setdefault(file.path.rsplit("/", 1)[-1], []).append(file)
+    groups = [Group(dataset, name, tuple(files)) for name, files in found.items()]
+    return sorted(groups, key=lambda group: (group.rows or (-1, -1), group.name))
+
+
+def holds_ids(group: Group, ids: pa.Array) -> bool:
+    """Whether an image or a caption in these files has one of the ids."""
+    for part in ("images", "captions"):
+        file = group.file(part)
+        if file is None or not file.rows:
+            continue
+        for batch in group.dataset.open_shard(file).iter_batches(columns=["id"]):
+            if pc.any(pc.is_in(batch.column(0), value_set=ids)).as_py():
+                return True
+    return False
+
+
+def rewrite(
+    groups: Sequence[Group], target: Location, name: str, dead: Sequence[int], removed: pa.Array
+) -> list[Shard]:
+    """Writes the files of neighbours, in order of rows, to ``target`` as one file a part under another name, without rows
+    of ``dead`` source files; images and captions with an id in ``removed`` become rejects. Files that have no rows left
+    are written empty.
+
+    Memory holds a row group and the rejects.
+    """
+    gone = pa.array(sorted(dead), pa.int64())
+    rejects: list[pa.Table] = []
+    written = []
+    sources = _sources(groups) if len(removed) else {}
+    for part in PARTS:
+        path, first = f"{part}/{name}", next(_opened(groups, part), None)
+        if part == "rejected":
+            rejects += [_alive(parquet.read(), gone) for parquet in _opened(groups, part)]
+            table = pa.concat_tables(rejects) if rejects else REJECTED.empty_table()
+            written.append(_write(target, path, part, REJECTED, [_in_order(table)]))
+        elif first is not None:
+            parquets = _opened(groups, part)
+            kept = chain.from_iterable(_Kept(one, part, gone, removed, sources, rejects) for one in parquets)
+            written.append(_write(target, path, part, first.schema_arrow, kept))
+    return written
+
+
+def _opened(groups: Iterable[Group], part: str) -> Iterator[pq.ParquetFile]:
+    """The files of a part, each opened when it is its turn: there may be more than a process may have open."""
+    return (group.dataset.open_shard(file) for group in groups if (file := group.file(part)) is not None)
+
+
+class _Kept:
+    """The rows of a file that stay, a row group at a time; those taken down are handed to ``rejects``."""
+
+    def __init__(
+        self,
+        parquet: pq.ParquetFile,
+        part: str,
+        gone: pa.Array,
+        removed: pa.Array,
+        sources: dict[int, str],
+        rejects: list[pa.Table],
+    ) -> None:
+        self._parquet, self._part = parquet, part
+        self._gone, self._removed = gone, removed
+        self._sources, self._rejects = sources, rejects
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for number in range(self._parquet.num_row_groups):
+            table = _alive(self._parquet.read_row_group(number), self._gone)
+            if len(self._removed):
+                down = pc.is_in(table.column("id"), value_set=self._removed)
+                self._rejects.append(_as_rejects(table.filter(down), self._part, self._sources))
+                table = table.filter(pc.invert(down))
+            yield table
+
+
+def _alive(table: pa.Table, gone: pa.Array) -> pa.Table:
+    ordinals = pc.shift_right(table.column("row"), ORDINAL_SHIFT)
+    return table.filter(pc.invert(pc.is_in(ordinals, value_set=gone)))
+
+
+def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table:
+    of_captions = part == "captions"
+    rows = table.column("row").to_pylist()
+    count = len(rows)
+    return pa.table(
+        [
+            table.column("row"),
+            table.column("id"),
+            pa.array([sources[row >> ORDINAL_SHIFT] for row in rows], pa.string()),
+            pa.array(["caption" if of_captions else "image"] * count, pa.string()),
+            table.column("caption_index") if of_captions else pa.nulls(count, pa.int32()),
+            pa.array([Reason.REMOVED.value] * count, pa.string()),
+            pa.array(["taken down"] * count, pa.string()),
+        ],
+        schema=REJECTED,
+    )
+
+
+def _sources(groups: Iterable[Group]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for location in {group.dataset.location.uri: group.dataset.location for group in groups}.values():
+        table = storage.read_table(location / "inputs.parquet")
+        found |= zip(table.column("ordinal").to_pylist(), table.column("path").to_pylist(), strict=True)
+    return found
+
+
+def _in_order(rejects: pa.Table) -> pa.Table:
+    """By row, the image before its captions."""
+    index = pc.fill_null(rejects.column("caption_index"), -1)
+    keys = pa.table({"row": rejects.column("row"), "index": index})
+    return rejects.take(pc.sort_indices(keys, sort_keys=[("row", "ascending"), ("index", "ascending")]))
+
+
+def _write(target: Location, path: str, part: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Shard:
+    rows = 0
+    ends: list[int] = []
+    with ExitStack() as stack:
+        stream = stack.enter_context(storage.atomic_writer(target / path))
+        writer = stack.enter_context(part_writer(stream, schema))
+        for table in _row_groups(tables):
+            column = table.column("row")
+            ends = [ends[0] if ends else column[0].as_py(), column[-1].as_py()]
+            rows += table.num_rows
+            writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP_ROWS)
+    first, last = ends or (None, None)
+    return describe_shard(target, path, part, rows, first, last, stream.written)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, so many at a time as make a row group: those of small files are small."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        if table.num_rows:
+            waiting.append(table)
+        while sum(part.num_rows for part in waiting) >= _ROW_GROUP_ROWS:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, _ROW_GROUP_ROWS)
+            waiting = [joined.slice(_ROW_GROUP_ROWS)]
+    if any(table.num_rows for table in waiting):
+        yield pa.concat_tables(waiting)

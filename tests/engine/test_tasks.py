@@ -1,0 +1,159 @@
+"""Tasks are tried again a few times and no more, fail by name, and are not waited for when nothing moves."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.settings import ClusterSettings
+from clipmill.engine.cluster import connect
+from clipmill.engine.tasks import Tasks, _reason, cores_of_a_node, threads_each
+from workers import workers
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One cluster for all of them, whose workers need not find this file."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with connect(ClusterSettings(cpus=2)):
+        yield
+
+
+def note(place: Path) -> int:
+    """Notes that a task was begun, and says how often it was."""
+    with open(place, "a") as stream:
+        stream.write("x")
+    return place.stat().st_size
+
+
+def die_at_first(place: Path, times: int) -> str:
+    if note(place) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def fail_at_first(place: Path, times: int, kind: type[Exception]) -> str:
+    if note(place) <= times:
+        raise kind("the disk is on fire")
+    return "done"
+
+
+def hang(tally: Any, seconds: float, signs: bool) -> str:
+    ended = time.monotonic() + seconds
+    while time.monotonic() < ended:
+        time.sleep(0.2)
+        if signs:
+            tally.alive.remote()
+    return "done"
+
+
+def test_a_task_whose_worker_is_killed_is_tried_again(tmp_path: Path) -> None:
+    tasks, results = Tasks(60), []
+    tasks.start("digging", die_at_first, tmp_path / "tries", 2, cpus=1, then=results.append)
+    tasks.wait()
+    assert results == ["done"]
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_a_task_that_always_dies_is_given_up_by_name(tmp_path: Path) -> None:
+    tasks = Tasks(60)
+    tasks.start("digging hole 3", die_at_first, tmp_path / "tries", 99, cpus=1)
+    with pytest.raises(RunFailed, match=r"digging hole 3 failed 4 times: its process was killed.*same command again"):
+        tasks.wait()
+    assert (tmp_path / "tries").read_text() == "xxxx"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tries", "said"),
+    [
+        (OSError, 4, "digging failed 4 times: OSError: the disk is on fire"),
+        (MemoryError, 4, "digging failed 4 times: its process was ended for lack of memory; use machines with more"),
+        (ValueError, 1, "digging failed in a worker .ValueError: the disk is on fire"),
+        (UserError, 1, "^the disk is on fire$"),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(kind: type[Exception], tries: int, said: str, tmp_path: Path) -> None:
+    tasks = Tasks(60)
+    tasks.start("digging", fail_at_first, tmp_path / "tries", 99, kind, cpus=1)
+    with pytest.raises(UserError if kind is UserError else RunFailed, match=said):
+        tasks.wait()
+    assert len((tmp_path / "tries").read_text()) == tries
+
+
+def test_what_is_started_by_a_result_is_waited_for(tmp_path: Path) -> None:
+    tasks, results = Tasks(60), []
+
+    def then(result: str) -> None:
+        results.append(result)
+        if len(results) < 3:
+            tasks.start("more", die_at_first, tmp_path / "tries", 0, cpus=0.5, then=then)
+
+    tasks.start("first", die_at_first, tmp_path / "tries", 0, cpus=0.5, then=then)
+    tasks.wait()
+    assert results == ["done"] * 3
+
+
+def test_a_task_that_shows_no_sign_of_life_ends_the_run_and_is_named() -> None:
+    tasks = Tasks(2)
+    tasks.start("staring at the wall", hang, tasks.tally, 600, False, cpus=2)
+    with pytest.raises(
+        RunFailed, match=r"nothing moved for 2 s while waiting for staring at the wall .*up to 2 CPUs"
+    ) as said:
+        tasks.wait()
+    assert "0 of 2 CPUs free" in str(said.value)
+    deadline = time.monotonic() + 30
+    while workers("hang"):
+        assert time.monotonic() < deadline, "the task was not cancelled"
+        time.sleep(0.1)
+
+
+def test_tasks_that_wait_for_others_are_counted() -> None:
+    tasks = Tasks(2)
+    for number in range(5):
+        tasks.start(f"task {number}", hang, tasks.tally, 600, False, cpus=2)
+    with pytest.raises(RunFailed, match="task 0, task 1, task 2 and 2 more"):
+        tasks.wait()
+
+
+def test_a_task_that_fits_on_no_node_is_given_what_there_is() -> None:
+    tasks, results = Tasks(60), []
+    tasks.start("reaching for the stars", hang, tasks.tally, 0, False, cpus=64, then=results.append)
+    tasks.wait()
+    assert results == ["done"]
+
+
+def test_a_long_task_with_signs_of_life_is_waited_for() -> None:
+    tasks, results = Tasks(60), []
+    tasks.start("warming up", hang, tasks.tally, 1, True, cpus=1, then=results.append)
+    tasks.wait()  # a worker and the tally may take seconds to start
+    tasks._stall_timeout = 3
+    tasks.start("walking slowly", hang, tasks.tally, 7, True, cpus=1, then=results.append)
+    tasks.wait()
+    assert results == ["done", "done"]
+
+
+def test_death_for_lack_of_memory_is_named() -> None:
+    assert "lack of memory; use machines with more" in _reason(ray.exceptions.OutOfMemoryError("killed"))
+    assert _reason(ray.exceptions.NodeDiedError("gone")) == "its node died"
+
+
+def test_nodes_without_cpus_take_no_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nodes(*cpus: float | None) -> None:
+        found = [{"Alive": True, "Resources": {} if some is None else {"CPU": some}} for some in cpus]
+        monkeypatch.setattr(ray, "nodes", lambda: [*found, {"Alive": False, "Resources": {"CPU": 512.0}}])
+
+    nodes(None, 8.0, 16.0)
+    assert (cores_of_a_node(), threads_each(1), threads_each(6), threads_each(99)) == (16, 16, 4, 1)
+    nodes(None)
+    assert (cores_of_a_node(), threads_each(3)) == (1, 1)
+    nodes(0.0, 2.0)
+    assert (cores_of_a_node(), threads_each(2)) == (2, 1)

@@ -1,0 +1,273 @@
+"""One run at a time works towards an output: a living one is respected, a dead one replaced, a late one stopped."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clipmill import storage
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.storage import Location, Versioned
+from clipmill.storage import lease as owner
+from clipmill.storage.lease import owned
+from clipmill.storage.s3 import client as s3_client
+from faulty_s3 import BUCKET, FaultyS3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultyS3]:
+    with FaultyS3() as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "s3"])
+def staging(
+    request: pytest.FixtureRequest, server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Location]:
+    if request.param == "local":
+        yield storage.resolve(tmp_path / ".out.staging")
+        return
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_client.forget()
+    yield storage.resolve(f"s3://{BUCKET}/{tmp_path.name}/.out.staging")
+    server.plan = None
+    s3_client.forget()
+
+
+def mark_of(staging: Location) -> Location:
+    return staging.sibling(".out.staging.owner.json")
+
+
+def leave_mark(staging: Location, **changes: object) -> None:
+    statement = {**json.loads(owner._statement("another")), **changes}
+    storage.write_bytes(mark_of(staging), json.dumps(statement).encode())
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_second_run_is_refused_and_the_mark_goes_at_the_end(staging: Location) -> None:
+    with owned(staging) as held:
+        held.check()
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on .* same output; wait for it"), owned(staging):
+            pass
+        held.check()
+    assert not storage.exists(mark_of(staging))
+    with owned(staging):
+        pass
+
+
+def test_of_many_that_start_at_once_one_gets_it(staging: Location) -> None:
+    got, refused = [], []
+    barrier, over = threading.Barrier(6), threading.Event()
+
+    def start() -> None:
+        barrier.wait()
+        try:
+            with owned(staging):
+                got.append(1)
+                over.wait(30)
+        except UserError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(got) + len(refused) == 6)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 5)
+
+
+def test_a_living_process_is_respected_and_a_dead_one_is_not(staging: Location) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = owner._started(process.pid)
+    leave_mark(staging, process=process.pid, started=started)
+    with pytest.raises(UserError, match=f"process {process.pid}"), owned(staging):
+        pass
+    process.communicate(b"\n")
+    with owned(staging):
+        pass
+
+
+def test_a_number_that_was_given_to_another_process_does_not_block(staging: Location) -> None:
+    leave_mark(staging, process=os.getppid(), started=owner._started(os.getppid()))
+    with pytest.raises(UserError), owned(staging):
+        pass
+    leave_mark(staging, process=os.getppid(), started=owner._started(os.getppid()) - 1)
+    with owned(staging):
+        pass
+
+
+ELSEWHERE = pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"system": "another container"}])
+
+
+def on_look(number: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does something right before the mark is looked at for the so-manieth time."""
+    read, looks = storage.read_versioned, iter(range(1, 1000))
+    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.01)
+
+    def look(place: Location) -> Versioned:
+        if next(looks) == number:
+            action()
+        return read(place)
+
+    monkeypatch.setattr(storage, "read_versioned", look)
+
+
+@ELSEWHERE
+def test_a_run_elsewhere_is_respected_when_it_renews_its_mark(
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_mark(staging, process=999_999_999, **elsewhere)
+    on_look(4, lambda: leave_mark(staging, process=999_999_999, **elsewhere), monkeypatch)
+    with pytest.raises(UserError, match=r"process 999999999 on .* same output; wait for it"), owned(staging):
+        pass
+    told = capsys.readouterr().err
+    assert told.startswith("waiting up to ")
+    assert 80 <= int(told.split()[3]) <= 90
+    assert told.count("\n") == 1
+
+
+@ELSEWHERE
+def test_the_mark_of_a_run_that_died_elsewhere_lapses_while_the_next_waits(
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(owner, "_STALE_SECONDS", 1.5)
+    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.05)
+    leave_mark(staging, process=999_999_999, **elsewhere)
+    with owned(staging) as held:
+        held.check()
+    assert capsys.readouterr().err.startswith("waiting up to ")
+
+
+def test_a_mark_that_is_given_back_ends_the_waiting(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_mark(staging, host="elsewhere")
+    on_look(3, lambda: storage.remove(mark_of(staging)), monkeypatch)
+    with owned(staging) as held:
+        held.check()
+
+
+def test_a_stale_mark_is_taken_at_once(
+    staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_mark(staging, host="elsewhere")
+    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
+    with owned(staging):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("call", ["write_if", "read_versioned"])
+def test_a_run_can_leave_while_the_storage_does_not_answer(
+    call: str, staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is renewing its mark, or giving it back."""
+    monkeypatch.setattr(owner, "_LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(owner, "_RENEW_SECONDS", 0.01 if call == "write_if" else 1000.0)
+    answered, asked, left = threading.Event(), threading.Event(), threading.Event()
+    original = getattr(storage, call)
+
+    def silent(*arguments: object) -> object:
+        asked.set()
+        answered.wait(60)
+        return original(*arguments)
+
+    def work() -> None:
+        with owned(staging):
+            monkeypatch.setattr(storage, call, silent)
+            if call == "write_if":
+                asked.wait(60)
+        left.set()
+
+    threading.Thread(target=work).start()
+    assert left.wait(30)
+    assert asked.is_set()
+    assert storage.exists(mark_of(staging))
+    answered.set()
+    wait_until(lambda: not storage.exists(mark_of(staging)))
+
+
+@pytest.mark.parametrize("mark", [b"", b"[]", b"{not json", b"{}"])
+def test_a_damaged_mark_does_not_block_for_ever(
+    mark: bytes, staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write_bytes(mark_of(staging), mark)
+    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
+    with owned(staging):
+        pass
+
+
+def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
+    staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with owned(staging) as late:
+        monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
+        with owned(staging) as taker:
+            taker.check()
+            assert not late.lost
+            with pytest.raises(RunFailed, match="another run took over"):
+                late.check()
+            taker.check()
+            assert (late.lost, taker.lost) == (True, False)
+        with pytest.raises(RunFailed, match="another run took over"):
+            late.check()
+    assert not storage.exists(mark_of(staging))
+
+
+def test_what_is_lost_does_not_remove_the_mark_of_the_other(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = owned(staging)
+    late.__enter__()
+    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
+    with owned(staging) as taker:
+        late.__exit__(None, None, None)
+        taker.check()
+
+
+def test_the_mark_is_renewed_through_faults(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "_RENEW_SECONDS", 0.02)
+    write, calls = storage.write_if, []
+
+    def failing(location: Location, data: bytes, version: str | None) -> str | None:
+        calls.append(version)
+        if 1 < len(calls) < 5:
+            raise RunFailed("the network is away")
+        return write(location, data, version)
+
+    monkeypatch.setattr(storage, "write_if", failing)
+    with owned(staging) as held:
+        first = storage.read_versioned(mark_of(staging)).version
+        wait_until(lambda: storage.read_versioned(mark_of(staging)).version != first)
+        held.check()
+    assert len(calls) >= 6
+
+
+def test_a_store_without_conditional_writes_is_used_with_a_word(
+    server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_client.forget()
+    server.forget_counts()
+
+    def refuse(number: int, method: str, path: str) -> str | None:
+        return "501" if {"If-None-Match", "If-Match"} & set(server.headers[-1]) and method == "PUT" else None
+
+    server.plan = refuse
+    with owned(storage.resolve(f"s3://{BUCKET}/{tmp_path.name}/.out.staging")) as held:
+        held.check()
+    server.plan = None
+    assert server.faults["501"] == 2
+    assert capfd.readouterr().err.count("no conditional writes") == 1
