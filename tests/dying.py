@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clipmill import storage
-from clipmill.storage import lease as owner
+from clipmill.storage import lease
 
 
 class Dead(BaseException):
@@ -54,8 +54,8 @@ def dying(when: Callable[[int], bool]) -> Iterator[Callable[[], bool]]:
         patch.setattr(os, "replace", mortal(os.replace))
         patch.setattr(os, "unlink", mortal(os.unlink))
         patch.setattr(storage, "remove", mortal(storage.remove))
-        patch.setattr(owner, "_leave", quiet(owner._leave))
-        patch.setattr(owner, "_held_here", set())  # of a process that is no more, none are held afterwards
+        patch.setattr(lease, "_leave", quiet(lease._leave))
+        patch.setattr(lease, "_held_here", set())  # of a process that has exited, none are held afterwards
         try:
             yield lambda: dead
         except Dead:

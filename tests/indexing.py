@@ -3,20 +3,20 @@
 import faiss
 
 from clipmill import storage
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.index.build import steps
 from clipmill.index.build.build import Build
 from clipmill.index.build.finish import publish_index
 from clipmill.index.build.unfinished import open_build
 from clipmill.index.search.open import open_index
 from clipmill.index.search.search import Index
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
 
 
 def run_here(build: Build, threads: int = 1) -> IndexManifest:
     """Builds what is left of an index and publishes it, without Ray."""
     faiss.omp_set_num_threads(threads)
-    with owned(storage.staging_of(build.output)) as ownership:
+    with Lease.acquire(storage.staging_of(build.output)) as ownership:
         progress = open_build(build)
         steps.draw(build)
         for place in progress.to_search:

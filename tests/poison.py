@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
 from clipmill.embed.plan import find_source, make_plan
 from clipmill.encoders.model import load_model

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioned import pairs, write_captioned
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import EvaluateSettings
 from clipmill.evaluate.classification.zero_shot import Encode
 from clipmill.report.document import Report

@@ -5,6 +5,7 @@ import importlib
 import click
 
 from clipmill.core.startup import prepare_process
+from clipmill_jobs.command import Group
 
 JOBS = {
     "demo": "Sample data, embed, index, evaluate, search: everything, with no network.",
@@ -29,21 +30,24 @@ JOBS = {
 }
 
 
-class JobGroup(click.Group):
+class JobGroup(Group):
     """Loads a job's module when it is asked for, so that `clipmill --help` does not import torch."""
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """The names of all jobs, in the order in which they are used."""
         return list(JOBS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The job of this name; None where there is none."""
         if name not in JOBS:
             return None
         prepare_process()  # before the job imports what it needs
-        module = importlib.import_module(f"jobs.{'import_' if name == 'import' else name}")
+        module = importlib.import_module(f"clipmill_jobs.{'import_' if name == 'import' else name}")
         command: click.Command = module.command
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the jobs, without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(JOBS.items()))
 

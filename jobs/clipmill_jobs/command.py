@@ -1,96 +1,162 @@
-"""What all commands share: how they fail, how they show progress, and how they print JSON."""
+"""What all commands share: how they fail, how they are told apart, and how they print JSON."""
 
+import difflib
 import importlib
 import json
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
-from tqdm import tqdm
 
-from clipmill.core import events
+from clipmill.core import log
 from clipmill.core.errors import ClipmillError, OutputDiffers, Terminated
 from clipmill.core.settings import SettingsModel
+from clipmill_jobs.options import format_grouped
+from clipmill_jobs.reporting import StderrReporter, current, installed, set_current
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Made = TypeVar("Made")
+_LOG_JSON = "clipmill.log_json"
 
 
-class Job(click.Command):
-    """A click command whose failures are one sentence on stderr and the exit code of their kind."""
+class _JsonMistakes(click.Command):
+    """Tells a mistake in the command line as JSON where that is asked for."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As of every click command."""
+        name, as_json = str(self.name), "--log-json" in args or log.as_json()
+        with _mistakes_told(name, as_json=as_json):
+            return super().make_context(info_name, args, parent, **extra)
+
+
+class Job(_JsonMistakes):
+    """A click command whose failures are one sentence on stderr and the exit code of their kind.
+
+    ``doing`` is what it is said to do where it has said nothing itself for a second.
+    """
+
+    def __init__(self, *arguments: Any, doing: str = "looking at what is there", **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._doing = doing
         self.params.append(
             click.Option(
                 ["--log-json"],
                 is_flag=True,
                 expose_value=False,
-                callback=_log_json,
-                help="Write one JSON line an event to stderr, as with CLIPMILL_LOG=json.",
+                is_eager=True,
+                callback=_note_log_json,
+                help="Write one JSON line per event to stderr, as with CLIPMILL_LOG=json.",
             )
         )
 
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the options under the headings of their groups."""
+        format_grouped(self, context, formatter)
+
     def invoke(self, context: click.Context) -> Any:
+        """Runs the command; its failures end the process with the exit code of their kind."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
+        as_json = bool(context.meta.get(_LOG_JSON)) or log.as_json()
+        with installed(str(self.name), self._doing, as_json=as_json) as reporter:
+            set_current(context, reporter)
+            return self._run(context, reporter, as_json=as_json)
+
+    def _run(self, context: click.Context, reporter: StderrReporter, *, as_json: bool) -> Any:
         ended = _command_events(str(self.name))
         try:
             result = super().invoke(context)
-            ended(0)
-            return result
         except click.exceptions.Exit as left:
             ended(left.exit_code)
             raise
         except ClipmillError as error:
-            self._tell(str(error))
+            self._tell(str(error), reporter, as_json=as_json)
             ended(error.exit_code, str(error))
             if error.work_goes_on:
                 _leave(error.exit_code)
             context.exit(error.exit_code)
         except BaseException as error:
             stopped = _stop_behind(error)
-            if stopped is None:
+            if stopped is not None:
+                how, code = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
+                self._tell(f"{how}; run the same command again to continue", reporter, as_json=as_json)
+                ended(code, how)
+                _leave(code)
+            if not as_json or isinstance(error, click.ClickException):
                 raise
-            how, code = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
-            self._tell(f"{how}; run the same command again to continue")
-            ended(code, how)
-            _leave(code)
+            logging.getLogger("clipmill").error("the command failed", exc_info=error)
+            ended(1, f"{type(error).__name__}: {error}")
+            context.exit(1)
+        reporter.close()
+        ended(0)
+        return result
 
-    def _tell(self, failure: str) -> None:
-        if not events.as_json():
-            click.echo(f"clipmill {self.name}: {failure}", err=True)
+    def _tell(self, failure: str, reporter: StderrReporter, *, as_json: bool) -> None:
+        reporter.close()
+        if not as_json:
+            reporter.text(f"clipmill {self.name}: {failure}")
 
 
-def _log_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+class Group(_JsonMistakes, click.Group):
+    """A group of commands that names the one which was meant where there is none of a name."""
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As of every click group."""
+        name, names = args[0], self.list_commands(context)
+        if name in names or name.startswith("-"):
+            return super().resolve_command(context, args)
+        with _mistakes_told(" ".join([context.command_path, name]), as_json="--log-json" in args or log.as_json()):
+            raise click.UsageError(f"there is no command {name!r}{did_you_mean(name, names)}", context)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name: the known names that are like it, the nearest first."""
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+@contextmanager
+def _mistakes_told(name: str, *, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if not as_json:
+            raise
+        with installed(name, "", as_json=True):
+            _command_events(name)(error.exit_code, error.format_message())
+        raise click.exceptions.Exit(error.exit_code) from None
+
+
+def _note_log_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
-        context.with_resource(events.switched_on())
+        context.meta[_LOG_JSON] = True
 
 
 def _command_events(name: str) -> Callable[..., None]:
     """Tells that a command began; what it returns tells how it ended: the exit code, and why it failed."""
     started = time.monotonic()
-    events.emit("command started", command=name)
+    log.emit("command started", command=name)
 
     def ended(exit_code: int, error: str | None = None) -> None:
         seconds = round(time.monotonic() - started, 3)
-        events.emit("command finished", command=name, exit_code=exit_code, error=error, seconds=seconds)
+        log.emit("command finished", command=name, exit_code=exit_code, error=error, seconds=seconds)
 
     return ended
 
 
 def say(stage: str, what: str) -> None:
     """What a stage is doing now, on stderr."""
-    if events.as_json():
-        events.emit("stage", stage=stage, message=what)
-    else:
-        click.echo(f"{stage}: {what}", err=True)
+    current().message(stage, what)
 
 
 def _leave(code: int) -> None:
@@ -113,68 +179,13 @@ def _terminate(number: int, frame: object) -> None:
     raise Terminated
 
 
-def cluster_options(function: Function) -> Function:
-    """The options of every command that runs on Ray; they make up `ClusterSettings`."""
-    options = [
-        click.option("--address", help="Ray cluster to use. Default: RAY_ADDRESS, else a local one for this command."),
-        click.option("--cpus", type=int, default=0, help="Cores of a local cluster. Default: all of this machine."),
-        click.option(
-            "--stall-timeout",
-            type=float,
-            default=900.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="End a run that makes no progress at all for so long.",
-        ),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+def of_current(settings: SettingsModel) -> SettingsModel:
+    """The same settings where ``embeddings`` and ``index`` may name an output of `clipmill run`: its current version."""
+    from clipmill.versions.pointer import with_current
 
-
-def encoder_options(function: Function) -> Function:
-    """The options of commands that encode on GPUs; they are part of `ClusterSettings` too."""
-    options = [
-        click.option(
-            "--num-gpu-actors", type=int, default=0, help="Encoder actors on GPUs. Default: what the GPUs hold."
-        ),
-        click.option("--gpus-per-actor", type=float, default=1.0, show_default=True, help="GPU share of one actor."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def model_options(function: Function) -> Function:
-    """The options that choose a CLIP model and how it runs; they make up `ModelSettings`."""
-    options = [
-        click.option("--model", help="open_clip model name, or local-dir:PATH. Default: the built-in small model."),
-        click.option("--pretrained", help="open_clip tag, checkpoint file, or local-dir:PATH."),
-        click.option(
-            "--preprocessing", metavar="TAG", help="Tag whose preprocessing a checkpoint file was trained with."
-        ),
-        click.option(
-            "--precision", type=click.Choice(["auto", "fp32", "bf16", "int8"]), default="auto", show_default=True
-        ),
-        click.option(
-            "--batch-size", type=int, default=0, help="Images an encoder call. Default: chosen for the device."
-        ),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-CLUSTER_OPTIONS = ("address", "num_gpu_actors", "gpus_per_actor", "cpus", "stall_timeout")
-
-
-def split_options(
-    values: dict[str, Any], names: tuple[str, ...] = CLUSTER_OPTIONS
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Option values parted in two: those with these names, where they are given, and the others."""
-    return {key: values[key] for key in names if key in values}, {
-        key: value for key, value in values.items() if key not in names
-    }
+    named = {part: getattr(settings, part, None) for part in ("embeddings", "index")}
+    given = {part: uri for part, uri in named.items() if uri is not None}
+    return settings.model_copy(update=with_current(given))
 
 
 def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Made, bool]]) -> tuple[Made, bool]:
@@ -186,59 +197,45 @@ def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Ma
 
 
 class Progress:
-    """A progress line; called with the number of units just done."""
+    """Progress of one stage, told to a reporter; called with the number of units just done.
 
-    def __init__(self, bar: tqdm) -> None:
-        self._bar = bar
+    Nothing is told of work that ends within ``delay`` seconds.
+    """
+
+    def __init__(self, reporter: StderrReporter, stage: str, total: int | None, unit: str, delay: float) -> None:
+        self._reporter, self._stage, self._total, self._unit = reporter, stage, total, unit
+        self._silent_until = time.monotonic() + delay
+        self._lock = threading.Lock()
+        self._done = 0
+        if not delay:
+            self._tell()
 
     def __call__(self, done: int) -> None:
-        self._bar.update(done)
+        with self._lock:
+            self._done += done
+            if time.monotonic() >= self._silent_until:
+                self._tell()
 
     def found_done(self, done: int) -> None:
         """So many were done by an earlier start, and count neither as work nor as speed of this one."""
         if done:
-            self._bar.write(f"{self._bar.desc}: continuing, {done:,} of {self._bar.total:,} are done", file=sys.stderr)
-            self._bar.initial = self._bar.n = self._bar.last_print_n = done
-            self._bar.refresh()
+            with self._lock:
+                self._done = done
+                self._reporter.restart(self._stage)
+                self._tell()
 
-
-class _ProgressEvents(Progress):
-    """The same as events, one in a few seconds."""
-
-    def __init__(self, total: int | None, unit: str, description: str) -> None:
-        self._steps = events.Steps("progress")
-        self._fixed = {"stage": description, "total": total, "unit": unit}
-        self._done = 0
-
-    def __call__(self, done: int) -> None:
-        self._done += done
-        self._steps.note(**self._fixed, done=self._done)
-
-    def found_done(self, done: int) -> None:
-        """So many were done by an earlier start."""
-        self._done = done
-        if done:
-            events.emit("continued", **self._fixed, done=done)
-
-    def end(self) -> None:
-        """The last event, where it was not told yet."""
-        self._steps.end()
+    def _tell(self) -> None:
+        self._reporter.progress(self._stage, self._done, self._total, self._unit)
 
 
 @contextmanager
 def progress(total: int | None, unit: str, description: str, *, delay: float = 0.0) -> Iterator[Progress]:
-    """A progress line on stderr, or events; nothing of work that ends within ``delay`` seconds."""
-    if events.as_json():
-        told = _ProgressEvents(total, unit, description)
-        try:
-            yield told
-        finally:
-            told.end()
-        return
-    with tqdm(
-        total=total, unit=f" {unit}", desc=description, file=sys.stderr, dynamic_ncols=True, smoothing=0.1, delay=delay
-    ) as bar:
-        yield Progress(bar)
+    """Progress of a stage on stderr; nothing of work that ends within ``delay`` seconds."""
+    reporter = current()
+    try:
+        yield Progress(reporter, description, total, unit, delay)
+    finally:
+        reporter.finish(description)
 
 
 def import_meanwhile(*modules: str) -> None:

@@ -1,38 +1,20 @@
 """clipmill compare: two reports or more to a page that says what got better and what got worse."""
 
-from typing import Any
-
 import click
 
 from clipmill.core.errors import BarMissed
-from clipmill.core.settings import CompareSettings, build
-from clipmill.report.comparison.bars import bars_missed
-from clipmill.report.comparison.comparison import make_comparison
-from clipmill.report.comparison.terminal import comparison_lines
+from clipmill.core.settings import CompareSettings
 from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.options import settings_options
 
 
-@click.command("compare", cls=Job)
-@click.argument("reports", nargs=-1, metavar="REPORT REPORT …")
-@click.option("--output", required=True, help="Folder for comparison.html, comparison.json and comparison.md.")
-@click.option(
-    "--match",
-    type=click.Choice(["path", "id"]),
-    default="path",
-    show_default=True,
-    help="What makes two queries the same: source path and row number, or the id, where the files have moved.",
+@click.command("compare", cls=Job, doing="reading the reports")
+@settings_options(
+    settings=CompareSettings,
+    help_of={"output": "Folder for comparison.html, comparison.json and comparison.md; local or s3://."},
 )
-@click.option("--bootstrap-samples", type=int, default=2000, show_default=True, help="Resamples for the intervals.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--max-drop",
-    type=float,
-    metavar="SHARE",
-    help="Exit with 3 when a recall or accuracy is visibly worse by more than this share (0.01: one point).",
-)
-@click.option("--overwrite", is_flag=True, help="Replace a finished comparison, once the new one is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def command(as_json: bool, **options: Any) -> None:
+def command(settings: CompareSettings, as_json: bool) -> None:
     """Compare models, index settings or nightly versions by their reports; the first report is the baseline.
 
     Reports over the same data are tested on the same queries, resampling images: what got better or worse, by how much,
@@ -43,8 +25,12 @@ def command(as_json: bool, **options: Any) -> None:
       clipmill compare report-b32/ report-l14/ --output comparison/
       clipmill compare last-night/report/ tonight/report/ --output comparison/ --max-drop 0.01
     """
-    settings = build(CompareSettings, options)
-    comparison, already = make_comparison(settings)
+    from clipmill.report.comparison.bars import bars_missed
+    from clipmill.report.comparison.comparison import make_comparison
+    from clipmill.report.comparison.terminal import comparison_lines
+
+    made = make_comparison(settings)
+    comparison, already = made.manifest, made.already
     missed = [] if settings.max_drop is None else bars_missed(comparison, settings.max_drop)
     if as_json:
         document = comparison.model_dump(mode="json")

@@ -1,35 +1,26 @@
 """clipmill dedup: embeddings to their near-duplicates."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from clipmill.core.schemas import DuplicatesManifest
-from clipmill.core.settings import ClusterSettings, DedupSettings, build
-from clipmill.curate.dedup import finished, make_dedup
-from clipmill.versions.pointer import with_current
-from clipmill_jobs.command import Job, cluster_options, print_json, progress, split_options
+from clipmill.core.settings import ClusterSettings, DedupSettings
+from clipmill.run.stages import dedup_stage
+from clipmill_jobs.command import Job, of_current, print_json
+from clipmill_jobs.options import cluster_options, settings_options
+from clipmill_jobs.reporting import current
+
+if TYPE_CHECKING:
+    pass
 
 
-@click.command("dedup", cls=Job)
-@click.option("--embeddings", required=True, help="Embeddings dataset to look through; local or s3://.")
-@click.option("--output", required=True, help="Folder for pairs.parquet and groups.parquet; local or s3://.")
-@click.option(
-    "--threshold", type=float, default=0.95, show_default=True, help="Least cosine similarity of two near-duplicates."
+@click.command("dedup", cls=Job, doing="reading the embeddings' manifest")
+@settings_options(
+    settings=DedupSettings, help_of={"output": "Folder for pairs.parquet and groups.parquet; local or s3://."}
 )
-@click.option("--gallery", type=click.Choice(["images", "captions"]), default="images", show_default=True)
-@click.option(
-    "--keep",
-    default="first",
-    show_default=True,
-    metavar="RULE",
-    help="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a kept "
-    "column, whose greatest value wins.",
-)
-@cluster_options
-@click.option("--overwrite", is_flag=True, help="Replace a finished output, once the new one is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(as_json: bool, **options: Any) -> None:
+@cluster_options
+def command(settings: DedupSettings, cluster: ClusterSettings, as_json: bool) -> None:
     """Find all near-duplicates among images or captions, and choose which of each group to keep.
 
     Every vector is compared with every other by its cosine, so no pair that reaches --threshold is missed and none is
@@ -41,9 +32,9 @@ def command(as_json: bool, **options: Any) -> None:
       clipmill dedup --embeddings embeddings/ --output duplicates/ --threshold 0.96
       clipmill dedup --embeddings s3://bucket/b32/ --output s3://bucket/b32-duplicates/ --keep largest
     """
-    cluster_values, values = split_options(options)
-    settings = build(DedupSettings, with_current(values))
-    manifest, already = dedup_stage(settings, build(ClusterSettings, cluster_values))
+    settings = of_current(settings)
+    made = dedup_stage(settings, cluster, current())
+    manifest, already = made.manifest, made.already
     if as_json:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
         return
@@ -55,23 +46,6 @@ def command(as_json: bool, **options: Any) -> None:
         f"{manifest.largest_group:,}; {manifest.rows_dropped:,} can be dropped (--keep {settings.keep})\n"
         f"{settings.output}"
     )
-
-
-def dedup_stage(settings: DedupSettings, cluster_settings: ClusterSettings) -> tuple[DuplicatesManifest, bool]:
-    """What was found, and whether it was there already; progress goes to stderr."""
-    from clipmill.engine.cluster import connect
-    from clipmill.engine.dedup import comparisons, find_duplicates
-
-    work = make_dedup(settings)
-    manifest = finished(work)
-    if manifest is not None:
-        work.staging.drop_leftovers()
-        return manifest, True
-    if not settings.overwrite:
-        work.staging.refuse_others()
-    total = sum(comparisons(work, strip) for strip in work.strips)
-    with connect(cluster_settings) as cluster, progress(total, "comparisons", "dedup") as advance:
-        return find_duplicates(work, cluster, cluster_settings, advance, advance.found_done), False
 
 
 if __name__ == "__main__":

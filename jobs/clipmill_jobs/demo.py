@@ -3,27 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
-from clipmill.core.settings import (
-    ClusterSettings,
-    EmbedSettings,
-    EvaluateSettings,
-    IndexSettings,
-    SampleSettings,
-    build,
-)
-from clipmill_jobs.command import (
-    Job,
-    cluster_options,
-    encoder_options,
-    import_meanwhile,
-    progress,
-    replacing,
-    split_options,
-)
+from clipmill.core.settings import ClusterSettings, EmbedSettings, EvaluateSettings, IndexSettings, SampleSettings
+from clipmill_jobs.command import Job
+from clipmill_jobs.options import COUNT, settings_options
+from clipmill_jobs.reporting import current
 
 SEED = 2026
 THUMBNAIL_PIXELS = 96
@@ -36,11 +22,12 @@ SEARCHES = (
 
 @click.command("demo", cls=Job)
 @click.option("--output", default="out/demo", show_default=True, help="Folder for everything the demo makes.")
-@click.option("--rows", type=click.IntRange(min=1), default=5000, show_default=True, help="Scenes to render.")
-@cluster_options
-@encoder_options
+@click.option(
+    "--rows", type=COUNT, metavar="ROWS", default=5000, show_default=True, help="Scenes to render: 5000, 500k."
+)
+@settings_options(cluster=ClusterSettings)
 @click.pass_context
-def command(context: click.Context, output: str, rows: int, **cluster: Any) -> None:
+def command(context: click.Context, output: str, rows: int, cluster: ClusterSettings) -> None:
     """Render scenes that the built-in model has never seen, then embed, index, evaluate, verify and search them.
 
     Run again, it continues: what is finished and unchanged is not done again.
@@ -49,30 +36,25 @@ def command(context: click.Context, output: str, rows: int, **cluster: Any) -> N
     Example:
       clipmill demo
     """
-    from clipmill.engine.cluster import connect
     from clipmill.report.terminal import report_lines
+    from clipmill.run.stages import embed_stage, evaluate_stage, index_stage, replacing
     from clipmill.scenes.dataset import write_scenes
-    from clipmill_jobs import embed, evaluate, index, search, verify
+    from clipmill_jobs import search, verify
 
-    settings = build(ClusterSettings, split_options(cluster)[0])
+    reporter = current()
     places = {name: f"{output.rstrip('/')}/{name}" for name in ("scenes", "embeddings", "index", "report")}
     with _step(f"sample: {rows:,} scenes of a split the model was not trained on → {places['scenes']}"):
         sample = SampleSettings(output=places["scenes"], rows=rows, seed=SEED, split="held-out")
-        with progress(rows, "scenes", "sample") as on_progress:
-            replacing(sample, lambda chosen: (write_scenes(chosen, on_progress), True))
-    with _step("start a local Ray cluster, or join the one that is there"):
-        import_meanwhile("clipmill.engine.embed", "clipmill.encoders.model")
-        connection = context.with_resource(connect(settings))
-    click.echo(f"  {connection.cpus:g} CPUs, {connection.gpus:g} GPUs, {connection.nodes} nodes")
+        replacing(sample, lambda chosen: write_scenes(chosen, reporter))
     with _step(f"embed: images and captions → {places['embeddings']}"):
         embedding = EmbedSettings(input=places["scenes"], output=places["embeddings"], thumbnails=THUMBNAIL_PIXELS)
-        replacing(embedding, lambda chosen: embed.embed_stage(chosen, settings))
+        replacing(embedding, lambda chosen: embed_stage(chosen, cluster, reporter))
     with _step(f"index: sharded, tuned on captions → {places['index']}"):
         indexing = IndexSettings(embeddings=places["embeddings"], output=places["index"])
-        replacing(indexing, lambda chosen: index.index_stage(chosen, settings))
+        replacing(indexing, lambda chosen: index_stage(chosen, cluster, reporter))
     with _step(f"evaluate: model quality and index fidelity → {places['report']}"):
         evaluation = EvaluateSettings(embeddings=places["embeddings"], index=places["index"], output=places["report"])
-        report, _ = replacing(evaluation, evaluate.evaluate_stage)
+        report = replacing(evaluation, lambda chosen: evaluate_stage(chosen, reporter)).manifest
     with _step("verify: every row accounted for, every file as written"):
         for name in ("embeddings", "index"):
             context.invoke(verify.command, uri=places[name])
@@ -88,6 +70,7 @@ def command(context: click.Context, output: str, rows: int, **cluster: Any) -> N
 @contextmanager
 def _step(title: str) -> Iterator[None]:
     click.secho(f"\n{title}", bold=True)
+    current().doing("demo", title)
     started = time.monotonic()
     yield
     click.echo(f"  {time.monotonic() - started:.1f} s")

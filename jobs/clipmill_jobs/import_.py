@@ -1,13 +1,11 @@
 """clipmill import: datasets and vectors in other people's formats to ours."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
-from clipmill import storage
-from clipmill.core.settings import ImportSettings, ImportVectorsSettings, build
-from clipmill_jobs.command import Job, print_json, progress
+from clipmill.core.settings import ImportSettings, ImportVectorsSettings
+from clipmill_jobs.command import Group, Job, print_json
+from clipmill_jobs.options import settings_options
+from clipmill_jobs.reporting import current
 
 _FORMATS = {
     "coco": (
@@ -46,14 +44,10 @@ _OPTIONS = {
     "image_column": ("csv",),
     "caption_column": ("csv",),
 }
-_HELP = {
-    "split": "Take one split only. Default: all.",
-    "image_column": "Column with the image paths. Default: found by its name.",
-    "caption_column": "Column with the captions. Default: found by its name.",
-}
+"""Options that only some formats have."""
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def command() -> None:
     """Bring COCO, Flickr8k, folders, CSV, WebDataset or vectors into our formats.
 
@@ -64,57 +58,42 @@ def command() -> None:
 
 
 def _add_format(name: str, description: str, example: str) -> None:
-    def run(as_json: bool, **options: Any) -> None:
-        _import_samples(name, build(ImportSettings, options), as_json)
-
-    decorators: list[Callable[[Any], Any]] = [
-        click.argument("source", metavar="SRC"),
-        click.option("--output", required=True, help="Folder to make, local or s3://."),
-        *(
-            click.option(f"--{option.replace('_', '-')}", help=_HELP[option])
-            for option, formats in _OPTIONS.items()
-            if name in formats
-        ),
-        click.option("--overwrite", is_flag=True, help="Replace an earlier import, once the new one is complete."),
-        click.option("--json", "as_json", is_flag=True, help="Print a JSON summary to stdout."),
-    ]
-    for decorator in reversed(decorators):
-        run = decorator(run)
+    without = [option for option, formats in _OPTIONS.items() if name not in formats]
     help_text = f"{description}\n\n\b\nExample:\n  {example}"
-    job = click.command(f"import {name}", cls=Job, help=help_text, short_help=_SHORT[name])(run)
+
+    @click.command(f"import {name}", cls=Job, doing="reading the source", help=help_text, short_help=_SHORT[name])
+    @settings_options(settings=ImportSettings, exclude=without)
+    @click.option("--json", "as_json", is_flag=True, help="Print a JSON summary to stdout.")
+    def job(settings: ImportSettings, as_json: bool) -> None:
+        _import_samples(name, settings, as_json)
+
     command.add_command(job, name)
 
 
 def _import_samples(name: str, settings: ImportSettings, as_json: bool) -> None:
+    from clipmill import storage
     from clipmill.source.importers import IMPORTERS
-    from clipmill.source.importers.writing import require_free, write_samples
+    from clipmill.source.importers.writing import make_import, write_samples
 
-    output = storage.resolve_output(settings.output)
-    require_free(output, overwrite=settings.overwrite)
-    collection = IMPORTERS[name](storage.resolve(settings.source), settings)
-    with progress(collection.total, "images", f"import {name}") as advance:
-        written = write_samples(collection, output, overwrite=settings.overwrite, progress=advance)
+    work = make_import(name, settings)
+    made = write_samples(work, lambda: IMPORTERS[name](storage.resolve(settings.source), settings), current())
+    manifest = made.manifest
     if as_json:
-        print_json({"output": settings.output, **vars(written)})
+        print_json({"output": settings.output, "already_complete": made.already, **manifest.model_dump(mode="json")})
         return
+    what = " is already complete" if made.already else ""
     click.echo(
-        f"{settings.output}: {written.samples:,} images and {written.captions:,} captions in {written.files} files"
+        f"{settings.output}{what}: {manifest.rows:,} images and {manifest.captions:,} captions in "
+        f"{len(manifest.files):,} files"
     )
-    if written.missing_images:
-        click.echo(f"{written.missing_images:,} image files are missing: their rows are there, without an image")
+    if manifest.missing_images:
+        click.echo(f"{manifest.missing_images:,} image files are missing: their rows are there, without an image")
 
 
-@click.command("import vectors", cls=Job)
-@click.option("--images", required=True, help="A .npy file of image vectors (n, d), or a folder of them.")
-@click.option("--texts", help="A .npy file of text vectors, or a folder of them.")
-@click.option("--text-image", help="A .npy file: the image row of every text. Default: row i belongs to row i.")
-@click.option("--metadata", help="CSV, Parquet or a folder of Parquet: a row an image, or a row a text.")
-@click.option("--caption-column", help="Column of the metadata with the texts. Default: found by its name.")
-@click.option("--id-column", help="Column of the metadata with ids. Default: id, key, uid …, else file and row.")
-@click.option("--output", required=True, help="Where the embeddings dataset is published.")
-@click.option("--overwrite", is_flag=True, help="Replace a finished output, once the new one is complete.")
+@click.command("import vectors", cls=Job, doing="reading the vectors")
+@settings_options(settings=ImportVectorsSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def vectors(as_json: bool, **options: Any) -> None:
+def vectors(settings: ImportVectorsSettings, as_json: bool) -> None:
     """Bring vectors made elsewhere into an embeddings dataset.
 
     Vectors are divided by their length and stored as float16; those that are zero or not finite become rejects. Folders
@@ -127,8 +106,8 @@ def vectors(as_json: bool, **options: Any) -> None:
     """
     from clipmill.source.importers.vectors import import_vectors
 
-    settings = build(ImportVectorsSettings, options)
-    manifest, already = import_vectors(settings, lambda total: progress(total, "vectors", "import vectors"))
+    made = import_vectors(settings, current())
+    manifest, already = made.manifest, made.already
     if as_json:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
         return

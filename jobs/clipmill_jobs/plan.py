@@ -5,8 +5,6 @@ from typing import Any
 import click
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import Foresight
-from clipmill.core.settings import parse_bytes
 from clipmill.datasets.manifests import Embeddings
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from clipmill.estimate.estimate import Estimate, estimate
@@ -20,12 +18,15 @@ from clipmill.index.build.plan import plan_index
 from clipmill.report.format import TITLES, amount_text
 from clipmill.versions.pointer import current
 from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.options import COUNT, SIZE
 
 
-@click.command("plan", cls=Job)
-@click.option("--rows", type=click.IntRange(min=1), help="Rows to embed. Default: those of --compare.")
+@click.command("plan", cls=Job, doing="counting what it takes")
+@click.option("--rows", type=COUNT, metavar="ROWS", help="Rows to embed: 5000, 500k, 10M. Default: those of --compare.")
 @click.option("--model", help="open_clip model name. Default: that of --calibrate, else the built-in small model.")
-@click.option("--image-bytes", default="50KB", show_default=True, help="Of one image file, on average.")
+@click.option(
+    "--image-bytes", type=SIZE, metavar="SIZE", default="50KB", show_default=True, help="Of one image file, on average."
+)
 @click.option("--image-pixels", default="500x375", show_default=True, metavar="WxH", help="Of one image, on average.")
 @click.option("--captions-per-image", type=click.FloatRange(min=0), help="Default: those of --calibrate, else 1.")
 @click.option(
@@ -33,7 +34,14 @@ from clipmill_jobs.command import Job, print_json
 )
 @click.option("--machines", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
 @click.option("--price", type=click.FloatRange(min=0), metavar="PER_HOUR", help="Of one machine.")
-@click.option("--memory", default="4GiB", show_default=True, help="What search of the index may keep resident.")
+@click.option(
+    "--memory",
+    type=SIZE,
+    metavar="SIZE",
+    default="4GiB",
+    show_default=True,
+    help="What search of the index may keep resident.",
+)
 @click.option("--calibrate", metavar="URI", help="Embeddings of an earlier run on such machines, whose rates are used.")
 @click.option(
     "--compare", metavar="URI", help="Embeddings of a run that has happened: planned and measured, side by side."
@@ -61,9 +69,7 @@ def command(**options: Any) -> None:
     work = _workload(options, earlier, happened)
     price = None if options["price"] is None else options["price"] * options["machines"]
     columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
-    index = plan_index(
-        max(1, round(work.rows * columns.images_a_row)), model.dimension, _bytes("--memory", options["memory"]), 0.95
-    )
+    index = plan_index(max(1, round(work.rows * columns.images_a_row)), model.dimension, options["memory"], 0.95)
     rates = calibrated(earlier.manifest, model, work, machine) if earlier else published(model, work, machine)
     made = estimate(work, model, machine, rates, columns, index, price)
     beside = compared(made, happened.manifest, happened.shards) if happened else []
@@ -108,14 +114,7 @@ def _workload(options: dict[str, Any], earlier: Embeddings | None, happened: Emb
     width, _, height = options["image_pixels"].lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) * int(height)):
         raise UserError(f"--image-pixels {options['image_pixels']}: give width and height, such as 500x375")
-    return Workload(rows, captions, _bytes("--image-bytes", options["image_bytes"]), int(width) * int(height))
-
-
-def _bytes(option: str, text: str) -> int:
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise UserError(f"{option}: {error}") from None
+    return Workload(rows, captions, options["image_bytes"], int(width) * int(height))
 
 
 def _document(work: Workload, model: ModelCost, made: Estimate, beside: list[Compared]) -> dict[str, Any]:
@@ -138,23 +137,6 @@ def _print(work: Workload, model: ModelCost, made: Estimate) -> None:
 def _range(figure: Figure) -> str:
     value, low, high = (amount_text(number, figure.unit) for number in (figure.value, figure.low, figure.high))
     return value if low == high else f"{value} ({low} to {high})"
-
-
-def told(foresight: Foresight) -> list[str]:
-    """A line a figure of the plan of a run; of one that has happened, with what it was."""
-    lines: list[str] = []
-    over = any(one.happened is not None for one in foresight.figures)
-    for one in foresight.figures:
-        title, planned = TITLES[one.name], amount_text(one.planned, one.unit)
-        if not over:
-            low, high = amount_text(one.low, one.unit), amount_text(one.high, one.unit)
-            lines.append(f"{title}: {planned} ({low} to {high})" + ("" if lines else f", {foresight.basis}"))
-        elif one.happened is None or one.difference is None:
-            lines.append(f"{title}: planned {planned}; what it was is not known of a run in several starts")
-        else:
-            was = amount_text(one.happened, one.unit)
-            lines.append(f"{title}: planned {planned}, was {was}: {one.difference:+.1%}")
-    return lines
 
 
 if __name__ == "__main__":

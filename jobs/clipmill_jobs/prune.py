@@ -29,24 +29,23 @@ def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
     if not storage.is_file(place.pointer):
         raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
     if dry_run:
-        _tell(plan_pruning(place, keep))
+        _tell(plan_pruning(place, keep), "would remove")
         return
     with alone(place, wait):
         pruning = plan_pruning(place, keep)
         prune(place, pruning)
-    _tell(pruning)
+    _tell(pruning, "removed")
 
 
-def _tell(pruning: Pruning) -> None:
+def _tell(pruning: Pruning, what: str) -> None:
     for name, why in pruning.removed:
-        click.echo(f"removed {name}: {why}")
+        click.echo(f"{what} {name}: {why}")
     for name in pruning.halves:
-        click.echo(f"removed {name}: it was never finished")
+        click.echo(f"{what} {name}: it was never finished")
     if pruning.waiting:
-        click.echo(
-            f"kept    {pruning.waiting}: readers see it, though it holds ids that were taken down; `clipmill run` next"
-        )
-    click.echo(f"{len(pruning.kept)} versions are left")
+        why = "readers see it, though it holds ids that were taken down; `clipmill run` next"
+        click.echo(f"{'kept':{len(what)}} {pruning.waiting}: {why}")
+    click.echo(f"{len(pruning.kept)} versions {'would be' if what != 'removed' else 'are'} left")
 
 
 if __name__ == "__main__":

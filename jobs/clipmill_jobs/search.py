@@ -1,29 +1,60 @@
 """clipmill search: ask an index by text, by image, by id, or with a file of queries."""
 
+import logging
 import os
 import shutil
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill import storage
+from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import ClipmillError, UserError
-from clipmill.core.settings import ClusterSettings, build
-from clipmill.index.search.open import DEFAULT_CACHE, open_index
-from clipmill.index.search.search import MAX_RESULTS, Index
-from clipmill.versions.pointer import current
-from clipmill_jobs.command import Job, cluster_options, print_json
-from clipmill_jobs.search_batch import BatchQuery, narrowed_by, query_encoder
+from clipmill.core.settings import ClusterSettings
+from clipmill.index.search.limits import MAX_RESULTS
+from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.options import cluster_options
+from clipmill_jobs.reporting import current as current_reporter
+
+if TYPE_CHECKING:
+    from clipmill.index.search.search import Index
+
+_LOG = logging.getLogger("clipmill.search")
 
 
-@click.command("search", cls=Job)
-@click.option(
-    "--index", "index_uri", required=True, help="Index to search, or an output of `clipmill run`; local or s3://."
-)
+@dataclass(frozen=True)
+class Question:
+    """What was asked, as the options say it. One of ``text``, ``image``, ``identifier`` and ``queries`` is given."""
+
+    index_uri: str
+    text: str | None
+    image: str | None
+    identifier: str | None
+    queries: str | None
+    output: str | None
+    actors: int | None
+    where: str | None
+    k: int
+    as_json: bool
+    html: str | None
+    model: str | None
+    pretrained: str | None
+    cache_folder: Path
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """The ways to ask that were given, by option."""
+        ways = {"--text": self.text, "--image": self.image, "--id": self.identifier, "--queries": self.queries}
+        return {option: value for option, value in ways.items() if value is not None}
+
+
+@click.command("search", cls=Job, doing="opening the index", context_settings={"allow_extra_args": True})
+@click.option("--index", "index_uri", help="Index, or output of `clipmill run`; local or s3://.  [required]")
 @click.option("--text", help="Find what fits these words.")
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
@@ -35,7 +66,7 @@ from clipmill_jobs.search_batch import BatchQuery, narrowed_by, query_encoder
     help="Answer --queries on Ray: so many actors hold the shards in memory. Default: this process alone.",
 )
 @click.option("--where", help="Find only rows that meet this SQL condition on the columns of the index.")
-@click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results a query.")
+@click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results per query.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
 @click.option("--model", help="open_clip name of the index's model. Default: as its manifest says.")
@@ -46,26 +77,11 @@ from clipmill_jobs.search_batch import BatchQuery, narrowed_by, query_encoder
     type=click.Path(path_type=Path),
     default=DEFAULT_CACHE,
     show_default=True,
-    help="For S3.",
+    help="Folder of local copies of what lies on S3.",
 )
 @cluster_options
-def command(
-    index_uri: str,
-    text: str | None,
-    image: str | None,
-    identifier: str | None,
-    queries: str | None,
-    output: str | None,
-    actors: int | None,
-    where: str | None,
-    k: int,
-    as_json: bool,
-    html: str | None,
-    model: str | None,
-    pretrained: str | None,
-    cache_folder: Path,
-    **cluster: Any,
-) -> None:
+@click.pass_context
+def command(context: click.Context, cluster: ClusterSettings, **options: Any) -> None:
     """Search an index, at the operating point that it was tuned to.
 
     Scores are cosine similarities. --id uses the vector stored for that row, so the row itself is the first result
@@ -81,50 +97,96 @@ def command(
       clipmill search --index s3://bucket/index --queries s3://bucket/queries.parquet --output s3://bucket/found.parquet \\
                       --actors 16
     """
-    given = [name for name, value in _ways(text, image, identifier, queries).items() if value is not None]
+    question = Question(**options)
+    _refuse_words(question, context.args)
+    _refuse(question)
+    from clipmill.versions.pointer import current
+
+    index = current(question.index_uri, "index")
+    if question.queries is not None:
+        _answer_batch(question, index, cluster)
+    else:
+        _answer(question, index)
+
+
+def _refuse_words(question: Question, words: list[str]) -> None:
+    """Raises UserError, which says what to type, for words without an option, and where no index is given."""
+    if words:
+        index, *text = [question.index_uri, *words] if question.index_uri else words
+        asked = next((f'{option} "{value}"' for option, value in question.ways.items()), "")
+        asked = f'--text "{" ".join(text)}"' if text else asked or '--text "…"'
+        raise UserError(f"an option says what each word is; type: clipmill search --index {index} {asked}")
+    if not question.index_uri:
+        raise UserError("--index is missing: the index to search, or an output of `clipmill run`")
+
+
+def _refuse(question: Question) -> None:
+    """Raises UserError for options that do not go together, and for a place that cannot be written to."""
+    given, queries, output = question.ways, question.queries, question.output
     if len(given) != 1:
         raise UserError(f"give one of --text, --image, --id and --queries; {', '.join(given) or 'none'} was given")
     if (queries is None) != (output is None):
         raise UserError("--queries and --output go together: a file of queries, and one for their results")
-    if queries is not None and html is not None:
+    if queries is not None and question.html is not None:
         raise UserError("--html shows one query; the results of --queries are in --output")
-    _refuse_place("--html", html, "--image", image)
+    _refuse_place("--html", question.html, "--image", question.image)
     _refuse_place("--output", output, "--queries", queries)
     if output is not None and storage.exists(storage.resolve(output)):
         raise UserError(f"--output {output} is there already, and no file is replaced; give another name")
-    if actors is not None and queries is None:
+    if question.actors is not None and queries is None:
         raise UserError("--actors is for --queries: one query is answered by this process")
-    index_uri = current(index_uri, "index")
-    if queries is not None and output is not None:
-        batch = BatchQuery(index_uri, queries, output, k, where, model, pretrained, cache_folder)
-        done, narrowed = batch.here() if actors is None else batch.on_actors(actors, build(ClusterSettings, cluster))
-        summary = {"queries": done, "k": k, **narrowed, "output": storage.resolve(output).uri}
-        print_json(summary) if as_json else click.echo(f"{done:,} queries answered: {summary['output']}")
-        return
-    index = open_index(index_uri, cache_folder)
-    selection = None if where is None else index.select(where)
-    narrowed = narrowed_by(where, None if selection is None else selection.count, index.n)
-    encoder = cache(partial(query_encoder, index.manifest, model, pretrained))
-    if text is not None:
-        found = index.search(encoder().encode_texts([text]), min(k, index.n), selection=selection)
-    elif image is not None:
-        found = index.search(encoder().encode_image(Path(image)), min(k, index.n), selection=selection)
+
+
+def _answer_batch(question: Question, index: str, cluster: ClusterSettings) -> None:
+    from clipmill_jobs.search_batch import BatchQuery
+
+    batch = BatchQuery(
+        index,
+        str(question.queries),
+        str(question.output),
+        question.k,
+        question.where,
+        question.model,
+        question.pretrained,
+        question.cache_folder,
+    )
+    done, narrowed = batch.here() if question.actors is None else batch.on_actors(question.actors, cluster)
+    summary = {"queries": done, "k": question.k, **narrowed, "output": storage.resolve(str(question.output)).uri}
+    if question.as_json:
+        print_json(summary)
     else:
-        found = index.search_like(_position(index, str(identifier)), min(k, index.n), selection=selection)
+        click.echo(f"{done:,} queries answered: {summary['output']}")
+
+
+def _answer(question: Question, uri: str) -> None:
+    from clipmill.index.search.open import open_index
+    from clipmill_jobs.search_batch import narrowed_by, query_encoder
+
+    index = open_index(uri, question.cache_folder)
+    selection = None if question.where is None else index.select(question.where)
+    narrowed = narrowed_by(question.where, None if selection is None else selection.count, index.n)
+    encoder = cache(partial(query_encoder, index.manifest, question.model, question.pretrained))
+    k = min(question.k, index.n)
+    if question.identifier is None:
+        current_reporter().doing("search", "loading the model")
+    if question.text is not None:
+        found = index.search(encoder().encode_texts([question.text]), k, selection=selection)
+    elif question.image is not None:
+        found = index.search(encoder().encode_image(Path(question.image)), k, selection=selection)
+    else:
+        found = index.search_like(_position(index, str(question.identifier)), k, selection=selection)
     results = _results(index, *found)
-    query = {given[0].removeprefix("--"): text or image or identifier}
-    if html is not None:
-        _write_page(index, results, str(text or image or f"like {identifier}"), Path(html))
-    if as_json:
-        print_json({"index": index_uri, "query": query, "k": k, **narrowed, "results": results})
-    elif html is not None:
-        click.echo(html)
+    ((option, asked),) = question.ways.items()
+    if question.html is not None:
+        title = asked if question.identifier is None else f"like {asked}"
+        _write_page(index, results, title, Path(question.html))
+    if question.as_json:
+        query = {option.removeprefix("--"): asked}
+        print_json({"index": uri, "query": query, "k": question.k, **narrowed, "results": results})
+    elif question.html is not None:
+        click.echo(question.html)
     else:
         _print_table(results)
-
-
-def _ways(text: str | None, image: str | None, identifier: str | None, queries: str | None) -> dict[str, str | None]:
-    return {"--text": text, "--image": image, "--id": identifier, "--queries": queries}
 
 
 def _refuse_place(option: str, place: str | None, source_option: str, source: str | None) -> None:
@@ -143,14 +205,14 @@ def _real(uri: str) -> str:
     return os.path.realpath(location.path) if location.is_local else location.uri
 
 
-def _position(index: Index, identifier: str) -> int:
+def _position(index: "Index", identifier: str) -> int:
     positions = index.table.positions_of_id(identifier)
     if not len(positions):
         raise UserError(f"--id {identifier}: no row of the index has this id")
     return int(positions[0])
 
 
-def _results(index: Index, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _results(index: "Index", scores: NDArray[np.float32], positions: NDArray[np.int64]) -> list[dict[str, Any]]:
     found = positions[0] >= 0
     records = index.table.fetch(positions[0][found]).to_pylist()
     return [
@@ -159,7 +221,7 @@ def _results(index: Index, scores: NDArray[np.float32], positions: NDArray[np.in
     ]
 
 
-def _write_page(index: Index, results: list[dict[str, Any]], query: str, path: Path) -> None:
+def _write_page(index: "Index", results: list[dict[str, Any]], query: str, path: Path) -> None:
     from clipmill.datasets.manifests import Embeddings
     from clipmill.report.results.page import render_page
     from clipmill.report.results.pictures import pictures_of
@@ -168,7 +230,7 @@ def _write_page(index: Index, results: list[dict[str, Any]], query: str, path: P
     try:
         pictures = pictures_of(Embeddings.open(manifest.embeddings), {result["row"] for result in results})
     except ClipmillError as error:
-        click.echo(f"clipmill search: no pictures: {error}", err=True)
+        _LOG.warning("no pictures: %s", error)
         pictures = {}
     about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"
     storage.write_bytes(storage.resolve(path), render_page(query, about, results, pictures).encode())

@@ -5,10 +5,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from clipmill import storage
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import ClusterSettings
 from clipmill.datasets.manifests import read_manifest
 from clipmill.index.search.batch import search_batch
@@ -66,7 +64,7 @@ def narrowed_by(where: str | None, selected: int | None, n: int) -> dict[str, An
     """What JSON says of the ``selected`` rows of ``n`` that a condition leaves (None: no condition); stderr is told too."""
     if selected is None:
         return {}
-    click.echo(f"{selected:,} of {n:,} rows meet --where", err=True)
+    say("search", f"{selected:,} of {n:,} rows meet --where")
     return {"where": where, "rows_selected": selected}
 
 

@@ -7,14 +7,14 @@ import click
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
-from clipmill.stage.status import Work, work_towards
-from clipmill.storage.lease import Owner
+from clipmill.report.plan_lines import plan_lines
+from clipmill.stage.status import WorkStatus, work_towards
+from clipmill.storage.lease import Holder
 from clipmill.versions.place import Place
 from clipmill.versions.status import RunStatus, run_status
 from clipmill_jobs.command import Job, print_json
-from clipmill_jobs.plan import told
 
 
 @click.command("status", cls=Job)
@@ -48,7 +48,9 @@ def command(output: str, as_json: bool) -> None:
         _print_run(run)
 
 
-def _document(output: str, manifest: AnyManifest | None, work: list[Work], run: RunStatus | None) -> dict[str, Any]:
+def _document(
+    output: str, manifest: AnyManifest | None, work: list[WorkStatus], run: RunStatus | None
+) -> dict[str, Any]:
     everything = [*work, *(run.work if run else [])]
     running = any(one.running for one in everything) or bool(run and run.running)
     unfinished = bool(everything) or bool(run and run.making)
@@ -65,7 +67,7 @@ def _document(output: str, manifest: AnyManifest | None, work: list[Work], run: 
 
 def _summary(manifest: AnyManifest) -> dict[str, Any]:
     """A manifest's own numbers, without what it takes to make the dataset again."""
-    left_out = {"configuration", "software", "model", "front", "schema_version"}
+    left_out = {"configuration", "software", "model", "front", "schema_version", "files"}
     return manifest.model_dump(mode="json", exclude=left_out)
 
 
@@ -88,41 +90,45 @@ def _finished(manifest: AnyManifest) -> str:
         )
     if isinstance(manifest, SelectionManifest):
         return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"
+    if isinstance(manifest, SourceManifest):
+        return f"{manifest.rows:,} rows and {manifest.captions:,} captions in {len(manifest.files):,} files{when}"
     return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
 
 
-def _unfinished(work: Work) -> str:
+def _unfinished(work: WorkStatus) -> str:
     state = "running" if work.running else "stopped"
     share = f" {work.done / work.planned:.0%}" if work.planned else ""
-    said = f"{state}:{share} {work.kind} {work.output}, {work.doing}"
-    if work.kind == "embeddings" and work.planned:
+    said = f"{state}:{share} {work.stage} {work.output}, {work.doing}"
+    if work.unit == "rows" and work.planned:
         said += f"; {work.done:,} of {work.planned:,} rows"
     if work.rate:
         said += f", {work.rate:,.1f} rows/s"
     if work.seconds_left is not None:
         said += f", about {_duration(work.seconds_left)} left"
-    if work.owner is not None:
-        said += f"; {_named(work.owner)}"
+    if work.holder is not None:
+        said += f"; {_named(work.holder)}"
     if work.moved is not None:
         said += f"; last written {_duration((datetime.now(timezone.utc) - work.moved).total_seconds())} ago"
     return said if work.running else f"{said}; run the same command again to continue"
 
 
-def _named(owner: Owner) -> str:
-    who = f"process {owner.process} on {owner.host}"
-    return who if owner.alive else f"{who} is no more, or has given no sign of life for {_duration(owner.silent)}"
+def _named(holder: Holder) -> str:
+    who = f"process {holder.process} on {holder.host}"
+    return (
+        who if holder.alive else f"{who} is no more, or has given no sign of life for {_duration(holder.renewed_ago)}"
+    )
 
 
 def _print_run(run: RunStatus) -> None:
     if run.published is not None:
         one = run.published
         click.echo(f"published: version {one.name}, {one.counts.images:,} images, {one.counts.captions:,} captions")
-        for line in told(one.plan) if one.plan else ():
+        for line in plan_lines(one.plan) if one.plan else ():
             click.echo(f"  {line}")
     else:
         click.echo("published: nothing yet")
-    if run.owner is not None:
-        click.echo(f"{'running' if run.running else 'stopped'}: {_named(run.owner)}")
+    if run.holder is not None:
+        click.echo(f"{'running' if run.running else 'stopped'}: {_named(run.holder)}")
     if run.making is not None:
         click.echo(f"being made: version {run.making}")
     for work in run.work:

@@ -1,20 +1,14 @@
 """clipmill verify: proof from the files that a dataset is whole."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import click
-from tqdm import tqdm
 
 from clipmill.core.errors import RunFailed
-from clipmill.verify.dataset import verify
 from clipmill.verify.findings import Findings
-from clipmill.versions.pointer import datasets_at
 from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.reporting import current
 
 
-@click.command("verify", cls=Job)
+@click.command("verify", cls=Job, doing="reading the manifest")
 @click.argument("uri")
 @click.option(
     "--quick", is_flag=True, help="Sizes, footers and stored checksums only: seconds, to run after every job."
@@ -33,8 +27,11 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
       clipmill verify embeddings/
       clipmill verify s3://bucket/laion-index/ --quick
     """
+    from clipmill.verify.dataset import verify
+    from clipmill.versions.pointer import datasets_at
+
     places = datasets_at(uri)
-    found = {place: verify(place, quick=quick, progress=_progress) for place in places}
+    found = {place: verify(place, quick=quick, reporter=current()) for place in places}
     if as_json:
         documents = [findings.as_dict() for findings in found.values()]
         print_json(documents[0] if places == [uri] else documents)
@@ -58,20 +55,6 @@ def _print(findings: Findings, uri: str) -> None:
         click.echo(f"fault: and {findings.hidden} more")
     seen = ", ".join(f"{number:,} {what}" for what, number in findings.checked.items())
     click.echo(f"{uri}: {'whole' if findings.whole else 'NOT WHOLE'} ({seen or 'nothing could be read'})")
-
-
-@contextmanager
-def _progress(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """A progress line on stderr, bytes in thousands and millions."""
-    with tqdm(
-        total=total,
-        unit=unit if unit == "B" else f" {unit}",
-        unit_scale=unit == "B",
-        desc="verify",
-        file=sys.stderr,
-        dynamic_ncols=True,
-    ) as bar:
-        yield lambda done: (bar.update(done), None)[1]
 
 
 if __name__ == "__main__":

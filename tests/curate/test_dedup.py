@@ -12,14 +12,14 @@ from click.testing import CliRunner
 
 from clipmill import storage
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
-from clipmill.core.schemas import DuplicatesManifest
+from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.settings import DedupSettings
 from clipmill.curate import dedup as dedup_module
 from clipmill.curate import steps
 from clipmill.curate.dedup import finished, make_dedup, publish_duplicates
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.gallery import Gallery
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
 from clipmill.verify.dataset import verify
 from clipmill_jobs import dedup as job
 from clustered import image_and_caption_vectors, unit, write_embeddings
@@ -50,7 +50,7 @@ def embeddings(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) ->
 def find_here(settings: DedupSettings) -> DuplicatesManifest:
     """The steps that the Ray graph takes, in this process."""
     work = make_dedup(settings)
-    with owned(storage.staging_of(work.output)) as ownership:
+    with Lease.acquire(storage.staging_of(work.output)) as ownership:
         work.staging.open(overwrite=settings.overwrite)
         steps.rotate(work)
         waiting = steps.to_compare(work)

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import DuplicatesManifest, groups_schema, pairs_schema
+from clipmill.core.manifests import DuplicatesManifest
+from clipmill.core.schemas import groups_schema, pairs_schema
 from clipmill.core.settings import ModelSettings
 from clipmill.curate import filter as filter_module
 from clipmill.curate.prompts import Prompt

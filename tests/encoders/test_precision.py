@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from open_clip import CLIP
-from tests.encoders.test_parity import jpegs
-from tests.encoders.test_shipping import untrained
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
@@ -15,6 +13,8 @@ from clipmill.encoders import precision
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.encoders.precision import at_precision, choose_precision
 from clipmill.source.decode import decode_image
+from tests.encoders.test_parity import jpegs
+from tests.encoders.test_shipping import untrained
 
 CPU = torch.device("cpu")
 TEXTS = ["a dog", "two red dogs run along a beach", "a street at night with many people under umbrellas", "7 !"]

@@ -4,9 +4,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from tests.encoders.test_shipping import untrained
 
 from clipmill.encoders.text import agrees_when_cut, encode_tokens, ignores_padding
+from tests.encoders.test_shipping import untrained
 
 TEXTS = ["", "a cat", "two dogs on a bed, in the sun", "Ünïcödé ☂ " * 4, "word " * 200]
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}

@@ -18,7 +18,7 @@ from PIL import Image
 
 from apart import apart
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.encoders.shipping import Shipment
 from poison import POISONED_WIDTH, DeadlyPreprocessing, FailingPreprocessing, deadly_shipment, embed_in_small_units
 from processes import descendants

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import ray
+from clipmill.engine.index import build_index
 from ray.cluster_utils import Cluster
 
 from clipmill.core.settings import ClusterSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.cluster import connect
-from clipmill.engine.index import build_index
 from clipmill.index.build.build import make_build
 from clipmill.index.search.open import open_index
 

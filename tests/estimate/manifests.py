@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from clipmill.core.schemas import Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from clipmill.core.manifests import Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

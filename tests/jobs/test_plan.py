@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from clipmill.core.schemas import EmbeddingsManifest, Expected, Foresight
+from clipmill.core.manifests import EmbeddingsManifest, Expected, Foresight
 from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, write_manifest
 from clipmill.storage import resolve, sha256
 from clipmill_jobs.plan import command, told

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
 from clipmill.run.run_file import read_run_file
-from clipmill.storage.lease import Ownership, owned
+from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 from clipmill_jobs import run as run_module
 from clipmill_jobs.run import command
@@ -30,7 +30,7 @@ def test_a_run_that_finds_another_at_work_tells_its_hook_and_leaves_the_summary_
     config = written(tmp_path, f'hook: "cat $CLIPMILL_SUMMARY > {told}"')
     (tmp_path / "out").mkdir()
     (tmp_path / "out/summary.json").write_text("of the run that is at work, or of the one before")
-    with owned(Place.of(f"{tmp_path}/out").lock):
+    with Lease.acquire(Place.of(f"{tmp_path}/out").lock):
         done = CliRunner().invoke(command, [str(config), *options])
     assert done.exit_code == 2
     summary = json.loads(told.read_text())
@@ -46,7 +46,7 @@ def test_a_run_that_was_taken_for_dead_leaves_the_summary_of_the_other_alone(
     """Its mark is gone when it looks after it, as when it was asleep for too long."""
 
     class Overtaken:
-        def __init__(self, run: object, place: Place, seen: object, ownership: Ownership, record: object) -> None:
+        def __init__(self, run: object, place: Place, seen: object, ownership: Lease, record: object) -> None:
             self.place, self.ownership = place, ownership
 
         def publish(self) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clipmill_jobs.stages import VersionStages
 
-from clipmill.core.schemas import Counts, IndexManifest
+from clipmill.core.manifests import Counts, IndexManifest
 from clipmill.core.settings import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.build import Build, finished
@@ -21,7 +22,6 @@ from clipmill.versions.gates import recall_of
 from clipmill.versions.place import Place
 from clipmill.versions.version import Training, Version
 from clipmill_jobs import stages as stages_module
-from clipmill_jobs.stages import VersionStages
 from clustered import image_and_caption_vectors, write_embeddings
 from indexing import run_here
 from wholesome import identity

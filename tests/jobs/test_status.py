@@ -18,7 +18,7 @@ from clipmill.index.build.unfinished import open_build
 from clipmill.run.summary import recorded
 from clipmill.stage.staging import Staging
 from clipmill.stage.status import work_towards
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 from clipmill.versions.unfinished import begin
 from clipmill_jobs.status import command
@@ -64,7 +64,7 @@ def at_work(staging: Staging) -> Iterator[Staging]:
     started = json.loads((Path(staging.folder.path) / "runs.json").read_text())[-1]["started"]
     later = datetime.fromisoformat(started).timestamp() + 20
     os.utime(file, (later, later))
-    with owned(storage.staging_of(staging.output)):
+    with Lease.acquire(storage.staging_of(staging.output)):
         yield staging
 
 
@@ -84,7 +84,7 @@ def test_a_running_embed_tells_its_rate_and_the_time_that_is_left(at_work: Stagi
 
 
 def test_a_killed_embed_is_stopped_and_says_how_to_go_on(staging: Staging, output: Path) -> None:
-    with owned(storage.staging_of(staging.output)):
+    with Lease.acquire(storage.staging_of(staging.output)):
         mark = output.parent / ".embeddings.staging.owner.json"
         left = {**json.loads(mark.read_text()), "process": 2**22 + 1, "token": "another"}
     mark.write_text(json.dumps(left))
@@ -115,7 +115,7 @@ def build(clustered_embeddings: Callable[..., Embeddings], tmp_path: Path) -> Bu
 
 def test_an_index_is_told_by_its_steps_and_then_by_its_recall(build: Build, tmp_path: Path) -> None:
     index = tmp_path / "index"
-    with owned(storage.staging_of(build.output)):
+    with Lease.acquire(storage.staging_of(build.output)):
         progress = open_build(build)
         assert "0% index" in run(index).stdout
         assert "training" in run(index).stdout
@@ -149,7 +149,7 @@ def test_a_run_is_told_by_its_version_its_work_and_how_the_last_one_ended(tmp_pa
     ):
         raise ZeroDivisionError("by zero")
     version = begin(place, "0123456789", None)
-    with owned(place.lock):
+    with Lease.acquire(place.lock):
         done = run(tmp_path / "nightly")
         assert state(tmp_path / "nightly")["state"] == "running"
     assert "published: nothing yet" in done.stdout

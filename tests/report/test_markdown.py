@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from captioned import identity, pairs
-from clipmill.core.schemas import Expected, Foresight
+from clipmill.core.manifests import Expected, Foresight
 from clipmill.report.document import Report
 from clipmill.report.markdown import markdown_text
 from clipmill.report.markdown_text import code, prose

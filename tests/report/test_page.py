@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from captioned import identity, pairs
-from clipmill.core.schemas import Expected, Foresight
+from clipmill.core.manifests import Expected, Foresight
 from clipmill.report.document import Report
 from clipmill.report.page import html_text
 from reported import make_report

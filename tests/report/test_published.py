@@ -3,7 +3,7 @@
 import pytest
 
 from captioned import identity
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.report.published import published_of
 
 

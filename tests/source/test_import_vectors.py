@@ -19,7 +19,7 @@ from clipmill.datasets.manifests import INPUTS_FILE, Embeddings, vectors_of
 from clipmill.source.importers import vectors as module
 from clipmill.source.importers.vectors import import_vectors
 from clipmill.stage.staging import Staging
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
 
 PAIRS = Path(__file__).parents[2] / "../shared/data/fashion_clip_pairs"
 
@@ -243,7 +243,7 @@ def test_a_failing_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_work_of_another_run_is_respected(tmp_path: Path) -> None:
     given = {"images": save(tmp_path / "i.npy", random(3))}
     staging = Staging(storage.resolve(tmp_path / "out"), {"inputs": "those of an embed run"})
-    with owned(storage.staging_of(staging.output)):
+    with Lease.acquire(storage.staging_of(staging.output)):
         staging.open(overwrite=False)
         with pytest.raises(UserError, match=r"another run .* is working towards the same output"):
             bring(tmp_path, **given, overwrite=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.zero_shot import ZeroShot
 from clipmill.evaluate.fidelity import Fidelity
 from clipmill.evaluate.retrieval.alignment import Alignment, Histogram, Loss
@@ -16,7 +16,7 @@ from clipmill.evaluate.retrieval.ceiling import Ceiling
 from clipmill.evaluate.retrieval.examples import Example
 from clipmill.evaluate.retrieval.ranks import Ranks
 from clipmill.evaluate.retrieval.retrieval import Direction, Retrieval
-from clipmill.stage.checkpoints import KeptIn, keep_nothing, load, save
+from clipmill.stage.checkpoints import CheckpointFolder, load, no_checkpoints, save
 from clipmill.storage import resolve
 
 RANDOM = np.random.default_rng(0)
@@ -69,9 +69,9 @@ def equal(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize(("kind", "value"), CASES)
 def test_it_reads_back_exactly(kind: Any, value: Any, tmp_path: Path) -> None:
-    keep = KeptIn(resolve(tmp_path))
-    assert keep("it", kind, lambda: value) is value
-    assert equal(KeptIn(resolve(tmp_path))("it", kind, lambda: pytest.fail("computed again")), value)
+    checkpoint = CheckpointFolder(resolve(tmp_path))
+    assert checkpoint("it", kind, lambda: value) is value
+    assert equal(CheckpointFolder(resolve(tmp_path))("it", kind, lambda: pytest.fail("computed again")), value)
 
 
 def test_what_is_missing_cut_short_or_of_another_kind_is_computed(tmp_path: Path) -> None:
@@ -87,14 +87,14 @@ def test_what_is_missing_cut_short_or_of_another_kind_is_computed(tmp_path: Path
 
 
 def test_a_failed_computation_keeps_nothing(tmp_path: Path) -> None:
-    keep = KeptIn(resolve(tmp_path))
+    checkpoint = CheckpointFolder(resolve(tmp_path))
 
     def fail() -> float:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        keep("it", float, fail)
-    assert keep("it", float, lambda: 2.0) == 2.0
+        checkpoint("it", float, fail)
+    assert checkpoint("it", float, lambda: 2.0) == 2.0
 
 
 def test_what_is_not_data_is_refused_before_it_is_written(tmp_path: Path) -> None:
@@ -111,14 +111,14 @@ def test_what_is_not_data_is_refused_before_it_is_written(tmp_path: Path) -> Non
 def test_the_time_that_was_saved_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(0, 5)
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
-    first = KeptIn(resolve(tmp_path))
+    first = CheckpointFolder(resolve(tmp_path))
     first("it", float, lambda: 1.0)
     assert first.seconds_saved == 0
-    second = KeptIn(resolve(tmp_path))
+    second = CheckpointFolder(resolve(tmp_path))
     second("it", float, lambda: 1.0)
     assert second.seconds_saved == 5
 
 
 def test_nothing_is_kept_where_nothing_should_be() -> None:
     numbers = iter([1, 2])
-    assert [keep_nothing("it", int, lambda: next(numbers)) for _ in range(2)] == [1, 2]
+    assert [no_checkpoints("it", int, lambda: next(numbers)) for _ in range(2)] == [1, 2]

@@ -13,7 +13,7 @@ import pytest
 from captioned import pairs, write_captioned
 from clipmill import storage
 from clipmill.core.errors import OutputDiffers, StorageRefused, UserError
-from clipmill.core.schemas import EmbeddingsManifest, IndexManifest
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
 from clipmill.core.settings import EvaluateSettings, ImportVectorsSettings, IndexSettings
 from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, read_shards
 from clipmill.index.build.build import finished, make_build

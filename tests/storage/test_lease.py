@@ -13,9 +13,8 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.storage import Location, Versioned
-from clipmill.storage import lease as owner
-from clipmill.storage.lease import owned
+from clipmill.storage import Location, Versioned, lease
+from clipmill.storage.lease import Lease
 from clipmill.storage.s3 import client as s3_client
 from faulty_s3 import BUCKET, FaultyS3
 
@@ -46,7 +45,7 @@ def mark_of(staging: Location) -> Location:
 
 
 def leave_mark(staging: Location, **changes: object) -> None:
-    statement = {**json.loads(owner._statement("another")), **changes}
+    statement = {**json.loads(lease._statement("another")), **changes}
     storage.write_bytes(mark_of(staging), json.dumps(statement).encode())
 
 
@@ -58,13 +57,16 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def test_a_second_run_is_refused_and_the_mark_goes_at_the_end(staging: Location) -> None:
-    with owned(staging) as held:
+    with Lease.acquire(staging) as held:
         held.check()
-        with pytest.raises(UserError, match=rf"process {os.getpid()} on .* same output; wait for it"), owned(staging):
+        with (
+            pytest.raises(UserError, match=rf"process {os.getpid()} on .* same output; wait for it"),
+            Lease.acquire(staging),
+        ):
             pass
         held.check()
     assert not storage.exists(mark_of(staging))
-    with owned(staging):
+    with Lease.acquire(staging):
         pass
 
 
@@ -75,7 +77,7 @@ def test_of_many_that_start_at_once_one_gets_it(staging: Location) -> None:
     def start() -> None:
         barrier.wait()
         try:
-            with owned(staging):
+            with Lease.acquire(staging):
                 got.append(1)
                 over.wait(30)
         except UserError as error:
@@ -93,21 +95,21 @@ def test_of_many_that_start_at_once_one_gets_it(staging: Location) -> None:
 
 def test_a_living_process_is_respected_and_a_dead_one_is_not(staging: Location) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = owner._started(process.pid)
+    started = lease._started(process.pid)
     leave_mark(staging, process=process.pid, started=started)
-    with pytest.raises(UserError, match=f"process {process.pid}"), owned(staging):
+    with pytest.raises(UserError, match=f"process {process.pid}"), Lease.acquire(staging):
         pass
     process.communicate(b"\n")
-    with owned(staging):
+    with Lease.acquire(staging):
         pass
 
 
 def test_a_number_that_was_given_to_another_process_does_not_block(staging: Location) -> None:
-    leave_mark(staging, process=os.getppid(), started=owner._started(os.getppid()))
-    with pytest.raises(UserError), owned(staging):
+    leave_mark(staging, process=os.getppid(), started=lease._started(os.getppid()))
+    with pytest.raises(UserError), Lease.acquire(staging):
         pass
-    leave_mark(staging, process=os.getppid(), started=owner._started(os.getppid()) - 1)
-    with owned(staging):
+    leave_mark(staging, process=os.getppid(), started=lease._started(os.getppid()) - 1)
+    with Lease.acquire(staging):
         pass
 
 
@@ -117,7 +119,7 @@ ELSEWHERE = pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"syste
 def on_look(number: int, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Does something right before the mark is looked at for the so-manieth time."""
     read, looks = storage.read_versioned, iter(range(1, 1000))
-    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.01)
 
     def look(place: Location) -> Versioned:
         if next(looks) == number:
@@ -133,7 +135,7 @@ def test_a_run_elsewhere_is_respected_when_it_renews_its_mark(
 ) -> None:
     leave_mark(staging, process=999_999_999, **elsewhere)
     on_look(4, lambda: leave_mark(staging, process=999_999_999, **elsewhere), monkeypatch)
-    with pytest.raises(UserError, match=r"process 999999999 on .* same output; wait for it"), owned(staging):
+    with pytest.raises(UserError, match=r"process 999999999 on .* same output; wait for it"), Lease.acquire(staging):
         pass
     told = capsys.readouterr().err
     assert told.startswith("waiting up to ")
@@ -145,10 +147,10 @@ def test_a_run_elsewhere_is_respected_when_it_renews_its_mark(
 def test_the_mark_of_a_run_that_died_elsewhere_lapses_while_the_next_waits(
     elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(owner, "_STALE_SECONDS", 1.5)
-    monkeypatch.setattr(owner, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "_STALE_SECONDS", 1.5)
+    monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.05)
     leave_mark(staging, process=999_999_999, **elsewhere)
-    with owned(staging) as held:
+    with Lease.acquire(staging) as held:
         held.check()
     assert capsys.readouterr().err.startswith("waiting up to ")
 
@@ -156,7 +158,7 @@ def test_the_mark_of_a_run_that_died_elsewhere_lapses_while_the_next_waits(
 def test_a_mark_that_is_given_back_ends_the_waiting(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_mark(staging, host="elsewhere")
     on_look(3, lambda: storage.remove(mark_of(staging)), monkeypatch)
-    with owned(staging) as held:
+    with Lease.acquire(staging) as held:
         held.check()
 
 
@@ -164,8 +166,8 @@ def test_a_stale_mark_is_taken_at_once(
     staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave_mark(staging, host="elsewhere")
-    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
-    with owned(staging):
+    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+    with Lease.acquire(staging):
         pass
     assert capsys.readouterr().err == ""
 
@@ -175,8 +177,8 @@ def test_a_run_can_leave_while_the_storage_does_not_answer(
     call: str, staging: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is renewing its mark, or giving it back."""
-    monkeypatch.setattr(owner, "_LEAVING_SECONDS", 0.1)
-    monkeypatch.setattr(owner, "_RENEW_SECONDS", 0.01 if call == "write_if" else 1000.0)
+    monkeypatch.setattr(lease, "_LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.01 if call == "write_if" else 1000.0)
     answered, asked, left = threading.Event(), threading.Event(), threading.Event()
     original = getattr(storage, call)
 
@@ -186,7 +188,7 @@ def test_a_run_can_leave_while_the_storage_does_not_answer(
         return original(*arguments)
 
     def work() -> None:
-        with owned(staging):
+        with Lease.acquire(staging):
             monkeypatch.setattr(storage, call, silent)
             if call == "write_if":
                 asked.wait(60)
@@ -205,17 +207,17 @@ def test_a_damaged_mark_does_not_block_for_ever(
     mark: bytes, staging: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.write_bytes(mark_of(staging), mark)
-    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
-    with owned(staging):
+    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+    with Lease.acquire(staging):
         pass
 
 
 def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
     staging: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with owned(staging) as late:
-        monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
-        with owned(staging) as taker:
+    with Lease.acquire(staging) as late:
+        monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+        with Lease.acquire(staging) as taker:
             taker.check()
             assert not late.lost
             with pytest.raises(RunFailed, match="another run took over"):
@@ -228,16 +230,16 @@ def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
 
 
 def test_what_is_lost_does_not_remove_the_mark_of_the_other(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = owned(staging)
+    late = Lease.acquire(staging)
     late.__enter__()
-    monkeypatch.setattr(owner, "_STALE_SECONDS", -5.0)
-    with owned(staging) as taker:
+    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+    with Lease.acquire(staging) as taker:
         late.__exit__(None, None, None)
         taker.check()
 
 
 def test_the_mark_is_renewed_through_faults(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner, "_RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.02)
     write, calls = storage.write_if, []
 
     def failing(location: Location, data: bytes, version: str | None) -> str | None:
@@ -247,7 +249,7 @@ def test_the_mark_is_renewed_through_faults(staging: Location, monkeypatch: pyte
         return write(location, data, version)
 
     monkeypatch.setattr(storage, "write_if", failing)
-    with owned(staging) as held:
+    with Lease.acquire(staging) as held:
         first = storage.read_versioned(mark_of(staging)).version
         wait_until(lambda: storage.read_versioned(mark_of(staging)).version != first)
         held.check()
@@ -266,7 +268,7 @@ def test_a_store_without_conditional_writes_is_used_with_a_word(
         return "501" if {"If-None-Match", "If-Match"} & set(server.headers[-1]) and method == "PUT" else None
 
     server.plan = refuse
-    with owned(storage.resolve(f"s3://{BUCKET}/{tmp_path.name}/.out.staging")) as held:
+    with Lease.acquire(storage.resolve(f"s3://{BUCKET}/{tmp_path.name}/.out.staging")) as held:
         held.check()
     server.plan = None
     assert server.faults["501"] == 2

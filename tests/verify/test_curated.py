@@ -17,7 +17,7 @@ from clipmill.core.settings import DedupSettings
 from clipmill.curate import steps
 from clipmill.curate.dedup import make_dedup, publish_duplicates
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, describe_shard, write_shards
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
 from clipmill.verify.dataset import verify
 from clipmill.verify.findings import Findings
 from clipmill_jobs import filter as filter_job
@@ -38,7 +38,7 @@ def embeddings(tmp_path: Path) -> str:
 @pytest.fixture
 def duplicates(embeddings: str, tmp_path: Path) -> Path:
     work = make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.9))
-    with owned(storage.staging_of(work.output)) as ownership:
+    with Lease.acquire(storage.staging_of(work.output)) as ownership:
         work.staging.open(overwrite=False)
         steps.rotate(work)
         for strip in work.strips:

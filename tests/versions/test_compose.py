@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import wholesome
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.datasets.manifests import Embeddings
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve, sha256, write_bytes

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from clipmill.core.schemas import Counts, Foresight
+from clipmill.core.manifests import Counts, Foresight
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import SHARDS_FILE, Embeddings, write_manifest
 from clipmill.estimate.embedding_bytes import file_bytes

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from clipmill.core.schemas import Counts, EmbeddingsManifest, IndexManifest, Interval, OperatingPoint, Throughput
+from clipmill.core.manifests import Counts, EmbeddingsManifest, IndexManifest, Interval, OperatingPoint, Throughput
 from clipmill.core.settings import GateSettings, build
 from clipmill.report.document import DatasetPart, FidelityPart, Figure, Report, RetrievalPart
 from clipmill.versions.gates import Judged, judge

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_shards
 from clipmill.index.build import plan as plan_module

@@ -13,8 +13,8 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import Occupied, RunFailed, UserError
-from clipmill.core.schemas import Counts
-from clipmill.storage import lease as owner
+from clipmill.core.manifests import Counts
+from clipmill.storage import lease
 from clipmill.storage.s3 import client as s3_client
 from clipmill.versions.lock import alone
 from clipmill.versions.place import Place
@@ -231,9 +231,9 @@ def test_waiting_ends(place: Place) -> None:
 def test_a_mark_of_a_dead_run_is_taken_over(place: Place) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    statement = {**json.loads(owner._statement("another")), "process": dead.pid}
+    statement = {**json.loads(lease._statement("another")), "process": dead.pid}
     storage.write_bytes(place.output / "run.owner.json", json.dumps(statement).encode())
     began = time.monotonic()
     with alone(place) as ownership:
         ownership.check()
-    assert time.monotonic() - began < owner._STALE_SECONDS
+    assert time.monotonic() - began < lease._STALE_SECONDS

@@ -1,10 +1,13 @@
-"""What a run was made with: the versions and the machine, for manifests."""
+"""What a run was made with, for manifests: the versions and the machine. And where it keeps what it copied here."""
 
 import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+DEFAULT_CACHE = Path("~/.cache/clipmill")
+"""Local copies of what lies on S3."""
 
 _PACKAGES = (
     "clipmill",

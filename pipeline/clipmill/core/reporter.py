@@ -1,5 +1,6 @@
 """Telling whoever started a long piece of work how it goes: one protocol, handed in from outside. No printing here."""
 
+import threading
 from typing import Protocol
 
 
@@ -22,3 +23,22 @@ class Silent:
 
     def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
         """Says nothing."""
+
+
+class Tally:
+    """Counts what is done of ``total`` ``unit`` of a stage, and tells a reporter. Threads may share one.
+
+    ``done`` were finished by earlier starts.
+    """
+
+    def __init__(self, reporter: Reporter, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        self._reporter = reporter
+        self._stage, self._total, self._unit, self._done = stage, total, unit, done
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, done: int) -> None:
+        """So many more are done."""
+        with self._lock:
+            self._done += done
+            self._reporter.progress(self._stage, self._done, self._total, self._unit)

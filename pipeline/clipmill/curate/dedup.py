@@ -1,6 +1,5 @@
 """Finding near-duplicates, before and after the work: what is to be compared, and what is published of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -14,51 +13,56 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import DuplicatesManifest, Run, groups_schema, pairs_schema
+from clipmill.core.manifests import DuplicatesManifest, Run
+from clipmill.core.schemas import groups_schema, pairs_schema
 from clipmill.core.settings import DedupSettings
 from clipmill.curate.groups import groups_of, kept_of
 from clipmill.curate.near import Pairs
-from clipmill.datasets.manifests import Shard, describe_shard, write_manifest, write_shards
+from clipmill.datasets.manifests import Shard, describe_shard, write_shards
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardPlace, places
-from clipmill.stage.finished import finished_as_asked
-from clipmill.stage.staging import Staging, Started
+from clipmill.stage.derived import differences_of_derived
+from clipmill.stage.kinds import DUPLICATES
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Stage
+from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
 PAIRS_FILE, GROUPS_FILE = "pairs.parquet", "groups.parquet"
 STRIP_ROWS = 32_768
 """Vectors compared at a time: two such runs in float32 fit in a quarter of a gigabyte at 512 dimensions."""
-_CONTENT_SETTINGS = ("threshold", "gallery", "keep")
 _READ_ROWS = 65_536
 _RULES = ("first", "largest", "clip-score")
 
 
 @dataclass(frozen=True)
-class Dedup:
+class Dedup(Stage[DuplicatesManifest]):
     """A search for near-duplicates, fixed before it starts."""
 
+    name = "dedup"
+    kind = DUPLICATES
     settings: DedupSettings
     gallery: Gallery
 
-    @cached_property
-    def output(self) -> Location:
-        return storage.resolve_output(self.settings.output)
-
-    @cached_property
-    def staging(self) -> Staging:
-        fingerprint = {
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for pairs that one start found to be of use to another."""
+        return {
             "job": "dedup",
             "embeddings": self.gallery.dataset.manifest_sha256,
-            "configuration": self.configuration,
+            "configuration": self.settings.content(),
             "strips": len(self.strips),
         }
-        return Staging(self.output, fingerprint)
+
+    def differences(self, found: DuplicatesManifest) -> list[str]:
+        """How near-duplicates at the output differ from what this finds, in words."""
+        return differences_of_derived(found, self.settings.content(), self.gallery.dataset.manifest_sha256)
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        """The settings that decide the content, as they are written to the manifest."""
-        settings = self.settings.model_dump(mode="json")
-        return {key: settings[key] for key in _CONTENT_SETTINGS}
+    def outline(self) -> Outline:
+        """A piece a strip."""
+        step = Step(doing="comparing strips of vectors", total=len(self.strips), files={"strips/*.npz": 1})
+        return Outline(stage=self.name, unit="strips", steps=(step,))
 
     @cached_property
     def strips(self) -> list[ShardPlace]:
@@ -81,21 +85,8 @@ def make_dedup(settings: DedupSettings) -> Dedup:
     return Dedup(settings, gallery)
 
 
-def finished(dedup: Dedup) -> DuplicatesManifest | None:
-    """The manifest at the output, if it is already what this makes (`finished_as_asked`)."""
-    return finished_as_asked(
-        DuplicatesManifest,
-        dedup.staging,
-        dedup.configuration,
-        dedup.gallery.dataset.manifest_sha256,
-        overwrite=dedup.settings.overwrite,
-    )
-
-
-def publish_duplicates(
-    dedup: Dedup, start: Started, pairs: Pairs, hardware: dict[str, Any], check: Callable[[], object]
-) -> DuplicatesManifest:
-    """Writes pairs and groups of all near-duplicates and puts them in their place; ``check`` is called right before."""
+def finish_duplicates(dedup: Dedup, start: Started, pairs: Pairs, hardware: dict[str, Any]) -> DuplicatesManifest:
+    """Writes pairs and groups of all near-duplicates, and returns their manifest."""
     captions = dedup.gallery.part == "captions"
     members, groups = groups_of(pairs.first, pairs.second)
     rows, worth = _describe(dedup.gallery, members, dedup.settings.keep)
@@ -107,7 +98,7 @@ def publish_duplicates(
         _write(dedup.staging.dataset, PAIRS_FILE, _pair_table(pairs, members, rows, captions=captions)),
         _write(dedup.staging.dataset, GROUPS_FILE, table.take(order).select(groups_schema(captions=captions).names)),
     ]
-    manifest = DuplicatesManifest(
+    return DuplicatesManifest(
         n=dedup.gallery.n,
         gallery=dedup.gallery.part,
         threshold=dedup.settings.threshold,
@@ -116,7 +107,7 @@ def publish_duplicates(
         rows_in_groups=len(members),
         rows_dropped=int((~kept).sum()),
         largest_group=int(np.bincount(groups).max()) if len(groups) else 0,
-        configuration=dedup.configuration,
+        configuration=dedup.settings.content(),
         embeddings=dedup.gallery.dataset.location.uri,
         embeddings_manifest_sha256=dedup.gallery.dataset.manifest_sha256,
         shards_sha256=write_shards(dedup.staging.dataset, written),
@@ -130,12 +121,8 @@ def publish_duplicates(
             ),
         ],
         software=environment.software(),
-        hardware={**environment.hardware(), **hardware},
+        hardware=hardware,
     )
-    write_manifest(dedup.staging.dataset, manifest)
-    check()
-    dedup.staging.publish()
-    return manifest
 
 
 def _write(dataset: Location, name: str, table: pa.Table) -> Shard:

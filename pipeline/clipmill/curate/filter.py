@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.schemas import DuplicatesManifest, Run, SelectionManifest, selection_schema
+from clipmill.core.manifests import DuplicatesManifest, Run, SelectionManifest
+from clipmill.core.reporter import Reporter
+from clipmill.core.schemas import selection_schema
 from clipmill.core.settings import FilterSettings
 from clipmill.curate.captions import CaptionsByRow
 from clipmill.curate.dedup import GROUPS_FILE
@@ -28,27 +30,29 @@ from clipmill.datasets.manifests import (
     describe_shard,
     read_manifest,
     vectors_of,
-    write_manifest,
     write_shards,
 )
 from clipmill.index.build.gallery import Gallery
-from clipmill.stage.finished import finished_as_asked
-from clipmill.stage.staging import Staging, Started
+from clipmill.stage.derived import differences_of_derived
+from clipmill.stage.kinds import SELECTION
+from clipmill.stage.stage import Stage, Work
 from clipmill.storage import Location
 
 KEPT, DROPPED = "kept", "dropped"
 PART_ROWS = 1 << 20
 _BATCH_ROWS = 16_384
-_CONTENT_SETTINGS = ("min_clip_score", "prompt", "where")
 Encode = Callable[[list[str]], NDArray[np.float32]]
 Condition = tuple[str, Callable[[pa.Table], NDArray[np.bool_]]]
 """A reason to drop a row, and which rows of a batch do not have it."""
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filter(Stage[SelectionManifest]):
     """What is to be kept, fixed before it starts."""
 
+    name = "filter"
+    kind = SELECTION
+    continues = False
     settings: FilterSettings
     gallery: Gallery
     prompts: list[Prompt]
@@ -56,25 +60,20 @@ class Filter:
     duplicates_sha256: str | None
     where: Expression | None
 
-    @cached_property
-    def output(self) -> Location:
-        return storage.resolve_output(self.settings.output)
-
-    @cached_property
-    def staging(self) -> Staging:
-        fingerprint = {
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides which rows are kept."""
+        return {
             "embeddings": self.gallery.dataset.manifest_sha256,
             "duplicates": self.duplicates_sha256,
-            "configuration": self.configuration,
+            "configuration": self.settings.content(),
             "job": "filter",
         }
-        return Staging(self.output, fingerprint)
 
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """The settings that decide the content, as they are written to the manifest."""
-        settings = self.settings.model_dump(mode="json")
-        return {key: settings[key] for key in _CONTENT_SETTINGS}
+    def differences(self, found: SelectionManifest) -> list[str]:
+        """How a selection at the output differs from what this makes, in words."""
+        inputs = {"duplicates_manifest_sha256": self.duplicates_sha256}
+        return differences_of_derived(found, self.settings.content(), self.gallery.dataset.manifest_sha256, inputs)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -118,65 +117,49 @@ def _check_duplicates(location: Location, gallery: Gallery) -> str:
     return storage.sha256(location / MANIFEST)
 
 
-def finished(work: Filter) -> SelectionManifest | None:
-    """The manifest at the output, if it is already what this makes (`finished_as_asked`)."""
-    return finished_as_asked(
-        SelectionManifest,
-        work.staging,
-        work.configuration,
-        work.gallery.dataset.manifest_sha256,
-        overwrite=work.settings.overwrite,
-        inputs={"duplicates_manifest_sha256": work.duplicates_sha256},
-    )
-
-
-def run_filter(
-    work: Filter, start: Started, encode: Encode, on_rows: Callable[[int], object], check: Callable[[], object]
-) -> SelectionManifest:
-    """Filters all rows and publishes. ``encode`` gives unit vectors of texts and is called only where there are prompts;
-    ``on_rows`` is given the number of rows just done; ``check`` is called right before publishing.
+def run_filter(filter_: Filter, work: Work, encode: Encode, reporter: Reporter) -> SelectionManifest:
+    """Filters all rows and returns the manifest. ``encode`` gives unit vectors of texts and is called only where there are
+    prompts.
 
     Memory holds a batch of rows, and the numbers of the rows that are duplicates of others.
     """
-    storage.remove(work.staging.dataset)  # of an earlier start, which nothing is continued from
-    conditions = _conditions(work)
+    start, done = work.start(), 0
+    conditions = _conditions(filter_)
     counts = dict.fromkeys((reason for reason, _ in conditions), 0)
-    kept, dropped = _Part(work, KEPT), _Part(work, DROPPED)
+    kept, dropped = _Part(filter_, KEPT), _Part(filter_, DROPPED)
     with ExitStack() as stack:
         for part in (kept, dropped):
             stack.enter_context(part)
-        for table, why in _judged(work, conditions, encode):
+        for table, why in _judged(filter_, conditions, encode):
             for row_reasons in why:
                 for reason in row_reasons:
                     counts[reason] += 1
             fails = pa.array([bool(reasons) for reasons in why], pa.bool_())
             kept.write(table.filter(pc.invert(fails)))
             dropped.write(table.append_column("why", pa.array(why, pa.list_(pa.string()))).filter(fails))
-            on_rows(table.num_rows)
-    dataset = work.gallery.dataset
+            done += table.num_rows
+            reporter.progress(filter_.name, done, filter_.gallery.n, "rows")
+    dataset = filter_.gallery.dataset
     manifest = SelectionManifest(
         rows=kept.rows + dropped.rows,
         kept=kept.rows,
         dropped=dropped.rows,
         dropped_by_reason=counts,
-        prompts=[prompt.text for prompt in work.prompts],
-        configuration=work.configuration,
+        prompts=[prompt.text for prompt in filter_.prompts],
+        configuration=filter_.settings.content(),
         embeddings=dataset.location.uri,
         embeddings_manifest_sha256=dataset.manifest_sha256,
-        duplicates_manifest_sha256=work.duplicates_sha256,
-        shards_sha256=write_shards(work.staging.dataset, [*kept.shards, *dropped.shards]),
+        duplicates_manifest_sha256=filter_.duplicates_sha256,
+        shards_sha256=write_shards(work.dataset, [*kept.shards, *dropped.shards]),
         runs=[
             *start.earlier,
-            Run(started=start.at, finished=datetime.now(timezone.utc), rows_encoded=work.gallery.n, rows_reused=0),
+            Run(started=start.at, finished=datetime.now(timezone.utc), rows_encoded=filter_.gallery.n, rows_reused=0),
         ],
         software=environment.software(),
         hardware=environment.hardware(),
     )
-    if manifest.rows != work.gallery.n:
-        raise RunFailed(f"{dataset.location} holds {manifest.rows} images and not {work.gallery.n}; verify it")
-    write_manifest(work.staging.dataset, manifest)
-    check()
-    work.staging.publish()
+    if manifest.rows != filter_.gallery.n:
+        raise RunFailed(f"{dataset.location} holds {manifest.rows} images and not {filter_.gallery.n}; verify it")
     return manifest
 
 

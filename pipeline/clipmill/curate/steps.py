@@ -3,8 +3,6 @@
 ``alive`` is called when something was read or compared, so that those who wait know that the step is moving.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,24 +14,20 @@ from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.layout import ShardPlace
 from clipmill.index.build.sample import sample_vectors
 from clipmill.stage.checkpoints import load, save
+from clipmill.stage.pieces import Alive, no_heartbeat
 
-Alive = Callable[[], object]
 _SAMPLE_ROWS = 10_000
 _SEED = 0
 
 
-def silent() -> None:
-    """Nobody waits for signs of life."""
-
-
-def rotate(dedup: Dedup, alive: Alive = silent) -> None:
+def rotate(dedup: Dedup, alive: Alive = no_heartbeat) -> None:
     """Finds the directions in which vectors differ most, from a sample."""
     if load(dedup.rotation, list[NDArray[np.float32]]) is None:
         sample = sample_vectors(dedup.gallery, _SAMPLE_ROWS, _SEED, alive)
         save(dedup.rotation, [rotation_of(sample)])
 
 
-def compare(dedup: Dedup, strip: ShardPlace, alive: Alive = silent) -> None:
+def compare(dedup: Dedup, strip: ShardPlace, alive: Alive = no_heartbeat) -> None:
     """Compares a strip with itself and with all strips after it."""
     place = dedup.strip(strip)
     if load(place, Pairs) is not None:

@@ -12,26 +12,27 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from clipmill import storage
-from clipmill.core.errors import OutputDiffers, RunFailed, UserError
-from clipmill.core.schemas import (
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.manifests import (
     SCHEMA_VERSION,
-    SHARDS,
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
     SelectionManifest,
+    SourceManifest,
 )
-from clipmill.stage import publication as publishing
+from clipmill.core.schemas import SHARDS
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
 SHARDS_FILE = "shards.parquet"
 
-AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest
-_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
-Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest)
-_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter"}
+_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
+AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest
+Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
+KINDS = frozenset(one.model_fields["kind"].default for one in _MANIFESTS)
+_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter", "source": "import"}
 
 
 def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
@@ -66,23 +67,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         ) from None
 
 
-def has_manifest(output: Location, kind: type[Manifest]) -> bool:
-    """Whether a finished dataset of this kind is at an output. Raises UserError when anything else is there instead.
-
-    What a run left that was killed while it published is neither: it may be replaced, and the same plan goes on from it.
-    """
-    found = _kind_at(output)
-    if found is None:
-        storage.holds_only(output, publishing.names_of(output).__contains__)
-        return False
-    if found != kind.model_fields["kind"].default:
-        raise UserError(
-            f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
-        )
-    return not publishing.is_to_be_continued(output)
-
-
-def _kind_at(output: Location) -> str | None:
+def kind_at(output: Location) -> str | None:
     """What the manifest at an output says that it is of; None where there is none that can be read."""
     if not output.filesystem.get_file_info((output / MANIFEST).path).is_file:
         return None
@@ -95,18 +80,9 @@ def _kind_at(output: Location) -> str | None:
 
 def find_manifest(location: Location) -> AnyManifest | None:
     """The manifest of whatever dataset of ours is there; None where there is none. Raises as `read_manifest` does."""
-    kind = _kind_at(location)
+    kind = kind_at(location)
     kinds: dict[str | None, Any] = {one.model_fields["kind"].default: one for one in _MANIFESTS}
     return read_manifest(location, kinds[kind]) if kind in kinds else None
-
-
-def refuse_differences(output: Location, differences: Sequence[str]) -> None:
-    """Raises OutputDiffers when a finished output differs from what is asked for."""
-    if differences:
-        raise OutputDiffers(
-            f"--output {output} is already complete, but with a difference: {'; '.join(differences)}; choose another "
-            "output, or --overwrite to replace this one once the new one is complete"
-        )
 
 
 def _why(file: Location, error: OSError) -> str:

@@ -9,7 +9,8 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import INPUTS, Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.schemas import INPUTS
 from clipmill.datasets.manifests import INPUTS_FILE, Shard, write_manifest, write_shards
 from clipmill.embed.limits import limits_of
 from clipmill.embed.parity import parity_of

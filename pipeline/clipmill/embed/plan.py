@@ -15,9 +15,9 @@ import pyarrow.fs as fs
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import ROWS_PER_SHARD, EmbeddingsManifest, ModelIdentity
+from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
+from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
-from clipmill.datasets.manifests import has_manifest, read_manifest, refuse_differences
 from clipmill.embed.commit import Finished, find_finished
 from clipmill.embed.layout import Layout
 from clipmill.source.columns import Columns, choose_columns
@@ -26,22 +26,14 @@ from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.inputs import InputFile, find_inputs
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units, rows_per_unit
-from clipmill.stage.staging import Staging, Started
+from clipmill.stage.kinds import EMBEDDINGS
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Stage, Work, configuration_differences
+from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
 if TYPE_CHECKING:
     from clipmill.encoders.preprocess import Preprocessing
-
-_CONTENT_SETTINGS = (
-    "image_column",
-    "caption_column",
-    "id_column",
-    "keep_columns",
-    "limit",
-    "thumbnails",
-    "max_image_pixels",
-)
-"""Settings that decide what is in the dataset; the others only decide how it is made."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +45,17 @@ class EmbedSource:
 
 
 @dataclass(frozen=True)
-class EmbedPlan:
+class EmbedPlan(Stage[EmbeddingsManifest]):
     """Everything that an embed run does, fixed before it starts."""
 
+    name = "embed"
+    kind = EMBEDDINGS
     settings: EmbedSettings
     inputs: list[InputFile]
     columns: Columns
     identity: ModelIdentity
     preprocessing: Preprocessing
     units: Units
-
-    @cached_property
-    def output(self) -> Location:
-        return storage.resolve_output(self.settings.output)
-
-    @cached_property
-    def staging(self) -> Staging:
-        """Where this plan's work lies, in a folder of its own: other plans towards the same output have others."""
-        return Staging(self.output, self.fingerprint)
 
     def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
         """The same plan over some files, in ascending order of their ordinals, towards another output."""
@@ -89,9 +74,8 @@ class EmbedPlan:
     @property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
-        settings = self.settings.model_dump(mode="json")
         corrupt = {"corrupt": str(self.corruption)} if self.corruption else {}
-        return {**{key: settings[key] for key in _CONTENT_SETTINGS}, **corrupt}
+        return {**self.settings.content(), **corrupt}
 
     @property
     def corruption(self) -> Corruption | None:
@@ -121,6 +105,29 @@ class EmbedPlan:
             "columns": describe_columns(self.columns),
             "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
         }
+
+    def differences(self, found: EmbeddingsManifest) -> list[str]:
+        """How embeddings at the output differ from what this plan makes, in words."""
+        before = {**found.configuration, "corrupt": found.configuration.get("corrupt")}
+        told = configuration_differences(before, {"corrupt": None, **self.configuration})
+        if found.model is None:
+            told.append("it holds imported vectors")
+        else:
+            told += [f"model {difference}" for difference in found.model.differences(self.identity)]
+        if not told and before.get("inputs_digest") != self.inputs_digest:
+            told.append("the input files have changed since")
+        return told
+
+    @property
+    def outline(self) -> Outline:
+        """Units that are embedded, and then made into shards."""
+        files = {"units/*/*.arrow": 1, "shards/*.json": self._units_per_shard}
+        return Outline(
+            stage=self.name,
+            unit="rows",
+            amount=self.rows,
+            steps=(Step(doing="embedding units of rows", total=len(self.units), files=files),),
+        )
 
     @cached_property
     def layout(self) -> Layout:
@@ -187,40 +194,6 @@ def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) ->
         )
 
 
-def has_output(settings: EmbedSettings) -> bool:
-    """Whether finished embeddings are at the output, of whatever plan. Raises UserError when anything else is there."""
-    return has_manifest(storage.resolve_output(settings.output), EmbeddingsManifest)
-
-
-def finished(plan: EmbedPlan) -> EmbeddingsManifest | None:
-    """The manifest of the dataset at the output, if it is already what this plan makes; None where there is none.
-
-    Raises OutputDiffers, saying what differs, when another dataset is there and ``overwrite`` is not set.
-    """
-    replacing = plan.settings.overwrite and not plan.staging.is_published()
-    if not has_manifest(plan.output, EmbeddingsManifest) or replacing:
-        return None
-    manifest = read_manifest(plan.output, EmbeddingsManifest)
-    refuse_differences(plan.output, _differences(plan, manifest))
-    return manifest
-
-
-def _differences(plan: EmbedPlan, manifest: EmbeddingsManifest) -> list[str]:
-    found = []
-    before, now = manifest.configuration, plan.configuration
-    for key in (*_CONTENT_SETTINGS, "corrupt"):
-        if before.get(key) != now.get(key):
-            found.append(f"{key.replace('_', ' ')}: was {before.get(key)}, now {now.get(key)}")
-    if manifest.model is None:
-        found.append("it holds imported vectors")
-    else:
-        for difference in manifest.model.differences(plan.identity):
-            found.append(f"model {difference}")
-    if not found and before.get("inputs_digest") != plan.inputs_digest:
-        found.append("the input files have changed since")
-    return found
-
-
 @dataclass(frozen=True)
 class Progress:
     """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
@@ -230,17 +203,12 @@ class Progress:
     todo: Units
 
 
-def open_staging(plan: EmbedPlan) -> Progress:
-    """Makes or continues the staging folder of this plan. The caller owns it (`clipmill.storage.lease`).
-
-    Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
-    """
-    plan.staging.open(overwrite=plan.settings.overwrite)
+def find_progress(plan: EmbedPlan, work: Work) -> Progress:
+    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
     save_footers(_footers_of(plan.settings), plan.inputs)
     finished = find_finished(plan.layout)
     todo = plan.units.take(~finished.mask(plan.layout))
-    planned = {"rows": plan.rows, "units": len(plan.units)}
-    return Progress(plan.staging.note_start(plan.rows - int(todo.rows.sum()), planned), finished, todo)
+    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
 
 
 def describe_columns(columns: Columns) -> dict[str, Any]:

@@ -40,3 +40,9 @@ class RejectLimit:
                 f"--max-rejects {bar}; mend the input, or run the same command with a higher --max-rejects to continue "
                 "(what is done is kept)"
             )
+
+
+def rejects_by_reason(counts: Mapping[str, int]) -> dict[str, int]:
+    """The rejects among counts, the most frequent reason first."""
+    found = Counter({name.removeprefix(REASON): n for name, n in counts.items() if name.startswith(REASON) and n})
+    return dict(found.most_common())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from open_clip.factory import load_checkpoint
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.batches import Batches, fastest_size
 from clipmill.encoders.precision import at_precision, choose_precision

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.encoders.model import ClipModel, load_model_of
 from clipmill.source.decode import Rejected, decode_image
 

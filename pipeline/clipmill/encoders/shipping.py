@@ -49,16 +49,21 @@ def unship(shipment: Shipment, settings: ModelSettings) -> ClipModel:
         warnings.filterwarnings("ignore", message=".*not writable.*")
         for name, array in shipment.arrays.items():
             _put(model.network, name, torch.from_numpy(array))
+    here = placed(model, settings)
+    vars(here)["tokenizer"] = tokenizer
+    return here
+
+
+def placed(model: ClipModel, settings: ModelSettings) -> ClipModel:
+    """The model on this process's device, at the precision and batch size of the settings."""
     device = choose_device(None)
-    placed = replace(
+    return replace(
         model,
         network=model.network.to(device),
         device=device,
         precision=choose_precision(settings, device, model.network),
         batch_size=choose_batch_size(settings, device),
     )
-    vars(placed)["tokenizer"] = tokenizer
-    return placed
 
 
 def _put(network: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:

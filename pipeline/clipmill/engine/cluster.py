@@ -18,6 +18,7 @@ from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from clipmill.core.settings import ClusterSettings
+from clipmill.engine.choose import cores_here
 from clipmill.storage.s3.settings import worker_variables
 
 _ANSWER_SECONDS = 10
@@ -59,6 +60,8 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         yield _describe(own=_started_here)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address == "local":
+        address = None
     on_sigterm = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
@@ -76,11 +79,10 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
                 + _about_token()
             ) from None
     else:
-        cpus = settings.cpus or _usable_cores()
         with _silenced(), _inherited({WORKER_PROCESS_SETUP_HOOK_ENV_VAR: _SETUP}):
             ray.init(
                 address="local",
-                num_cpus=cpus,
+                num_cpus=cores_here(settings),
                 include_dashboard=False,
                 _system_config=_OWN_CLUSTER,
                 **options,
@@ -141,13 +143,6 @@ def _about_token() -> str:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "the token in RAY_AUTH_TOKEN may be that of another cluster"
     return "it may want its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or put it into ~/.ray/auth_token)"
-
-
-def _usable_cores() -> int:
-    """Cores that this process may run on; containers and schedulers often give fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

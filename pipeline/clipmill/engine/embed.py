@@ -1,135 +1,78 @@
-"""One embed run on a cluster: continue what is there, do what is left, publish."""
+"""One embed run: continue what is there, do what is left, publish."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
-import ray
-
-from clipmill import storage
-from clipmill.core import environment, events
-from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
-from clipmill.embed.compact import gather_records, statistics_of
+from clipmill.embed.follow import Following
 from clipmill.embed.manifest import finish
-from clipmill.embed.plan import EmbedPlan, open_staging
-from clipmill.embed.reject_limit import RejectLimit
+from clipmill.embed.plan import EmbedPlan, find_progress
 from clipmill.embed.statistics import Statistics
-from clipmill.engine.cluster import Cluster, cause_of, describe_load
-from clipmill.engine.embed_graph import EmbedGraph
-from clipmill.engine.embed_stages import counts_of
-from clipmill.engine.encoder_pool import EncoderPool, encoder_pool
-from clipmill.engine.metrics import EmbedMetrics, rejects_by_reason
-from clipmill.engine.shard_maker import ShardMaker
-from clipmill.engine.tasks import Tasks
-from clipmill.engine.watch import Reported, start_tally, units_under_way, watched
+from clipmill.embed.steps import Committed
+from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
 from clipmill.source.units import Units
-from clipmill.storage.lease import owned
+from clipmill.stage.pieces import Pieces
+from clipmill.stage.stage import Made, Work
 
 if TYPE_CHECKING:
-    from clipmill.encoders.shipping import Shipment
+    from clipmill.encoders.model import ClipModel
 
 
-def embed(
-    plan: EmbedPlan,
-    shipment: Shipment,
-    cluster: Cluster,
-    settings: ClusterSettings,
-    on_progress: Callable[[int], None],
-    on_found_done: Callable[[int], None] = lambda rows: None,
-) -> EmbeddingsManifest:
-    """Does what is left of the plan and publishes the dataset. ``on_progress`` is given numbers of rows as they are done,
-    ``on_found_done`` once how many were done before.
+class _Driver(Protocol):
+    """What embeds units: this process or a cluster."""
+
+    @property
+    def pieces(self) -> Pieces: ...
+
+    @property
+    def hardware(self) -> dict[str, Any]: ...
+
+    def run(self, todo: Units, committed: Committed) -> Statistics: ...
+
+
+def embed(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
+    """Does what is left of the plan and publishes the dataset, in this process where it is small, else on Ray.
 
     Raises RunFailed when a stage fails for good, when nothing moves, and when there are too many rejects; what was
     committed is kept and the same plan continues from it.
     """
-    limit = RejectLimit(plan.settings.max_rejects)
-    with owned(storage.staging_of(plan.output)) as ownership:
-        progress = open_staging(plan)
-        on_found_done(progress.start.rows_reused)
-        counts = Counter(
-            counts_of(statistics_of(plan.layout, progress.finished) if limit.most is not None else Statistics())
-        )
-        limit.check(counts)
-        encoders = encoder_pool(cluster, settings)
-        tally = start_tally()
-        shards = ShardMaker(plan.layout, progress.todo, Tasks(settings.stall_timeout, tally))
-        statistics = Statistics()
-        metrics = EmbedMetrics(plan.rows, progress.start.rows_reused, encoders.size)
-        rejects = events.Steps("rejects")
+    return plan.run(lambda work: _embed(plan, model, settings, reporter, work))
 
-        def on_report(reported: Reported) -> None:
-            if ownership.lost:
-                ownership.check()
-            metrics.note(reported.counts)
-            if reported.units:
-                on_progress(reported.counts["rows"])
-                shards.note(reported.units)
-                counts.update(reported.counts)
-                if reasons := rejects_by_reason(counts):
-                    rejects.note(stage="embed", by_reason=reasons)
-                limit.check(counts)
 
+def _embed(
+    plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter, work: Work
+) -> EmbeddingsManifest:
+    progress = find_progress(plan, work)
+    with _driver(plan, model, settings, reporter) as driver:
+        following = Following(plan, progress, work, driver.pieces, reporter)
+        run = Statistics()
         if len(progress.todo):
-            graph = EmbedGraph(plan, progress.todo, encoders, ray.put(shipment), tally)
-            for done in _run(graph, on_report, settings.stall_timeout):
-                statistics.add(Statistics.from_dict(done))
-        metrics.end()
-        rejects.end()
-        shards.finish()
-        statistics.add(Statistics(seconds=Counter({"compact": shards.seconds})))
-        files, total = gather_records(plan.layout)
-        limit.check(Counter(counts_of(total)), all_done=True)
-        hardware = {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
-        manifest = finish(plan, progress, files, total, statistics, {**hardware, "encoders": encoders.size})
-        ownership.check()
-        plan.staging.publish()
-        return manifest
+            run = driver.run(progress.todo, following.committed)
+        files, total, seconds = following.finish()
+        run.add(Statistics(seconds=Counter({"compact": seconds})))
+        return finish(plan, progress, files, total, run, driver.hardware)
 
 
-def _run(graph: EmbedGraph, on_report: Callable[[Reported], None], stall_timeout: float) -> list[dict[str, Any]]:
-    def judge(reported: Reported) -> None:
-        if reported.vain_starts > 2 * graph.encoders.size:
-            raise RunFailed(
-                f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, or "
-                "fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
-            )
-        on_report(reported)
+@contextmanager
+def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter) -> Iterator[_Driver]:
+    if runs_here(settings, small=plan.rows <= SMALL_ROWS):
+        from clipmill.encoders.shipping import placed
+        from clipmill.engine.embed_here import EmbedHere
 
-    def waiting_for() -> str:
-        return f"{_asked_for(graph.encoders)}{_under_way(graph)}; {describe_load()}"
+        reporter.message(plan.name, f"embedding {plan.rows:,} rows in this process")
+        yield EmbedHere(plan, placed(model, plan.settings.model_settings), cores_here(settings))
+        return
+    from clipmill.engine.cluster import connect
+    from clipmill.engine.embed_on_ray import EmbedOnRay
 
-    try:
-        done: list[dict[str, Any]] = watched(graph.run, graph.stop, graph.tally, judge, stall_timeout, waiting_for)
-        return done
-    except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
-        raise cause_of(error, f"embedding{_under_way(graph)}") from error
-
-
-def _asked_for(encoders: EncoderPool) -> str:
-    gpus = f" and {encoders.gpus:g} GPUs" if encoders.gpus else ""
-    return f"{encoders.size} encoders that ask for {encoders.cpus:g} CPUs{gpus} each"
-
-
-def _under_way(graph: EmbedGraph) -> str:
-    """Where the work stands, in rows of files: the units that were begun most often, since one that kills its worker is
-    begun again and again."""
-    under_way = units_under_way(graph.tally)
-    if not under_way:
-        return ""
-    most = under_way[0][2]
-    worst = [(unit, doing) for unit, doing, times in under_way if times == most][:2]
-    places = " or ".join(f"{doing} {rows_of(graph.plan, graph.todo, unit)}" for unit, doing in worst)
-    return f" ({places}{f', tried {most} times' if most > 1 else ''})"
-
-
-def rows_of(plan: EmbedPlan, units: Units, number: int) -> str:
-    """The rows of a unit in words."""
-    unit = next(iter(units.take(units.numbers == number)))
-    paths = {file.ordinal: file.path for file in plan.inputs}
-    spans = [f"rows {span.start} to {span.stop - 1} of {paths[span.ordinal]}" for span in unit.spans]
-    return spans[0] if len(spans) == 1 else f"{spans[0]} and {len(spans) - 1} more runs of rows"
+    reporter.message(plan.name, "connecting to Ray")
+    with connect(settings) as cluster:
+        if settings.num_gpu_actors and not cluster.gpus:
+            reporter.message(plan.name, "the cluster has no GPU now; --num-gpu-actors waits for one")
+        yield EmbedOnRay(plan, model, cluster, settings)

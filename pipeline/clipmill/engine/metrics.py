@@ -5,7 +5,7 @@ and a gauge has one value and not one a worker.
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,10 +13,9 @@ from typing import Any, Literal
 from ray.util import metrics
 
 from clipmill.embed.reject_limit import REASON
+from clipmill.embed.steps import BYTES, ENCODING
 
 _LATELY_SECONDS, _LEAST_SECONDS = 60.0, 5.0
-BYTES, ENCODING = "bytes", "encoding_ms"
-"""In the counts that workers report: bytes of the units written, and milliseconds in which an encoder encoded."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,3 @@ class EmbedMetrics:
         """Nothing is encoded any more."""
         self._images_per_second.set(0.0)
         self._busy.set(0.0)
-
-
-def rejects_by_reason(counts: Mapping[str, int]) -> dict[str, int]:
-    """The rejects among counts that workers reported."""
-    found = Counter({name.removeprefix(REASON): n for name, n in counts.items() if name.startswith(REASON) and n})
-    return dict(found.most_common())

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import read_shards
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
-from clipmill.engine.tasks import begin_task, threads_each
+from clipmill.engine.ray_pieces import begin_task, threads_each
 from clipmill.engine.watch import noted_signals
 from clipmill.index.build.layout import places
 from clipmill.index.search.batch import Answer, QueryBatch, query_batches, results_table, write_answers

@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from clipmill.core.schemas import ROWS_PER_SHARD, EmbeddingsManifest, captions_schema, images_schema
+from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.schemas import ROWS_PER_SHARD, captions_schema, images_schema
 from clipmill.datasets.manifests import Embeddings, Shard, embedding_column, part_writer
 
 LEVEL_BYTES = 5

@@ -1,7 +1,7 @@
 """What a model costs: its operations as published, or counted where it is our own."""
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.estimate.workload import ModelCost
 from clipmill.report.published import published_gflops
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import EmbeddingsManifest
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.estimate.machine import GPU_TERAFLOPS, Machine
 from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.source.units import rows_per_unit

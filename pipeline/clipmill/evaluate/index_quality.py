@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
 from clipmill.evaluate.fidelity import Fidelity, measure_fidelity
@@ -25,7 +25,7 @@ from clipmill.index.search.exact import exact_top_k
 from clipmill.index.search.open import open_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.search import Index
-from clipmill.stage.checkpoints import Keep, keep_nothing
+from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 K = 10
 _BLOCK = 65_536
@@ -58,7 +58,7 @@ def measure_index(
     cache: Path,
     asked: dict[Direction, Asked],
     progress: Progress = silent,
-    keep: Keep = keep_nothing,
+    checkpoint: Checkpoint = no_checkpoints,
 ) -> tuple[Fidelity, ThroughIndex | None]:
     """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, and the model's recall through it.
 
@@ -67,8 +67,10 @@ def measure_index(
     ranked, or all its queries were tuned on. The index is opened only where one of the two was not kept.
     """
     opened = functools.cache(lambda: open_index(uri, cache))
-    through = keep("through-index", list[ThroughIndex], lambda: _recall_through(opened(), embeddings, settings, asked))
-    fidelity = keep("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, keep))
+    through = checkpoint(
+        "through-index", list[ThroughIndex], lambda: _recall_through(opened(), embeddings, settings, asked)
+    )
+    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, checkpoint))
     return fidelity, through[0] if through else None
 
 
@@ -94,10 +96,10 @@ def _recall_through(
 
 
 def _measure(
-    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress, keep: Keep
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress, checkpoint: Checkpoint
 ) -> Fidelity:
     stored = index.sharded.vectors
-    exact = keep("exact", _Exact, lambda: _search_exactly(index, embeddings, settings))
+    exact = checkpoint("exact", _Exact, lambda: _search_exactly(index, embeddings, settings))
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

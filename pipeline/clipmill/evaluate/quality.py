@@ -33,7 +33,7 @@ from clipmill.evaluate.retrieval.through_index import Asked, draw_asked
 from clipmill.evaluate.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluate.studies.variations import Classes
 from clipmill.evaluate.vectors import Vectors, read_vectors
-from clipmill.stage.checkpoints import Keep, keep_nothing
+from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 """Given a total and what is being done: a context whose value is called with the number of units just done."""
@@ -72,26 +72,28 @@ def measure_quality(
     text_encoder: Callable[[], Encode],
     scratch: Path,
     progress: Progress = silent,
-    keep: Keep = keep_nothing,
+    checkpoint: Checkpoint = no_checkpoints,
     prompts: PromptCache | None = None,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``keep``, and the vectors of class names through ``prompts``. Raises UserError for a label
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for a label
     column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
-    classified = measure_zero_shot(embeddings, settings, column, text_encoder, keep, prompts)
+    classified = measure_zero_shot(embeddings, settings, column, text_encoder, checkpoint, prompts)
     zero_shot, templates = classified.zero_shot, classified.templates
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
-    supervised, no_probe, probe_notes = measure_probe(embeddings, settings, classified, images, scratch, progress, keep)
-    measured = _retrieval(embeddings, settings, images, captions, progress, keep)
+    supervised, no_probe, probe_notes = measure_probe(
+        embeddings, settings, classified, images, scratch, progress, checkpoint
+    )
+    measured = _retrieval(embeddings, settings, images, captions, progress, checkpoint)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
     classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
     studied = Studied(embeddings, images, captions, outcomes, measured.caption_ranks, classes)
-    studies = measure_studies(studied, settings, text_encoder, scratch, progress, keep)
+    studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
     return Quality(
         retrieval=measured.retrieval,
         ceilings=measured.ceilings,
@@ -127,7 +129,7 @@ def _retrieval(
     images: Vectors,
     captions: Vectors,
     progress: Progress,
-    keep: Keep,
+    checkpoint: Checkpoint,
 ) -> Quality:
     why = _no_retrieval(embeddings, images, captions)
     if why:
@@ -145,7 +147,7 @@ def _retrieval(
                 samples=settings.bootstrap_samples,
                 seed=settings.seed,
                 progress=step,
-                keep=keep,
+                checkpoint=checkpoint,
             )
         assert found is not None  # some caption has its image
         retrieval[direction], ranks = found
@@ -153,14 +155,14 @@ def _retrieval(
         asked[direction] = draw_asked(ranks, queries, settings.fidelity_queries, settings.seed)
         if direction == "t2i":
             caption_ranks = ranks
-    protocols = keep(
+    protocols = checkpoint(
         "protocols",
         list[Protocol],
         lambda: coco_protocols(images, captions, settings.bootstrap_samples, settings.seed),
     )
-    ceilings = keep("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
+    ceilings = checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
     model = embeddings.manifest.model
-    alignment = keep(
+    alignment = checkpoint(
         "alignment",
         Alignment,
         lambda: align(
@@ -172,7 +174,7 @@ def _retrieval(
             seed=settings.seed,
         ),
     )
-    examples = keep(
+    examples = checkpoint(
         "examples", list[Example], lambda: choose_examples(caption_ranks, captions, images, seed=settings.seed)
     )
     notes = [note for direction in retrieval for note in _notes(retrieval[direction])]

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from clipmill.core.environment import hardware, software
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluate.fidelity import Fidelity
 from clipmill.evaluate.quality import Absence, Quality

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from clipmill.core.schemas import Counts, Foresight, ModelIdentity, Record
+from clipmill.core.manifests import Counts, Foresight, ModelIdentity, Record
 
 REPORT_VERSION = 1
 Unit = Literal[

@@ -2,98 +2,130 @@
 
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from clipmill import storage
-from clipmill.core.errors import UserError
-from clipmill.core.schemas import Foresight, IndexManifest, ModelIdentity
+from clipmill.core.manifests import Foresight, IndexManifest, ModelIdentity
+from clipmill.core.reporter import Reporter
 from clipmill.core.settings import EvaluateSettings
-from clipmill.datasets.manifests import MANIFEST, Embeddings, refuse_differences
+from clipmill.datasets.manifests import MANIFEST, Embeddings
 from clipmill.evaluate.classification.class_names import IMAGENET
 from clipmill.evaluate.classification.prompt_cache import PromptCache
 from clipmill.evaluate.classification.templates import NAMED
 from clipmill.evaluate.classification.zero_shot import Encode
 from clipmill.evaluate.index_quality import manifest_of_index, measure_index
 from clipmill.evaluate.outcomes import Outcomes
-from clipmill.evaluate.quality import Absence, Progress, check_settings, measure_quality, silent
+from clipmill.evaluate.quality import Absence, Progress, check_settings, measure_quality
 from clipmill.evaluate.studies.corrupted import open_corrupted
 from clipmill.evaluate.studies.studies import not_asked_for
 from clipmill.report.assemble import Making, MeasuredIndex, assemble
 from clipmill.report.document import Report
 from clipmill.report.queries import QUERIES_FILE, write_queries
-from clipmill.report.write import has_report, publish_report, read_report
-from clipmill.stage.checkpoints import KeptIn
-from clipmill.stage.staging import Staging
-from clipmill.storage.lease import owned
+from clipmill.report.write import REPORT, write_pages
+from clipmill.stage.checkpoints import CheckpointFolder
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Made, Stage, Work, configuration_differences
 
-_CONTENT_SETTINGS = (
-    "label_column",
-    "class_names",
-    "templates",
-    "probe",
-    "slice_by",
-    "perturb_text",
-    "bootstrap_samples",
-    "fidelity_queries",
-    "seed",
-)
 LoadEncoder = Callable[[ModelIdentity], Encode]
 """Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
 
 
+@dataclass(frozen=True)
+class Evaluation(Stage[Report]):
+    """A report to be made, fixed before anything is measured. ``inputs`` are the sha256 of what is read, by name."""
+
+    name = "evaluate"
+    kind = REPORT
+    settings: EvaluateSettings
+    embeddings: Embeddings
+    inputs: dict[str, str | None]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for measurements of one start to be of use to another."""
+        return {"settings": self.settings.content(), **self.inputs}
+
+    def differences(self, found: Report) -> list[str]:
+        """How a report at the output differs from what this measures, in words."""
+        names = dict.fromkeys([*self.inputs, *found.inputs])
+        told = [f"the {name} is another" for name in names if found.inputs.get(name) != self.inputs.get(name)]
+        defaults = EvaluateSettings(embeddings="", output="").content()  # an older report lacks newer settings
+        return told + configuration_differences({**defaults, **found.settings}, self.settings.content())
+
+    @property
+    def outline(self) -> Outline:
+        """Measurements, which come in as many parts as the data allow."""
+        step = Step(doing="measuring", total=None, files={"parts/*.npz": 1})
+        return Outline(stage=self.name, unit="parts", steps=(step,))
+
+
+def make_evaluation(settings: EvaluateSettings) -> Evaluation:
+    """Opens what is to be evaluated. Raises UserError for what is no embeddings dataset."""
+    embeddings = Embeddings.open(settings.embeddings)
+    return Evaluation(settings, embeddings, _inputs(embeddings, settings))
+
+
 def evaluate(
-    settings: EvaluateSettings,
+    evaluation: Evaluation,
     load_encoder: LoadEncoder,
     cache: Path,
-    progress: Progress = silent,
+    reporter: Reporter,
     plan: Foresight | None = None,
-) -> tuple[Report, bool]:
-    """The report, and whether it was there already: with ``overwrite`` only where a run of the same was killed after it
-    had published. What an earlier start measured is not measured again. ``plan`` is told in it as it is.
+) -> Made[Report]:
+    """Measures, and publishes the report. What an earlier start measured is not measured again. ``plan`` is told in the
+    report as it is.
 
-    Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or
-    unfinished work towards another.
+    Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or unfinished
+    work towards another.
     """
-    embeddings = Embeddings.open(settings.embeddings)
-    output = storage.resolve_output(settings.output)
-    inputs = _inputs(embeddings, settings)
-    staging = Staging(output, {"settings": _content(settings), **inputs})
-    if has_report(output) and (not settings.overwrite or staging.is_published()):
-        present = read_report(output)
-        refuse_differences(output, _differences(present, settings, inputs))
-        staging.drop_leftovers()
-        return present, True
-    check_settings(embeddings, settings)
-    index = manifest_of_index(embeddings, settings.index) if settings.index else None
-    with owned(storage.staging_of(output)) as ownership:
-        staging.open(overwrite=settings.overwrite)
-        keep = KeptIn(staging.folder / "parts")
-        try:
-            report, outcomes = _measured(embeddings, settings, index, load_encoder, cache, progress, inputs, keep)
-        except UserError:
-            if not storage.list_files(keep.folder):
-                staging.drop()
-            raise
-        queries = write_queries(staging.dataset / QUERIES_FILE, embeddings, outcomes)
+    settings, embeddings = evaluation.settings, evaluation.embeddings
+
+    def work(work: Work) -> Report:
+        check_settings(embeddings, settings)
+        index = manifest_of_index(embeddings, settings.index) if settings.index else None
+        checkpoint = CheckpointFolder(work.folder / "parts")
+        progress = _told_to(reporter)
+        report, outcomes = _measured(evaluation, index, load_encoder, cache, progress, checkpoint)
+        queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes)
         report = report.model_copy(update={"queries": queries, "plan": plan})
-        ownership.check()
-        publish_report(report, staging)
-    return report, False
+        write_pages(report, work.dataset)
+        return report
+
+    return evaluation.run(work)
+
+
+def _told_to(reporter: Reporter) -> Progress:
+    """What measurements are given to tell their progress, from a reporter."""
+
+    @contextmanager
+    def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+        done = 0
+
+        def step(queries: int) -> None:
+            nonlocal done
+            done += queries
+            reporter.progress(f"evaluate {what}", done, total, "queries")
+
+        step(0)
+        yield step
+
+    return progress
 
 
 def _measured(
-    embeddings: Embeddings,
-    settings: EvaluateSettings,
+    evaluation: Evaluation,
     index: IndexManifest | None,
     load_encoder: LoadEncoder,
     cache: Path,
     progress: Progress,
-    inputs: dict[str, str | None],
-    keep: KeptIn,
+    checkpoint: CheckpointFolder,
 ) -> tuple[Report, list[Outcomes]]:
+    settings, embeddings = evaluation.settings, evaluation.embeddings
     started = datetime.now(timezone.utc)
     identity = embeddings.manifest.model
 
@@ -103,22 +135,18 @@ def _measured(
 
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
         prompts = PromptCache(cache.expanduser() / "prompts")
-        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, keep, prompts)
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, checkpoint, prompts)
     measured, absences = None, not_asked_for(settings)
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))
     if index and settings.index:
-        fidelity, through = measure_index(settings.index, embeddings, settings, cache, quality.asked, progress, keep)
+        fidelity, through = measure_index(
+            settings.index, embeddings, settings, cache, quality.asked, progress, checkpoint
+        )
         measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through)
-    began = started - timedelta(seconds=keep.seconds_saved)  # as if it had been done at one go
-    making = Making(_command(settings), _content(settings), inputs, began, settings.probe_train)
+    began = started - timedelta(seconds=checkpoint.seconds_saved)  # as if it had been done at one go
+    making = Making(_command(settings), settings.content(), evaluation.inputs, began, settings.probe_train)
     return assemble(embeddings, quality, measured, making, absences), quality.outcomes
-
-
-def _content(settings: EvaluateSettings) -> dict[str, Any]:
-    """The settings that decide what is measured."""
-    values = settings.model_dump(mode="json")
-    return {key: values[key] for key in _CONTENT_SETTINGS}
 
 
 def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str | None]:
@@ -137,18 +165,6 @@ def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str
     for corrupted in open_corrupted(embeddings, settings.robustness):
         inputs[f"embeddings manifest of {corrupted.corruption}"] = corrupted.embeddings.manifest_sha256
     return inputs
-
-
-def _differences(present: Report, settings: EvaluateSettings, inputs: dict[str, str | None]) -> list[str]:
-    names = dict.fromkeys([*inputs, *present.inputs])
-    differences = [f"the {name} is another" for name in names if present.inputs.get(name) != inputs.get(name)]
-    before = {**_content(EvaluateSettings(embeddings="", output="")), **present.settings}  # of an older report too
-    differences += [
-        f"{key} was {before[key]} and is now {value}"
-        for key, value in _content(settings).items()
-        if before[key] != value
-    ]
-    return differences
 
 
 def _command(settings: EvaluateSettings) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.core.schemas import Foresight
+from clipmill.core.manifests import Foresight
 from clipmill.report.document import Figure, PublishedPart, Report
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text
 from clipmill.report.markdown_text import code, prose, table

@@ -7,7 +7,7 @@ import csv
 from functools import cache
 from pathlib import Path
 
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.report.document import PublishedFigure, PublishedPart
 
 SOURCE = (

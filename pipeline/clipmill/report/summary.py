@@ -1,6 +1,6 @@
 """The result in sentences for someone who has never heard of recall."""
 
-from clipmill.core.schemas import Counts
+from clipmill.core.manifests import Counts
 from clipmill.report.document import FidelityPart, Figure, ProbePart, RetrievalPart, ZeroShotPart
 from clipmill.report.format import number_text, size_text
 

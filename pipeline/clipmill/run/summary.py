@@ -15,7 +15,7 @@ from typing import Any, Literal
 from clipmill import storage
 from clipmill.core import events
 from clipmill.core.errors import ClipmillError, Terminated
-from clipmill.core.schemas import Record
+from clipmill.core.manifests import Record
 from clipmill.storage import Location
 
 SUMMARY_VERSION = 1

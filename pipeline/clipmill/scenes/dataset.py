@@ -1,25 +1,26 @@
-"""Rendered scenes as source Parquet: any number of rows, a row group in memory at a time, published whole or not at all.
+"""Rendered scenes as source Parquet: any number of rows, a row group in memory at a time, published whole or not at all."""
 
-A file's schema carries the settings it was made with, so that a folder tells by itself which command made it.
-"""
-
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill import storage
-from clipmill.core.errors import OutputDiffers
+from clipmill.core.manifests import Record, SourceFile, SourceManifest
+from clipmill.core.reporter import Reporter
 from clipmill.core.settings import SampleSettings
 from clipmill.scenes.captions import captions, naming_captions, negative_captions
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
+from clipmill.source.written import SourceStage, describe_part, part_name
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Made, Work, configuration_differences
 from clipmill.storage import Location
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 500
-_METADATA_KEY = b"clipmill.sample"
 _FORMAT = 1
 
 SCENES = pa.schema(
@@ -41,33 +42,80 @@ lies when alone), ``scene`` is the canonical description. ``negative_caption`` h
 """
 
 
-def write_scenes(settings: SampleSettings, advance: Callable[[int], None] = lambda rows: None) -> bool:
-    """Renders ``settings.rows`` scenes to a folder of ``part-*.parquet``; False when that was done before.
+@dataclass(frozen=True)
+class Sample(SourceStage):
+    """Scenes to be rendered; row i depends on the seed, the split and i alone."""
 
-    Row i depends on the seed, the split and i alone. Files finished by an interrupted run of the same command are kept.
-    Raises OutputDiffers when the output was made otherwise and ``overwrite`` is not set, UserError when it holds other files.
+    name = "sample"
+    settings: SampleSettings
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the content."""
+        return {"sample": self.settings.content(), "format": _FORMAT}
+
+    def differences(self, found: SourceManifest) -> list[str]:
+        """How source Parquet at the output differs from these scenes, in words."""
+        if found.made_by != self.name:
+            return [f"it was made by `clipmill {found.made_by}`"]
+        return configuration_differences(found.configuration, self.settings.content())
+
+    @property
+    def outline(self) -> Outline:
+        """A piece a file."""
+        files = len(_parts(self.settings.rows))
+        step = Step(doing="rendering files", total=files, files={"records/*.json": 1})
+        return Outline(stage=self.name, unit="rows", amount=self.settings.rows, steps=(step,))
+
+
+def write_scenes(settings: SampleSettings, reporter: Reporter) -> Made[SourceManifest]:
+    """Renders ``settings.rows`` scenes to a folder of ``part-*.parquet``. Files that an interrupted run of the same
+    command finished are kept.
+
+    Raises OutputDiffers when the output was made otherwise and ``overwrite`` is not set, UserError when it holds other
+    files.
     """
-    output = storage.resolve_output(settings.output)
-    if storage.holds_only(output, lambda name: name.startswith("part-") and name.endswith(".parquet")):
-        if _is_complete(output, settings):
-            return False
-        if not settings.overwrite:
-            raise OutputDiffers(
-                f"--output {output} already exists and was not made by this same command; choose another output, or "
-                "--overwrite to replace it"
-            )
-    staging = storage.staging_of(output)
-    storage.make_folder(staging)
-    parts = _parts(settings.rows)
-    _keep_only(staging, settings, set(parts))
-    for name, rows in parts.items():
-        if not storage.exists(staging / name):
-            _write_part(staging / name, settings, rows, advance)
-        else:
-            advance(len(rows))
-    storage.publish(staging, output, last=list(parts)[-1])
-    storage.remove(staging)
-    return True
+    sample = Sample(settings)
+
+    def make(work: Work) -> SourceManifest:
+        parts = _parts(settings.rows)
+        records = {name: _record(work, name) for name in parts}
+        start = work.start(sum(record.file.rows for record in records.values() if record))
+        done = start.rows_reused
+
+        def tell(rendered: int) -> None:
+            nonlocal done
+            done += rendered
+            reporter.progress(sample.name, done, settings.rows, "scenes")
+
+        for name, rows in parts.items():
+            records[name] = records[name] or _write_part(work, name, settings, rows, tell)
+        made = [record for record in records.values() if record is not None]
+        captions = sum(record.captions for record in made)
+        return sample.manifest(start, [record.file for record in made], settings.content(), captions=captions)
+
+    return sample.run(make)
+
+
+class _Record(Record):
+    """A file that is finished, and the captions in it."""
+
+    file: SourceFile
+    captions: int
+
+
+def _record(work: Work, name: str) -> _Record | None:
+    """What an earlier start noted of a file; None where the file, or all of it, is not there."""
+    try:
+        found = _Record.model_validate_json(storage.read_bytes(_record_place(work, name)))
+    except (FileNotFoundError, ValueError):
+        return None
+    place = work.dataset / name
+    return found if place.filesystem.get_file_info(place.path).size == found.file.bytes else None
+
+
+def _record_place(work: Work, name: str) -> Location:
+    return work.folder / "records" / f"{name.removesuffix('.parquet')}.json"
 
 
 def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, object]]:
@@ -91,44 +139,18 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
 
 def _parts(rows: int) -> dict[str, range]:
     starts = range(0, rows, ROWS_PER_FILE)
-    return {f"part-{n:05d}.parquet": range(start, min(start + ROWS_PER_FILE, rows)) for n, start in enumerate(starts)}
+    return {part_name(n): range(start, min(start + ROWS_PER_FILE, rows)) for n, start in enumerate(starts)}
 
 
-def _write_part(location: Location, settings: SampleSettings, rows: range, advance: Callable[[int], None]) -> None:
-    schema = SCENES.with_metadata({_METADATA_KEY: _fingerprint(settings)})
-    with storage.atomic_writer(location) as stream, pq.ParquetWriter(stream, schema) as writer:
+def _write_part(work: Work, name: str, settings: SampleSettings, rows: range, tell: Callable[[int], None]) -> _Record:
+    captions = 0
+    with storage.atomic_writer(work.dataset / name) as stream, pq.ParquetWriter(stream, SCENES) as writer:
         for start in range(rows.start, rows.stop, ROWS_PER_GROUP):
             group = range(start, min(start + ROWS_PER_GROUP, rows.stop))
-            writer.write_table(pa.Table.from_pylist(list(scene_rows(settings, group)), schema))
-            advance(len(group))
-
-
-def _fingerprint(settings: SampleSettings) -> bytes:
-    values = settings.model_dump(include={"seed", "split", "image_size"})
-    return json.dumps({"format": _FORMAT, **values}, sort_keys=True).encode()
-
-
-def _made_by(location: Location, settings: SampleSettings, rows: range) -> bool:
-    """Whether a file is the part with these rows of the same command."""
-    try:
-        with location.filesystem.open_input_file(location.path) as stream:
-            metadata = pq.read_metadata(stream)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    found = (metadata.metadata or {}).get(_METADATA_KEY)
-    return found == _fingerprint(settings) and metadata.num_rows == len(rows)
-
-
-def _is_complete(output: Location, settings: SampleSettings) -> bool:
-    parts = _parts(settings.rows)
-    found = {info.base_name for info in storage.list_files(output)}
-    return found == set(parts) and all(_made_by(output / name, settings, rows) for name, rows in parts.items())
-
-
-def _keep_only(staging: Location, settings: SampleSettings, names: set[str]) -> None:
-    """Removes from the staging folder what another command, or a part of other rows, left there."""
-    parts = _parts(settings.rows)
-    for info in storage.list_files(staging):
-        name = info.base_name
-        if name not in names or not _made_by(staging / name, settings, parts[name]):
-            storage.remove(staging / name)
+            table = pa.Table.from_pylist(list(scene_rows(settings, group)), SCENES)
+            writer.write_table(table)
+            captions += len(table.column("caption").combine_chunks().flatten())
+            tell(len(group))
+    record = _Record(file=describe_part(name, len(rows), stream.written), captions=captions)
+    storage.write_bytes(_record_place(work, name), record.model_dump_json().encode())
+    return record

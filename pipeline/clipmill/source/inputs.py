@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
+from clipmill.datasets.manifests import MANIFEST
+from clipmill.source.written import files_listed
 from clipmill.storage import Location
 
 SUFFIXES = (".parquet", ".parq", ".pq")
@@ -103,7 +105,7 @@ def _matching(uri: str) -> list[fs.FileInfo]:
         if info.type == fs.FileType.File:
             return [info]
         if info.type == fs.FileType.Directory:
-            return _parquet_among(storage.list_files(place), place.path, uri)
+            return _parquet_among(_believed(storage.list_files(place), place), place.path, uri)
         parent, _, start = place.path.rpartition("/")
         found = storage.list_files(Location(place.filesystem, parent, uri), recursive=False) if parent else []
         found = [info for info in found if start and info.base_name.startswith(start)]
@@ -149,6 +151,19 @@ def _parts_match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
     if patterns[0] == "**":
         return any(_parts_match(parts[skipped:], patterns[1:]) for skipped in range(len(parts) + 1))
     return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _parts_match(parts[1:], patterns[1:])
+
+
+def _believed(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
+    """The files without those that a manifest of ours beside them does not list. Raises as `files_listed` does."""
+    for manifest in [
+        info for info in found if info.base_name == MANIFEST and not _hidden(info.path[len(place.path) :])
+    ]:
+        folder = manifest.path.rpartition("/")[0]
+        listed = files_listed(Location(place.filesystem, folder, place.uri + folder[len(place.path) :]))
+        if listed is not None:
+            there = {f"{folder}/{name}" for name in listed}
+            found = [info for info in found if info.path in there or not info.path.startswith(f"{folder}/")]
+    return found
 
 
 def _parquet_among(found: list[fs.FileInfo], folder: str, uri: str) -> list[fs.FileInfo]:

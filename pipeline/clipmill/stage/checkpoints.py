@@ -23,19 +23,19 @@ Made = TypeVar("Made")
 _DOCUMENT = "document"
 
 
-class Keep(Protocol):
+class Checkpoint(Protocol):
     """Gives the result called ``name``: as it was kept, else computed now and kept. ``kind`` is its type."""
 
     def __call__(self, name: str, kind: type[Made], compute: Callable[[], Made]) -> Made: ...
 
 
-def keep_nothing(name: str, kind: type[Made], compute: Callable[[], Made]) -> Made:
+def no_checkpoints(name: str, kind: type[Made], compute: Callable[[], Made]) -> Made:
     """Computes every result anew."""
     return compute()
 
 
 @dataclass
-class KeptIn:
+class CheckpointFolder:
     """Keeps each result in a file of its own in ``folder``. ``seconds_saved`` is what those took to compute that were
     not computed again."""
 

@@ -3,8 +3,8 @@
     .NAME.staging/publishing.json    what is being put in its place (`clipmill.stage.publication`)
     .NAME.staging/footers.arrow      what the footers of the input said, where a plan keeps it
     .NAME.staging/TOKEN/plan.json    what is being made; TOKEN follows from it, so plans cannot mix
+    .NAME.staging/TOKEN/outline.json how much there is to do, for `clipmill status` (`clipmill.stage.outline`)
     .NAME.staging/TOKEN/runs.json    every start: when, and how many rows were done before it
-    .NAME.staging/TOKEN/shards/      a record a shard that is done
     .NAME.staging/TOKEN/dataset/     what will be published
 
 A plan is all that decides the content. Work that was done under one plan is never used under another.
@@ -22,11 +22,14 @@ from typing import Any
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, OutputDiffers
-from clipmill.core.schemas import Run
+from clipmill.core.manifests import Run
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.stage import publication as publishing
+from clipmill.stage import publication
+from clipmill.stage.outline import Outline
 from clipmill.storage import Location
-from clipmill.storage.lease import owned
+from clipmill.storage.lease import Lease
+
+OUTLINE = "outline.json"
 
 
 @dataclass(frozen=True)
@@ -62,30 +65,32 @@ class Staging:
     def shards(self) -> Location:
         return self.folder / "shards"
 
-    def open(self, *, overwrite: bool) -> None:
-        """Makes or continues the folder. The caller owns it (`clipmill.storage.lease`).
-
-        Raises OutputDiffers when there is unfinished work of another plan and ``overwrite`` is not set.
-        """
-        if not overwrite:
-            self.refuse_others()
+    def open(self) -> None:
+        """Makes or continues the folder; what is there of other plans goes. The caller holds the lease."""
         self._drop_others()
-        published = publishing.read(self.output)
+        published = publication.read(self.output)
         if storage.exists(self.folder) and (self.is_published() or not self._can_be_continued()):
             storage.remove(self.folder)
         if published and not published.is_partial(self.output):
-            publishing.forget(self.output)
+            publication.forget(self.output)
         if not storage.exists(self.folder / "plan.json"):
             storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
         _remove_halves(self.folder)
 
-    def note_start(self, rows_reused: int, planned: Mapping[str, int] | None = None) -> Started:
-        """Writes down that work begins now; what earlier starts did follows from what is done at each. ``planned`` tells
-        those who look from outside how much there is to do (`clipmill.stage.status`)."""
+    def write_outline(self, outline: Outline) -> None:
+        """Tells those who look from outside how much there is to do (`clipmill.stage.status`)."""
+        storage.write_bytes(self.folder / OUTLINE, outline.model_dump_json().encode())
+
+    def names(self) -> list[str]:
+        """The files in the folder, relative to it."""
+        return [info.path[len(self.folder.path) + 1 :] for info in storage.list_files(self.folder)]
+
+    def note_start(self, rows_reused: int) -> Started:
+        """Records that work begins now; what earlier starts did follows from what was done at the beginning of each."""
         now = datetime.now(timezone.utc)
         place = self.folder / "runs.json"
         starts = json.loads(storage.read_bytes(place)) if storage.exists(place) else []
-        starts.append({"started": now.isoformat(), "rows_reused": rows_reused, "planned": dict(planned or {})})
+        starts.append({"started": now.isoformat(), "rows_reused": rows_reused})
         storage.write_bytes(place, json.dumps(starts).encode())
         earlier = [
             Run(
@@ -103,7 +108,7 @@ class Staging:
         staged: the plan first, so that what a kill leaves behind is never taken for work to continue, and at last what
         says that it is published. The caller owns the folder, and has just made sure of it."""
         _remove_halves(self.dataset)
-        publishing.write_down(self.dataset, self.output, self.token, last)
+        publication.write_down(self.dataset, self.output, self.token, last)
         storage.publish(self.dataset, self.output, last=last)
         _remove_halves(self.output)
         storage.remove(self.folder / "plan.json")
@@ -112,7 +117,7 @@ class Staging:
 
     def is_published(self) -> bool:
         """Whether the output is what a run of this plan published that was killed before it had removed the rest."""
-        found = publishing.read(self.output)
+        found = publication.read(self.output)
         return found is not None and found.token == self.token and found.is_complete(self.output)
 
     def drop_leftovers(self) -> None:
@@ -124,13 +129,13 @@ class Staging:
         parent = storage.staging_of(self.output)
         with suppress(ClipmillError, OSError):
             if storage.exists(parent) or storage.has_retired(self.output):
-                with owned(parent):
+                with Lease.acquire(parent):
                     self._drop_published()
                     self.drop()
 
     def _drop_published(self) -> None:
         storage.remove_retired(self.output)
-        published = publishing.read(self.output)
+        published = publication.read(self.output)
         if published and published.is_complete(self.output):
             storage.remove_files(self.output, published.old)
             storage.remove(storage.staging_of(self.output) / published.token)
@@ -139,7 +144,7 @@ class Staging:
         """Removes all that was staged for this plan. The caller owns the folder."""
         parent = storage.staging_of(self.output)
         storage.remove(self.folder)
-        published = publishing.read(self.output)
+        published = publication.read(self.output)
         if not _plans_in(parent) and not (published and published.is_partial(self.output)):
             storage.remove(parent)
 

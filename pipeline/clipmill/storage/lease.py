@@ -1,7 +1,7 @@
-"""One run at a time works on a staging folder: a mark beside it says who, and is renewed while they live.
+"""One run at a time works towards an output: it holds a lease, a small file beside the output, and renews it.
 
-The mark is only ever written over the version that was seen before, so of two runs that want it one gets it, and a run
-that lost it, because it was asleep or cut off for too long, finds out before it publishes.
+The file is only ever written over the version that was seen before. So one of two runs that want the lease gets it, and a
+run that lost it, because it was asleep or cut off for too long, finds out before it publishes.
 """
 
 import json
@@ -28,25 +28,25 @@ _LEAVING_SECONDS = 5.0
 _TAKING_ATTEMPTS = 3
 
 _held_here: set[str] = set()
-"""Tokens of the marks that this process holds now."""
+"""Tokens of the leases that this process holds now."""
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Who holds a staging folder, as its mark says. ``silent`` is how many seconds ago the mark was renewed."""
+class Holder:
+    """Who holds a lease, as its file says; ``renewed_ago`` is in seconds."""
 
     host: str
     process: int
-    silent: float
+    renewed_ago: float
     alive: bool
 
 
-def look(staging: Location) -> Owner | None:
-    """Who works on a staging folder, or did until it died; None where nobody does. Only looks.
+def holder_of(staging: Location) -> Holder | None:
+    """Who works on a staging folder, or did until it died; None where nobody does. Changes nothing.
 
-    Of this host's processes the system says whether they live; of others that they have renewed their mark lately.
+    Of this host's processes the system says whether they live; others live if they renewed their lease lately.
     """
-    found = _read(staging.sibling(f"{staging.name}.owner.json"))
+    found = _read(_file_of(staging))
     if found is None:
         return None
     try:
@@ -55,11 +55,11 @@ def look(staging: Location) -> Owner | None:
         return None
     here = (mark.get("host"), mark.get("system")) == (socket.gethostname(), _system())
     alive = _lives_here(mark) if here else found.age < _STALE_SECONDS
-    return Owner(str(mark.get("host")), int(mark.get("process", 0)), max(0.0, found.age), alive)
+    return Holder(str(mark.get("host")), int(mark.get("process", 0)), max(0.0, found.age), alive)
 
 
-class Ownership:
-    """A held mark, renewed by a thread of its own."""
+class Lease:
+    """A lease that this process holds, renewed by a thread of its own."""
 
     def __init__(self, place: Location, token: str, version: str) -> None:
         self._place = place
@@ -70,11 +70,11 @@ class Ownership:
 
     @property
     def lost(self) -> bool:
-        """Whether another run has the mark, as far as is known; nothing is asked of the storage."""
+        """Whether another run has taken the lease, as far as is known; nothing is asked of the storage."""
         return self._lost
 
     def check(self) -> None:
-        """Renews the mark; to be called right before publishing.
+        """Renews the lease; to be called right before publishing.
 
         Raises RunFailed when another run has taken it, and what the storage raises when it cannot be renewed.
         """
@@ -86,12 +86,12 @@ class Ownership:
             if self._lost:
                 raise RunFailed(
                     f"another run took over the work towards this output, since this one gave no sign of life for "
-                    f"{_STALE_SECONDS:.0f} seconds (its mark {self._place} is gone); nothing was published by this one: "
+                    f"{_STALE_SECONDS:.0f} seconds (its lease {self._place} is gone); nothing was published by this one: "
                     "let the other finish, or run this again when it has ended"
                 )
 
     def keep(self, stopped: threading.Event) -> None:
-        """Renews the mark until stopped; a fault of the storage only makes it try again."""
+        """Renews the lease until stopped; a fault of the storage only makes it try again."""
         while not stopped.wait(_RENEW_SECONDS):
             try:
                 self.check()
@@ -99,47 +99,51 @@ class Ownership:
                 if self._lost:
                     return
 
-    def give_back(self) -> None:
-        """Removes the mark if it is still this run's."""
+    def release(self) -> None:
+        """Removes the file if it is still this run's."""
         with suppress(ClipmillError, OSError), self._writing:
             if not self._lost and storage.read_versioned(self._place).version == self._version:
                 storage.remove(self._place)
 
+    @staticmethod
+    @contextmanager
+    def acquire(staging: Location) -> "Iterator[Lease]":
+        """Holds the lease of a staging folder for the length of the block; `check` says whether it is still held.
 
-@contextmanager
-def owned(staging: Location) -> Iterator[Ownership]:
-    """Holds a staging folder for the length of the block; `Ownership.check` says whether it is still held.
-
-    Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews its mark. For
-    that it is waited, up to a minute and a half. A mark left by a dead run is taken over.
-    """
-    place = staging.sibling(f"{staging.name}.owner.json")
-    token = uuid.uuid4().hex
-    _held_here.add(token)
-    try:
-        ownership = Ownership(place, token, _take(place, token))
-        stopped = threading.Event()
-        thread = threading.Thread(target=ownership.keep, args=[stopped], name="owner", daemon=True)
-        thread.start()
+        Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews it, which may
+        take a minute and a half to find out. The lease of a dead run is taken over.
+        """
+        place = _file_of(staging)
+        token = uuid.uuid4().hex
+        _held_here.add(token)
         try:
-            yield ownership
+            lease = Lease(place, token, _take(place, token))
+            stopped = threading.Event()
+            renewing = threading.Thread(target=lease.keep, args=[stopped], name="lease", daemon=True)
+            renewing.start()
+            try:
+                yield lease
+            finally:
+                stopped.set()
+                leaving = threading.Thread(target=_leave, args=[renewing, lease], name="leaving", daemon=True)
+                leaving.start()
+                leaving.join(_LEAVING_SECONDS)
         finally:
-            stopped.set()
-            leaving = threading.Thread(target=_leave, args=[thread, ownership], name="leaving", daemon=True)
-            leaving.start()
-            leaving.join(_LEAVING_SECONDS)
-    finally:
-        _held_here.discard(token)
+            _held_here.discard(token)
 
 
-def _leave(renewing: threading.Thread, ownership: Ownership) -> None:
-    """In a thread of its own, for a storage that does not answer keeps it for minutes; a mark that stays lapses."""
+def _file_of(staging: Location) -> Location:
+    return staging.sibling(f"{staging.name}.owner.json")
+
+
+def _leave(renewing: threading.Thread, lease: Lease) -> None:
+    """In a thread of its own, since a storage that does not answer keeps it for minutes; a lease that stays lapses."""
     renewing.join()
-    ownership.give_back()
+    lease.release()
 
 
 def _take(place: Location, token: str) -> str:
-    """The version of the mark just written. Raises Occupied where another run holds it."""
+    """The version of the file just written. Raises Occupied where another run holds the lease."""
     for _ in range(_TAKING_ATTEMPTS):
         found = _read(place)
         if found is not None and found.age < _STALE_SECONDS:
@@ -147,7 +151,7 @@ def _take(place: Location, token: str) -> str:
         version = storage.write_if(place, _statement(token), found.version if found else None)
         if version is not None:
             return version
-    raise Occupied(f"another run began to work towards the same output just now (its mark is {place}); wait for it")
+    raise Occupied(f"another run began to work towards the same output just now (its lease is {place}); wait for it")
 
 
 def _read(place: Location) -> Versioned | None:
@@ -172,9 +176,9 @@ def _statement(token: str) -> bytes:
 
 
 def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
-    """The mark of a run that is no more; None where it went meanwhile. Raises Occupied where the run lives.
+    """The lease of a run that has exited; None where it went meanwhile. Raises Occupied where the run lives.
 
-    Of one elsewhere only its next sign of life tells, so that is waited for, as long as the mark is good.
+    A run on another host is only known to live when it renews its lease, so this waits until the lease would be stale.
     """
     try:
         owner: dict[str, Any] = dict(json.loads(found.data))
@@ -182,7 +186,7 @@ def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
         return found
     who = f"process {owner.get('process')} on {owner.get('host')}"
     lives = Occupied(
-        f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its mark is "
+        f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its lease is "
         f"{place})"
     )
     if (owner.get("host"), owner.get("system")) == (socket.gethostname(), _system()):

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.core.settings import ModelSettings, TrainSettings
@@ -19,15 +18,17 @@ from clipmill.encoders.model import build_network, load_weights, preprocessing_o
 from clipmill.encoders.source import find_model
 from clipmill.encoders.text import encode_tokens
 from clipmill.encoders.tokenizer import Tokenizer, load_tokenizer
+from clipmill.stage.stage import Made, Work
+from clipmill.storage import Location
 from clipmill.train.batches import Batch, Source, ahead, batches, examples
 from clipmill.train.checkpoint import (
     History,
+    ModelRecord,
     Progress,
-    configuration,
-    is_complete,
+    Training,
     load_progress,
-    publish_model,
     save_progress,
+    write_model,
 )
 from clipmill.train.loss import info_nce
 from clipmill.train.optimise import learning_rate_at, make_optimiser, move
@@ -60,21 +61,20 @@ Report = Callable[[Step], None]
 ReportValidation = Callable[[int, Validation], None]
 
 
-def train(settings: TrainSettings, report: Report, report_validation: ReportValidation) -> bool:
-    """Trains and publishes a model; False when the same command has finished before.
+def train(settings: TrainSettings, report: Report, report_validation: ReportValidation) -> Made[ModelRecord]:
+    """Trains and publishes a model.
 
     A run that was stopped goes on from its last checkpoint and ends with the weights it would have had. The outcome is
     decided by the settings and the data alone, on one kind of machine with one number of threads. Raises UserError for
     a mistake in the settings or the input, RunFailed when the loss is no longer a number.
     """
-    output = storage.resolve_output(settings.output)
-    if is_complete(output, settings):
-        return False
-    progress = load_progress(output, settings)
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        run = _Run(settings, pool)
-        run.train(output, progress, report, report_validation)
-    return True
+
+    def work(work: Work) -> ModelRecord:
+        work.start()
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            return _Run(settings, pool).train(work, report, report_validation)
+
+    return Training(settings).run(work)
 
 
 class _Run:
@@ -99,10 +99,8 @@ class _Run:
         self.optimiser = make_optimiser(self.network, settings.learning_rate, settings.weight_decay)
         self.history = History()
 
-    def train(
-        self, output: storage.Location, progress: Progress | None, report: Report, report_validation: ReportValidation
-    ) -> None:
-        settings, first = self.settings, 0
+    def train(self, work: Work, report: Report, report_validation: ReportValidation) -> ModelRecord:
+        settings, first, progress = self.settings, 0, load_progress(work.folder)
         if progress is not None:
             self.network.load_state_dict(progress.network)
             self.optimiser.load_state_dict(progress.optimiser)
@@ -127,10 +125,12 @@ class _Run:
             if self.held_out is not None and done % settings.validate_every == 0 and done < settings.steps:
                 report_validation(done, self._validate(done, _VALIDATION_IMAGES))
             if now - saved > _SECONDS_BETWEEN_CHECKPOINTS or done == settings.steps:
-                save_progress(output, settings, self._progress(done))
+                save_progress(work.folder, self._progress(done))
+                work.lease.check()
                 saved = time.monotonic()
         coming.close()
-        self._publish(output, report_validation)
+        self._finish(work.dataset, report_validation)
+        return ModelRecord(**self._record())
 
     def _step(self, step: int, batch: Batch) -> float:
         torch.manual_seed(self.settings.seed * 1_000_003 + step)
@@ -161,7 +161,7 @@ class _Run:
         self.history.validations.append({"step": step, **found.as_dict()})
         return found
 
-    def _publish(self, output: storage.Location, report_validation: ReportValidation) -> None:
+    def _finish(self, folder: Location, report_validation: ReportValidation) -> None:
         half = self.settings.weights_precision == "fp16"
         weights = {
             name: tensor.cpu().half() if half and tensor.is_floating_point() else tensor.cpu()
@@ -172,11 +172,11 @@ class _Run:
             for limit in (_VALIDATION_IMAGES, _FINAL_VALIDATION_IMAGES):
                 if limit == _VALIDATION_IMAGES or self.held_out.rows > _VALIDATION_IMAGES:
                     report_validation(self.settings.steps, self._validate(self.settings.steps, limit))
-        publish_model(output, self.source, weights, self._record())
+        write_model(folder, self.source, weights)
 
     def _record(self) -> dict[str, Any]:
         return {
-            "configuration": configuration(self.settings),
+            "configuration": Training(self.settings).configuration,
             "model": self.source.name,
             "parameters": sum(weight.numel() for weight in self.network.parameters()),
             "rows": self.data.rows,

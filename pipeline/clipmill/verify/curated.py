@@ -4,25 +4,26 @@ import numpy as np
 import pyarrow.compute as pc
 
 from clipmill import storage
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.schemas import DuplicatesManifest, SelectionManifest
+from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
 from clipmill.curate.dedup import GROUPS_FILE, PAIRS_FILE
 from clipmill.curate.filter import DROPPED, KEPT
 from clipmill.curate.near import MARGIN
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.storage import Location
 from clipmill.verify.files import check_files, check_order
-from clipmill.verify.findings import Findings, Progress
+from clipmill.verify.findings import Findings
 from clipmill.verify.parents import parent_is_there
 from clipmill.verify.tables import open_parquet, reading
 
 
-def verify_duplicates(uri: str, *, quick: bool, progress: Progress) -> Findings:
+def verify_duplicates(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     """Checks near-duplicates; ``quick`` compares no checksums and reads no rows."""
     location = storage.resolve(uri)
     manifest = read_manifest(location, DuplicatesManifest)
     findings = Findings("duplicates", location.uri)
-    sound = _check_all(location, manifest, findings, quick=quick, progress=progress)
+    sound = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
     expected = {PAIRS_FILE: manifest.pairs, GROUPS_FILE: manifest.rows_in_groups}
     for path, rows in expected.items():
         listed = sum(shard.rows for shard in sound if shard.path == path)
@@ -52,12 +53,12 @@ def _check_groups(location: Location, manifest: DuplicatesManifest, findings: Fi
         findings.fault(f"{apart} pairs in {PAIRS_FILE} are not in one group in {GROUPS_FILE}")
 
 
-def verify_selection(uri: str, *, quick: bool, progress: Progress) -> Findings:
+def verify_selection(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     """Checks rows kept and dropped; ``quick`` compares no checksums and reads no rows."""
     location = storage.resolve(uri)
     manifest = read_manifest(location, SelectionManifest)
     findings = Findings("selection", location.uri)
-    sound = _check_all(location, manifest, findings, quick=quick, progress=progress)
+    sound = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
     rows: list[np.ndarray] = []
     for part, expected in ((KEPT, manifest.kept), (DROPPED, manifest.dropped)):
         shards = [shard for shard in sound if shard.part == part]
@@ -88,7 +89,7 @@ def _check_all(
     findings: Findings,
     *,
     quick: bool,
-    progress: Progress,
+    reporter: Reporter,
 ) -> list[Shard]:
     """What both kinds have: the files, their checksums and footers, and the embeddings. Returns the sound files."""
     try:

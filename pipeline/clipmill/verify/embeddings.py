@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmill import storage
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
 from clipmill.verify.contents import Contents, read_contents
 from clipmill.verify.fetch import counted
 from clipmill.verify.files import check_files, check_order
-from clipmill.verify.findings import Findings, Progress
+from clipmill.verify.findings import Findings
 from clipmill.verify.ids import RepeatedIds
 from clipmill.verify.parallel import in_order, threads_for
 from clipmill.verify.rows import RowAccount
@@ -27,7 +28,7 @@ _QUICK_LEAVES_OUT = [
 ]
 
 
-def verify_embeddings(uri: str, *, quick: bool, progress: Progress) -> Findings:
+def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     """Checks the dataset at ``uri``; ``quick`` reads no shard, only the tables beside them and their footers.
 
     Memory holds the list of shards, the row numbers of a few shards and a batch of vectors a thread, whatever the size.
@@ -43,10 +44,10 @@ def verify_embeddings(uri: str, *, quick: bool, progress: Progress) -> Findings:
     schemas = _schemas(dataset, present)
     if quick:
         findings.unchecked += _QUICK_LEAVES_OUT
-        _check_footers(dataset, present, schemas, findings, progress)
+        _check_footers(dataset, present, schemas, findings, reporter)
         return findings
     complete = len(present) == len(dataset.shards) and all(ordered)
-    _check_contents(dataset, present, schemas, findings, progress, complete=complete)
+    _check_contents(dataset, present, schemas, findings, reporter, complete=complete)
     check_sources(dataset, findings)
     return findings
 
@@ -102,7 +103,7 @@ def _schemas(dataset: Embeddings, present: list[Shard]) -> dict[str, pa.Schema]:
 
 
 def _check_footers(
-    dataset: Embeddings, present: list[Shard], schemas: dict[str, pa.Schema], findings: Findings, progress: Progress
+    dataset: Embeddings, present: list[Shard], schemas: dict[str, pa.Schema], findings: Findings, reporter: Reporter
 ) -> None:
     def footer(shard: Shard) -> Findings:
         found = findings.part()
@@ -123,7 +124,7 @@ def _check_contents(
     present: list[Shard],
     schemas: dict[str, pa.Schema],
     findings: Findings,
-    progress: Progress,
+    reporter: Reporter,
     *,
     complete: bool,
 ) -> None:

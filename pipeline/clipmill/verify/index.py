@@ -4,13 +4,15 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill import storage
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.schemas import IndexManifest, captions_schema, images_schema
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.schemas import captions_schema, images_schema
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.storage import Location
 from clipmill.verify.files import check_files, check_order
-from clipmill.verify.findings import Findings, Progress
+from clipmill.verify.findings import Findings
 from clipmill.verify.index_shards import IndexShard, IndexWork, check_contents, check_heads
 from clipmill.verify.parents import embeddings_of
 from clipmill.verify.tables import open_parquet, reading
@@ -23,7 +25,7 @@ _QUICK_LEAVES_OUT = [
 ]
 
 
-def verify_index(uri: str, *, quick: bool, progress: Progress) -> Findings:
+def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     """Checks the index at ``uri``; ``quick`` reads headers, footers and small files only.
 
     Memory holds the codes of one shard and a batch of vectors a thread.
@@ -48,11 +50,11 @@ def verify_index(uri: str, *, quick: bool, progress: Progress) -> Findings:
     trained = _check_trained(location, manifest, findings)
     if quick:
         findings.unchecked += _QUICK_LEAVES_OUT
-        check_heads(work, there, findings, progress)
+        check_heads(work, there, findings, reporter)
     else:
         if gallery is None:
             findings.unchecked.append("rows and vectors against the embeddings")
-        check_contents(work, there, trained, gallery, findings, progress)
+        check_contents(work, there, trained, gallery, findings, reporter)
     return findings
 
 

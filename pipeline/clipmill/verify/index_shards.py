@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmill import storage
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Shard
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import TRAINED_FILE
@@ -17,7 +18,7 @@ from clipmill.storage import Location
 from clipmill.verify.arrays import ArrayFile, check_ends, check_header
 from clipmill.verify.codes import check_codes, check_codes_header, codebook_of
 from clipmill.verify.fetch import counted, fetch, forget
-from clipmill.verify.findings import Findings, Progress
+from clipmill.verify.findings import Findings
 from clipmill.verify.parallel import in_order, threads_for
 from clipmill.verify.sidecars import Sidecar, Sidecars, check_sidecars
 from clipmill.verify.tables import check_footer, open_parquet, reading
@@ -47,7 +48,7 @@ class IndexWork:
     schema: pa.Schema
 
 
-def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, progress: Progress) -> None:
+def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, reporter: Reporter) -> None:
     """Headers, footers and the ends of row arrays."""
 
     def head(shard: IndexShard) -> Findings:
@@ -102,7 +103,7 @@ def check_contents(
     trained: bool,
     gallery: Gallery | None,
     findings: Findings,
-    progress: Progress,
+    reporter: Reporter,
 ) -> None:
     """Two stages of threads: files are read and hashed one by one, and shards looked into when their four are there."""
     threads = threads_for(local=work.location.is_local)

@@ -2,7 +2,7 @@
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.index.build.gallery import Gallery
 from clipmill.storage import Location

@@ -3,9 +3,10 @@
 from pydantic import ValidationError
 
 from clipmill import storage
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.environment import software
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
-from clipmill.core.schemas import EmbeddingsManifest, IndexManifest
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
 from clipmill.datasets.manifests import Manifest, read_manifest
 from clipmill.evaluate.classification.templates import NAMED
 from clipmill.report.document import REPORT_VERSION, Figure, Report
@@ -13,11 +14,11 @@ from clipmill.report.queries import QUERIES_FILE
 from clipmill.report.write import REPORT_FILE, SHOWN
 from clipmill.storage import Location
 from clipmill.verify.files import sizes_of
-from clipmill.verify.findings import Findings, Progress
+from clipmill.verify.findings import Findings
 from clipmill.verify.parents import parent_is_there
 
 
-def verify_report(uri: str, *, quick: bool, progress: Progress) -> Findings:
+def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     """Checks the report at ``uri``. It is small, so ``quick`` leaves nothing out.
 
     The page, the table and the summary are made from ``report.json`` alone: they are made again and compared.

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from clipmill import storage
-from clipmill.core.schemas import IndexManifest, ModelIdentity
+from clipmill.core.manifests import IndexManifest, ModelIdentity
 from clipmill.core.settings import Settings
 from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest
 from clipmill.report.write import REPORT_FILE, read_report

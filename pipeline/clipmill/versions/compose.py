@@ -15,26 +15,17 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.schemas import (
-    INPUTS,
-    ROWS_PER_SHARD,
-    Counts,
-    EmbeddingsManifest,
-    ModelIdentity,
-    Reason,
-    Run,
-    Throughput,
-)
+from clipmill.core.manifests import Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from clipmill.core.schemas import INPUTS, ROWS_PER_SHARD, Reason
+from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import (
     INPUTS_FILE,
     Embeddings,
     Shard,
-    has_manifest,
-    read_manifest,
-    write_manifest,
     write_shards,
 )
-from clipmill.stage.staging import Staging
+from clipmill.stage.kinds import EMBEDDINGS
+from clipmill.stage.stage import Stage, Work
 from clipmill.storage import Location
 from clipmill.versions.changes import Changes
 from clipmill.versions.compact import compacted
@@ -48,11 +39,13 @@ NEW = "new"
 
 
 @dataclass(frozen=True)
-class Composition:
-    """What a version's embeddings are made of. ``base`` and ``made`` are null where nothing is kept, or nothing is new;
+class Composition(Stage[EmbeddingsManifest]):
+    """What a version's embeddings are made of. ``base`` and ``made`` are None where nothing is kept, or nothing is new;
     ``configuration`` is that of the manifest."""
 
-    output: Location
+    name = "compose"
+    kind = EMBEDDINGS
+    settings: OutputSettings
     base: Embeddings | None
     made: Embeddings | None
     changes: Changes
@@ -61,36 +54,46 @@ class Composition:
     configuration: dict[str, Any]
 
     @property
-    def staging(self) -> Staging:
+    def fingerprint(self) -> dict[str, Any]:
+        """What the dataset follows from."""
         sources = {
             "base": self.base.manifest_sha256 if self.base else None,
             "made": self.made.manifest_sha256 if self.made else None,
         }
-        return Staging(self.output, {**sources, "removed": removed_sha256(self.removed), "set": self.configuration})
+        return {**sources, "removed": removed_sha256(self.removed), "set": self.configuration}
+
+    def differences(self, found: EmbeddingsManifest) -> list[str]:
+        """None: a version's folder is named after all that decides what is in it."""
+        return []
+
+    def refuse_unfinished(self) -> None:
+        """Refuses nothing: what another start left in the version's folder is of no use, and goes."""
 
 
-def compose(work: Composition) -> EmbeddingsManifest:
-    """Makes and publishes the dataset; one that is there already is left as it is. The caller owns the output."""
-    if has_manifest(work.output, EmbeddingsManifest):
-        return read_manifest(work.output, EmbeddingsManifest)
+def compose(composition: Composition) -> EmbeddingsManifest:
+    """Makes and publishes the dataset; one that is there already is left as it is."""
+    return composition.run(lambda work: _compose(composition, work)).manifest
+
+
+def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
     started = datetime.now(timezone.utc)
-    staging = work.staging
-    staging.open(overwrite=True)
-    files = _files(work, staging.dataset, staging.token)
-    lines = work.changes.lines(_lines_of(work.made))
-    inputs = storage.write_table(staging.dataset / INPUTS_FILE, pa.Table.from_pylist(lines, schema=INPUTS))
-    counts = _counts(staging.dataset, files, sum(line["rows"] for line in lines if not line["dead"]))
-    new = work.made.manifest if work.made else None
-    sample = new or (work.base.manifest if work.base else None)
+    files = _files(composition, work.dataset, work.staging.token)
+    lines = composition.changes.lines(_lines_of(composition.made))
+    inputs = storage.write_table(work.dataset / INPUTS_FILE, pa.Table.from_pylist(lines, schema=INPUTS))
+    counts = _counts(work.dataset, files, sum(line["rows"] for line in lines if not line["dead"]))
+    new = composition.made.manifest if composition.made else None
+    sample = new or (composition.base.manifest if composition.base else None)
     assert sample is not None  # a dataset is made of something
-    encoded = Counter(work.base.manifest.encoded_with if work.base else {}) + Counter(new.encoded_with if new else {})
-    manifest = EmbeddingsManifest(
-        model=work.model,
-        dimension=work.model.dimension,
+    encoded = Counter(composition.base.manifest.encoded_with if composition.base else {}) + Counter(
+        new.encoded_with if new else {}
+    )
+    return EmbeddingsManifest(
+        model=composition.model,
+        dimension=composition.model.dimension,
         counts=counts,
         configuration={
-            **work.configuration,
-            REMOVED: removed_sha256(work.removed),
+            **composition.configuration,
+            REMOVED: removed_sha256(composition.removed),
             NEW: (new.counts if new else Counts()).model_dump(mode="json"),
         },
         encoded_with=dict(sorted(encoded.items())),
@@ -100,11 +103,8 @@ def compose(work: Composition) -> EmbeddingsManifest:
         software=environment.software(),
         hardware=new.hardware if new else environment.hardware(),
         inputs_sha256=inputs.sha256,
-        shards_sha256=write_shards(staging.dataset, files),
+        shards_sha256=write_shards(work.dataset, files),
     )
-    write_manifest(staging.dataset, manifest)
-    staging.publish()
-    return manifest
 
 
 _NOTHING = Throughput(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import Expected, Foresight, IndexManifest, ModelIdentity
+from clipmill.core.manifests import Expected, Foresight, IndexManifest, ModelIdentity
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest, read_shards
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes

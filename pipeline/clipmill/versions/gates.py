@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clipmill.core.schemas import Counts, EmbeddingsManifest, IndexManifest
+from clipmill.core.manifests import Counts, EmbeddingsManifest, IndexManifest
 from clipmill.core.settings import GateSettings
 from clipmill.report.document import Figure, Report
 from clipmill.versions.compose import NEW, rejects_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Shard, read_manifest, read_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes
@@ -21,7 +21,7 @@ from clipmill.index.build.footprint import measured_footprint
 from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
-from clipmill.index.search.open import DEFAULT_CACHE
+from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.storage import Location
 from clipmill.versions.compact import compacted
 from clipmill.versions.drift import Drift, gallery_distance
@@ -166,7 +166,7 @@ def _stage(
 ) -> None:
     """Puts the training, and the shards that stay, where the build finds them as done."""
     place = Unfinished(build)
-    build.staging.open(overwrite=True)
+    build.staging.open()
     storage.reference(base / TRAINED_FILE, place.dataset / TRAINED_FILE)
     write_record(place.trained, Trained(manifest.trained_sha256, len(trained), 0.0))
     parts = {part: [file for file in files if file.part == part] for part in _PARTS}

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from clipmill.core.errors import Occupied
-from clipmill.storage.lease import Ownership, owned
+from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 
 _LOOK_SECONDS = 1.0
 
 
 @contextmanager
-def alone(place: Place, wait: float = 0.0) -> Iterator[Ownership]:
+def alone(place: Place, wait: float = 0.0) -> Iterator[Lease]:
     """Holds the output for the length of the block, after waiting up to ``wait`` seconds for another run to end.
 
     Raises Occupied when the other run is not done by then. A mark left by a dead run is taken over (`clipmill.storage.lease`).
@@ -23,7 +23,7 @@ def alone(place: Place, wait: float = 0.0) -> Iterator[Ownership]:
         told = False
         while True:
             try:
-                ownership = stack.enter_context(owned(place.lock))
+                ownership = stack.enter_context(Lease.acquire(place.lock))
                 break
             except Occupied as error:
                 left = deadline - time.monotonic()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import Record
+from clipmill.core.manifests import Record
 from clipmill.versions.place import Place
 from clipmill.versions.version import Version
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from clipmill.run.summary import RunSummary, read_summary
-from clipmill.stage.status import Work, work_towards
-from clipmill.storage.lease import Owner, look
+from clipmill.stage.status import WorkStatus, work_towards
+from clipmill.storage.lease import Holder, holder_of
 from clipmill.versions.place import PARTS, Place
 from clipmill.versions.pointer import read_pointer
 from clipmill.versions.unfinished import read_unfinished
@@ -14,21 +14,21 @@ from clipmill.versions.version import Version, read_version
 @dataclass(frozen=True)
 class RunStatus:
     """``published`` is the version that readers see, ``making`` the name of one that is not published, ``work`` what is
-    unfinished of it, ``owner`` the run that is at it, and ``last`` how the last run ended that did end."""
+    unfinished of it, ``holder`` the run that is at it, and ``last`` how the last run ended that did end."""
 
     published: Version | None
     making: str | None
-    work: list[Work]
-    owner: Owner | None
+    work: list[WorkStatus]
+    holder: Holder | None
     last: RunSummary | None
 
     @property
     def anything(self) -> bool:
-        return any((self.published, self.making, self.owner, self.last))
+        return any((self.published, self.making, self.holder, self.last))
 
     @property
     def running(self) -> bool:
-        return self.owner is not None and self.owner.alive
+        return self.holder is not None and self.holder.alive
 
 
 def run_status(place: Place) -> RunStatus:
@@ -44,6 +44,6 @@ def run_status(place: Place) -> RunStatus:
         published=read_version(place, current) if current else None,
         making=unfinished.name if unfinished else None,
         work=work,
-        owner=look(place.lock),
+        holder=holder_of(place.lock),
         last=read_summary(place.output),
     )

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pydantic import ValidationError
 
 from clipmill import storage
-from clipmill.core.schemas import Record
+from clipmill.core.manifests import Record
 from clipmill.versions.place import Place
 
 _TIME = "%Y%m%dT%H%M%SZ"

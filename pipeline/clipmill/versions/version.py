@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.schemas import Counts, Foresight, Record
+from clipmill.core.manifests import Counts, Foresight, Record
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location

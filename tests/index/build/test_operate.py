@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build import operate
 from clipmill.index.build.operate import Bench, choose_operating_point

@@ -2,7 +2,7 @@
 
 import itertools
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 
 FIRST = [1, 2, 4, 8, 16, 32]

@@ -12,7 +12,7 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import OutputDiffers, RunFailed
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
 from clipmill.index.build import steps
@@ -22,7 +22,7 @@ from clipmill.index.build.unfinished import Tuned, Unfinished, open_build
 from clipmill.index.search.open import open_index
 from clipmill.stage.checkpoints import load, save
 from clipmill.storage import resolve
-from clipmill.storage.lease import Ownership
+from clipmill.storage.lease import Lease
 from dying import dying
 from indexing import run_here
 
@@ -238,7 +238,7 @@ def test_a_run_that_lost_its_mark_does_not_publish(dataset: Embeddings, tmp_path
         raise RunFailed("another run took over")
 
     with dying(lambda _: False), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ownership, "check", lambda self: lost())
+        patch.setattr(Lease, "check", lambda self: lost())
         with pytest.raises(RunFailed, match="took over"):
             run_here(work)
     assert not (tmp_path / "index").exists()
@@ -298,7 +298,7 @@ def test_an_index_that_is_replaced_stays_until_the_new_one_is_whole(dataset: Emb
     run_here(build(dataset, output, factory="Flat"))
     seen = []
 
-    def look(_: int) -> bool:
+    def holder_of(_: int) -> bool:
         seen.append(open_index(str(output if output.exists() else retired)).manifest.factory)
         return False
 

@@ -10,7 +10,7 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import (
     Embeddings,

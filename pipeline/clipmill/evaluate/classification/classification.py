@@ -25,7 +25,7 @@ from clipmill.evaluate.classification.zero_shot import (
     template_vectors,
 )
 from clipmill.evaluate.vectors import Vectors, read_vectors
-from clipmill.stage.checkpoints import Keep
+from clipmill.stage.checkpoints import Checkpoint
 
 ZERO_SHOT, SUPERVISED = "Zero-shot classification", "Linear probe, few-shot and k-NN"
 
@@ -47,7 +47,7 @@ def measure_zero_shot(
     settings: EvaluateSettings,
     column: str | None,
     text_encoder: Callable[[], Encode],
-    keep: Keep,
+    checkpoint: Checkpoint,
     prompts: PromptCache | None = None,
 ) -> Classified:
     """Reads the labels in ``column`` and classifies by their names, whose vectors come from ``prompts`` where it has them."""
@@ -77,7 +77,7 @@ def measure_zero_shot(
             template_share=min(1.0, TEMPLATE_IMAGES / max(1, int(np.sum(labels.numbers >= 0)))),
         )
 
-    result = keep("zero-shot", ZeroShot, measure)
+    result = checkpoint("zero-shot", ZeroShot, measure)
     return Classified(result, labels, templates=templates, notes=tuple(_notes(result, labels)))
 
 
@@ -152,7 +152,7 @@ def measure_probe(
     images: Vectors,
     scratch: Path,
     progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
-    keep: Keep,
+    checkpoint: Checkpoint,
 ) -> tuple[Supervised | None, list[Absence], list[str]]:
     """Trained classifiers on the images that ``classified`` has labels of; else why there are none."""
     if not settings.probe:
@@ -176,7 +176,7 @@ def measure_probe(
     if isinstance(parts, str):
         return None, [Absence(SUPERVISED, parts)], []
     vectors = classified.zero_shot.vectors if classified.zero_shot else None
-    found = keep(
+    found = checkpoint(
         "supervised",
         Supervised,
         lambda: measure_supervised(parts, len(classes), vectors, settings.bootstrap_samples, settings.seed, progress),

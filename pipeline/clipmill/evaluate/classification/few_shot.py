@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.probe import FITS, Examples, Step, fit_predict, sweep
 from clipmill.evaluate.classification.splits import hash_rows, order_in_class
 from clipmill.evaluate.statistics.bootstrap import LEVEL

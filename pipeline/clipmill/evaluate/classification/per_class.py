@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.statistics.bootstrap import LEVEL, mean_intervals
 
 _CELLS = 20_000_000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError
-from clipmill.core.schemas import ModelIdentity
+from clipmill.core.manifests import ModelIdentity
 from clipmill.evaluate.classification.zero_shot import Encode, template_vectors
 from clipmill.stage.checkpoints import load, save
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.few_shot import DRAWS, SHOTS, FewShot, few_shot
 from clipmill.evaluate.classification.neighbours import NEIGHBOURS, vote
 from clipmill.evaluate.classification.per_class import mean_recall_interval, sum_by_class

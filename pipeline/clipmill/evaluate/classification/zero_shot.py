@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.calibration import Calibration, calibrate
 from clipmill.evaluate.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
 from clipmill.evaluate.classification.templates import prompts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.retrieval.ranks import Ranks, pair_scores
 from clipmill.evaluate.statistics.bootstrap import mean_intervals
 from clipmill.evaluate.statistics.clustered import clustered_mean

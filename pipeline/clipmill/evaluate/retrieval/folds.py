@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.retrieval.ranks import rank_positives
 from clipmill.evaluate.retrieval.retrieval import Direction
 from clipmill.evaluate.statistics.bootstrap import percentile_interval, resampled_means

@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.retrieval.gallery_size import gallery_sizes, recall_in_gallery
 from clipmill.evaluate.retrieval.measures import average_precision, ndcg, share_found
 from clipmill.evaluate.retrieval.ranks import BLOCK, Ranks, join_ranks, rank_positives
 from clipmill.evaluate.statistics.bootstrap import mean_intervals, median_interval
 from clipmill.evaluate.vectors import Vectors, blocks
-from clipmill.stage.checkpoints import Keep, keep_nothing
+from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 Direction = Literal["t2i", "i2t"]
 RECALL_AT = (1, 5, 10)
@@ -95,7 +95,7 @@ def retrieve(
     samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
-    keep: Keep = keep_nothing,
+    checkpoint: Checkpoint = no_checkpoints,
 ) -> tuple[Retrieval, Ranks] | None:
     """Ranks every query of ``positions`` (default: all) against the whole gallery; None when none has a positive.
 
@@ -109,14 +109,14 @@ def retrieve(
     pieces = blocks(len(chosen), queries_a_piece(gallery))
     ranks = join_ranks(
         [
-            _kept_ranks(f"ranks-{direction}-{number:05d}", queries, gallery, chosen[piece], progress, keep)
+            _kept_ranks(f"ranks-{direction}-{number:05d}", queries, gallery, chosen[piece], progress, checkpoint)
             for number, piece in enumerate(pieces)
         ]
     )
     if not len(ranks):
         return None
     gallery_only = int(np.sum(~np.isin(gallery.rows, queries.rows)))
-    result = keep(
+    result = checkpoint(
         f"retrieval-{direction}",
         Retrieval,
         lambda: summarise(direction, ranks, len(chosen), gallery_only, samples, seed),
@@ -135,7 +135,7 @@ def _kept_ranks(
     gallery: Vectors,
     positions: NDArray[np.int64],
     progress: Callable[[int], object],
-    keep: Keep,
+    checkpoint: Checkpoint,
 ) -> Ranks:
     told = 0
 
@@ -144,7 +144,7 @@ def _kept_ranks(
         told += done
         progress(done)
 
-    ranks = keep(name, Ranks, lambda: rank_positives(queries, gallery, positions, tell))
+    ranks = checkpoint(name, Ranks, lambda: rank_positives(queries, gallery, positions, tell))
     progress(len(ranks) - told)
     return ranks
 

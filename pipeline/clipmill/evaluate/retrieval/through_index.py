@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.retrieval.ceiling import hash_vectors
 from clipmill.evaluate.retrieval.ranks import Ranks
 from clipmill.evaluate.statistics.bootstrap import LEVEL, mean_intervals

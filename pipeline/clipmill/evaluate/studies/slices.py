@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.statistics.by_query import ByQuery
 from clipmill.evaluate.statistics.permutation import draws_needed, holm, p_worse, residual_levels
 from clipmill.evaluate.studies.slicing import SliceName, Slicing

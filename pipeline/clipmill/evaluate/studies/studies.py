@@ -21,7 +21,7 @@ from clipmill.evaluate.studies.space import Space, describe_space
 from clipmill.evaluate.studies.variations import Asked, Classes, Robustness, Variation, figures_of
 from clipmill.evaluate.studies.writing import draw_captions, measure_writing
 from clipmill.evaluate.vectors import Vectors
-from clipmill.stage.checkpoints import Keep
+from clipmill.stage.checkpoints import Checkpoint
 
 SPACE, OUTLIERS = "Shape of the space", "Outliers and near-duplicates"
 SLICES, CORRUPTION, WRITING = "Slices", "Robustness to worse pictures", "Robustness to writing"
@@ -77,12 +77,12 @@ def measure_studies(
     text_encoder: Callable[[], Encode],
     scratch: Path,
     progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
-    keep: Keep,
+    checkpoint: Checkpoint,
 ) -> Studies:
-    """All studies that were asked for; each goes through ``keep``. ``scratch`` is a folder for what memory cannot hold."""
+    """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` is a folder for what memory cannot hold."""
     images, captions, samples, seed = of.images, of.captions, settings.bootstrap_samples, settings.seed
     absences = []
-    space = keep("space", Space, lambda: describe_space(images, captions, of.ranks, seed))
+    space = checkpoint("space", Space, lambda: describe_space(images, captions, of.ranks, seed))
     if space.images is None and space.captions is None:
         absences.append(Absence(SPACE, "the dataset has no vectors"))
     outliers = None
@@ -90,7 +90,7 @@ def measure_studies(
         absences.append(Absence(OUTLIERS, f"they take two images, and the dataset has {len(images)}"))
     else:
         with progress(len(images), "outliers") as step:
-            outliers = keep(
+            outliers = checkpoint(
                 "outliers", Outliers, lambda: find_outliers(images, samples=samples, seed=seed, progress=step)
             )
     asked = Asked.draw(images, captions, of.classes, seed)
@@ -98,17 +98,17 @@ def measure_studies(
     measurable = of.ranks is not None or asked.classes is not None
     slices = corruption = writing = None
     if settings.slice_by and measurable:
-        slices = keep("slices", Slices, lambda: _slices(of, settings, progress))
+        slices = checkpoint("slices", Slices, lambda: _slices(of, settings, progress))
     elif settings.slice_by:
         absences.append(Absence(SLICES, nothing))
     if settings.robustness and len(images):
-        corruption = _corruption(of, asked, settings, scratch, progress, keep)
+        corruption = _corruption(of, asked, settings, scratch, progress, checkpoint)
     elif settings.robustness:
         absences.append(Absence(CORRUPTION, "the dataset has no images"))
     if settings.perturb_text and (why := _no_writing(of, measurable, nothing)):
         absences.append(Absence(WRITING, why))
     elif settings.perturb_text:
-        writing = keep("writing", Robustness, lambda: _writing(of, asked, settings, text_encoder()))
+        writing = checkpoint("writing", Robustness, lambda: _writing(of, asked, settings, text_encoder()))
     return Studies(space, outliers, slices, corruption, writing, absences)
 
 
@@ -149,7 +149,7 @@ def _corruption(
     settings: EvaluateSettings,
     scratch: Path,
     progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
-    keep: Keep,
+    checkpoint: Checkpoint,
 ) -> Robustness:
     samples, seed = settings.bootstrap_samples, settings.seed
     before = figures_of(of.images, of.captions, asked)
@@ -161,7 +161,7 @@ def _corruption(
             name = f"corruption-{corruption.kind}-{corruption.strength}"
             with TemporaryDirectory(dir=scratch) as folder:
                 variations.append(
-                    keep(
+                    checkpoint(
                         name,
                         Variation,
                         lambda dataset=dataset, folder=folder: measure_corruption(  # type: ignore[misc]

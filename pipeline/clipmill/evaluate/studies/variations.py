@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.zero_shot import ZeroShot, classify
 from clipmill.evaluate.retrieval.ranks import rank_positives
 from clipmill.evaluate.statistics.by_query import ByQuery

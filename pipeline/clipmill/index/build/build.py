@@ -7,26 +7,25 @@ from typing import Any
 
 import faiss
 
-from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardPlace, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
-from clipmill.stage.finished import finished_as_asked
-from clipmill.stage.staging import Staging
-from clipmill.storage import Location
-
-_CONTENT_SETTINGS = ("gallery", "factory", "shards", "memory", "target_recall", "tuning_queries", "k", "seed")
-"""Settings that decide what is in the index; the others only decide where it is."""
+from clipmill.stage.derived import differences_of_derived
+from clipmill.stage.kinds import INDEX
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Stage
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(Stage[IndexManifest]):
     """Everything that building an index does, fixed before it starts."""
 
+    name = "index"
+    kind = INDEX
     settings: IndexSettings
     gallery: Gallery
     plan: Plan
@@ -34,15 +33,6 @@ class Build:
     """Positions at which shards begin, and n at the end; None cuts them evenly."""
     foreign: Foreign | None = None
     """An index file made elsewhere, which takes the place of training and filling."""
-
-    @cached_property
-    def output(self) -> Location:
-        return storage.resolve_output(self.settings.output)
-
-    @cached_property
-    def staging(self) -> Staging:
-        """Where this build's work lies, in a folder of its own: other builds towards the same output have others."""
-        return Staging(self.output, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -63,9 +53,26 @@ class Build:
     @property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
-        settings = self.settings.model_dump(mode="json")
         foreign = None if self.foreign is None else self.foreign.sha256
-        return {key: settings[key] for key in _CONTENT_SETTINGS} | {"foreign_sha256": foreign}
+        return {**self.settings.content(), "foreign_sha256": foreign}
+
+    def differences(self, found: IndexManifest) -> list[str]:
+        """How an index at the output differs from what this build makes, in words."""
+        return differences_of_derived(found, self.configuration, self.gallery.dataset.manifest_sha256)
+
+    @property
+    def outline(self) -> Outline:
+        """Training, an exact search and a filling for each shard, and tuning."""
+        shards = len(self.places)
+        return Outline(
+            stage=self.name,
+            steps=(
+                Step(doing="training", total=1, files={"trained.json": 1}),
+                Step(doing="searching shards exactly", total=shards, files={"truths/*.npz": 1}),
+                Step(doing="filling shards", total=shards, files={"shards/*.json": 1}),
+                Step(doing="tuning", total=1, files={"operation.npz": 1}),
+            ),
+        )
 
     @cached_property
     def places(self) -> list[ShardPlace]:
@@ -91,14 +98,3 @@ def make_build(settings: IndexSettings) -> Build:
         shards=settings.shards,
     )
     return Build(settings, gallery, plan)
-
-
-def finished(build: Build) -> IndexManifest | None:
-    """The manifest of the index at the output, if it is already what this build makes (`finished_as_asked`)."""
-    return finished_as_asked(
-        IndexManifest,
-        build.staging,
-        build.configuration,
-        build.gallery.dataset.manifest_sha256,
-        overwrite=build.settings.overwrite,
-    )

@@ -1,6 +1,5 @@
-"""Building an index, after the work: its list of files, its manifest, and the way to its place."""
+"""Building an index, after the work: its list of files and its manifest."""
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import IndexManifest, Run
-from clipmill.datasets.manifests import write_manifest, write_shards
+from clipmill.core.manifests import IndexManifest, Run
+from clipmill.datasets.manifests import write_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.footprint import add_shard
 from clipmill.index.build.layout import TRAINED_FILE
@@ -17,11 +16,8 @@ from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unf
 from clipmill.stage.checkpoints import load
 
 
-def publish_index(
-    build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any], check: Callable[[], object]
-) -> IndexManifest:
-    """Writes the list of files and the manifest of an index that is made whole, and puts it in its place. ``check`` is
-    called right before that, and raises where the staging folder is another run's by now.
+def finish_index(build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any]) -> IndexManifest:
+    """Writes the list of files of an index that is made whole, and returns its manifest.
 
     Raises RunFailed when a part is missing after all, or belongs to another training.
     """
@@ -40,7 +36,7 @@ def publish_index(
     }
     dataset = build.gallery.dataset
     footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
-    manifest = IndexManifest(
+    return IndexManifest(
         model=dataset.manifest.model,
         dimension=build.gallery.dimension,
         n=build.gallery.n,
@@ -74,12 +70,8 @@ def publish_index(
         ],
         stage_seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         software=environment.software(),
-        hardware={**environment.hardware(), **hardware},
+        hardware=hardware,
     )
-    write_manifest(place.dataset, manifest)
-    check()
-    build.staging.publish()
-    return manifest
 
 
 def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval, OperatingPoint
+from clipmill.core.manifests import Interval, OperatingPoint
 from clipmill.index.build.queries import Queries
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 from clipmill.index.search.exact import TopK

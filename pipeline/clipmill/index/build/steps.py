@@ -6,7 +6,7 @@ when something was read or computed, in order that those who wait know that the 
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,18 +41,14 @@ from clipmill.index.build.unfinished import (
 from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
 from clipmill.index.search.open import open_files
 from clipmill.stage.checkpoints import Made, load, save
+from clipmill.stage.pieces import Alive, no_heartbeat
 from clipmill.storage import Location
 
-Alive = Callable[[], object]
 _EXACT_BLOCK_ROWS = 16_384
 _BEAT_SECONDS = 5.0
 
 
-def silent() -> None:
-    """Nobody waits for signs of life."""
-
-
-def draw(build: Build, alive: Alive = silent) -> None:
+def draw(build: Build, alive: Alive = no_heartbeat) -> None:
     """Draws the queries to tune with."""
     place = Unfinished(build)
     if load(place.queries, Drawn) is None:
@@ -62,7 +58,7 @@ def draw(build: Build, alive: Alive = silent) -> None:
         save(place.queries, Drawn(queries, time.perf_counter() - began))
 
 
-def train(build: Build, alive: Alive = silent) -> Trained:
+def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
     """Trains the index, with FAISS's threads. FAISS says nothing meanwhile: that the process lives is all there is."""
     place = Unfinished(build)
     found = read_record(place.trained, Trained)
@@ -101,7 +97,7 @@ def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def search_exactly(build: Build, shard: ShardPlace, alive: Alive = silent) -> None:
+def search_exactly(build: Build, shard: ShardPlace, alive: Alive = no_heartbeat) -> None:
     """Finds the best of the shard's vectors for every query."""
     place = Unfinished(build)
     if storage.exists(place.truth(shard)):
@@ -120,7 +116,7 @@ def _blocks(build: Build, shard: ShardPlace, alive: Alive) -> Iterator[tuple[int
 
 
 def fill(
-    build: Build, shard: ShardPlace, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = silent
+    build: Build, shard: ShardPlace, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = no_heartbeat
 ) -> None:
     """Fills a shard from the trained, empty index; its record is written last."""
     place = Unfinished(build)
@@ -133,7 +129,7 @@ def fill(
     write_record(place.shard(shard), FilledShard(trained_sha256, filled, time.perf_counter() - began))
 
 
-def tune(build: Build, trained: Trained, alive: Alive = silent) -> None:
+def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     """Chooses the operating point of the whole index, measured on the queries."""
     place = Unfinished(build)
     if storage.exists(place.operation):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median_low
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 
 Parameters = tuple[int, int]
 NEARLY = 1.5

@@ -27,6 +27,7 @@ from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
 from clipmill.stage.checkpoints import load
+from clipmill.stage.stage import Work
 from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
@@ -113,7 +114,7 @@ class Unfinished:
         return self.build.staging.folder / "trained.json"
 
     def shard(self, place: ShardPlace) -> Location:
-        return self.build.staging.shards / f"{place.number:05d}.json"
+        return self.build.staging.folder / "shards" / f"{place.number:05d}.json"
 
     @property
     def operation(self) -> Location:
@@ -130,13 +131,11 @@ class Progress:
     to_fill: list[ShardPlace]
 
 
-def open_build(build: Build) -> Progress:
-    """Makes or continues the staging folder of this build. The caller owns it (`clipmill.storage.lease`).
+def find_progress(build: Build, work: Work) -> Progress:
+    """What earlier starts did and what is left to do, from the records in the staging folder that ``work`` holds.
 
-    A record whose files are gone, cut short or of another training counts for nothing. Raises OutputDiffers when
-    there is unfinished work of another build and ``overwrite`` is not set.
+    A record whose files are gone, cut short or of another training counts for nothing, and is removed.
     """
-    build.staging.open(overwrite=build.settings.overwrite)
     place = Unfinished(build)
     trained = _sound_training(place)
     filled = _sound_shards(place, trained)
@@ -145,7 +144,7 @@ def open_build(build: Build) -> Progress:
     if load(place.queries, Drawn) is None:
         storage.remove(place.truths)
     searched = {int(_stem(info.path)) for info in storage.list_files(place.truths) if info.path.endswith(".npz")}
-    start = build.staging.note_start(sum(shard.rows for shard in build.places if shard.number in filled))
+    start = work.start(sum(shard.rows for shard in build.places if shard.number in filled))
     return Progress(
         start,
         trained,
@@ -174,7 +173,7 @@ def _sound_shards(place: Unfinished, trained: Trained | None) -> set[int]:
         return False
 
     staging = place.build.staging
-    records = [staging.shards / info.base_name for info in storage.list_files(staging.shards)]
+    records = [staging.folder / "shards" / info.base_name for info in storage.list_files(staging.folder / "shards")]
     with ThreadPoolExecutor(_THREADS) as pool:
         sound = list(pool.map(is_sound, records))
     for record, kept in zip(records, sound, strict=True):

@@ -8,8 +8,9 @@ import faiss
 import numpy as np
 
 from clipmill import storage
+from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Shard, read_manifest, read_shards
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
@@ -20,7 +21,6 @@ from clipmill.index.search.rows import RowTable
 from clipmill.index.search.search import Index, ShardedIndex
 from clipmill.storage import Location
 
-DEFAULT_CACHE = Path("~/.cache/clipmill")
 _PARTS = ("index", "vectors", "rows", "row_table")
 _THREADS = 4
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 
 TIE = 2e-6
 """Scores this close are equal: float32 sums of the same products in another order differ by as much."""

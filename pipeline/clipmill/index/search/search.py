@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
+from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.selection import Selection, search_parameters, select, selects
 
-MAX_RESULTS = 100_000
-"""Results that can be asked for of one query."""
 SCORED_ROWS = 20_000
 """Of a selection of so few rows each is scored exactly: within milliseconds, and none can be missed."""
 QUERY_BLOCK = 1024

@@ -8,7 +8,7 @@ fractions and times are UTC; ``schema_version`` rises when a field changes its m
 from datetime import datetime
 from typing import Any, Literal
 
-from clipmill.core.schemas import Record
+from clipmill.core.manifests import Record
 from clipmill.report.document import Figure, PublishedPart, Unit
 
 COMPARISON_VERSION = 1

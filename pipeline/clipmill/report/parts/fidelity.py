@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipmill.core.schemas import IndexManifest
+from clipmill.core.manifests import IndexManifest
 from clipmill.evaluate.fidelity import Fidelity
 from clipmill.evaluate.retrieval.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
 from clipmill.report.document import FidelityPart, Figure, ThroughPart

@@ -3,7 +3,7 @@
 import inspect
 import math
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.report.document import Figure, HistogramData, Unit
 
 

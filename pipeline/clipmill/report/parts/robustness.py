@@ -1,6 +1,6 @@
 """Robustness to worse pictures and to writing as parts of the document."""
 
-from clipmill.core.schemas import Interval
+from clipmill.core.manifests import Interval
 from clipmill.evaluate.classification.zero_shot import ZeroShot
 from clipmill.evaluate.retrieval.retrieval import Retrieval
 from clipmill.evaluate.studies.variations import Robustness, Variation

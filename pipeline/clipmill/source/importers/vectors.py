@@ -5,7 +5,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -16,73 +15,77 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.schemas import (
-    INPUTS,
-    REJECTED,
-    Counts,
-    EmbeddingsManifest,
-    Reason,
-    Run,
-    Throughput,
-    captions_schema,
-    images_schema,
-)
+from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.reporter import Reporter
+from clipmill.core.schemas import INPUTS, REJECTED, Reason, captions_schema, images_schema
 from clipmill.core.settings import ImportVectorsSettings
 from clipmill.datasets.manifests import (
     INPUTS_FILE,
     Shard,
     describe_shard,
     embedding_column,
-    has_manifest,
     part_writer,
-    read_manifest,
-    refuse_differences,
-    write_manifest,
     write_shards,
 )
 from clipmill.source.importers.npy import unit_vectors
 from clipmill.source.importers.vector_source import VectorSource, open_vectors
-from clipmill.stage.staging import Staging
+from clipmill.stage.kinds import EMBEDDINGS
+from clipmill.stage.stage import Made, Stage, Work, configuration_differences
+from clipmill.stage.staging import Started
 from clipmill.storage import Location
-from clipmill.storage.lease import owned
 
 ROWS_PER_FILE = 131_072
 _ROWS_AT_ONCE = 8192
 _Progress = Callable[[int], None]
 
 
-def import_vectors(
-    settings: ImportVectorsSettings, progress: Callable[[int], AbstractContextManager[_Progress]]
-) -> tuple[EmbeddingsManifest, bool]:
-    """An embeddings dataset at ``settings.output``, and whether it was there already.
+@dataclass(frozen=True)
+class VectorImport(Stage[EmbeddingsManifest]):
+    """Vectors to be brought into an embeddings dataset. ``configuration`` has the settings and a digest of the files."""
+
+    name = "import vectors"
+    kind = EMBEDDINGS
+    continues = False
+    settings: ImportVectorsSettings
+    configuration: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the content."""
+        return {"imported vectors": self.configuration}
+
+    def differences(self, found: EmbeddingsManifest) -> list[str]:
+        """How embeddings at the output differ from these vectors, in words."""
+        now = {key: value for key, value in self.configuration.items() if key != "inputs_digest"}
+        told = configuration_differences(found.configuration, now)
+        if not told and found.configuration.get("inputs_digest") != self.configuration["inputs_digest"]:
+            told.append("the files have changed since")
+        return told
+
+
+def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
+    """An embeddings dataset at ``settings.output``.
 
     Vectors are divided by their length and rounded to float16. Row i of the texts belongs to row i of the images unless
     ``text_image`` has the image of every text. Metadata has a row an image, or with ``text_image`` a row a text.
-    ``progress`` is entered once all is checked, with the number of vectors; what it gives is called with the numbers of
-    those just done. Raises UserError when the parts do not fit together, and when another run works towards the output
-    or left unfinished work of another kind there and ``overwrite`` is not set.
+
+    Raises UserError when the parts do not fit together, and when another run works towards the output.
     """
-    output = storage.resolve_output(settings.output)
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
-    staging = Staging(output, {"imported vectors": configuration})
-    if has_manifest(output, EmbeddingsManifest) and (not settings.overwrite or staging.is_published()):
-        manifest = read_manifest(output, EmbeddingsManifest)
-        refuse_differences(output, _differences(manifest.configuration, configuration))
-        staging.drop_leftovers()
-        return manifest, True
-    source = open_vectors(settings)
-    with owned(storage.staging_of(output)) as ownership:
-        staging.open(overwrite=settings.overwrite)
-        storage.remove(staging.dataset)
-        try:
-            with progress(len(source.images) + len(source.order)) as advance:
-                manifest = _write(source, staging, configuration, advance)
-        except BaseException:
-            staging.drop()
-            raise
-        ownership.check()
-        staging.publish()
-    return manifest, False
+    stage = VectorImport(settings, configuration)
+
+    def work(work: Work) -> EmbeddingsManifest:
+        start, source = work.start(), open_vectors(settings)
+        total, done = len(source.images) + len(source.order), 0
+
+        def advance(vectors: int) -> None:
+            nonlocal done
+            done += vectors
+            reporter.progress(stage.name, done, total, "vectors")
+
+        return _write(source, work, start, configuration, advance)
+
+    return stage.run(work)
 
 
 def _digest(settings: ImportVectorsSettings) -> str:
@@ -94,14 +97,6 @@ def _digest(settings: ImportVectorsSettings) -> str:
         files = storage.list_files(place, recursive=False) if place and info and not info.is_file else [info]
         digest.update(json.dumps([[file.path, file.size, file.mtime_ns] for file in files if file]).encode())
     return digest.hexdigest()
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    settings = [key for key in now if key != "inputs_digest" and before.get(key) != now[key]]
-    if settings:
-        return [f"{key.replace('_', ' ')}: was {before.get(key)}, now {now[key]}" for key in settings]
-    same = before.get("inputs_digest") == now["inputs_digest"]
-    return [] if same else ["the files have changed since"]
 
 
 @dataclass
@@ -134,10 +129,10 @@ class _Rejects:
 
 
 def _write(
-    source: VectorSource, staging: Staging, configuration: dict[str, Any], progress: _Progress
+    source: VectorSource, work: Work, start: Started, configuration: dict[str, Any], progress: _Progress
 ) -> EmbeddingsManifest:
-    started, clock = datetime.now(timezone.utc), time.monotonic()
-    dataset, token = staging.dataset, staging.token
+    clock = time.monotonic()
+    dataset, token = work.dataset, work.staging.token
     dimension, rejects = source.images.dimension, _Rejects(source)
     kept = list(source.metadata.kept.schema)
     parts = {
@@ -151,7 +146,7 @@ def _write(
     rows = {part: sum(shard.rows for shard in shards if shard.part == part) for part in parts}
     kinds = Counter(record["kind"] for record in rejects.records)
     wall = time.monotonic() - clock
-    manifest = EmbeddingsManifest(
+    return EmbeddingsManifest(
         model=None,
         dimension=dimension,
         counts=Counts(
@@ -166,7 +161,7 @@ def _write(
         kept_columns=[column.name for column in kept],
         runs=[
             Run(
-                started=started,
+                started=start.at,
                 finished=datetime.now(timezone.utc),
                 rows_encoded=0,
                 rows_reused=0,
@@ -185,8 +180,6 @@ def _write(
         inputs_sha256=_write_inputs(source, dataset),
         shards_sha256=write_shards(dataset, shards),
     )
-    write_manifest(dataset, manifest)
-    return manifest
 
 
 def _image_tables(

@@ -1,18 +1,26 @@
 """Samples to source Parquet, streamed into files of bounded size and published whole or not at all."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill import storage
 from clipmill.core.errors import UserError
+from clipmill.core.manifests import SourceFile, SourceManifest
+from clipmill.core.reporter import Reporter
+from clipmill.core.settings import ImportSettings
 from clipmill.source.image_files import Rejected, load_image_bytes
 from clipmill.source.importers.samples import Collection, Sample
+from clipmill.source.written import SourceStage, describe_part, part_name
+from clipmill.stage.stage import Made, Work, configuration_differences
 from clipmill.storage import Location
 
 ROW_GROUP_BYTES = 32 << 20
@@ -23,51 +31,72 @@ _READERS = 8
 
 
 @dataclass(frozen=True)
-class Written:
-    """What an import made: samples and captions, and the samples whose image file is missing."""
+class Import(SourceStage):
+    """Another format to be brought into source Parquet, fixed before it is read. ``digest`` is over the names, sizes and
+    times of the files of ``source``."""
 
-    samples: int
-    captions: int
-    missing_images: int
-    files: int
+    name = "import"
+    continues = False
+    settings: ImportSettings
+    form: str
+    digest: str
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides the content, as it is written to the manifest."""
+        return {"format": self.form, "source": self.settings.source, **self.settings.content(), "digest": self.digest}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the content."""
+        return {"import": self.configuration}
+
+    def differences(self, found: SourceManifest) -> list[str]:
+        """How source Parquet at the output differs from what this import makes, in words."""
+        now = {key: value for key, value in self.configuration.items() if key != "digest"}
+        told = configuration_differences(found.configuration, now)
+        if not told and found.configuration.get("digest") != self.digest:
+            told.append(f"the files of {self.settings.source} have changed since")
+        return told
 
 
-def write_samples(
-    collection: Collection, output: Location, *, overwrite: bool, progress: Callable[[int], None]
-) -> Written:
-    """Source Parquet at ``output``: ``id, image: struct<bytes, path>, caption: list<string>`` and the columns.
+def make_import(form: str, settings: ImportSettings) -> Import:
+    """An import of ``form`` (a key of `IMPORTERS`). Raises UserError where there is no such source."""
+    source = storage.resolve(settings.source)
+    info = source.filesystem.get_file_info(source.path)
+    files = [info] if info.is_file else storage.list_files(source)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(json.dumps([file.path, file.size, file.mtime_ns]).encode())
+    return Import(settings, form, digest.hexdigest())
 
-    A sample whose image is missing keeps its row, with null bytes and the path where the image was looked for. Raises
-    UserError when the output holds something already and may not or must not be replaced, or when there is no sample.
+
+def write_samples(work: Import, read: Callable[[], Collection], reporter: Reporter) -> Made[SourceManifest]:
+    """Source Parquet at the output: ``id, image: struct<bytes, path>, caption: list<string>`` and the columns.
+
+    ``read`` gives the collection, and is called only where it is needed. A sample whose image is missing keeps its row,
+    with null bytes and the path where the image was looked for. Raises UserError when the output holds something else,
+    or when there is no sample.
     """
-    require_free(output, overwrite=overwrite)
-    staging = storage.staging_of(output)
-    storage.remove(staging)
-    try:
-        written = _write_parts(collection, staging, progress)
-        if not written.samples:
-            raise UserError("there is not one sample in the source, so nothing was written")
-        storage.publish(staging, output, last=_part_name(written.files - 1))
-    finally:
-        storage.remove(staging)
-    return written
+
+    def make(staged: Work) -> SourceManifest:
+        start, collection = staged.start(), read()
+        files, captions, missing = _write_parts(collection, staged.dataset, partial(_tell, reporter, collection))
+        if not files:
+            raise UserError(f"{work.settings.source}: there is not one sample in the source, so nothing was written")
+        return work.manifest(start, files, work.configuration, captions=captions, missing=missing)
+
+    return work.run(make)
 
 
-def require_free(output: Location, *, overwrite: bool) -> None:
-    """Raises UserError unless nothing is at ``output``, or an earlier import that may be replaced."""
-    if storage.holds_only(output, _is_part) and not overwrite:
-        raise UserError(f"--output {output} holds Parquet files already; --overwrite replaces them")
+def _tell(reporter: Reporter, collection: Collection, done: int) -> None:
+    reporter.progress("import", done, collection.total, "images")
 
 
-def _part_name(number: int) -> str:
-    return f"part-{number:05d}.parquet"
-
-
-def _is_part(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
-
-
-def _write_parts(collection: Collection, staging: Location, progress: Callable[[int], None]) -> Written:
+def _write_parts(
+    collection: Collection, folder: Location, tell: Callable[[int], None]
+) -> tuple[list[SourceFile], int, int]:
+    """The files, the captions in them, and the images that are missing. ``tell`` is given the number of samples so far."""
     schema = pa.schema(
         [
             pa.field("id", pa.string()),
@@ -76,24 +105,28 @@ def _write_parts(collection: Collection, staging: Location, progress: Callable[[
             *collection.columns,
         ]
     )
-    samples = captions = missing = files = file_bytes = 0
-    writer: pq.ParquetWriter | None = None
-    with ExitStack() as everything, ExitStack() as file:
-        pool = everything.enter_context(ThreadPoolExecutor(_READERS))
-        for group in _row_groups(_with_bytes(collection.samples, staging, pool)):
-            if writer is None or file_bytes >= FILE_BYTES:
-                file.close()
-                stream = file.enter_context(storage.atomic_writer(staging / _part_name(files)))
-                writer = file.enter_context(pq.ParquetWriter(stream, schema, compression="NONE"))
-                files, file_bytes = files + 1, 0
-            table = _table(group, schema)
-            writer.write_table(table)
-            file_bytes += table.nbytes
-            samples += len(group)
-            captions += sum(len(sample.captions) for sample in group)
-            missing += sum(sample.image is None for sample in group)
-            progress(len(group))
-    return Written(samples, captions, missing, files)
+    files: list[SourceFile] = []
+    samples = captions = missing = 0
+    with ThreadPoolExecutor(_READERS) as pool:
+        groups = _row_groups(_with_bytes(collection.samples, folder, pool))
+        group = next(groups, None)
+        while group is not None:
+            name, rows, size = part_name(len(files)), 0, 0
+            with (
+                storage.atomic_writer(folder / name) as stream,
+                pq.ParquetWriter(stream, schema, compression="NONE") as writer,
+            ):
+                while group is not None and size < FILE_BYTES:
+                    table = _table(group, schema)
+                    writer.write_table(table)
+                    rows, size = rows + table.num_rows, size + table.nbytes
+                    captions += sum(len(sample.captions) for sample in group)
+                    missing += sum(sample.image is None for sample in group)
+                    tell(samples + rows)
+                    group = next(groups, None)
+            files.append(describe_part(name, rows, stream.written))
+            samples += rows
+    return files, captions, missing
 
 
 def _with_bytes(samples: Iterable[Sample], base: Location, pool: ThreadPoolExecutor) -> Iterator[Sample]:

@@ -1,16 +1,18 @@
-"""Ray tasks with names: tried again a few times, watched for signs of life, and told by name when they fail."""
+"""Pieces of work as Ray tasks: tried again a few times, watched for signs of life, and told by name when they fail."""
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import faiss
 import ray
 
+from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.engine.cluster import CONTINUE, cause_of, describe_load
+from clipmill.engine.cluster import CONTINUE, Cluster, cause_of, describe_load
 from clipmill.engine.watch import noted_signals, stalled, start_tally
 
 _TRIES = 4
@@ -30,31 +32,60 @@ class _Task:
     tries: int = 1
 
 
-class Tasks:
-    """Tasks under way. Each is tried four times where a worker or node dies or storage fails; Ray itself retries none,
-    since it would try again without end what is killed for lack of memory.
+class RayPieces:
+    """The engine of a cluster (`clipmill.stage.pieces.Pieces`): a task a piece.
+
+    Each is tried four times where a worker or node dies or storage fails; Ray itself retries none, since it would try
+    again without end what is killed for lack of memory.
     """
 
-    def __init__(self, stall_timeout: float, tally: Any = None) -> None:
+    def __init__(self, cluster: Cluster, stall_timeout: float, tally: Any = None) -> None:
         self.tally = tally or start_tally()
+        self._cluster = cluster
         self._stall_timeout = stall_timeout
         self._under_way: dict[Any, _Task] = {}
         self._remote: dict[Any, Any] = {}
         self._asked = self.tally.take.remote()
 
+    @property
+    def cores(self) -> int:
+        """Cores of the largest node."""
+        return cores_of_a_node()
+
+    @property
+    def hardware(self) -> dict[str, Any]:
+        """The driver's machine, and what the cluster had when this process connected to it."""
+        cluster = self._cluster
+        return {**environment.hardware(), "cpus": cluster.cpus, "gpus": cluster.gpus, "nodes": cluster.nodes}
+
+    def share(self, value: Any) -> Any:
+        """Puts it into the object store, which brings it to each node once."""
+        return ray.put(value)
+
+    def cores_each(self, pieces: int) -> int:
+        """As `threads_each`."""
+        return threads_each(pieces)
+
     def start(
         self,
         what: str,
-        function: Any,
+        function: Callable[..., Any],
         *arguments: Any,
-        cpus: float,
+        cores: float = 1,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
         """Starts a task that is called ``what`` ("filling shard 3"); ``then`` is given its result, and may start others."""
         if function not in self._remote:
-            self._remote[function] = ray.remote(max_retries=0)(function)
-        remote = self._remote[function]
-        self._submit(_Task(what, lambda given: remote.options(num_cpus=given).remote(*arguments), cpus, then))
+            self._remote[function] = ray.remote(max_retries=0)(_named_like(function))
+        remote, threads = self._remote[function], max(1, int(cores))
+        self._submit(
+            _Task(
+                what,
+                lambda given: remote.options(num_cpus=given).remote(self.tally, threads, *arguments),
+                cores,
+                then,
+            )
+        )
 
     def wait(self) -> None:
         """Returns when all tasks are done, those included that are started meanwhile.
@@ -137,6 +168,18 @@ class Tasks:
         more = f" and {len(tasks) - _TOLD} more" if len(tasks) > _TOLD else ""
         most = max(task.cpus for task in tasks)
         return f"{names}{more} (a task needs up to {most:g} CPUs of one node; {describe_load()})"
+
+
+def _named_like(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a task: with no more threads than cores, and signs of life to the tally. Ray, and whoever looks at
+    a process list, knows it by the function's own name."""
+
+    @wraps(function)
+    def task(tally: Any, threads: int, *arguments: Any) -> Any:
+        begin_task(threads)
+        return function(signs_to(tally), *arguments)
+
+    return task
 
 
 def cores_of_a_node() -> int:

@@ -14,7 +14,7 @@ import ray
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.cluster import connect
-from clipmill.engine.tasks import Tasks, _reason, cores_of_a_node, threads_each
+from clipmill.engine.ray_pieces import Tasks, _reason, cores_of_a_node, threads_each
 from workers import workers
 
 pytestmark = pytest.mark.cluster

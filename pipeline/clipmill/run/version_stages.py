@@ -1,15 +1,17 @@
 """The stages of `clipmill run` towards one version: what is kept of the version before, and what is made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import click
-
-from clipmill.core.schemas import EmbeddingsManifest, Foresight, IndexManifest
+from clipmill.core.manifests import EmbeddingsManifest, Foresight, IndexManifest
+from clipmill.core.reporter import Reporter
+from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.run.run_file import RunFile
+from clipmill.run.stages import build_stage, embed_planned, evaluate_stage, replacing
 from clipmill.source.inputs import InputFile
 from clipmill.storage import Location
 from clipmill.versions.base import Base, why_all_anew
@@ -20,15 +22,15 @@ from clipmill.versions.gates import recall_of
 from clipmill.versions.grow import grow, training_of
 from clipmill.versions.place import Place
 from clipmill.versions.version import Training
-from clipmill_jobs.command import replacing
-from clipmill_jobs.embed import embed_planned
-from clipmill_jobs.evaluate import evaluate_stage
-from clipmill_jobs.index import build_stage
 
 if TYPE_CHECKING:
     from clipmill.embed.plan import EmbedPlan
     from clipmill.encoders.model import ClipModel
     from clipmill.index.build.build import Build
+
+
+Tell = Callable[[str, str], None]
+"""Is told the result of a stage in a line; an empty name goes on with the stage before."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class VersionStages:
     folder: Location
     base: Base | None
     removed: frozenset[str]
+    reporter: Reporter
+    tell: Tell
 
     def embed(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> tuple[EmbeddingsManifest, list[str]]:
         """The embeddings of the version, and why all rows were encoded, where they were."""
@@ -48,26 +52,31 @@ class VersionStages:
         base, why = self.base.embeddings if self.base else None, self._why_all_anew(plan)
         output = self.folder / "embeddings"
         if self._is_embedded_in_place:
-            manifest, _ = embed_planned(plan.narrowed(changes.files, output.uri), model, self.run.cluster)
+            narrowed = plan.narrowed(changes.files, output.uri)
+            manifest = embed_planned(narrowed, model, self.run.cluster, self.reporter).manifest
         else:
             made = self._encode(plan, model, changes)
             kept = None if why else base
-            manifest = compose(Composition(output, kept, made, changes, self.removed, plan.identity, described(plan)))
+            manifest = compose(
+                Composition(
+                    OutputSettings(output=output.uri), kept, made, changes, self.removed, plan.identity, described(plan)
+                )
+            )
         counts, encoded = manifest.counts, sum(run.rows_encoded for run in manifest.runs)
         found = f"{counts.images:,} images, {counts.captions:,} captions"
-        say("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
+        self.tell("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
         notes = [f"all rows were encoded: {why}"] if why else []
         if base is not None:
-            say(
+            self.tell(
                 "", f"{len(changes.new):,} files new or changed, {len(changes.dead):,} gone, {changes.kept:,} as before"
             )
             for note in notes:
-                say("", note)
+                self.tell("", note)
         return manifest, notes
 
     def foresee(self, plan: "EmbedPlan", changes: Changes, machine: Machine) -> Foresight:
         """What the run should take, before anything is encoded."""
-        new = self._to_encode(plan, changes)
+        new = self.to_encode(plan, changes)
         return foresee(
             Ahead(plan.identity, changes.files, new, plan.settings.limit, self.run.index, machine), self.base
         )
@@ -75,7 +84,7 @@ class VersionStages:
     def beside(self, foresight: Foresight, plan: "EmbedPlan", changes: Changes) -> Foresight:
         """The same with what it took, when embeddings and index are there."""
         embedded = self.folder / "embeddings" if self._is_embedded_in_place else self.place.new_rows
-        new = Embeddings.open(embedded.uri) if self._to_encode(plan, changes) else None
+        new = Embeddings.open(embedded.uri) if self.to_encode(plan, changes) else None
         return beside(foresight, new, self.folder / "index" if self.run.index is not None else None)
 
     @property
@@ -89,21 +98,22 @@ class VersionStages:
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
         return why_all_anew(base, plan.identity, plan.configuration, columns, plan.layout.schema("images"))
 
-    def _to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
+    def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
+        """The files whose rows have to be encoded."""
         return [file for file in (changes.files if self._why_all_anew(plan) else changes.new) if file.rows]
 
     def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> Embeddings | None:
         """What has to be encoded, as a dataset of its own; None where that is nothing."""
-        files = self._to_encode(plan, changes)
+        files = self.to_encode(plan, changes)
         if not files:
             return None
         output = self.place.new_rows.uri
-        embed_planned(plan.narrowed(files, output), model, self.run.cluster)
+        embed_planned(plan.narrowed(files, output), model, self.run.cluster, self.reporter)
         return Embeddings.open(output)
 
     def index(self, *, same_vectors: bool) -> tuple[IndexManifest | None, Training | None, list[str]]:
         """The index of the version, the training that it stands on, and why it is that one."""
-        from clipmill.index.build.build import finished, make_build
+        from clipmill.index.build.build import make_build
 
         if self.run.index is None:
             return None, None, []
@@ -113,7 +123,7 @@ class VersionStages:
         build = make_build(settings)
         base, training = (self.base.index, self.base.version.training) if self.base else (None, None)
         notes: list[str] = []
-        if base is not None and finished(build) is None:
+        if base is not None and build.finished() is None:
             grown = grow(build, base, training, same_vectors=same_vectors)
             notes, manifest = grown.notes, self._build(grown.build)
         else:
@@ -124,13 +134,13 @@ class VersionStages:
             manifest = self._build(make_build(settings.model_copy(update={"overwrite": True})))
         if training is None or training.sha256 != manifest.trained_sha256:
             training = training_of(build, output)
-        say("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
+        self.tell("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
         for note in notes:
-            say("", note)
+            self.tell("", note)
         return manifest, training, notes
 
     def _build(self, build: "Build") -> IndexManifest:
-        return build_stage(build, self.run.cluster)[0]
+        return build_stage(build, self.run.cluster, self.reporter).manifest
 
     def evaluate(self, plan: Foresight) -> Report | None:
         """The report of the version, with what making it should take and took."""
@@ -141,13 +151,9 @@ class VersionStages:
             "index": (self.folder / "index").uri if self.run.index is not None else None,
             "output": (self.folder / "report").uri,
         }
-        report, _ = replacing(
-            self.run.evaluate.model_copy(update=places), lambda chosen: evaluate_stage(chosen, plan=plan)
-        )
-        say("evaluate", f"report.html, {len(report.absences)} things not measured")
+        report = replacing(
+            self.run.evaluate.model_copy(update=places),
+            lambda chosen: evaluate_stage(chosen, self.reporter, plan=plan),
+        ).manifest
+        self.tell("evaluate", f"report.html, {len(report.absences)} things not measured")
         return report
-
-
-def say(stage: str, what: str) -> None:
-    """One line on stdout; without a stage it goes on with the one before."""
-    click.echo(f"{stage:9} {what}")

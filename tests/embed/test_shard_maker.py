@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.embed.layout import Layout
-from clipmill.engine.shard_maker import ShardMaker
+from clipmill.embed.shard_maker import ShardMaker
 from clipmill.source.inputs import InputFile
 from clipmill.source.units import plan_units
 

@@ -1,0 +1,258 @@
+"""Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelIdentity(Record):
+    """What makes two sets of embeddings comparable, and what was used to make them."""
+
+    name: str
+    pretrained: str
+    weights_sha256: str
+    preprocessing: dict[str, Any]
+    tokenizer: str
+    tokenizer_sha256: str
+    dimension: int
+    logit_scale: float
+
+    def differences(self, other: "ModelIdentity") -> list[str]:
+        """The parts of the identity that disagree, in words; empty when vectors of both may be compared."""
+        must_agree = ("weights_sha256", "preprocessing", "tokenizer_sha256", "dimension")
+        return [
+            f"{key}: {getattr(self, key)} and {getattr(other, key)}"
+            for key in must_agree
+            if getattr(self, key) != getattr(other, key)
+        ]
+
+
+class Counts(Record):
+    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column."""
+
+    rows: int = 0
+    images: int = 0
+    captions: int = 0
+    rejected_images: int = 0
+    rejected_captions: int = 0
+    without_image_column: int = 0
+    rejected_by_reason: dict[str, int] = {}
+
+
+class Run(Record):
+    """One start of a job towards this dataset, times in UTC. ``finished`` is null where it was stopped before the end.
+
+    ``limited_by`` is the stage that decided how long it took, ``encoder_busy`` the share of the time from the first
+    picture to the last that the encoders computed, ``advice`` what would make the next run faster."""
+
+    started: datetime
+    finished: datetime | None
+    rows_encoded: int
+    rows_reused: int
+    limited_by: str = ""
+    encoder_busy: float | None = None
+    advice: str = ""
+
+
+class Throughput(Record):
+    """Work a second, over the last run. Seconds by stage are sums over all workers."""
+
+    wall_seconds: float
+    images_per_second: float
+    captions_per_second: float
+    images_per_cpu_second: float
+    images_per_second_per_core: float | None = None
+    images_per_second_per_gpu: float | None = None
+    stage_seconds: dict[str, float]
+
+
+class EmbeddingsManifest(Record):
+    """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
+    rows by the device, precision and batch size that encoded them; ``parity`` has the cosines of a few images with what
+    float32 makes of them, where another precision was used."""
+
+    kind: Literal["embeddings"] = "embeddings"
+    schema_version: int = SCHEMA_VERSION
+    model: ModelIdentity | None
+    dimension: int
+    counts: Counts
+    configuration: dict[str, Any]
+    encoded_with: dict[str, int] = {}
+    parity: dict[str, float] = {}
+    kept_columns: list[str]
+    runs: list[Run]
+    throughput: Throughput
+    software: dict[str, str]
+    hardware: dict[str, Any]
+    inputs_sha256: str
+    shards_sha256: str
+
+
+class Interval(Record):
+    """A measured proportion with its two-sided 95% interval, over ``n`` queries."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class OperatingPoint(Record):
+    """Search parameters, and the recall and time measured with them on one thread. An exact index has zeros."""
+
+    nprobe: int
+    rerank: int
+    recall: Interval
+    confirmed_recall: Interval | None
+    milliseconds_per_query: float
+
+
+class IndexManifest(Record):
+    """``manifest.json`` of an index.
+
+    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors where there is nothing else);
+    ``target_met`` whether the operating point reached the target there and on queries that it was not tuned on;
+    ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
+    keeps resident, by part and in total.
+    """
+
+    kind: Literal["index"] = "index"
+    schema_version: int = SCHEMA_VERSION
+    model: ModelIdentity | None
+    dimension: int
+    n: int
+    gallery: Literal["images", "captions"]
+    shards: int
+    factory: str
+    why: str
+    metric: Literal["inner_product"] = "inner_product"
+    exact: bool
+    k: int
+    target_recall: float
+    target_met: bool
+    operating_point: OperatingPoint
+    front: list[OperatingPoint]
+    query_kind: str
+    memory: dict[str, int]
+    configuration: dict[str, Any]
+    kept_columns: list[str]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    trained_sha256: str
+    shards_sha256: str
+    runs: list[Run]
+    stage_seconds: dict[str, float]
+    software: dict[str, str]
+    hardware: dict[str, Any]
+
+    @property
+    def bytes_per_vector(self) -> float:
+        """Bytes that search keeps resident, a vector."""
+        return self.memory["total"] / self.n
+
+
+class DuplicatesManifest(Record):
+    """``manifest.json`` of near-duplicates: ``n`` rows of a gallery were all compared with each other.
+
+    ``rows_in_groups`` have a near-duplicate; ``rows_dropped`` of them are not the one that is kept of their group.
+    """
+
+    kind: Literal["duplicates"] = "duplicates"
+    schema_version: int = SCHEMA_VERSION
+    n: int
+    gallery: Literal["images", "captions"]
+    threshold: float
+    pairs: int
+    groups: int
+    rows_in_groups: int
+    rows_dropped: int
+    largest_group: int
+    configuration: dict[str, Any]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    shards_sha256: str
+    runs: list[Run]
+    software: dict[str, str]
+    hardware: dict[str, Any]
+
+
+class SelectionManifest(Record):
+    """``manifest.json`` of rows kept and dropped. ``dropped_by_reason`` counts a row under each reason it has; ``prompts``
+    are the texts of the columns ``cosine_1``, ``cosine_2``, …"""
+
+    kind: Literal["selection"] = "selection"
+    schema_version: int = SCHEMA_VERSION
+    rows: int
+    kept: int
+    dropped: int
+    dropped_by_reason: dict[str, int]
+    prompts: list[str]
+    configuration: dict[str, Any]
+    embeddings: str
+    embeddings_manifest_sha256: str
+    duplicates_manifest_sha256: str | None
+    shards_sha256: str
+    runs: list[Run]
+    software: dict[str, str]
+    hardware: dict[str, Any]
+
+
+class Expected(Record):
+    """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
+
+    name: str
+    planned: float
+    low: float
+    high: float
+    unit: str
+    happened: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Planned over happened, less 1."""
+        return self.planned / self.happened - 1 if self.happened else None
+
+
+class Foresight(Record):
+    """The plan that was made before a run, and what its figures rest on."""
+
+    basis: str
+    figures: list[Expected]
+
+
+class SourceFile(Record):
+    """One Parquet file of a source dataset; ``path`` is relative to it."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class SourceManifest(Record):
+    """``manifest.json`` of source Parquet that `clipmill import` or `clipmill sample` wrote (``made_by``).
+
+    The files are listed here and not in a table of their own, so that every Parquet file in the folder holds rows, for
+    whoever reads it without clipmill.
+    """
+
+    kind: Literal["source"] = "source"
+    schema_version: int = SCHEMA_VERSION
+    made_by: str
+    rows: int
+    captions: int
+    missing_images: int = 0
+    configuration: dict[str, Any]
+    files: list[SourceFile]
+    runs: list[Run]
+    software: dict[str, str]
+    hardware: dict[str, Any]

@@ -1,0 +1,44 @@
+"""What a user can set: one frozen model a stage, built alike by the command line, YAML and code, and checked up front.
+
+A field is declared once: its description is the help of the command's option and of the run file's schema.
+"""
+
+from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.shared import ClusterSettings, ModelSettings
+from clipmill.core.settings.stages import (
+    DedupSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    FilterSettings,
+    GateSettings,
+    IndexSettings,
+)
+from clipmill.core.settings.tools import (
+    CompareSettings,
+    ImportSettings,
+    ImportVectorsSettings,
+    SampleSettings,
+    TrainSettings,
+)
+
+__all__ = [
+    "ClusterSettings",
+    "CompareSettings",
+    "DedupSettings",
+    "EmbedSettings",
+    "EvaluateSettings",
+    "FilterSettings",
+    "GateSettings",
+    "ImportSettings",
+    "ImportVectorsSettings",
+    "IndexSettings",
+    "ModelSettings",
+    "OutputSettings",
+    "SampleSettings",
+    "Settings",
+    "SettingsModel",
+    "TrainSettings",
+    "build",
+    "check",
+    "explain",
+]

@@ -1,0 +1,52 @@
+"""Settings that several stages share: the CLIP model and how it runs, and the Ray cluster."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from clipmill.core.settings.base import Settings
+from clipmill.core.values import Gpus, Option
+
+
+class ModelSettings(Settings):
+    """Which CLIP model, and how it runs.
+
+    ``model=None`` is the built-in small model. ``pretrained`` is an open_clip tag, a checkpoint file or ``local-dir:``.
+    ``preprocessing`` names the open_clip tag whose preprocessing a checkpoint file was trained with, where open_clip
+    knows several for that model.
+    """
+
+    GROUP: ClassVar[str] = "Model"
+
+    model: str | None = Field(
+        default=None, description="open_clip model name, or local-dir:PATH. Default: the built-in small model."
+    )
+    pretrained: str | None = Field(default=None, description="open_clip tag, checkpoint file, or local-dir:PATH.")
+    preprocessing: Annotated[str | None, Option(metavar="TAG")] = Field(
+        default=None, description="Tag whose preprocessing a checkpoint file was trained with."
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        default="auto", description="Number format that the encoders compute in; auto is the best for the device."
+    )
+    batch_size: int = Field(default=0, ge=0, description="Images per encoder call. Default: chosen for the device.")
+
+    @property
+    def model_settings(self) -> "ModelSettings":
+        """These settings without what a stage adds to them."""
+        return ModelSettings(**{name: getattr(self, name) for name in ModelSettings.model_fields})
+
+
+class ClusterSettings(Settings):
+    """Where Ray runs and what it may use. Zeros choose from the cluster that is found."""
+
+    GROUP: ClassVar[str] = "Ray cluster"
+
+    address: str | None = Field(
+        default=None, description="Ray cluster to use. Default: RAY_ADDRESS, else a local one for this command."
+    )
+    cpus: int = Field(default=0, ge=0, description="Cores of a local cluster. Default: all of this machine.")
+    stall_timeout: Annotated[float, Option(metavar="SECONDS")] = Field(
+        default=900.0, gt=0, description="End a run that makes no progress at all for this long."
+    )
+    num_gpu_actors: int = Field(default=0, ge=0, description="Encoder actors on GPUs. Default: what the GPUs hold.")
+    gpus_per_actor: Gpus = Field(default=1.0, gt=0, description="GPUs, or share of one GPU, per encoder actor.")

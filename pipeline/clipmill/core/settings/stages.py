@@ -1,0 +1,211 @@
+"""Settings of the stages from source Parquet to a report, and of what is done between them."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from clipmill.core.settings.base import OutputSettings, Settings
+from clipmill.core.settings.shared import ModelSettings
+from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Option, Rejects, Share, size_text
+
+_MEMORY = 4 * 1024**3
+_MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
+
+
+class EmbedSettings(ModelSettings, OutputSettings):
+    """Source Parquet to an embeddings dataset."""
+
+    GROUP: ClassVar[str] = "Input"
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "image_column",
+        "caption_column",
+        "id_column",
+        "keep_columns",
+        "limit",
+        "thumbnails",
+        "max_image_pixels",
+    )
+
+    input: str = Field(description="Parquet file, folder, glob or prefix; local or s3://.")
+    image_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    id_column: str | None = Field(
+        default=None, description="Default: id, key, uid, image_id …; without one, ids are made from file and row."
+    )
+    keep_columns: Names = Field(
+        default=None, description="Columns to carry along, separated by commas. Default: every scalar column."
+    )
+    limit: Annotated[Count | None, Option(metavar="ROWS")] = Field(
+        default=None, description="Embed only the first rows of the input: 5000, 500k, 10M."
+    )
+    thumbnails: Annotated[int | None, Option(metavar="PX")] = Field(
+        default=None, ge=16, le=1024, description="Keep a JPEG of each image whose longer side has this many pixels."
+    )
+    max_image_pixels: int = Field(default=178_956_970, ge=1, description="Larger images are rejected unread.")
+    corrupt: Annotated[str | None, Option(metavar="KIND:STRENGTH")] = Field(
+        default=None,
+        description="Degrade every image first, to measure robustness: blur, noise, jpeg, brightness, crop, rotation or "
+        "greyscale, at a strength from 1 to 5 (blur:2).",
+    )
+    max_rejects: Rejects = Field(
+        default=None,
+        description="End the run when more images and captions than this are rejected: a number (500) or a share "
+        "(0.01, 1%).",
+    )
+
+
+class IndexSettings(OutputSettings):
+    """Embeddings to a sharded, tuned FAISS index."""
+
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "gallery",
+        "factory",
+        "shards",
+        "memory",
+        "target_recall",
+        "tuning_queries",
+        "k",
+        "seed",
+    )
+
+    embeddings: str = Field(description="Embeddings dataset to index, or an output of `clipmill run`; local or s3://.")
+    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are indexed.")
+    factory: str = Field(default="auto", description="A FAISS factory string instead of a planned index.")
+    foreign: Annotated[str | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="Take over this FAISS file, made elsewhere over the same vectors in the same order. Only from a "
+        "source you trust.",
+    )
+    shards: Annotated[CountOrAuto, Option(metavar="N|auto", default="auto")] = Field(
+        default=None, ge=1, description="Number of shards, each built by a task of its own."
+    )
+    memory: Annotated[Bytes, Option(metavar="SIZE", default=size_text(_MEMORY))] = Field(
+        default=_MEMORY, description="What search may keep resident: 24MB, 4GiB."
+    )
+    target_recall: float = Field(
+        default=0.95, gt=0, le=1, description="k-recall@k to tune for. When given and missed, the exit code is 3."
+    )
+    tuning_queries: int = Field(
+        default=2000, ge=1, description="Captions to tune on; the result is confirmed on as many others."
+    )
+    k: Annotated[int, Option(name="-k")] = Field(
+        default=10, ge=1, description="Results per query that the recall is measured on."
+    )
+    seed: int = Field(default=0, description="Decides which vectors and captions are drawn.")
+
+
+class DedupSettings(OutputSettings):
+    """Embeddings to their pairs and groups of near-duplicates."""
+
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "threshold",
+        "gallery",
+        "keep",
+    )
+
+    embeddings: str = Field(description="Embeddings dataset to search for duplicates; local or s3://.")
+    threshold: float = Field(default=0.95, ge=-1, le=1, description="Least cosine similarity of two near-duplicates.")
+    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are compared.")
+    keep: Annotated[str, Option(metavar="RULE")] = Field(
+        default="first",
+        description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
+        "kept column, whose greatest value wins.",
+    )
+
+
+class FilterSettings(OutputSettings):
+    """Embeddings to the rows that are kept and those that are dropped."""
+
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "min_clip_score",
+        "prompt",
+        "where",
+    )
+
+    embeddings: str = Field(description="Embeddings dataset to filter; local or s3://.")
+    min_clip_score: float | None = Field(
+        default=None, ge=-1, le=1, description="Drop images whose best caption is less similar than this."
+    )
+    prompt: Annotated[tuple[str, ...], Option(metavar="TEXT[>=X]")] = Field(
+        default=(),
+        description='Score images against a text; "a dog >= 0.25" drops what is less similar, "a weapon < 0.25" what is '
+        "more. May be given several times.",
+    )
+    duplicates: str | None = Field(
+        default=None, description="What `clipmill dedup` made of these images: drop what it does not keep."
+    )
+    where: str | None = Field(default=None, description="Drop rows that do not meet this SQL condition.")
+    pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+
+
+class EvaluateSettings(OutputSettings):
+    """Embeddings, and optionally an index over them, to a report."""
+
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "label_column",
+        "class_names",
+        "templates",
+        "probe",
+        "slice_by",
+        "perturb_text",
+        "bootstrap_samples",
+        "fidelity_queries",
+        "seed",
+    )
+
+    embeddings: str = Field(description="Embeddings dataset to evaluate; local or s3://.")
+    index: str | None = Field(default=None, description="An index over these embeddings, to compare with exact search.")
+    label_column: str | None = Field(
+        default=None, description="Column of class names for zero-shot classification. Default: label, if there."
+    )
+    class_names: Annotated[str | None, Option(metavar="imagenet|FILE")] = Field(
+        default=None,
+        description="Names for the labels: imagenet, a file with a name per line, JSON label to name, or CSV of label, "
+        "name. Default: the labels.",
+    )
+    templates: Annotated[str, Option(metavar="NAME|FILE")] = Field(
+        default="simple",
+        description="Prompts for class names: imagenet (80), simple (7), cifar10 (18), plain, or a file with one per "
+        "line, {} in it.",
+    )
+    probe: bool = Field(default=True, description="Train a linear probe, few-shot classifiers and k-NN on the labels.")
+    probe_train: Annotated[str | None, Option(metavar="URI")] = Field(
+        default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
+    )
+    pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+    slice_by: Annotated[tuple[str, ...], Option(metavar="COLUMN")] = Field(
+        default=(), description="Report every figure per value of a kept column. May be given several times."
+    )
+    robustness: Annotated[tuple[str, ...], Option(metavar="URI")] = Field(
+        default=(),
+        description="Embeddings of the same input that `clipmill embed --corrupt` made. May be given several times.",
+    )
+    perturb_text: bool = Field(
+        default=False, description="Encode captions and class prompts again, in other case and with typing errors."
+    )
+    bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
+    fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
+    seed: int = Field(default=0, description="Decides what is drawn: resamples, queries, splits.")
+
+
+class GateSettings(Settings):
+    """Quality bars that a new version must reach before it is published. None: no bar."""
+
+    min_t2i_recall_at_10: float | None = Field(
+        default=None, ge=0, le=1, description="Least text-to-image R@10 of the new version."
+    )
+    max_t2i_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Largest drop of text-to-image R@10 against the published version."
+    )
+    max_rejects: Rejects = Field(
+        default=None, description="Most rejects among new images and captions: a number (500) or a share (0.01, 1%)."
+    )
+    min_index_recall: float | None = Field(
+        default=None, ge=0, le=1, description="Least recall of the index, on queries that it was not tuned on."
+    )
+    max_p99_milliseconds: float | None = Field(
+        default=None, gt=0, description="Highest 99th percentile of the time of one query on one thread."
+    )
+    max_row_change: Share = Field(
+        default=None, ge=0, description="Largest share of the published rows that may be added or removed (0.2, 20%)."
+    )

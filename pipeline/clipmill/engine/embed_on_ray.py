@@ -1,0 +1,176 @@
+"""Embedding on Ray Data: read, decode on CPU tasks, encode on an actor pool, commit through a Datasink."""
+
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import ray
+from ray.data import ActorPoolStrategy
+
+from clipmill.core.errors import RunFailed
+from clipmill.core.settings import ClusterSettings
+from clipmill.embed.plan import EmbedPlan
+from clipmill.embed.shard_maker import WRITE_CORES
+from clipmill.embed.statistics import Statistics
+from clipmill.embed.steps import Committed, Decoding
+from clipmill.encoders.shipping import ship
+from clipmill.engine.cluster import Cluster, cause_of, describe_load
+from clipmill.engine.embed_stages import Encoder, UnitSink, UnitSource, decode_block
+from clipmill.engine.encoder_pool import EncoderPool, encoder_pool
+from clipmill.engine.metrics import EmbedMetrics
+from clipmill.engine.ray_pieces import RayPieces
+from clipmill.engine.stop import StopSwitch
+from clipmill.engine.watch import Reported, start_tally, units_under_way, watched
+from clipmill.source.units import Units
+
+if TYPE_CHECKING:
+    from clipmill.encoders.model import ClipModel
+
+_READ_CPUS = 0.02
+_DECODE_CPUS = 0.45
+"""Encoders and one task of each other kind fit into one core together, so the smallest machine cannot starve a stage;
+decode and encode ask for different amounts, because stages that ask for the same are fused into one."""
+_RETRIES = 3
+"""Of a task: a unit that kills its worker every time ends the run, named."""
+_RESTARTS = 100
+"""Of an encoder, which on spot machines may lose its node many times in a long run through no fault of its work."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What one run of the graph works on. ``shipment`` points to the model (`clipmill.encoders.shipping`)."""
+
+    plan: EmbedPlan
+    todo: Units
+    encoders: EncoderPool
+    shipment: Any
+    tally: Any
+    switch: StopSwitch = field(default_factory=StopSwitch)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Embeds and commits the units; returns the statistics of what each write task wrote. Raises what Ray raises."""
+        _set_context(self.switch)
+        plan, encoders, settings = self.plan, self.encoders, self.plan.settings
+        source = UnitSource(self.todo, plan.inputs, plan.columns)
+        sink = UnitSink(plan.layout, self.tally)
+        dataset = ray.data.read_datasource(
+            source,
+            override_num_blocks=source.groups,
+            num_cpus=_READ_CPUS,
+            concurrency=min(encoders.size, source.groups),
+        )
+        dataset = dataset.map_batches(
+            partial(decode_block, decoding=Decoding.of(plan), tally=self.tally),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
+            max_retries=_RETRIES,
+        )
+        dataset = dataset.map_batches(
+            Encoder,
+            fn_constructor_args=(
+                [self.shipment],
+                settings.model_settings.model_dump(),
+                encoders.threads,
+                self.tally,
+                plan.layout.kept,
+                plan.layout.thumbnails,
+            ),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=self._pool(),
+            num_cpus=encoders.cpus,
+            num_gpus=encoders.gpus or None,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RETRIES,
+        )
+        dataset.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CORES, "max_retries": _RETRIES})
+        return sink.written
+
+    def _pool(self) -> ActorPoolStrategy:
+        size = min(self.encoders.size, len(self.todo))
+        if self.encoders.grows and len(self.todo) > size:
+            return ActorPoolStrategy(min_size=1, initial_size=size, max_size=len(self.todo))
+        return ActorPoolStrategy(size=size)
+
+
+class EmbedOnRay:
+    """Drives an embed run on a cluster."""
+
+    def __init__(self, plan: EmbedPlan, model: ClipModel, cluster: Cluster, settings: ClusterSettings) -> None:
+        self._plan = plan
+        self._pool = encoder_pool(cluster, settings)
+        self._tally = start_tally()
+        self._stall_timeout = settings.stall_timeout
+        self._shipment = ray.put(ship(model))
+        self.pieces = RayPieces(cluster, settings.stall_timeout, self._tally)
+
+    @property
+    def hardware(self) -> dict[str, Any]:
+        """As the manifest describes it."""
+        return {**self.pieces.hardware, "encoders": self._pool.size}
+
+    def run(self, todo: Units, committed: Committed) -> Statistics:
+        """Embeds and commits units. Raises RunFailed when a stage fails for good and when nothing moves, and what
+        ``committed`` raises."""
+        plan, total = self._plan, Statistics()
+        graph = _Graph(plan, todo, self._pool, self._shipment, self._tally)
+        metrics = EmbedMetrics(plan.rows, plan.rows - int(todo.rows.sum()), self._pool.size)
+
+        def on_report(reported: Reported) -> None:
+            if reported.vain_starts > 2 * self._pool.size:
+                raise RunFailed(
+                    f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, "
+                    "or fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
+                )
+            metrics.note(reported.counts)
+            committed(reported.units, reported.counts)
+
+        def waiting_for() -> str:
+            return f"{_asked_for(self._pool)}{_under_way(graph)}; {describe_load()}"
+
+        try:
+            done = watched(graph.run, graph.switch.stop, self._tally, on_report, self._stall_timeout, waiting_for)
+        except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
+            raise cause_of(error, f"embedding{_under_way(graph)}") from error
+        finally:
+            metrics.end()
+        for written in done:
+            total.add(Statistics.from_dict(written))
+        return total
+
+
+def _asked_for(encoders: EncoderPool) -> str:
+    gpus = f" and {encoders.gpus:g} GPUs" if encoders.gpus else ""
+    return f"{encoders.size} encoders that ask for {encoders.cpus:g} CPUs{gpus} each"
+
+
+def _under_way(graph: _Graph) -> str:
+    """Where the work stands, in rows of files: the units that were begun most often, since one that kills its worker is
+    begun again and again."""
+    under_way = units_under_way(graph.tally)
+    if not under_way:
+        return ""
+    most = under_way[0][2]
+    worst = [(unit, doing) for unit, doing, times in under_way if times == most][:2]
+    places = " or ".join(f"{doing} {_rows_of(graph, unit)}" for unit, doing in worst)
+    return f" ({places}{f', tried {most} times' if most > 1 else ''})"
+
+
+def _rows_of(graph: _Graph, number: int) -> str:
+    """The rows of a unit in words."""
+    unit = next(iter(graph.todo.take(graph.todo.numbers == number)))
+    paths = {file.ordinal: file.path for file in graph.plan.inputs}
+    spans = [f"rows {span.start} to {span.stop - 1} of {paths[span.ordinal]}" for span in unit.spans]
+    return spans[0] if len(spans) == 1 else f"{spans[0]} and {len(spans) - 1} more runs of rows"
+
+
+def _set_context(switch: StopSwitch) -> None:
+    warnings.filterwarnings("ignore", category=ray.util.annotations.RayDeprecationWarning)
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.custom_execution_callback_classes = [cast(Any, switch)]
+    context.max_consecutive_actor_init_deaths = _RETRIES
