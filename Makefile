@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo test chaos week bench lint format clean
+.PHONY: demo test chaos week bench schema lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -29,6 +29,10 @@ bench: $(INSTALLED)
 # Seven nights of a schedule over an input that grows, shrinks and rots: some minutes on two cores.
 week: $(INSTALLED)
 	$(BIN)/python -m pytest -m long tests/end_to_end/test_week.py
+
+# What editors complete a run file by; a test says when it is out of date.
+schema: $(INSTALLED)
+	$(BIN)/python -c 'from clipmill.run.schema import schema_text; print(schema_text(), end="")' > docs/run.schema.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

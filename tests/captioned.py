@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from clipmill.core import schemas
+from clipmill.core import manifests, schemas
 from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
 from clipmill.storage import resolve, sha256, write_table
 
@@ -20,8 +20,8 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float16]:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float16)
 
 
-def identity(dimension: int) -> schemas.ModelIdentity:
-    return schemas.ModelIdentity(
+def identity(dimension: int) -> manifests.ModelIdentity:
+    return manifests.ModelIdentity(
         name="tiny",
         pretrained="tag",
         weights_sha256="a" * 64,
@@ -44,7 +44,7 @@ def write_captioned(
     ids: Sequence[str] | None = None,
     labels: Sequence[str | None] | None = None,
     thumbnails: Sequence[bytes | None] | None = None,
-    model: schemas.ModelIdentity | None = None,
+    model: manifests.ModelIdentity | None = None,
     rejected_images: int = 0,
     paths: Sequence[str] = (),
 ) -> str:
@@ -91,10 +91,10 @@ def write_captioned(
         for ordinal, path in enumerate(paths)
     ]
     write_table(location / INPUTS_FILE, pa.Table.from_pylist(sources, schema=schemas.INPUTS))
-    manifest = schemas.EmbeddingsManifest(
+    manifest = manifests.EmbeddingsManifest(
         model=model,
         dimension=dimension,
-        counts=schemas.Counts(
+        counts=manifests.Counts(
             rows=len(rows) + rejected_images,
             images=len(rows),
             captions=len(owners),
@@ -103,8 +103,8 @@ def write_captioned(
         ),
         configuration={},
         kept_columns=[field.name for field in kept],
-        runs=[schemas.Run(started=NOW, finished=NOW, rows_encoded=len(rows), rows_reused=0, limited_by="test")],
-        throughput=schemas.Throughput(
+        runs=[manifests.Run(started=NOW, finished=NOW, rows_encoded=len(rows), rows_reused=0, limited_by="test")],
+        throughput=manifests.Throughput(
             wall_seconds=2, images_per_second=10, captions_per_second=50, images_per_cpu_second=5, stage_seconds={}
         ),
         software={},

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipmill.core import schemas
+from clipmill.core import manifests, schemas
 from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
 from clipmill.storage import resolve, sha256, write_table
 
@@ -53,7 +53,7 @@ def write_embeddings(
     row_group_size: int = 1000,
     labels: list[str] | None = None,
     thumbnails: list[bytes | None] | None = None,
-    identity: schemas.ModelIdentity | None = None,
+    identity: manifests.ModelIdentity | None = None,
     source: Path | None = None,
 ) -> Path:
     """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``."""
@@ -98,14 +98,14 @@ def write_embeddings(
     now = datetime.now(timezone.utc)
     write_manifest(
         location,
-        schemas.EmbeddingsManifest(
+        manifests.EmbeddingsManifest(
             model=identity,
             dimension=dimension,
-            counts=schemas.Counts(rows=len(images), images=len(images), captions=len(captions)),
+            counts=manifests.Counts(rows=len(images), images=len(images), captions=len(captions)),
             configuration={},
             kept_columns=["label"] if labels else [],
-            runs=[schemas.Run(started=now, finished=now, rows_encoded=0, rows_reused=0, limited_by="test")],
-            throughput=schemas.Throughput(
+            runs=[manifests.Run(started=now, finished=now, rows_encoded=0, rows_reused=0, limited_by="test")],
+            throughput=manifests.Throughput(
                 wall_seconds=1, images_per_second=1, captions_per_second=1, images_per_cpu_second=1, stage_seconds={}
             ),
             software={},

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from captioned import pairs, write_captioned
 from clipmill.core.manifests import ModelIdentity
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings
 from clipmill.evaluate.classification.zero_shot import Encode
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
+from clipmill.report.evaluation import evaluate, make_evaluation
 
 WORDS = pairs(7, 1)[0]
 
@@ -19,7 +20,7 @@ def make_report(tmp_path: Path, **dataset: object) -> Report:
     """The report of a dataset that `write_captioned` makes of these options."""
     place = write_captioned(tmp_path / "e", **dataset)
     settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50)
-    return evaluate(settings, load_encoder, tmp_path)[0]
+    return evaluate(make_evaluation(settings), load_encoder, tmp_path, Silent()).manifest
 
 
 def load_encoder(identity: ModelIdentity) -> Encode:

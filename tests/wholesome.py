@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from clipmill.core import schemas
+from clipmill.core import manifests, schemas
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings, IndexSettings
 from clipmill.datasets.manifests import (
     INPUTS_FILE,
@@ -23,7 +25,7 @@ from clipmill.datasets.manifests import (
     write_shards,
 )
 from clipmill.index.build.build import make_build
-from clipmill.report.evaluation import evaluate
+from clipmill.report.evaluation import evaluate, make_evaluation
 from clipmill.storage import resolve, sha256, write_table
 from indexing import build_here
 
@@ -108,10 +110,10 @@ def write_whole_embeddings(folder: Path, sources: Iterable[Source] = SOURCES, mo
     captions_rejected = counts["rejected"] - images_rejected
     write_manifest(
         resolve(output),
-        schemas.EmbeddingsManifest(
+        manifests.EmbeddingsManifest(
             model=identity() if model else None,
             dimension=DIMENSION,
-            counts=schemas.Counts(
+            counts=manifests.Counts(
                 rows=sum(source.rows for source in sources),
                 images=counts["images"],
                 captions=counts["captions"],
@@ -122,8 +124,8 @@ def write_whole_embeddings(folder: Path, sources: Iterable[Source] = SOURCES, mo
             ),
             configuration={"thumbnails": None, "limit": None},
             kept_columns=["label"],
-            runs=[schemas.Run(started=NOW, finished=NOW, rows_encoded=400, rows_reused=0, limited_by="test")],
-            throughput=schemas.Throughput(
+            runs=[manifests.Run(started=NOW, finished=NOW, rows_encoded=400, rows_reused=0, limited_by="test")],
+            throughput=manifests.Throughput(
                 wall_seconds=2, images_per_second=1, captions_per_second=1, images_per_cpu_second=1, stage_seconds={}
             ),
             software={},
@@ -154,12 +156,16 @@ def write_whole_report(embeddings: Path, index: Path, output: Path) -> Path:
     settings = EvaluateSettings(
         embeddings=str(embeddings), index=str(index), output=str(output), bootstrap_samples=20, label_column=None
     )
-    evaluate(settings, lambda identity: lambda texts: unit(np.ones((len(texts), DIMENSION))).astype(np.float32), output)
+
+    def encode(texts: list[str]) -> NDArray[np.float32]:
+        return unit(np.ones((len(texts), DIMENSION))).astype(np.float32)
+
+    evaluate(make_evaluation(settings), lambda identity: encode, output, Silent())
     return output
 
 
-def identity() -> schemas.ModelIdentity:
-    return schemas.ModelIdentity(
+def identity() -> manifests.ModelIdentity:
+    return manifests.ModelIdentity(
         name="tiny",
         pretrained="tag",
         weights_sha256="a" * 64,

@@ -1,7 +1,6 @@
 """What all commands share: how they fail, how they are told apart, and how they print JSON."""
 
 import difflib
-import importlib
 import json
 import logging
 import os
@@ -10,18 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from clipmill.core import log
-from clipmill.core.errors import ClipmillError, OutputDiffers, Terminated
+from clipmill.core.errors import ClipmillError, Terminated
 from clipmill.core.settings import SettingsModel
 from clipmill_jobs.options import format_grouped
-from clipmill_jobs.reporting import StderrReporter, current, installed, set_current
+from clipmill_jobs.reporters import StderrReporter
+from clipmill_jobs.reporting import current, installed, set_current
 
-Made = TypeVar("Made")
 _LOG_JSON = "clipmill.log_json"
 
 
@@ -186,67 +185,6 @@ def of_current(settings: SettingsModel) -> SettingsModel:
     named = {part: getattr(settings, part, None) for part in ("embeddings", "index")}
     given = {part: uri for part, uri in named.items() if uri is not None}
     return settings.model_copy(update=with_current(given))
-
-
-def replacing(settings: SettingsModel, stage: Callable[[SettingsModel], tuple[Made, bool]]) -> tuple[Made, bool]:
-    """A stage that replaces a finished output when its inputs or settings have changed."""
-    try:
-        return stage(settings)
-    except OutputDiffers:
-        return stage(settings.model_copy(update={"overwrite": True}))
-
-
-class Progress:
-    """Progress of one stage, told to a reporter; called with the number of units just done.
-
-    Nothing is told of work that ends within ``delay`` seconds.
-    """
-
-    def __init__(self, reporter: StderrReporter, stage: str, total: int | None, unit: str, delay: float) -> None:
-        self._reporter, self._stage, self._total, self._unit = reporter, stage, total, unit
-        self._silent_until = time.monotonic() + delay
-        self._lock = threading.Lock()
-        self._done = 0
-        if not delay:
-            self._tell()
-
-    def __call__(self, done: int) -> None:
-        with self._lock:
-            self._done += done
-            if time.monotonic() >= self._silent_until:
-                self._tell()
-
-    def found_done(self, done: int) -> None:
-        """So many were done by an earlier start, and count neither as work nor as speed of this one."""
-        if done:
-            with self._lock:
-                self._done = done
-                self._reporter.restart(self._stage)
-                self._tell()
-
-    def _tell(self) -> None:
-        self._reporter.progress(self._stage, self._done, self._total, self._unit)
-
-
-@contextmanager
-def progress(total: int | None, unit: str, description: str, *, delay: float = 0.0) -> Iterator[Progress]:
-    """Progress of a stage on stderr; nothing of work that ends within ``delay`` seconds."""
-    reporter = current()
-    try:
-        yield Progress(reporter, description, total, unit, delay)
-    finally:
-        reporter.finish(description)
-
-
-def import_meanwhile(*modules: str) -> None:
-    """Imports modules in a thread, while something else is waited for; their failures are told where they are used."""
-
-    def load() -> None:
-        with suppress(Exception):
-            for module in modules:
-                importlib.import_module(module)
-
-    threading.Thread(target=load, name="imports").start()
 
 
 def print_json(document: Any) -> None:

@@ -1,6 +1,7 @@
 """clipmill embed: source Parquet to an embeddings dataset."""
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import Any
 
 import click
 
@@ -11,8 +12,7 @@ from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.options import settings_options
 from clipmill_jobs.reporting import current
 
-if TYPE_CHECKING:
-    pass
+_LOG = logging.getLogger("clipmill.embed")
 
 
 @click.command("embed", cls=Job, doing="reading the list of input files")
@@ -67,7 +67,7 @@ def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, alre
         click.echo(f"rejected: {reasons} (see {uri}/rejected)")
     speed = manifest.throughput
     click.echo(
-        f"{speed.images_per_second:,.1f} images/s, {speed.images_per_cpu_second:,.1f} a CPU second; limited by "
+        f"{speed.images_per_second:,.1f} images/s, {speed.images_per_cpu_second:,.1f} per CPU second; limited by "
         f"{manifest.runs[-1].limited_by}"
     )
     _print_limits(manifest)
@@ -79,18 +79,18 @@ def _print_limits(manifest: EmbeddingsManifest) -> None:
 
     run, speed = manifest.runs[-1], manifest.throughput
     if run.encoder_busy is not None:
-        each = [f"{speed.images_per_second_per_gpu:,.1f} images/s a GPU"] if speed.images_per_second_per_gpu else []
-        each += [f"{speed.images_per_second_per_core:,.1f} a core"] if speed.images_per_second_per_core else []
+        each = [f"{speed.images_per_second_per_gpu:,.1f} images/s per GPU"] if speed.images_per_second_per_gpu else []
+        each += [f"{speed.images_per_second_per_core:,.1f} per core"] if speed.images_per_second_per_core else []
         click.echo(f"encoders busy {run.encoder_busy:.0%} of the time; {', '.join(each)}")
     if run.advice:
-        click.echo(f"to be faster: {run.advice}")
+        click.echo(f"what would make it faster: {run.advice}")
     if manifest.parity:
         least, mean = manifest.parity["minimum_cosine"], manifest.parity["mean_cosine"]
         click.echo(
             f"against fp32: cosine {least:.5f} at least, {mean:.5f} on average, of {manifest.parity['images']:.0f} images"
         )
         if least < BAR:
-            click.echo(f"warning: that is below {BAR}; embed with --precision fp32 where it matters", err=True)
+            _LOG.warning("a cosine below %s; embed with --precision fp32 where it matters", BAR)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """clipmill prune: remove versions that nobody needs any more."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
-from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.versions.lock import alone
-from clipmill.versions.place import Place
-from clipmill.versions.prune import Pruning, plan_pruning, prune
 from clipmill_jobs.command import Job
 
+if TYPE_CHECKING:
+    from clipmill.versions.prune import Pruning
 
-@click.command("prune", cls=Job)
+
+@click.command("prune", cls=Job, doing="reading the versions")
 @click.argument("output")
 @click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="How many of the newest stay.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
@@ -25,6 +28,11 @@ def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
     Example:
       clipmill prune out/nightly --keep 7
     """
+    from clipmill import storage
+    from clipmill.versions.lock import alone
+    from clipmill.versions.place import Place
+    from clipmill.versions.prune import plan_pruning, prune
+
     place = Place.of(output)
     if not storage.is_file(place.pointer):
         raise UserError(f"{output}: no version was published there; make one with `clipmill run`")

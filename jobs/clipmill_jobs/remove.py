@@ -2,14 +2,11 @@
 
 import click
 
-from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.versions.place import Place
-from clipmill.versions.takedown import add_removed, read_ids
 from clipmill_jobs.command import Job
 
 
-@click.command("remove", cls=Job)
+@click.command("remove", cls=Job, doing="reading the ids")
 @click.argument("output")
 @click.option("--ids", required=True, metavar="FILE", help="Text file of ids, one a line; local or s3://.")
 def command(output: str, ids: str) -> None:
@@ -24,6 +21,10 @@ def command(output: str, ids: str) -> None:
       clipmill run nightly.yaml
       clipmill prune out/nightly --keep 7
     """
+    from clipmill import storage
+    from clipmill.versions.place import Place
+    from clipmill.versions.takedown import add_removed, read_ids
+
     place = Place.of(output)
     if not storage.is_file(place.pointer):
         raise UserError(f"{output}: no version was published there, so there is nothing to take down")

@@ -2,12 +2,10 @@
 
 import click
 
-from clipmill.versions.place import Place
-from clipmill.versions.rollback import roll_back
 from clipmill_jobs.command import Job
 
 
-@click.command("rollback", cls=Job)
+@click.command("rollback", cls=Job, doing="reading the versions")
 @click.argument("output")
 @click.option("--to", metavar="VERSION", help="Which version. Default: the one before the current one.")
 def command(output: str, to: str | None) -> None:
@@ -21,6 +19,9 @@ def command(output: str, to: str | None) -> None:
       clipmill rollback out/nightly
       clipmill rollback out/nightly --to 20261126T030000Z-0f3a9c21
     """
+    from clipmill.versions.place import Place
+    from clipmill.versions.rollback import roll_back
+
     before, now = roll_back(Place.of(output), to)
     click.echo(f"{output} is at version {now} (it was at {before or 'no version'})")
 

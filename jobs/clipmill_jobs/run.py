@@ -4,12 +4,11 @@ from pathlib import Path
 
 import click
 
-from clipmill.run.run_file import read_run_file
 from clipmill_jobs.command import Job
 from clipmill_jobs.reporting import current
 
 
-@click.command("run", cls=Job)
+@click.command("run", cls=Job, doing="reading the run file")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--wait",
@@ -39,6 +38,7 @@ def command(config: Path, wait: float) -> None:
                                        max_rejects: 1%
                                        max_t2i_drop: 0.01
     """
+    from clipmill.run.run_file import read_run_file
     from clipmill.run.version_run import run_version
 
     run_version(read_run_file(config, look_at_places=True), str(config), wait, current(), say)

@@ -81,7 +81,7 @@ class Question:
 )
 @cluster_options
 @click.pass_context
-def command(context: click.Context, cluster: ClusterSettings, **options: Any) -> None:
+def command(context: click.Context, /, cluster: ClusterSettings, **options: Any) -> None:
     """Search an index, at the operating point that it was tuned to.
 
     Scores are cosine similarities. --id uses the vector stored for that row, so the row itself is the first result

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from clipmill import storage
 from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Tally
 from clipmill.core.settings import ClusterSettings
 from clipmill.datasets.manifests import read_manifest
 from clipmill.index.search.batch import search_batch
 from clipmill.index.search.open import open_index
 from clipmill.index.search.query_file import Encode
-from clipmill_jobs.command import progress, say
+from clipmill_jobs.command import say
+from clipmill_jobs.reporting import current
 
 if TYPE_CHECKING:
     from clipmill.encoders.query import QueryEncoder
@@ -36,10 +38,9 @@ class BatchQuery:
         index = open_index(self.index, self.cache)
         selection = None if self.where is None else index.select(self.where)
         narrowed = narrowed_by(self.where, None if selection is None else selection.count, index.n)
-        with progress(None, "queries", "search", delay=2) as answered:
-            encode = self._encode(index.manifest)
-            done = search_batch(index, self.queries, self.output, self.k, encode, selection, answered)
-        return done, narrowed
+        answered = Tally(current(), "search", None, "queries").add
+        encode = self._encode(index.manifest)
+        return search_batch(index, self.queries, self.output, self.k, encode, selection, answered), narrowed
 
     def on_actors(self, actors: int, settings: ClusterSettings) -> tuple[int, dict[str, Any]]:
         from clipmill.engine.cluster import connect
@@ -49,7 +50,9 @@ class BatchQuery:
         asked = BatchSearch(
             self.index, manifest, self.queries, self.output, self.k, self.where, actors, self.cache.expanduser()
         )
-        with connect(settings) as cluster, progress(None, "queries", "search", delay=2) as answered:
+        say("search", "connecting to Ray")
+        with connect(settings) as cluster:
+            answered = Tally(current(), "search", None, "queries").add
             done, selected = search_on_actors(
                 asked, self._encode(manifest), cluster, settings.stall_timeout, partial(say, "search"), answered
             )

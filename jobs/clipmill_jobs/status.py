@@ -1,7 +1,9 @@
 """clipmill status: how a running or finished run stands, from another shell."""
 
+from __future__ import annotations
+
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,15 +11,15 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
-from clipmill.report.plan_lines import plan_lines
-from clipmill.stage.status import WorkStatus, work_towards
-from clipmill.storage.lease import Holder
-from clipmill.versions.place import Place
-from clipmill.versions.status import RunStatus, run_status
 from clipmill_jobs.command import Job, print_json
 
+if TYPE_CHECKING:
+    from clipmill.run.status import RunStatus
+    from clipmill.stage.status import WorkStatus
+    from clipmill.storage.lease import Holder
 
-@click.command("status", cls=Job)
+
+@click.command("status", cls=Job, doing="reading what is at the output")
 @click.argument("output")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(output: str, as_json: bool) -> None:
@@ -31,6 +33,10 @@ def command(output: str, as_json: bool) -> None:
       clipmill status out/nightly
       clipmill status s3://bucket/laion-b32/ --json
     """
+    from clipmill.run.status import run_status
+    from clipmill.stage.status import work_towards
+    from clipmill.versions.place import Place
+
     location = storage.resolve(output)
     manifest = find_manifest(location)
     work = work_towards(location)
@@ -120,6 +126,8 @@ def _named(holder: Holder) -> str:
 
 
 def _print_run(run: RunStatus) -> None:
+    from clipmill.report.plan_lines import plan_lines
+
     if run.published is not None:
         one = run.published
         click.echo(f"published: version {one.name}, {one.counts.images:,} images, {one.counts.captions:,} captions")

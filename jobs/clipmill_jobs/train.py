@@ -38,6 +38,9 @@ def command(settings: TrainSettings, as_json: bool) -> None:
       clipmill train --input out/scenes --validation out/held-out --output out/model --steps 500
       clipmill embed --input out/held-out --output out/embeddings --pretrained out/model
     """
+    from clipmill.encoders.names import refuse_unknown_model
+
+    refuse_unknown_model(settings.model, settings.pretrained)
     reporter = current()
     reporter.message("train", "loading torch")
     from clipmill import storage
@@ -57,9 +60,13 @@ class _Told:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._last = time.monotonic() - _SECONDS_BETWEEN_LOSSES
+        self._at: int | None = None
 
     def step(self, step: "Step") -> None:
         """After a step of the optimiser."""
+        if self._at is None:
+            self._reporter.progress("train", step.step - 1, step.steps, "steps")
+        self._at = step.step
         if step.step == step.steps or time.monotonic() - self._last >= _SECONDS_BETWEEN_LOSSES:
             self._last = time.monotonic()
             speed = f"{step.images_per_second:,.0f} images/s"

@@ -1,15 +1,19 @@
 """clipmill versions: what `clipmill run` has published, and which of it is read."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import click
 
 from clipmill.core.errors import UserError
-from clipmill.versions.place import Place
-from clipmill.versions.pointer import read_pointer
-from clipmill.versions.version import Version, all_versions
 from clipmill_jobs.command import Job, print_json
 
+if TYPE_CHECKING:
+    from clipmill.versions.version import Version
 
-@click.command("versions", cls=Job)
+
+@click.command("versions", cls=Job, doing="reading the versions")
 @click.argument("output")
 @click.option("--json", "as_json", is_flag=True, help="Print the versions as JSON.")
 def command(output: str, as_json: bool) -> None:
@@ -19,6 +23,10 @@ def command(output: str, as_json: bool) -> None:
     Example:
       clipmill versions out/nightly
     """
+    from clipmill.versions.place import Place
+    from clipmill.versions.pointer import read_pointer
+    from clipmill.versions.version import all_versions
+
     place = Place.of(output)
     versions, current = all_versions(place), read_pointer(place).name
     if not versions:

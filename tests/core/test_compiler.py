@@ -60,3 +60,15 @@ def test_asking_the_stand_in_for_more_brings_the_compiler_itself() -> None:
         "    import torch._dynamo as stand_in",
         "    print(stand_in.config is sys.modules['torch._dynamo'].config)",
     ).split() == ["True"]
+
+
+def test_open_clip_leaves_timm_out_until_a_model_needs_it() -> None:
+    assert run(
+        PREPARED,
+        "import sys, open_clip",
+        "print('timm' in sys.modules)",
+        "from clipmill.core.compiler import bring_timm",
+        "bring_timm(); bring_timm()",
+        "network = open_clip.create_model('MobileCLIP-S1', load_weights=False)",
+        "print(type(network.visual).__name__, 'timm' in sys.modules, 'torch._dynamo' in sys.modules)",
+    ).split() == ["False", "TimmModel", "True", "False"]

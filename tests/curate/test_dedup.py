@@ -1,7 +1,6 @@
 """`clipmill dedup` publishes the pairs and groups that are there, keeps by the rule asked for, and continues its work."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from clipmill import storage
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
 from clipmill.core.manifests import DuplicatesManifest
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
 from clipmill.curate import dedup as dedup_module
 from clipmill.curate import steps
-from clipmill.curate.dedup import finished, make_dedup, publish_duplicates
+from clipmill.curate.dedup import make_dedup
+from clipmill.curate.graph import find_duplicates
 from clipmill.datasets.manifests import Embeddings
+from clipmill.engine.here import Here
 from clipmill.index.build.gallery import Gallery
-from clipmill.storage.lease import Lease
 from clipmill.verify.dataset import verify
 from clipmill_jobs import dedup as job
 from clustered import image_and_caption_vectors, unit, write_embeddings
@@ -48,16 +48,9 @@ def embeddings(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def find_here(settings: DedupSettings) -> DuplicatesManifest:
-    """The steps that the Ray graph takes, in this process."""
-    work = make_dedup(settings)
-    with Lease.acquire(storage.staging_of(work.output)) as ownership:
-        work.staging.open(overwrite=settings.overwrite)
-        steps.rotate(work)
-        waiting = steps.to_compare(work)
-        start = work.staging.note_start(sum(strip.rows for strip in work.strips if strip not in waiting))
-        for strip in waiting:
-            steps.compare(work, strip)
-        return publish_duplicates(work, start, steps.collect(work), {}, ownership.check)
+    """Finds what is left to find, in this process."""
+    dedup = make_dedup(settings)
+    return dedup.run(lambda work: find_duplicates(dedup, work, Here(1), Silent())).manifest
 
 
 def test_planted_duplicates_are_published_as_pairs_and_groups(
@@ -80,15 +73,8 @@ def test_planted_duplicates_are_published_as_pairs_and_groups(
     ]
     assert (manifest.pairs, manifest.groups, manifest.rows_in_groups, manifest.rows_dropped) == (3, 2, 5, 3)
     assert manifest.largest_group == 3
-    found = verify(output, quick=False, progress=lambda total, unit: _silent())
+    found = verify(output, quick=False, reporter=Silent())
     assert found.whole, found.faults
-
-
-class _silent:
-    def __enter__(self) -> Callable[[int], None]:
-        return lambda done: None
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def test_strips_that_were_compared_are_not_compared_again(
@@ -97,7 +83,7 @@ def test_strips_that_were_compared_are_not_compared_again(
     monkeypatch.setattr(dedup_module, "STRIP_ROWS", 1000)
     settings = DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.95)
     work = make_dedup(settings)
-    work.staging.open(overwrite=False)
+    work.staging.open()
     steps.rotate(work)
     steps.compare(work, work.strips[1])
     assert [strip.number for strip in steps.to_compare(work)] == [0, 2]
@@ -112,7 +98,7 @@ def test_strips_that_were_compared_are_not_compared_again(
 
 def test_pairs_that_are_gone_are_told_and_not_left_out(embeddings: str, tmp_path: Path) -> None:
     work = make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates")))
-    work.staging.open(overwrite=False)
+    work.staging.open()
     with pytest.raises(RunFailed, match="is gone or damaged; run the same command again"):
         steps.collect(work)
 
@@ -128,10 +114,11 @@ def test_captions_are_told_apart_by_their_index(embeddings: str, tmp_path: Path)
 def test_a_finished_output_is_left_alone_and_one_that_differs_is_refused(embeddings: str, tmp_path: Path) -> None:
     settings = DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.95)
     manifest = find_here(settings)
-    assert finished(make_dedup(settings)) == manifest
+    assert make_dedup(settings).finished() == manifest
+    assert find_here(settings) == manifest
     with pytest.raises(OutputDiffers, match=r"threshold: was 0\.95, now 0\.9"):
-        finished(make_dedup(settings.model_copy(update={"threshold": 0.9})))
-    assert finished(make_dedup(settings.model_copy(update={"threshold": 0.9, "overwrite": True}))) is None
+        find_here(settings.model_copy(update={"threshold": 0.9}))
+    assert find_here(settings.model_copy(update={"threshold": 0.9, "overwrite": True})).threshold == 0.9
 
 
 @pytest.mark.parametrize(
@@ -174,6 +161,7 @@ def test_the_command_compares_on_ray_and_says_what_it_found(
 ) -> None:
     monkeypatch.setattr(dedup_module, "STRIP_ROWS", 1500)
     options = ["--embeddings", embeddings, "--output", str(tmp_path / "duplicates"), "--threshold", "0.95", "--json"]
+    options = ["--address", "local", "--cpus", "1", *options]
     result = CliRunner().invoke(job.command, options)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)

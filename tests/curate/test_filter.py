@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ from click.testing import CliRunner, Result
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import DuplicatesManifest
+from clipmill.core.reporter import Silent
 from clipmill.core.schemas import groups_schema, pairs_schema
 from clipmill.core.settings import ModelSettings
 from clipmill.curate import filter as filter_module
 from clipmill.curate.prompts import Prompt
 from clipmill.datasets.manifests import Embeddings, describe_shard, write_manifest, write_shards
 from clipmill.encoders.model import ClipModel, load_model
+from clipmill.stage.staging import Staging
 from clipmill.storage import resolve
 from clipmill.verify.dataset import verify
 from clipmill_jobs.filter import command
@@ -122,7 +123,7 @@ def test_every_row_is_kept_or_dropped_with_all_reasons(embeddings: Path, cosines
         assert row["captions"] == ([f"{number}/0", f"{number}/1"] if number < 20 else [])
         assert row["clip_score"] == (pytest.approx((number + 1) / 100) if number < 20 else None)
         assert [row["cosine_1"], row["cosine_2"]] == pytest.approx(cosines[number, :2].tolist(), abs=1e-5)
-    assert verify(str(tmp_path / "out"), quick=False, progress=lambda *_: nullcontext(lambda done: None)).whole
+    assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).whole
 
 
 def test_files_are_cut_and_in_order(embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,13 +143,15 @@ def test_what_a_killed_run_wrote_is_not_published(
     monkeypatch.setattr(filter_module, "PART_ROWS", 5)
     monkeypatch.setattr(filter_module, "_BATCH_ROWS", 5)
     with monkeypatch.context() as killed:
-        killed.setattr(filter_module, "write_manifest", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
+        killed.setattr(filter_module, "write_shards", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
+        killed.setattr(Staging, "drop", lambda staging: None)  # nothing tidies up after a kill
         assert run(*options).exit_code == 9
+    assert len(list(tmp_path.glob(".out.staging/*/dataset/kept/*.parquet"))) > 1
     monkeypatch.setattr(filter_module, "PART_ROWS", 100)
     assert run(*options).exit_code == 0
     assert [row["row"] for row in rows_of(tmp_path / "out/kept")] == list(range(0, ROWS, 2))
     assert len(list((tmp_path / "out/kept").iterdir())) == 1
-    assert verify(str(tmp_path / "out"), quick=False, progress=lambda *_: nullcontext(lambda done: None)).whole
+    assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).whole
 
 
 def test_a_selection_without_rows_still_has_its_columns(embeddings: Path, tmp_path: Path) -> None:

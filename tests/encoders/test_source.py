@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import load_model, weights_sha256
-from clipmill.encoders.source import BUILTIN_FOLDER, CONFIG_FILE, find_model
+from clipmill.encoders.names import CONFIG_FILE
+from clipmill.encoders.source import BUILTIN_FOLDER, find_model
 
 SMALL = "ViT-S-32-alt"
 

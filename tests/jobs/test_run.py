@@ -86,8 +86,8 @@ gates:
     assert problems(tmp_path, text) == [
         "1: `output` must say where versions are published",
         "3: embed.thumbnail is not known; did you mean thumbnails?",
-        "4: embed.limit: Input should be a valid integer, unable to parse string as an integer",
-        "7: index.target_recall: Input should be less than or equal to 1",
+        "4: embed.limit: 'many' is not a whole number; a letter may follow it, such as 500k, 10M or 5e9",
+        "7: index.target_recall: must be 1 or less; 1.5 was given",
         "8: index.embeddings follows from `output` and is not set here",
         "10: shards is there twice; leave one out",
         "12: unknown section 'gate'; did you mean gates?",

@@ -1,7 +1,6 @@
 """The index of a run's next version: when it keeps the training of the one before, and when it is trained again."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from clipmill_jobs.stages import VersionStages
 
 from clipmill.core.manifests import Counts, IndexManifest
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.build import Build, finished
@@ -86,7 +86,7 @@ class Nights:
         assert training is not None
         assert training.sha256 == manifest.trained_sha256
         index = str(self.folder / "runs/2/index")
-        found = verify_index(index, quick=False, progress=lambda total, unit: nullcontext(lambda done: None))
+        found = verify_index(index, quick=False, reporter=Silent())
         assert found.faults == []
         return manifest, training, notes
 

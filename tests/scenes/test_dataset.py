@@ -3,21 +3,25 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from clipmill import storage
 from clipmill.core.errors import UserError
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import SampleSettings
 from clipmill.scenes import dataset
 from clipmill.scenes.captions import captions, naming_captions, negative_captions
 from clipmill.scenes.dataset import write_scenes
 from clipmill.scenes.scene import scene_of_row
+from clipmill.stage.status import work_towards
 from clipmill_jobs.sample import command
 
 
 def make(folder: Path, rows: int, **options: object) -> Path:
-    write_scenes(SampleSettings(output=str(folder), rows=rows, image_size=32, **options))
+    write_scenes(SampleSettings(output=str(folder), rows=rows, image_size=32, **options), Silent())
     return folder
 
 
@@ -28,12 +32,18 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Its Parquet files; the manifest beside them says when and where they were made."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
+def rows_of(folder: Path) -> pa.Table:
+    return pa.concat_tables([pq.read_table(path) for path in sorted(folder.glob("*.parquet"))])
 
 
 def test_files_hold_a_bounded_number_of_rows_and_nothing_else_lies_beside_them(tmp_path: Path) -> None:
     out = make(tmp_path / "out", 100)
-    parts = sorted(out.iterdir())
+    manifest, *parts = sorted(out.iterdir())
+    assert manifest.name == "manifest.json"
     assert [part.name for part in parts] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     metadata = [pq.ParquetFile(part).metadata for part in parts]
     assert [file.num_rows for file in metadata] == [40, 40, 20]
@@ -47,20 +57,20 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_rows_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
     few, many = make(tmp_path / "few", 50), make(tmp_path / "many", 90)
-    assert pq.read_table(few).equals(pq.read_table(many).slice(0, 50))
+    assert rows_of(few).equals(rows_of(many).slice(0, 50))
     assert files(few)["part-00000.parquet"] == files(many)["part-00000.parquet"]
 
 
 def test_seed_and_split_change_the_data(tmp_path: Path) -> None:
     scenes = [
-        pq.read_table(make(tmp_path / name, 30, **options)).column("scene").to_pylist()
+        rows_of(make(tmp_path / name, 30, **options)).column("scene").to_pylist()
         for name, options in {"a": {}, "b": {"seed": 1}, "c": {"split": "train"}}.items()
     ]
     assert len({tuple(column) for column in scenes}) == 3
 
 
 def test_columns_say_what_the_scene_is(tmp_path: Path) -> None:
-    for number, row in enumerate(pq.read_table(make(tmp_path / "out", 60, seed=3)).to_pylist()):
+    for number, row in enumerate(rows_of(make(tmp_path / "out", 60, seed=3)).to_pylist()):
         scene, _ = scene_of_row("held-out", 3, number)
         assert row["scene"] == scene.description
         assert row["label"] == f"{scene.main.colour} {scene.main.shape}"
@@ -68,11 +78,11 @@ def test_columns_say_what_the_scene_is(tmp_path: Path) -> None:
         assert row["negative_caption"] == negative_captions(scene)
         assert row["objects"] == 1 + len(scene.others)
         assert row["image"]["bytes"].startswith(b"\xff\xd8")
-    assert len(set(pq.read_table(tmp_path / "out").column("id").to_pylist())) == 60
+    assert len(set(rows_of(tmp_path / "out").column("id").to_pylist())) == 60
 
 
 def test_training_rows_also_carry_bare_names(tmp_path: Path) -> None:
-    row = pq.read_table(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
+    row = rows_of(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
     scene, _ = scene_of_row("train", 0, 0)
     assert row["caption"] == captions(scene) + naming_captions(scene)
 
@@ -80,7 +90,7 @@ def test_training_rows_also_carry_bare_names(tmp_path: Path) -> None:
 def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:
     out = make(tmp_path / "out", 50)
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert not write_scenes(SampleSettings(output=str(out), rows=50, image_size=32))
+    assert write_scenes(SampleSettings(output=str(out), rows=50, image_size=32), Silent()).already
     assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
 
 
@@ -88,13 +98,11 @@ def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:
 def test_another_dataset_is_replaced_only_when_asked(tmp_path: Path, other: dict[str, object]) -> None:
     out = make(tmp_path / "out", 50)
     before = files(out)
-    with pytest.raises(UserError, match="--overwrite"):
-        write_scenes(SampleSettings(output=str(out), image_size=32, **other))
+    name = "seed" if "seed" in other else "split" if "split" in other else "rows"
+    with pytest.raises(UserError, match=f"{name}: was .*--overwrite"):
+        make(out, **other)
     assert files(out) == before
-    assert write_scenes(SampleSettings(output=str(out), image_size=32, overwrite=True, **other))
-    fresh = tmp_path / "fresh"
-    write_scenes(SampleSettings(output=str(fresh), image_size=32, **other))
-    assert files(out) == files(fresh)
+    assert files(make(out, overwrite=True, **other)) == files(make(tmp_path / "fresh", **other))
 
 
 def test_an_interrupted_run_publishes_nothing_and_is_continued(tmp_path: Path) -> None:
@@ -103,22 +111,22 @@ def test_an_interrupted_run_publishes_nothing_and_is_continued(tmp_path: Path) -
     class Interrupted(Exception):
         pass
 
-    done = 0
-
-    def interrupt(rows: int) -> None:
-        nonlocal done
-        done += rows
-        if done > 60:
-            raise Interrupted
+    class Impatient(Silent):
+        def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
+            if done > 60:
+                raise Interrupted
 
     settings = SampleSettings(output=str(out), rows=100, image_size=32)
     with pytest.raises(Interrupted):
-        write_scenes(settings, interrupt)
+        write_scenes(settings, Impatient())
     assert not out.exists()
-    kept = tmp_path / ".out.staging" / "part-00000.parquet"
-    assert kept.exists()
+    (kept,) = tmp_path.glob(".out.staging/*/dataset/part-00000.parquet")
     kept_at = kept.stat().st_mtime_ns
-    assert write_scenes(settings)
+    (found,) = work_towards(storage.resolve(out))
+    assert (found.stage, found.done, found.planned, found.doing) == ("sample", 33, 100, "rendering files: 1 of 3")
+    made = write_scenes(settings, Silent())
+    assert not made.already
+    assert [(run.rows_reused, run.rows_encoded) for run in made.manifest.runs] == [(0, 40), (40, 60)]
     assert (out / "part-00000.parquet").stat().st_mtime_ns == kept_at
     assert files(out) == files(make(tmp_path / "straight", 100))
 

@@ -2,8 +2,6 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,13 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import OutputDiffers, UserError
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ImportVectorsSettings
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings, vectors_of
 from clipmill.source.importers import vectors as module
 from clipmill.source.importers.vectors import import_vectors
+from clipmill.stage.kinds import Kind
+from clipmill.stage.stage import Made
 from clipmill.stage.staging import Staging
 from clipmill.storage.lease import Lease
 
@@ -34,14 +35,9 @@ def save(path: Path, array: np.ndarray) -> str:
     return str(path)
 
 
-@contextmanager
-def silent(total: int) -> Iterator[Callable[[int], None]]:
-    yield lambda done: None
-
-
 def bring(tmp_path: Path, **options: Any) -> Embeddings:
     output = str(tmp_path / "out")
-    import_vectors(ImportVectorsSettings(output=output, **options), silent)
+    import_vectors(ImportVectorsSettings(output=output, **options), Silent())
     return Embeddings.open(output)
 
 
@@ -199,16 +195,16 @@ def test_embedding_columns_are_stored_plain(tmp_path: Path) -> None:
 def test_the_same_again_is_complete_and_anything_else_differs(tmp_path: Path) -> None:
     images = save(tmp_path / "i.npy", random(3))
     settings = ImportVectorsSettings(images=images, output=str(tmp_path / "out"))
-    first, already = import_vectors(settings, silent)
-    assert not already
-    assert import_vectors(settings, silent) == (first, True)
+    first = import_vectors(settings, Silent())
+    assert not first.already
+    assert import_vectors(settings, Silent()) == Made(first.manifest, already=True)
     save(tmp_path / "i.npy", random(4))
     with pytest.raises(UserError, match="the files have changed"):
-        import_vectors(settings, silent)
+        import_vectors(settings, Silent())
     with pytest.raises(UserError, match="texts: was None"):
-        import_vectors(settings.model_copy(update={"texts": images}), silent)
-    again, _ = import_vectors(settings.model_copy(update={"overwrite": True}), silent)
-    assert again.counts.images == 4
+        import_vectors(settings.model_copy(update={"texts": images}), Silent())
+    again = import_vectors(settings.model_copy(update={"overwrite": True}), Silent())
+    assert again.manifest.counts.images == 4
 
 
 @pytest.mark.parametrize("size", [1e300, 1e-300, 5e-324])
@@ -234,7 +230,7 @@ def test_a_failing_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "write_manifest", fail)
+    monkeypatch.setattr(Kind, "write", fail)
     with pytest.raises(OSError, match="disk full"):
         bring(tmp_path, images=save(tmp_path / "i.npy", random(3)))
     assert [path.name for path in tmp_path.iterdir()] == ["i.npy"]
@@ -244,7 +240,7 @@ def test_the_work_of_another_run_is_respected(tmp_path: Path) -> None:
     given = {"images": save(tmp_path / "i.npy", random(3))}
     staging = Staging(storage.resolve(tmp_path / "out"), {"inputs": "those of an embed run"})
     with Lease.acquire(storage.staging_of(staging.output)):
-        staging.open(overwrite=False)
+        staging.open()
         with pytest.raises(UserError, match=r"another run .* is working towards the same output"):
             bring(tmp_path, **given, overwrite=True)
     with pytest.raises(OutputDiffers, match="an unfinished run towards"):

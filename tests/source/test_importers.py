@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmill import storage
-from clipmill.core.errors import UserError
+from clipmill.core.errors import OutputDiffers, UserError
+from clipmill.core.manifests import SourceManifest
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ImportSettings
 from clipmill.source.columns import choose_columns
 from clipmill.source.importers import IMPORTERS, writing
 from clipmill.source.importers.samples import Collection, Sample
-from clipmill.source.importers.writing import Written, write_samples
+from clipmill.source.importers.writing import Import, make_import, write_samples
 from clipmill.source.inputs import find_inputs
+from clipmill.stage.stage import Made
 
 Jpeg = Callable[[int], bytes]
 
@@ -36,20 +39,41 @@ def put(folder: Path, files: dict[str, bytes | str]) -> None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
+class Told(Silent):
+    """Keeps how many images were done each time that it was told."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
+        self.done.append(done)
+
+
 def imported(name: str, source: Path | str, **options: Any) -> list[dict[str, Any]]:
     """Rows of the import, which embed must understand without any option."""
     output = Path(str(source)).parent / "output"
-    settings = ImportSettings(source=str(source), output=str(output), **options)
-    counted: list[int] = []
-    collection = IMPORTERS[name](storage.resolve(source), settings)
-    written = write_samples(collection, storage.resolve(output), overwrite=True, progress=counted.append)
-    rows = pq.read_table(output).to_pylist()
+    settings = ImportSettings(source=str(source), output=str(output), overwrite=True, **options)
+    told = Told()
+    totals: list[int | None] = []
+
+    def read() -> Collection:
+        collection = IMPORTERS[name](storage.resolve(source), settings)
+        totals.append(collection.total)
+        return collection
+
+    manifest = write_samples(make_import(name, settings), read, told).manifest
+    rows = rows_of(output)
     columns = choose_columns(find_inputs(str(output)))
     assert (columns.image_column, columns.caption_column, columns.id_column) == ("image", "caption", "id")
-    assert sum(counted) == written.samples == len(rows)
-    assert collection.total in (None, len(rows))
-    assert written.missing_images == sum(row["image"]["bytes"] is None for row in rows)
+    assert told.done[-1] == manifest.rows == len(rows)
+    assert totals in ([None], [len(rows)])
+    assert manifest.captions == sum(len(row["caption"]) for row in rows)
+    assert manifest.missing_images == sum(row["image"]["bytes"] is None for row in rows)
     return rows
+
+
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(output.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
 
 
 def test_coco_pairs_captions_with_images_of_each_split(source: Path, jpeg: Jpeg) -> None:
@@ -283,8 +307,10 @@ def some(count: int, size: int = 10) -> Collection:
     return Collection((), (Sample(str(at), f"{at}.jpg", bytes(size), ("a", "b")) for at in range(count)), count)
 
 
-def write_to(output: Path, collection: Collection, *, overwrite: bool = False) -> Written:
-    return write_samples(collection, storage.resolve(output), overwrite=overwrite, progress=lambda done: None)
+def write_to(output: Path, collection: Collection, *, overwrite: bool = False) -> Made[SourceManifest]:
+    """An import of a source that changes with the number of its samples."""
+    settings = ImportSettings(source="elsewhere", output=str(output), overwrite=overwrite)
+    return write_samples(Import(settings, "folder", str(collection.total)), lambda: collection, Silent())
 
 
 def test_output_is_cut_into_files_and_row_groups_of_bounded_size(
@@ -292,20 +318,48 @@ def test_output_is_cut_into_files_and_row_groups_of_bounded_size(
 ) -> None:
     monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 1000)
     monkeypatch.setattr(writing, "FILE_BYTES", 3000)
-    written = write_to(tmp_path / "out", some(100, size=100))
-    assert (written.samples, written.captions) == (100, 200)
-    files = sorted((tmp_path / "out").iterdir())
-    assert len(files) == written.files > 2
+    written = write_to(tmp_path / "out", some(100, size=100)).manifest
+    assert (written.rows, written.captions) == (100, 200)
+    files = sorted((tmp_path / "out").glob("*.parquet"))
+    assert [file.name for file in files] == [file.path for file in written.files]
+    assert len(files) > 2
     assert all(pq.ParquetFile(file).metadata.row_group(0).num_rows == 10 for file in files)
     assert [row["id"] for file in files for row in pq.read_table(file).to_pylist()] == [str(at) for at in range(100)]
 
 
 def test_an_earlier_import_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    write_to(tmp_path / "out", some(3))
-    with pytest.raises(UserError, match="--overwrite"):
+    first = write_to(tmp_path / "out", some(3))
+    again = write_to(tmp_path / "out", some(3))
+    assert (first.already, again.already, again.manifest) == (False, True, first.manifest)
+    with pytest.raises(OutputDiffers, match=r"the files of elsewhere have changed since; .*--overwrite"):
         write_to(tmp_path / "out", some(5))
     write_to(tmp_path / "out", some(5), overwrite=True)
-    assert pq.read_table(tmp_path / "out").num_rows == 5
+    assert len(rows_of(tmp_path / "out")) == 5
+
+
+def test_other_settings_are_refused_and_named(source: Path, jpeg: Jpeg) -> None:
+    put(source, {"a.jpg": jpeg(1), "x.csv": "image,text,said\na.jpg,b,c\n"})
+    output = str(source.parent / "output")
+
+    def bring(**options: Any) -> Made[SourceManifest]:
+        settings = ImportSettings(source=str(source / "x.csv"), output=output, **options)
+        return write_samples(
+            make_import("csv", settings), lambda: IMPORTERS["csv"](storage.resolve(settings.source), settings), Silent()
+        )
+
+    assert not bring(caption_column="text").already
+    with pytest.raises(OutputDiffers, match=r"caption column: was text, now said; .*--overwrite"):
+        bring(caption_column="said")
+    assert bring(caption_column="text").already
+
+
+def test_parquet_without_a_manifest_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    write_to(tmp_path / "out", some(3))
+    (tmp_path / "out/manifest.json").unlink()
+    with pytest.raises(UserError, match=r"holds Parquet files already, without the manifest .*--overwrite"):
+        write_to(tmp_path / "out", some(3))
+    assert not write_to(tmp_path / "out", some(3), overwrite=True).already
+    assert write_to(tmp_path / "out", some(3)).already
 
 
 def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path) -> None:
@@ -327,20 +381,23 @@ def test_an_import_that_fails_leaves_the_old_one_and_no_staging(tmp_path: Path) 
     with pytest.raises(UserError, match="half way"):
         write_to(tmp_path / "out", Collection((), failing(), None), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert pq.read_table(tmp_path / "out").num_rows == 3
+    assert len(rows_of(tmp_path / "out")) == 3
 
 
 def test_objects_are_imported_and_written_like_files(bucket: Any, jpeg: Jpeg) -> None:
     bucket.put_object(Bucket="photos", Key="in/cats/a b.jpg", Body=jpeg(1))
     bucket.put_object(Bucket="photos", Key="in/cats/a b.txt", Body=b"a cat")
     settings = ImportSettings(source="s3://photos/in", output="s3://photos/out")
-    output = storage.resolve(settings.output)
-    collection = IMPORTERS["folder"](storage.resolve(settings.source), settings)
-    write_samples(collection, output, overwrite=False, progress=lambda done: None)
-    (row,) = storage.read_table(output / "part-00000.parquet").to_pylist()
+
+    def read() -> Collection:
+        return IMPORTERS["folder"](storage.resolve(settings.source), settings)
+
+    assert not write_samples(make_import("folder", settings), read, Silent()).already
+    (row,) = storage.read_table(storage.resolve(settings.output) / "part-00000.parquet").to_pylist()
     assert row == {
         "id": "cats/a b",
         "image": {"bytes": jpeg(1), "path": "cats/a b.jpg"},
         "caption": ["a cat"],
         "label": "cats",
     }
+    assert write_samples(make_import("folder", settings), read, Silent()).already

@@ -91,6 +91,12 @@ def test_a_file_named_outright_needs_no_ending(write: Write) -> None:
         ({"a.csv": b"x"}, "*.parquet", "no file matches"),
         ({"a.parquet": b""}, "", "a.parquet: the file has no bytes"),
         ({"a.csv": b"image,caption"}, "a.csv", "a.csv: this is not a Parquet file"),
+        ({"a.csv": b"image,caption"}, "a.csv", "/a.csv --output FOLDER`, then --input FOLDER"),
+        ({"a.csv": b"image,caption"}, "a.csv", "`clipmill import csv /"),
+        ({"a.tar": b"x" * 1024}, "a.tar", "`clipmill import webdataset /"),
+        ({"a.tar": b"x", "b.tar": b"y", "c.csv": b"z"}, "", "`clipmill import webdataset /"),
+        ({"a.jpg": b"x", "a.txt": b"y"}, "", "`clipmill import folder /"),
+        ({"a.tsv": b"x"}, "", "/a.tsv --output FOLDER`"),
     ],
 )
 def test_input_that_cannot_be_read_is_told_in_words(

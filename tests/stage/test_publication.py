@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,21 @@ import pytest
 from captioned import pairs, write_captioned
 from clipmill import storage
 from clipmill.core.errors import OutputDiffers, StorageRefused, UserError
-from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
-from clipmill.core.settings import EvaluateSettings, ImportVectorsSettings, IndexSettings
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SourceManifest
+from clipmill.core.reporter import Silent
+from clipmill.core.settings import EvaluateSettings, ImportVectorsSettings, IndexSettings, SampleSettings
 from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, read_shards
-from clipmill.index.build.build import finished, make_build
-from clipmill.report.evaluation import evaluate
+from clipmill.index.build.build import make_build
+from clipmill.report.evaluation import evaluate, make_evaluation
 from clipmill.report.write import read_report
-from clipmill.source.importers import vectors
+from clipmill.scenes import dataset as scenes_module
+from clipmill.scenes.dataset import write_scenes
 from clipmill.source.importers.vectors import import_vectors
+from clipmill.stage.kinds import Kind
 from clipmill.storage import Location
 from clipmill.storage.s3 import client as s3_client
 from faulty_s3 import BUCKET, FaultyS3
-from indexing import run_here
+from indexing import make_here
 from reported import load_encoder
 
 IMAGES, CAPTIONS, ROWS = pairs(12, 2)
@@ -76,23 +79,25 @@ class Death:
 def embeddings(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -> bool:
     images = sources["images" if kind else "other"]
     settings = ImportVectorsSettings(images=images, output=output, overwrite=overwrite)
-    return import_vectors(settings, lambda total: nullcontext(lambda done: None))[1]
+    return import_vectors(settings, Silent()).already
 
 
 def index(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -> bool:
     values = {"factory": "Flat", "shards": 2, "tuning_queries": 5 + kind, "overwrite": overwrite}
-    build = make_build(IndexSettings(embeddings=sources["dataset"], output=output, **values))
-    if finished(build):
-        build.staging.drop_leftovers()
-        return True
-    run_here(build)
-    return False
+    return make_here(make_build(IndexSettings(embeddings=sources["dataset"], output=output, **values))).already
 
 
 def report(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -> bool:
     values = {"templates": "plain", "bootstrap_samples": 20, "seed": kind, "overwrite": overwrite}
     settings = EvaluateSettings(embeddings=sources["dataset"], output=output, **values)
-    return evaluate(settings, load_encoder, Path("/dev/null"))[1]
+    return evaluate(make_evaluation(settings), load_encoder, Path("/dev/null"), Silent()).already
+
+
+def scenes(sources: dict[str, str], output: str, kind: int, *, overwrite: bool) -> bool:
+    settings = SampleSettings(output=output, rows=5 - kind, image_size=32, overwrite=overwrite)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes_module, "ROWS_PER_FILE", 2)
+        return write_scenes(settings, Silent()).already
 
 
 def assert_whole(output: Location, make: Callable[..., bool], kind: int) -> None:
@@ -103,6 +108,12 @@ def assert_whole(output: Location, make: Callable[..., bool], kind: int) -> None
     if make is report:
         assert names == ["report.csv", "report.html", "report.json", "report.md", "report.queries.parquet"]
         assert read_report(output).settings["seed"] == kind
+        return
+    if make is scenes:
+        listed = read_manifest(output, SourceManifest)
+        assert listed.rows == 5 - kind
+        assert names == ["manifest.json", *(file.path for file in listed.files)]
+        assert [storage.sha256(output / file.path) for file in listed.files] == [file.sha256 for file in listed.files]
         return
     if make is embeddings:
         found: Any = read_manifest(output, EmbeddingsManifest)
@@ -118,7 +129,7 @@ def assert_whole(output: Location, make: Callable[..., bool], kind: int) -> None
 
 
 @pytest.mark.parametrize("replacing", [False, True])
-@pytest.mark.parametrize("make", [embeddings, index, report])
+@pytest.mark.parametrize("make", [embeddings, index, report, scenes])
 def test_it_may_die_at_any_write_while_it_publishes(
     make: Callable[..., bool], replacing: bool, store: FaultyS3, sources: dict[str, str], tmp_path: Path
 ) -> None:
@@ -139,10 +150,10 @@ def test_it_may_die_at_any_write_while_it_publishes(
         assert_whole(storage.resolve(output), make, 1)
         if already:
             assert storage.read_bytes(last) == kept
-    assert instant > (5 if make is report else 8)
+    assert instant > (8 if make in (embeddings, index) else 5)
 
 
-@pytest.mark.parametrize("make", [embeddings, index, report])
+@pytest.mark.parametrize("make", [embeddings, index, report, scenes])
 def test_what_is_half_replaced_is_not_called_complete(
     make: Callable[..., bool], store: FaultyS3, sources: dict[str, str], tmp_path: Path
 ) -> None:
@@ -150,7 +161,7 @@ def test_what_is_half_replaced_is_not_called_complete(
     output = f"s3://{BUCKET}/{tmp_path.name}/out"
     make(sources, output, 1, overwrite=False)
     for kind in (1, 0):
-        store.plan = Death(3 if make is report else 4)
+        store.plan = Death(4 if make in (embeddings, index) else 3)
         with pytest.raises(StorageRefused):
             make(sources, output, kind, overwrite=True)
         store.plan = None
@@ -192,14 +203,14 @@ def test_a_failed_attempt_at_another_leaves_it_known_what_is_half_published(
     half: str, sources: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(vectors, "write_manifest", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(Kind, "write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             embeddings(sources, half, 0, overwrite=True)
     embeddings(sources, half, 0, overwrite=False)
     assert_whole(storage.resolve(half), embeddings, 0)
 
 
-@pytest.mark.parametrize("make", [embeddings, report])
+@pytest.mark.parametrize("make", [embeddings, report, scenes])
 def test_files_of_others_stay_where_a_run_was_killed(
     make: Callable[..., bool], half: str, sources: dict[str, str]
 ) -> None:
@@ -210,7 +221,7 @@ def test_files_of_others_stay_where_a_run_was_killed(
     assert storage.read_bytes(own) == b"mine"
 
 
-@pytest.mark.parametrize("make", [embeddings, index, report])
+@pytest.mark.parametrize("make", [embeddings, index, report, scenes])
 def test_a_run_killed_after_it_published_is_not_done_again_with_overwrite(
     make: Callable[..., bool], sources: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

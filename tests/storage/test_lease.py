@@ -131,28 +131,29 @@ def on_look(number: int, action: Callable[[], object], monkeypatch: pytest.Monke
 
 @ELSEWHERE
 def test_a_run_elsewhere_is_respected_when_it_renews_its_mark(
-    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="clipmill")
     leave_mark(staging, process=999_999_999, **elsewhere)
     on_look(4, lambda: leave_mark(staging, process=999_999_999, **elsewhere), monkeypatch)
     with pytest.raises(UserError, match=r"process 999999999 on .* same output; wait for it"), Lease.acquire(staging):
         pass
-    told = capsys.readouterr().err
+    (told,) = caplog.messages
     assert told.startswith("waiting up to ")
     assert 80 <= int(told.split()[3]) <= 90
-    assert told.count("\n") == 1
 
 
 @ELSEWHERE
 def test_the_mark_of_a_run_that_died_elsewhere_lapses_while_the_next_waits(
-    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    elsewhere: dict[str, str], staging: Location, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="clipmill")
     monkeypatch.setattr(lease, "_STALE_SECONDS", 1.5)
     monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.05)
     leave_mark(staging, process=999_999_999, **elsewhere)
     with Lease.acquire(staging) as held:
         held.check()
-    assert capsys.readouterr().err.startswith("waiting up to ")
+    assert caplog.messages[0].startswith("waiting up to ")
 
 
 def test_a_mark_that_is_given_back_ends_the_waiting(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +164,14 @@ def test_a_mark_that_is_given_back_ends_the_waiting(staging: Location, monkeypat
 
 
 def test_a_stale_mark_is_taken_at_once(
-    staging: Location, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    staging: Location, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="clipmill")
     leave_mark(staging, host="elsewhere")
     monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
     with Lease.acquire(staging):
         pass
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("call", ["write_if", "read_versioned"])
@@ -257,7 +259,7 @@ def test_the_mark_is_renewed_through_faults(staging: Location, monkeypatch: pyte
 
 
 def test_a_store_without_conditional_writes_is_used_with_a_word(
-    server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    server: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
@@ -272,4 +274,4 @@ def test_a_store_without_conditional_writes_is_used_with_a_word(
         held.check()
     server.plan = None
     assert server.faults["501"] == 2
-    assert capfd.readouterr().err.count("no conditional writes") == 1
+    assert sum("no conditional writes" in message for message in caplog.messages) == 1

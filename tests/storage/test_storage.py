@@ -127,15 +127,6 @@ def test_what_was_written_is_described_without_reading_it_again(tmp_path: Path) 
     assert storage.read_table(location) == table
 
 
-def test_many_files_are_read_in_their_order(tmp_path: Path) -> None:
-    places = [storage.resolve(tmp_path / str(number)) for number in range(50)]
-    for number, place in enumerate(places):
-        storage.write_bytes(place, str(number).encode())
-    assert storage.read_many(reversed(places)) == [str(number).encode() for number in reversed(range(50))]
-    with pytest.raises(FileNotFoundError):
-        storage.read_many([storage.resolve(tmp_path / "absent")])
-
-
 def test_a_conditional_write_needs_the_version_that_is_there(tmp_path: Path) -> None:
     place = storage.resolve(tmp_path / "sub/mark")
     first = storage.write_if(place, b"one", None)

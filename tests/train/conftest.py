@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import SampleSettings
 from clipmill.scenes.dataset import write_scenes
 
 
 def _sample(folder: Path, rows: int, split: str) -> str:
-    write_scenes(SampleSettings(output=str(folder), rows=rows, split=split, image_size=64))
+    write_scenes(SampleSettings(output=str(folder), rows=rows, split=split, image_size=64), Silent())
     return str(folder)
 
 

@@ -13,11 +13,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file
 
-from clipmill.core.errors import RunFailed, UserError
+from clipmill import storage
+from clipmill.core.errors import OutputDiffers, RunFailed
 from clipmill.core.settings import ModelSettings, TrainSettings
 from clipmill.encoders.model import load_model
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
+from clipmill.stage.status import work_towards
 from clipmill.train import trainer
 from clipmill.train.trainer import Step, train
 from clipmill_jobs.train import command
@@ -157,8 +159,8 @@ def test_other_settings_do_not_touch_what_is_there(
     output = tmp_path / "model"
     learn(settings(scenes, output, steps=1))
     before = (output / "open_clip_model.safetensors").read_bytes()
-    assert not train(settings(scenes, output, steps=1), print, print)
-    with pytest.raises(UserError, match="steps: 1 there, 2 here"):
+    assert train(settings(scenes, output, steps=1), print, print).already
+    with pytest.raises(OutputDiffers, match="steps: was 1, now 2"):
         train(settings(scenes, output, steps=2), print, print)
 
     def stop(step: Step) -> None:
@@ -169,10 +171,31 @@ def test_other_settings_do_not_touch_what_is_there(
         train(settings(scenes, output, steps=2, overwrite=True), stop, lambda step, found: None)
     assert (output / "open_clip_model.safetensors").read_bytes() == before
     other = settings(scenes, output, steps=3, seed=4)
-    with pytest.raises(UserError, match="already exists"):
+    with pytest.raises(OutputDiffers, match="is already complete, but with a difference"):
         train(other, print, print)
     learn(other.model_copy(update={"overwrite": True}))
     assert json.loads((output / "training.json").read_text())["configuration"]["steps"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_unfinished_training_of_other_settings_is_refused_and_told(
+    scenes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    output = tmp_path / "model"
+
+    def stop(step: Step) -> None:
+        if step.step == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(settings(scenes, output, steps=3), stop, print)
+    (found,) = work_towards(storage.resolve(output))
+    assert (found.stage, found.running, found.doing) == ("train", False, "training, from a checkpoint: 1 done")
+    with pytest.raises(OutputDiffers, match=r"an unfinished run .* had other settings \(steps: 3, now 4\)"):
+        train(settings(scenes, output, steps=4), print, print)
+    assert [step.step for step in learn(settings(scenes, output, steps=3))] == [2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def run(*arguments: str) -> Result:

@@ -2,20 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from clipmill.core.reporter import Silent
 from clipmill.verify.dataset import verify
 from clipmill.verify.findings import Findings
 from wholesome import write_whole_embeddings, write_whole_index, write_whole_report
-
-
-@contextmanager
-def silent(total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda done: None
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +18,7 @@ def check() -> Callable[..., Findings]:
     """Verifies a dataset without a progress line."""
 
     def run(place: Path | str, *, quick: bool = False) -> Findings:
-        return verify(str(place), quick=quick, progress=silent)
+        return verify(str(place), quick=quick, reporter=Silent())
 
     return run
 

@@ -16,20 +16,17 @@ from wholesome import unit
 ROWS_PER_FILE = 4000
 SMALL, LARGE = 20_000, 200_000
 PEAKS = """
-import contextlib, functools, json, sys, tracemalloc
+import functools, json, sys, tracemalloc
 import pyarrow
+from clipmill.core.reporter import Silent
 from clipmill.verify import embeddings
 from clipmill.verify import ids
 from clipmill.verify.dataset import verify
 
 embeddings.RepeatedIds = functools.partial(ids.RepeatedIds, 1 << 12)
 
-@contextlib.contextmanager
-def silent(total, unit):
-    yield lambda done: None
-
 tracemalloc.start()
-findings = verify(sys.argv[1], quick=False, progress=silent)
+findings = verify(sys.argv[1], quick=False, reporter=Silent())
 assert findings.whole, findings.faults
 arrow = pyarrow.default_memory_pool().max_memory()
 print(json.dumps({"rows": findings.checked["rows"], "python": tracemalloc.get_traced_memory()[1], "arrow": arrow}))

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 import wholesome
 from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.reporter import Silent
 from clipmill.datasets.manifests import Embeddings
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve, sha256, write_bytes
@@ -62,7 +62,7 @@ def rows_of(dataset: Path, part: str) -> list[dict[str, Any]]:
 
 
 def faults(dataset: Path) -> list[str]:
-    found = verify_embeddings(str(dataset), quick=False, progress=lambda total, unit: nullcontext(lambda done: None))
+    found = verify_embeddings(str(dataset), quick=False, reporter=Silent())
     assert not found.unchecked
     return found.faults
 
@@ -193,7 +193,7 @@ def test_on_s3_files_are_copied_by_the_server(
     output = resolve(f"s3://{BUCKET}/{tmp_path.name}/2/embeddings")
     manifest = compose(Composition(output, base, None, changes, frozenset({"c-5"}), identity(), {"limit": None}))
     assert manifest.counts.rows == 250
-    found = verify_embeddings(output.uri, quick=False, progress=lambda total, unit: nullcontext(lambda done: None))
+    found = verify_embeddings(output.uri, quick=False, reporter=Silent())
     assert (found.faults, found.unchecked) == ([], [])
     assert "c-5" not in {row["id"] for row in Embeddings.open(output.uri).table("images", ["id"]).to_pylist()}
     s3_client.forget()

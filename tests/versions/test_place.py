@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from clipmill import storage
 from clipmill.core.errors import Occupied, RunFailed, UserError
@@ -24,6 +25,7 @@ from clipmill.versions.rollback import roll_back
 from clipmill.versions.takedown import add_removed, read_removed
 from clipmill.versions.unfinished import begin, end, read_unfinished
 from clipmill.versions.version import Version, all_versions, manifests_of, write_version
+from clipmill_jobs.prune import command as prune_command
 from faulty_s3 import BUCKET, FaultyS3
 
 
@@ -146,6 +148,21 @@ def test_pruning_keeps_the_newest_and_the_current(place: Place) -> None:
     assert {name.split("/")[1] for name in names_at(place) if name.startswith("runs/")} == {"2", "4", "5"}
     for name in "245":
         assert manifests_of(place.version(name)) == all_versions(place)[["2", "4", "5"].index(name)].manifests
+
+
+def test_a_pruning_that_is_only_tried_removes_nothing_and_says_would(place: Place) -> None:
+    for name in "123":
+        publish(place, name)
+    arguments = [place.output.uri, "--keep", "1"]
+    tried = CliRunner().invoke(prune_command, [*arguments, "--dry-run"]).stdout.splitlines()
+    assert tried == [
+        "would remove 1: it is an old one",
+        "would remove 2: it is an old one",
+        "1 versions would be left",
+    ]
+    assert len(all_versions(place)) == 3
+    done = CliRunner().invoke(prune_command, arguments).stdout.splitlines()
+    assert done == ["removed 1: it is an old one", "removed 2: it is an old one", "1 versions are left"]
 
 
 def test_pruning_leaves_what_a_run_will_go_on_with(place: Place) -> None:

@@ -1,1 +1,1 @@
-"""What every room speaks: settings, schemas, errors, events, the environment."""
+"""What every room speaks: settings, manifests, schemas, errors, reporter and logging, the environment."""

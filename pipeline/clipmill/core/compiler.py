@@ -1,7 +1,8 @@
-"""Spares every process the import of torch's compiler, which takes it longer than torchvision, timm and open_clip together.
+"""Spares every process two slow imports: torch's compiler, and timm where no model needs it.
 
 clipmill compiles nothing. torchvision and timm import the compiler for two functions that matter to compiled models only,
-so while they are imported a stand-in has these two; whatever else is asked of it comes from the compiler itself.
+so while they are imported a stand-in has these two; whatever else is asked of it comes from the compiler itself. open_clip
+takes timm for absent when it is imported, as it can be; `bring_timm` brings it for a model that is built of it.
 """
 
 import importlib
@@ -14,20 +15,32 @@ from types import ModuleType
 from typing import Any
 
 _COMPILER, _UTILS = "torch._dynamo", "torch._dynamo.utils"
-_IMPORTERS = ("torchvision", "torchvision.tv_tensors", "timm")
+_WITHOUT_TIMM = "open_clip.timm_model"
 
 
 def leave_out_compiler() -> None:
-    """From here on torchvision and timm are imported without the compiler, unless it is there already."""
+    """From here on torchvision and timm are imported without the compiler, and open_clip without timm, unless these are
+    there already."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
+def bring_timm() -> None:
+    """Gives open_clip what it left out of timm, where timm is installed."""
+    adapter = sys.modules.get(_WITHOUT_TIMM)
+    if adapter is not None and getattr(adapter, "timm", None) is None:
+        importlib.reload(adapter)
+        importlib.import_module("open_clip.model").TimmModel = adapter.TimmModel  # type: ignore[attr-defined]
+
+
 class _Finder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in _IMPORTERS else None
+        wrapped = _WRAPPED.get(name)
+        if wrapped is None or target is not None:  # a target is given to a module that is loaded once more, with timm
+            return None
+        spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Beside(spec.loader)
+            spec.loader = wrapped(spec.loader)
         return spec
 
 
@@ -47,6 +60,28 @@ class _Beside(Loader):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
+
+
+class _Without(_Beside):
+    """Runs a module as its own loader does, to which timm seems absent, unless it is imported already."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        if "timm" in sys.modules:
+            self._loader.exec_module(module)
+            return
+        sys.modules["timm"] = None  # type: ignore[assignment]  # so that importing it raises ImportError
+        try:
+            self._loader.exec_module(module)
+        finally:
+            del sys.modules["timm"]
+
+
+_WRAPPED: dict[str, type[_Beside]] = {
+    "torchvision": _Beside,
+    "torchvision.tv_tensors": _Beside,
+    "timm": _Beside,
+    _WITHOUT_TIMM: _Without,
+}
 
 
 class _StandIn(ModuleType):

@@ -124,6 +124,7 @@ def run_filter(filter_: Filter, work: Work, encode: Encode, reporter: Reporter) 
     Memory holds a batch of rows, and the numbers of the rows that are duplicates of others.
     """
     start, done = work.start(), 0
+    reporter.progress(filter_.name, 0, filter_.gallery.n, "rows")
     conditions = _conditions(filter_)
     counts = dict.fromkeys((reason for reason, _ in conditions), 0)
     kept, dropped = _Part(filter_, KEPT), _Part(filter_, DROPPED)

@@ -164,4 +164,5 @@ def _volatile() -> frozenset[str]:
         query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
         names = _connection().execute(query).fetchall()
         _thread.volatile = frozenset(name for (name,) in names) | _CLOCK_FUNCTIONS
-    return _thread.volatile
+    result: frozenset[str] = _thread.volatile
+    return result

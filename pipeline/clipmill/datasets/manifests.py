@@ -177,7 +177,10 @@ def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:
         column = column.chunk(0)
     width = column.type.list_size
     values = column.values.to_numpy(zero_copy_only=True)
-    return values[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), width)
+    result: NDArray[np.float16] = values[column.offset * width : (column.offset + len(column)) * width].reshape(
+        len(column), width
+    )
+    return result
 
 
 def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from clipmill.core import events
+from clipmill.core import log
 from clipmill.core.reporter import Reporter
 from clipmill.datasets.manifests import Shard
 from clipmill.embed.compact import gather_records, statistics_of
@@ -30,7 +30,7 @@ class Following:
         self._counts = Counter(counts_of(earlier))
         self._rows = progress.start.rows_reused
         self._shards = ShardMaker(plan.layout, progress.todo, pieces)
-        self._rejects = events.Steps("rejects")
+        self._rejects = log.Steps("rejects")
         self._limit.check(self._counts)
         self._tell()
 

@@ -12,11 +12,11 @@ _FULL = 0.8
 
 _NOTHING = "nothing: all rows were done before"
 _ADVICE = {
-    "reading": "bring the input nearer, or give the run more CPU cores, so that more files are read at once",
-    "decoding": "give the run more CPU cores, or store the pictures nearer to the size that the model sees",
+    "reading": "store the input closer to the workers, or use more CPU cores to read more files in parallel",
+    "decoding": "use more CPU cores, or store the images closer to the size that the model takes",
     "copying": "give each node more CPU cores and a larger object store",
-    "writing": "bring the output nearer, or leave out --thumbnails and columns that nobody needs (--keep-columns)",
-    "start-up": "nothing: starting the workers took longer than the work; with more rows this share falls",
+    "writing": "store the output closer to the workers, or leave out --thumbnails and unneeded columns (--keep-columns)",
+    "start-up": "nothing: starting the workers took longer than the work itself, a share that falls with more rows",
 }
 
 
@@ -69,8 +69,7 @@ def _encoding(seconds: Counter[str]) -> float:
 
 def _for_encoding(gpus: bool, precisions: set[str]) -> str:
     if gpus:
-        return "this is as it should be; more GPUs are the way to be faster" + (
-            ", or --precision bf16" if "fp32" in precisions else ""
-        )
-    faster = ", or --precision int8 (bf16 on a processor that has it)" if "fp32" in precisions else ""
-    return f"this is as it should be on a CPU; a GPU or more cores are the way to be faster{faster}"
+        faster = " or use --precision bf16" if "fp32" in precisions else ""
+        return f"the GPUs are fully used; add GPUs{faster}"
+    faster = ", or use --precision int8 (bf16 on a processor that has it)" if "fp32" in precisions else ""
+    return f"the CPU cores are fully used; add cores or a GPU{faster}"

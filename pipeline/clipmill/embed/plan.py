@@ -20,6 +20,7 @@ from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
 from clipmill.embed.commit import Finished, find_finished
 from clipmill.embed.layout import Layout
+from clipmill.encoders.names import refuse_unknown_model
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
 from clipmill.source.footers import read_footers, save_footers
@@ -145,6 +146,7 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
 def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
     """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
     the staging folder. Raises UserError for input that cannot be used."""
+    refuse_unknown_model(settings.model, settings.pretrained)
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
     inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))

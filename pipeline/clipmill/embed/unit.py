@@ -246,7 +246,8 @@ def _cosine(left: NDArray[np.float16], right: NDArray[np.float16]) -> NDArray[np
     a, b = left.astype(np.float32), right.astype(np.float32)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products: NDArray[np.float32] = np.einsum("nd,nd->n", a, b)
-    return np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    result: NDArray[np.float32] = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    return result
 
 
 def _captions_by_file(decoded: pa.Table) -> dict[int, int]:

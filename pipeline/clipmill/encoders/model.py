@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from open_clip.factory import load_checkpoint
 
+from clipmill.core.compiler import bring_timm
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
@@ -201,6 +202,8 @@ def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | 
 def build_network(source: ModelSource) -> torch.nn.Module:
     """The architecture of a model with fresh weights, float32 on the CPU."""
     name = f"local-dir:{source.folder}" if source.folder else source.name
+    if source.config["vision_cfg"].get("timm_model_name"):
+        bring_timm()
     try:
         with quiet():
             network: torch.nn.Module = open_clip.create_model(

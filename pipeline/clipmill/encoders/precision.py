@@ -40,7 +40,8 @@ def choose_precision(settings: ModelSettings, device: torch.device, network: tor
 def has_bf16(device: torch.device) -> bool:
     """Whether matrix products of bfloat16 are computed by the hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        result: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return result
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
 

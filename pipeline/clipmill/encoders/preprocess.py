@@ -68,7 +68,8 @@ class Preprocessing:
         else:
             ratio = min(height / self.size[0], width / self.size[1])
             target = (round(height / ratio), round(width / ratio))
-        return F.center_crop(self._resize(image, target), list(self.size))
+        result: torch.Tensor = F.center_crop(self._resize(image, target), list(self.size))
+        return result
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """A batch of prepared pictures, uint8 (n, 3, height, width), as float32 with the model's mean and deviation."""
@@ -80,7 +81,8 @@ class Preprocessing:
         mode = InterpolationMode.BILINEAR if self.interpolation == "bilinear" else InterpolationMode.BICUBIC
         if tuple(image.shape[-2:]) == size:
             return image
-        return F.resize(image, list(size), interpolation=mode, antialias=True)
+        result: torch.Tensor = F.resize(image, list(size), interpolation=mode, antialias=True)
+        return result
 
     def _crop_or_pad(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
@@ -88,14 +90,16 @@ class Preprocessing:
         if down or across:
             padding = [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2]
             image = F.pad(image, padding, fill=[float(self.fill_color)])
-        return F.center_crop(image, list(self.size))
+        result: torch.Tensor = F.center_crop(image, list(self.size))
+        return result
 
     def _middle(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
         short = min(height, width)
         aspect = max(self.size) / min(self.size)
         keep = int(short * aspect * 2) + _FILTER_MARGIN
-        return F.center_crop(image, [min(height, keep), min(width, keep)])
+        result: torch.Tensor = F.center_crop(image, [min(height, keep), min(width, keep)])
+        return result
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

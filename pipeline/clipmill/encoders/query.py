@@ -50,9 +50,13 @@ class QueryEncoder:
             data = path.read_bytes()
         except OSError as error:
             raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
+        return self.encode_picture(data, f"--image {path}")
+
+    def encode_picture(self, data: bytes, name: str = "the picture") -> NDArray[np.float32]:
+        """The unit vector (1, d) of an encoded picture, which messages call ``name``."""
         model = self._load()
         try:
             pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
         except Rejected as rejected:
-            raise UserError(f"--image {path} is no image that can be searched with: {rejected.detail}") from None
+            raise UserError(f"{name} is no image that can be searched with: {rejected.detail}") from None
         return model.encode_images(pixels[None])

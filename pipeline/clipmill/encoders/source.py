@@ -1,6 +1,5 @@
 """Which model a user means: its architecture, its weights, and the preprocessing those were trained with."""
 
-import difflib
 import json
 import logging
 from collections.abc import Iterator
@@ -15,11 +14,9 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.names import BUILTIN, CONFIG_FILE, LOCAL_DIR, nearest_first, refuse_unknown_model
 
-BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
-CONFIG_FILE = "open_clip_config.json"
-_LOCAL_DIR = "local-dir:"
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
@@ -52,7 +49,7 @@ def find_model(
     known, and weights trained with another activation (QuickGELU) than the named model has.
     """
     name, pretrained = settings.model, settings.pretrained
-    if name and name.startswith(_LOCAL_DIR):
+    if name and name.startswith(LOCAL_DIR):
         name, pretrained = None, name
     if name in (None, BUILTIN) and (pretrained is None or pretrained == str(BUILTIN_FOLDER)):
         return _from_folder(BUILTIN_FOLDER, BUILTIN, "", trained=trained)
@@ -73,9 +70,11 @@ def find_model(
         if settings.preprocessing:
             preprocess = _named_preprocessing(name, settings.preprocessing)
         return ModelSource(name, pretrained, config, preprocess, _download(name, pretrained, tag))
-    weights = _weights_in(Path(pretrained.removeprefix(_LOCAL_DIR)).expanduser())
+    weights = _weights_in(Path(pretrained.removeprefix(LOCAL_DIR)).expanduser())
     if weights is None:
-        raise UserError(f"--pretrained {pretrained} is neither a file nor a tag of {name}; open_clip has {_tags(name)}")
+        raise UserError(
+            f"--pretrained {pretrained} is neither a file nor a tag of {name}; open_clip has {_tags(name, pretrained)}"
+        )
     if preprocess is None:
         preprocess = _preprocessing_for_file(name, weights, settings.preprocessing)
     return ModelSource(name, str(weights.resolve()), config, preprocess, weights)
@@ -84,19 +83,19 @@ def find_model(
 def _from_path_alone(pretrained: str, name: str | None) -> ModelSource:
     folder = _folder_of(pretrained)
     if folder is None:
-        path = Path(pretrained.removeprefix(_LOCAL_DIR))
+        path = Path(pretrained.removeprefix(LOCAL_DIR))
         if not path.exists():
             raise UserError(f"--pretrained {pretrained}: there is no such file or folder (a tag also needs --model)")
         raise UserError(f"--pretrained {pretrained} has no {CONFIG_FILE} beside it: say its architecture with --model")
-    return _from_folder(folder, name or folder.name, f"{_LOCAL_DIR}{folder.resolve()}")
+    return _from_folder(folder, name or folder.name, f"{LOCAL_DIR}{folder.resolve()}")
 
 
 def _is_folder(pretrained: str) -> bool:
-    return Path(pretrained.removeprefix(_LOCAL_DIR)).expanduser().is_dir()
+    return Path(pretrained.removeprefix(LOCAL_DIR)).expanduser().is_dir()
 
 
 def _folder_of(pretrained: str) -> Path | None:
-    path = Path(pretrained.removeprefix(_LOCAL_DIR)).expanduser()
+    path = Path(pretrained.removeprefix(LOCAL_DIR)).expanduser()
     folder = path if path.is_dir() else path.parent
     return folder if path.exists() and (folder / CONFIG_FILE).is_file() else None
 
@@ -131,13 +130,14 @@ def _weights_in(path: Path) -> Path | None:
 def _known_config(name: str) -> dict[str, Any]:
     config: dict[str, Any] | None = open_clip.get_model_config(name)
     if config is None:
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.3)
-        raise UserError(f"--model {name} is not a model that open_clip knows; close to it: {', '.join(close)}")
+        refuse_unknown_model(name)
+        raise UserError(f"--model {name} is not a model that open_clip knows")
     return config
 
 
-def _tags(name: str) -> str:
-    tags = list_pretrained_tags_by_model(name)
+def _tags(name: str, wanted: str = "") -> str:
+    """The tags of a model in words, those first that are like the one that was wanted."""
+    tags = nearest_first(wanted, list_pretrained_tags_by_model(name))
     return f"the tags {', '.join(tags)}" if tags else "no tags for it"
 
 
@@ -152,22 +152,29 @@ def _check_activation(name: str, pretrained: str, config: dict[str, Any], tag: d
 
 
 def _preprocessing_of(tag: dict[str, Any]) -> dict[str, Any]:
-    return merge_preprocess_dict(PreprocessCfg(), tag)
+    result: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), tag)
+    return result
 
 
 def _named_preprocessing(name: str, wanted: str) -> dict[str, Any]:
     folder = _folder_of(wanted)
     if folder is not None:
-        return merge_preprocess_dict(PreprocessCfg(), _read_config(folder).get("preprocess_cfg", {}))
+        result: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), _read_config(folder).get("preprocess_cfg", {}))
+        return result
     tag = get_pretrained_cfg(name, wanted)
     if not tag:
-        raise UserError(f"--preprocessing {wanted} is neither an {CONFIG_FILE} nor a tag of {name}: {_tags(name)}")
+        raise UserError(
+            f"--preprocessing {wanted} is neither an {CONFIG_FILE} nor a tag of {name}: {_tags(name, wanted)}"
+        )
     return _preprocessing_of(tag)
 
 
 def _preprocessing_for_file(name: str, weights: Path, wanted: str | None) -> dict[str, Any]:
     if not wanted and (weights.parent / CONFIG_FILE).is_file():
-        return merge_preprocess_dict(PreprocessCfg(), _read_config(weights.parent).get("preprocess_cfg", {}))
+        result: dict[str, Any] = merge_preprocess_dict(
+            PreprocessCfg(), _read_config(weights.parent).get("preprocess_cfg", {})
+        )
+        return result
     return _common_preprocessing(name, wanted, f"--pretrained {weights}")
 
 
@@ -189,7 +196,8 @@ def _common_preprocessing(name: str, wanted: str | None, option: str) -> dict[st
     if by_values:
         values = json.loads(next(iter(by_values)))
         return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return merge_preprocess_dict(PreprocessCfg(), {})
+    result: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), {})
+    return result
 
 
 def _download(name: str, pretrained: str, tag: dict[str, Any]) -> Path:

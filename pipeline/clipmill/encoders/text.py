@@ -57,8 +57,10 @@ def encode_tokens(network: Any, tokens: torch.Tensor, *, cut: bool = True) -> to
     hidden = tower.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), ends]
     projection = tower.text_projection
     if projection is None:
-        return hidden
-    return projection(hidden) if isinstance(projection, torch.nn.Linear) else hidden @ projection
+        result: torch.Tensor = hidden
+        return result
+    result = projection(hidden) if isinstance(projection, torch.nn.Linear) else hidden @ projection
+    return result
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,8 @@ def cut_tokenizer(merges: int, context_length: int) -> Tokenizer:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "merges.txt.gz"
         path.write_bytes(gzip.compress("".join(lines).rstrip("\n").encode()))
-        return SimpleTokenizer(bpe_path=str(path), context_length=context_length)
+        result: Tokenizer = SimpleTokenizer(bpe_path=str(path), context_length=context_length)
+        return result
 
 
 def load_tokenizer(source: ModelSource) -> Tokenizer:
@@ -41,15 +42,18 @@ def load_tokenizer(source: ModelSource) -> Tokenizer:
         return cut_tokenizer(source.merges, text["context_length"])
     try:
         if source.folder is None:
-            return open_clip.get_tokenizer(source.name)
+            result: Tokenizer = open_clip.get_tokenizer(source.name)
+            return result
         if not text.get("hf_tokenizer_name") or (source.folder / "tokenizer.json").is_file():
-            return open_clip.get_tokenizer(f"local-dir:{source.folder}")
-        return HFTokenizer(
+            result = open_clip.get_tokenizer(f"local-dir:{source.folder}")
+            return result
+        result = HFTokenizer(
             text["hf_tokenizer_name"],
             context_length=text["context_length"],
             tokenizer_mode=text.get("tokenizer_mode"),
             **(text.get("tokenizer_kwargs") or {}),
         )
+        return result
     except ImportError as error:
         raise UserError(
             f"--model {source.name}: its tokenizer needs a package that is not installed: {error}"

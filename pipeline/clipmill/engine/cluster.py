@@ -192,7 +192,11 @@ def cause_of(error: BaseException, doing: str, advice: str = CONTINUE) -> Clipmi
         return told
     ours = {kind.__name__: kind for kind in (RunFailed, UserError, StorageFailed, StorageRefused)}
     raised = re.findall(r"^(?:([\w.]+)\.)?(\w+): (.*)$", _ANSI.sub("", str(error)), flags=re.MULTILINE)
-    raised = [(name, message) for module, name, message in raised if not module.startswith("ray.")]
+    raised = [
+        (name, message)
+        for module, name, message in raised
+        if not module.startswith("ray.") and not message.startswith("Traceback (most recent call last)")
+    ]
     for name, message in raised:
         if name in ours:
             return ours[name](message)
@@ -200,7 +204,9 @@ def cause_of(error: BaseException, doing: str, advice: str = CONTINUE) -> Clipmi
         for kind, what in _DEATHS.items():
             if isinstance(error, kind) or kind.__name__ in str(error):
                 return RunFailed(f"{doing} failed: {what}; {advice}")
-    reason = f"{raised[0][0]}: {raised[0][1]}" if raised else str(error).strip().splitlines()[0]
+    reason = (
+        f"{raised[0][0]}: {raised[0][1]}" if raised else (str(error).strip() or type(error).__name__).splitlines()[0]
+    )
     return RunFailed(f"{doing} failed in a worker ({reason}); {advice}")
 
 

@@ -1,5 +1,7 @@
 """Embedding on Ray Data: read, decode on CPU tasks, encode on an actor pool, commit through a Datasink."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, field
 from functools import partial

@@ -33,7 +33,7 @@ class UnitSource(Datasource):
     """The units still to do. One read task streams the units that share row groups."""
 
     def __init__(self, units: Units, inputs: Sequence[InputFile], columns: Columns) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._groups = read_groups(units, inputs)
         self._inputs = {file.ordinal: file for file in inputs}
         self._columns = columns

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import Any
 
 import faiss
@@ -174,11 +173,11 @@ def _named_like(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as a task: with no more threads than cores, and signs of life to the tally. Ray, and whoever looks at
     a process list, knows it by the function's own name."""
 
-    @wraps(function)
     def task(tally: Any, threads: int, *arguments: Any) -> Any:
         begin_task(threads)
         return function(signs_to(tally), *arguments)
 
+    task.__name__, task.__qualname__ = function.__name__, function.__qualname__
     return task
 
 

@@ -2,6 +2,7 @@
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.encoders.names import BUILTIN, refuse_unknown_model
 from clipmill.estimate.workload import ModelCost
 from clipmill.report.published import published_gflops
 
@@ -24,8 +25,7 @@ def cost_of_model(name: str | None) -> ModelCost:
 
     Raises UserError for a name that open_clip does not know, or that no operations are published for.
     """
-    from clipmill.encoders.source import BUILTIN
-
+    refuse_unknown_model(name)
     return _cost_of_builtin() if name in (None, BUILTIN) else _cost_of_published(str(name))
 
 

@@ -1,6 +1,7 @@
 """The YAML file of `clipmill run`: one section a stage, in the words of that stage's options.
 
-Every mistake is found before anything starts, and all of them are told at once, each with its line.
+Every mistake is found before anything starts, and all of them are told at once, each with its line. `clipmill.run.schema`
+describes the file for editors.
 """
 
 import difflib
@@ -21,19 +22,20 @@ from clipmill.core.settings import (
     IndexSettings,
     Settings,
     SettingsModel,
+    explain,
 )
 from clipmill.run.places import unreachable
 
-_MODELS: dict[str, type[Settings]] = {
+MODELS: dict[str, type[Settings]] = {
     "cluster": ClusterSettings,
     "embed": EmbedSettings,
     "index": IndexSettings,
     "evaluate": EvaluateSettings,
     "gates": GateSettings,
 }
-_SECTIONS = ("output", "hook", *_MODELS)
-_OPTIONAL = ("index", "evaluate")
-_PLACES = {"embed": ("output",), "index": ("embeddings", "output"), "evaluate": ("embeddings", "index", "output")}
+_SECTIONS = ("output", "hook", *MODELS)
+OPTIONAL = ("index", "evaluate")
+PLACES = {"embed": ("output",), "index": ("embeddings", "output"), "evaluate": ("embeddings", "index", "output")}
 """What links one stage to the next: it follows from ``output`` and is not set by the user."""
 _NEEDS = {
     "min_t2i_recall_at_10": "evaluate",
@@ -133,15 +135,15 @@ class _Reader:
 
     def _section(self, name: str, model: type[SettingsModel], output: str) -> SettingsModel | None:
         section = self.document.get(name, {})
-        if section is False and name in _OPTIONAL:
+        if section is False and name in OPTIONAL:
             return None
         if section is None:
             section = {}
         if not isinstance(section, Mapping):
-            leave_out = ", or `false` to leave this stage out" if name in _OPTIONAL else ""
+            leave_out = ", or `false` to leave this stage out" if name in OPTIONAL else ""
             self.note((name,), f"`{name}` must be a section of options{leave_out}")
             return None
-        places = _PLACES.get(name, ())
+        places = PLACES.get(name, ())
         options = [option for option in model.model_fields if option not in (*places, "overwrite")]
         values: dict[str, Any] = dict.fromkeys(places, output)
         for key, value in section.items():
@@ -159,14 +161,14 @@ class _Reader:
                 if problem["type"] == "missing":
                     self.note(where[:1], f"{'.'.join(where)} is missing")
                 else:
-                    self.note(where[:2], f"{'.'.join(where)}: {problem['msg'].removeprefix('Value error, ')}")
+                    self.note(where[:2], f"{'.'.join(where)}: {explain(problem)}")
             return None
 
     def _refuse_impossible(
         self, gates: GateSettings | None, index: IndexSettings | None, evaluate: EvaluateSettings | None
     ) -> None:
         """A bar for what is not made. Sections that are wrong were told before."""
-        off = {name for name in _OPTIONAL if self.document.get(name) is False}
+        off = {name for name in OPTIONAL if self.document.get(name) is False}
         for key, stage in _NEEDS.items():
             if gates is not None and getattr(gates, key) is not None and stage in off:
                 self.note(("gates", key), f"gates.{key} needs `{stage}`, which is switched off")

@@ -1,9 +1,9 @@
 """What became of a run, for machines: `summary.json`, and a command of the user's that is told when it has ended."""
 
+import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmill import storage
-from clipmill.core import events
+from clipmill.core import log
 from clipmill.core.errors import ClipmillError, Terminated
 from clipmill.core.manifests import Record
 from clipmill.storage import Location
 
+_LOG = logging.getLogger(__name__)
 SUMMARY_VERSION = 1
 SUMMARY_FILE = "summary.json"
 HOOK_SECONDS = 60.0
@@ -83,7 +84,7 @@ class RunRecord:
     def stage(self, name: str) -> Iterator[StageRecord]:
         """Times a stage, and writes down how it ended; what it raises passes through."""
         stage, started = StageRecord(name), time.monotonic()
-        events.emit("stage started", stage=name)
+        log.emit("stage started", stage=name)
         status: Status = "failure"
         try:
             yield stage
@@ -92,7 +93,7 @@ class RunRecord:
             seconds = round(time.monotonic() - started, 3)
             ended = StageSummary(name=name, status=status, seconds=seconds, output=stage.output, figures=stage.figures)
             self.stages.append(ended)
-            events.emit("stage finished", stage=name, **ended.model_dump(exclude={"name"}))
+            log.emit("stage finished", stage=name, **ended.model_dump(exclude={"name"}))
 
 
 @contextmanager
@@ -222,12 +223,8 @@ def _said(error: BaseException | None) -> str | None:
 
 
 def _warn(what: str) -> None:
-    events.emit("warning", message=what)
-    if not events.as_json():
-        print(f"clipmill: {what}", file=sys.stderr)
+    _LOG.warning(what)
 
 
 def _tell(text: str) -> None:
-    events.emit("hook", output=text)
-    if not events.as_json():
-        print(text, file=sys.stderr)
+    log.emit("hook", text, output=text)

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
 
 
-def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: Tell) -> None:
-    """Every stage of a run file, as a new version of what is published at its output. ``configuration`` is what the
-    record of the run calls the file. Waits up to ``wait`` seconds for another run towards the same output to end.
+def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: Tell) -> Version | None:
+    """Every stage of a run file, as a new version of what is published at its output; None where nothing has changed.
+
+    ``configuration`` is what the record of the run calls the file. Waits up to ``wait`` seconds for another run towards
+    the same output to end.
 
     Raises BarMissed where the version is whole and not good enough, and Occupied where another run goes on.
     """
@@ -47,7 +49,7 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
         with alone(place, wait) as lease:
             record.owns_output = True
             try:
-                VersionRun(run, place, read_pointer(place), lease, record, reporter, tell).publish()
+                return VersionRun(run, place, read_pointer(place), lease, record, reporter, tell).publish()
             finally:
                 record.owns_output = not lease.lost
 
@@ -76,15 +78,16 @@ class VersionRun:
         self._base = Base.read(place, seen)
         self._removed = read_removed(place)
 
-    def publish(self) -> None:
-        """Makes the version, judges it, and lets readers see it. Raises BarMissed where it is not good enough."""
+    def publish(self) -> Version | None:
+        """Makes the version, judges it, and lets readers see it; None where nothing has changed. Raises BarMissed where it
+        is not good enough."""
         plan, model = self._plan()
         stages = {"index": self._run.index, "evaluate": self._run.evaluate}
         key = key_of(plan.fingerprint, stages, self._removed)
         if self._base is not None and self._base.version.key == key:
             self._record.note(version=self._base.version.name, unchanged=True)
             self._tell("unchanged", f"{self._place.output} stays at version {self._base.version.name}")
-            return
+            return None
         version = begin(self._place, key, self._base.version.name if self._base else None)
         made = self._make(version, plan, model)
         bars = self._judge(made)
@@ -96,6 +99,7 @@ class VersionRun:
         end(self._place)
         self._record.note(version=version.name, unchanged=False, notes=made.notes)
         self._tell("published", str(folder))
+        return described
 
     def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
         from clipmill.embed.plan import find_source

@@ -52,7 +52,7 @@ class Sample(SourceStage):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the content."""
-        return {"sample": self.settings.content(), "format": _FORMAT}
+        return {"stage": self.name, "settings": self.settings.content(), "format": _FORMAT}
 
     def differences(self, found: SourceManifest) -> list[str]:
         """How source Parquet at the output differs from these scenes, in words."""
@@ -88,6 +88,7 @@ def write_scenes(settings: SampleSettings, reporter: Reporter) -> Made[SourceMan
             done += rendered
             reporter.progress(sample.name, done, settings.rows, "scenes")
 
+        tell(0)
         for name, rows in parts.items():
             records[name] = records[name] or _write_part(work, name, settings, rows, tell)
         made = [record for record in records.values() if record is not None]

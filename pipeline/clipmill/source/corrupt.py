@@ -79,7 +79,8 @@ def _shrink(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
     if short <= shorter_side:
         return image
     size = [max(shorter_side, int(shorter_side * side / short)) for side in image.shape[-2:]]
-    return F.resize(image, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    result: torch.Tensor = F.resize(image, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return result
 
 
 def _blur(image: torch.Tensor, amount: float, random: np.random.Generator) -> torch.Tensor:
@@ -126,13 +127,15 @@ def _rotation(image: torch.Tensor, amount: float, random: np.random.Generator) -
     from torchvision.transforms import InterpolationMode
 
     degrees = amount if random.random() < 0.5 else -amount
-    return F.rotate(image, degrees, interpolation=InterpolationMode.BILINEAR, fill=[0.0])
+    result: torch.Tensor = F.rotate(image, degrees, interpolation=InterpolationMode.BILINEAR, fill=[0.0])
+    return result
 
 
 def _greyscale(image: torch.Tensor, amount: float, random: np.random.Generator) -> torch.Tensor:
     import torchvision.transforms.v2.functional as F
 
-    return F.adjust_saturation(image, amount)
+    result: torch.Tensor = F.adjust_saturation(image, amount)
+    return result
 
 
 def _samples(values: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,8 @@ def load_image_bytes(path: str, base: Location) -> bytes:
         if info.size > MAX_FILE_BYTES:
             raise Rejected(Reason.NOT_AN_IMAGE, f"{place} has {info.size} bytes, more than any picture")
         with place.filesystem.open_input_file(place.path) as stream:
-            return stream.read()
+            result: bytes = stream.read()
+            return result
     except (OSError, ValueError) as error:
         if place_is_local(path, base) or isinstance(error, ValueError):
             raise Rejected(Reason.UNREADABLE_IMAGE, f"{path}: {str(error).splitlines()[0]}") from None

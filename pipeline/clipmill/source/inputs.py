@@ -1,6 +1,7 @@
 """The Parquet files an input URI stands for, each with its identity and the row groups its footer tells of."""
 
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,17 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.source.written import files_listed
+from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 _WILDCARDS = "*?["
+_IMPORTS = {
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    ".tar": "webdataset",
+    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "folder"),
+}
+"""Which `clipmill import` takes files of a kind."""
 _FOOTER_THREADS = 16
 
 
@@ -105,6 +112,7 @@ def _matching(uri: str) -> list[fs.FileInfo]:
         if info.type == fs.FileType.File:
             return [info]
         if info.type == fs.FileType.Directory:
+            refuse_half_published(place)
             return _parquet_among(_believed(storage.list_files(place), place), place.path, uri)
         parent, _, start = place.path.rpartition("/")
         found = storage.list_files(Location(place.filesystem, parent, uri), recursive=False) if parent else []
@@ -173,10 +181,20 @@ def _parquet_among(found: list[fs.FileInfo], folder: str, uri: str) -> list[fs.F
     chosen = [info for info in visible if info.base_name.lower().endswith(SUFFIXES)]
     if not chosen:
         raise UserError(
-            f"{uri}: there is no Parquet file among the {len(found)} files here ({_kinds(found)}); clipmill reads "
-            f"{', '.join(SUFFIXES)}, and `clipmill import` makes Parquet from COCO, Flickr8k, folders, CSV and WebDataset"
+            f"{uri}: there is no Parquet file among the {len(found)} files here ({_kinds(found)}); {_make(found, uri)}"
         )
     return chosen
+
+
+def _make(found: list[fs.FileInfo], uri: str) -> str:
+    """How to make Parquet of what lies in a folder, by the most frequent kind of file that something makes it of."""
+    suffixes = Counter(PurePosixPath(info.path).suffix.lower() for info in found)
+    kinds = [_IMPORTS[suffix] for suffix, _ in suffixes.most_common() if suffix in _IMPORTS]
+    if not kinds:
+        return "`clipmill import` makes Parquet from COCO, Flickr8k, folders of images, CSV and WebDataset"
+    sources = sorted(info.path for info in found if _IMPORTS.get(PurePosixPath(info.path).suffix.lower()) == kinds[0])
+    source = ("s3://" if uri.startswith("s3://") else "") + sources[0] if kinds[0] == "csv" else uri
+    return f"first make Parquet of them: {_import_line(kinds[0], source)}"
 
 
 def _hidden(path: str) -> bool:
@@ -206,10 +224,10 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
     except PermissionError:
         raise UserError(f"{path}: there is no permission to read this file") from None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"{path}: {_damage(size, str(error))}; replace the file or leave it out") from None
+        raise UserError(f"{path}: {_damage(size, str(error))}; {_remedy(path)}") from None
     except OSError as error:
         if place.is_local:
-            raise UserError(f"{path}: {_damage(size, str(error))}; replace the file or leave it out") from None
+            raise UserError(f"{path}: {_damage(size, str(error))}; {_remedy(path)}") from None
         raise RunFailed(f"{path}: could not be read: {error}; run the command again") from None
     if metadata.num_rows >= 1 << ORDINAL_SHIFT:
         raise UserError(f"{path}: {metadata.num_rows} rows are more than one file may hold (2³²); split the file")
@@ -224,6 +242,19 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
         row_group_bytes=tuple(group.total_byte_size for group in groups),
         schema=schema.remove_metadata(),
     )
+
+
+def _remedy(path: str) -> str:
+    """What to do about a file that is no Parquet file: what makes Parquet of its kind, where something does."""
+    kind = _IMPORTS.get(PurePosixPath(path).suffix.lower())
+    if kind is None:
+        return "replace the file or leave it out"
+    return f"first make Parquet of it: {_import_line(kind, path)}"
+
+
+def _import_line(kind: str, source: str) -> str:
+    """What to type to make Parquet of a source, and what to give to --input then."""
+    return f"`clipmill import {kind} {source} --output FOLDER`, then --input FOLDER"
 
 
 def etag_of(place: Location, stream: pa.NativeFile) -> str:

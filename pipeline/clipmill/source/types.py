@@ -58,12 +58,14 @@ def is_caption(kind: pa.DataType) -> bool:
 def is_text_list(kind: pa.DataType) -> bool:
     """Whether this is a list of strings, or a list of nulls."""
     is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
-    return is_list and (pt.is_string(plain_type(kind.value_type)) or pt.is_null(kind.value_type))
+    result: bool = is_list and (pt.is_string(plain_type(kind.value_type)) or pt.is_null(kind.value_type))
+    return result
 
 
 def is_id(kind: pa.DataType) -> bool:
     """Whether this is a string or a whole number."""
-    return pt.is_string(kind) or pt.is_integer(kind)
+    result: bool = pt.is_string(kind) or pt.is_integer(kind)
+    return result
 
 
 def is_scalar(kind: pa.DataType) -> bool:
@@ -73,4 +75,5 @@ def is_scalar(kind: pa.DataType) -> bool:
 
 def is_binary(kind: pa.DataType) -> bool:
     """Whether this is a string of bytes of any length."""
-    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)
+    result: bool = pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind)
+    return result

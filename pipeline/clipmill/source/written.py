@@ -18,6 +18,15 @@ from clipmill.stage.stage import Stage
 from clipmill.stage.staging import Started
 from clipmill.storage import Location, Written
 
+_OURS = {
+    "embeddings": ("an embeddings dataset", "; to index it: `clipmill index --embeddings {folder} --output FOLDER`"),
+    "index": ("an index", '; to search it: `clipmill search --index {folder} --text "…"`'),
+    "duplicates": ("a list of near-duplicates", "; to drop them: `clipmill filter --duplicates {folder} …`"),
+    "selection": ("a selection of rows", ""),
+    "report": ("a report", ""),
+}
+"""What our datasets are called, and what is done with them."""
+
 
 def part_name(number: int) -> str:
     """The name of a part file."""
@@ -88,12 +97,13 @@ def files_listed(folder: Location) -> list[str] | None:
     or has another size.
     """
     kind = kind_at(folder)
-    if kind not in KINDS:
+    if kind is None or kind not in KINDS:
         return None
     if kind != SOURCE.name:
+        what, then = _OURS.get(kind, (f"a dataset of kind {kind!r}", ""))
         raise UserError(
-            f"{folder} is a dataset of kind {kind!r} that clipmill made, and not a source of pictures and captions; give "
-            "the --input that it was made from"
+            f"{folder} is {what} that clipmill made, and not a source of pictures and captions; to embed again, give the "
+            f"--input that it was made from{then.format(folder=folder)}"
         )
     manifest = read_manifest(folder, SourceManifest)
     sizes = {info.path[len(folder.path.rstrip("/")) + 1 :]: info.size for info in storage.list_files(folder)}
@@ -104,3 +114,16 @@ def files_listed(folder: Location) -> list[str] | None:
                 f"it; make {folder} again with --overwrite"
             )
     return [file.path for file in manifest.files]
+
+
+def refuse_half_published(folder: Location) -> None:
+    """Raises RunFailed for a folder on S3 in which some files of a dataset are there and the last one is not yet. On a local
+    disk a dataset comes to its place in one step."""
+    if folder.is_local or "/" not in folder.path:
+        return
+    found = publication.read(folder)
+    if found is not None and found.is_partial(folder):
+        raise RunFailed(
+            f"{folder} is only partly there: the run that puts it there is not done, or was killed; wait for it, or run its "
+            "command again to finish it"
+        )

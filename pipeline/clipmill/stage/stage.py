@@ -131,21 +131,22 @@ class Stage(ABC, Generic[M]):
                 storage.remove(self.staging.dataset)
             outline = self.outline
             self.staging.write_outline(outline)
-            with self._dropped_if_in_vain(outline):
+            with self._dropped_if_in_vain(outline, lease):
                 manifest = work(Work(self.staging, lease, outline))
-            self.kind.write(self.staging.dataset, manifest)
+                self.kind.write(self.staging.dataset, manifest)
             lease.check()
             self.staging.publish(last=self.kind.last)
         return Made(manifest, already=False)
 
     @contextmanager
-    def _dropped_if_in_vain(self, outline: Outline) -> Iterator[None]:
+    def _dropped_if_in_vain(self, outline: Outline, lease: Lease) -> Iterator[None]:
         """Leaves no staging folder behind where there is nothing to continue: after a mistake of the user that came up
-        before any piece was done, and of stages that do not continue."""
+        before any piece was done, and of stages that do not continue. A run that took over the work keeps it."""
         try:
             yield
         except BaseException as error:
-            if not self.continues or (isinstance(error, UserError) and not outline.done(self.staging.names())):
+            in_vain = not self.continues or (isinstance(error, UserError) and not outline.done(self.staging.names()))
+            if in_vain and not lease.lost:
                 self.staging.drop()
             raise
 

@@ -5,9 +5,9 @@ run that lost it, because it was asleep or cut off for too long, finds out befor
 """
 
 import json
+import logging
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -21,6 +21,7 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, Occupied, RunFailed
 from clipmill.storage import Location, Versioned
 
+_LOG = logging.getLogger(__name__)
 _RENEW_SECONDS = 20.0
 _STALE_SECONDS = 90.0
 _LOOK_SECONDS = 2.0
@@ -194,7 +195,7 @@ def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
             raise lives
         return found
     wait = min(_STALE_SECONDS, _STALE_SECONDS - found.age)
-    print(f"waiting up to {wait:.0f} s to see whether the run ({who}) still lives that left {place}", file=sys.stderr)
+    _LOG.info("waiting up to %.0f s to see whether the run (%s) is still alive that left %s", wait, who, place)
     end = time.monotonic() + wait
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, _LOOK_SECONDS))

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import TrainSettings
-from clipmill.encoders.source import CONFIG_FILE, ModelSource
+from clipmill.encoders.names import CONFIG_FILE
+from clipmill.encoders.source import ModelSource
 from clipmill.stage.kinds import Kind
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage, configuration_differences
@@ -82,7 +83,7 @@ class Training(Stage[ModelRecord]):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the outcome."""
-        return {"train": self.configuration}
+        return {"stage": self.name, "settings": self.configuration}
 
     def differences(self, found: ModelRecord) -> list[str]:
         """How a model at the output was trained otherwise, in words."""

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from clipmill import storage
-from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.curate.dedup import GROUPS_FILE, PAIRS_FILE
 from clipmill.curate.filter import DROPPED, KEPT
 from clipmill.curate.near import MARGIN
@@ -102,17 +102,17 @@ def _check_all(
         return []
     parent_is_there("embeddings dataset", manifest.embeddings, manifest.embeddings_manifest_sha256, findings)
     sound = []
-    with progress(sum(shard.bytes for shard in shards), "B") as advance:
-        for shard in check_files(location, shards, (SHARDS_FILE,), findings):
-            parquet = reading(shard.path, findings, lambda shard=shard: open_parquet(location / shard.path))  # type: ignore[misc]
-            if not quick and storage.sha256(location / shard.path) != shard.sha256:
-                findings.fault(f"{shard.path} was altered: its sha256 is not the one in {SHARDS_FILE}")
-            elif parquet is not None and parquet.metadata.num_rows != shard.rows:
-                findings.fault(f"{shard.path} holds {parquet.metadata.num_rows} rows and not {shard.rows}")
-            elif parquet is not None:
-                sound.append(shard)
-                findings.count("rows", shard.rows)
-            advance(shard.bytes)
+    tally = Tally(reporter, "verify", sum(shard.bytes for shard in shards), "B")
+    for shard in check_files(location, shards, (SHARDS_FILE,), findings):
+        parquet = reading(shard.path, findings, lambda shard=shard: open_parquet(location / shard.path))  # type: ignore[misc]
+        if not quick and storage.sha256(location / shard.path) != shard.sha256:
+            findings.fault(f"{shard.path} was altered: its sha256 is not the one in {SHARDS_FILE}")
+        elif parquet is not None and parquet.metadata.num_rows != shard.rows:
+            findings.fault(f"{shard.path} holds {parquet.metadata.num_rows} rows and not {shard.rows}")
+        elif parquet is not None:
+            sound.append(shard)
+            findings.count("rows", shard.rows)
+        tally.add(shard.bytes)
     if quick:
         findings.unchecked.append("the bytes of the files (--quick reads footers only)")
     return sound

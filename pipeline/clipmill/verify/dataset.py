@@ -7,6 +7,7 @@ import pyarrow.fs as fs
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, StorageFailed, UserError
+from clipmill.core.reporter import Reporter
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location
@@ -15,6 +16,7 @@ from clipmill.verify.embeddings import verify_embeddings
 from clipmill.verify.findings import Findings
 from clipmill.verify.index import verify_index
 from clipmill.verify.report import verify_report
+from clipmill.verify.source_parquet import verify_source
 
 VERIFIERS: dict[str, Callable[..., Findings]] = {
     "embeddings": verify_embeddings,
@@ -22,12 +24,13 @@ VERIFIERS: dict[str, Callable[..., Findings]] = {
     "duplicates": verify_duplicates,
     "selection": verify_selection,
     "report": verify_report,
+    "source": verify_source,
 }
-_KNOWN = "verify knows embeddings, indices, duplicates, selections and reports"
+_KNOWN = "verify knows embeddings, indices, duplicates, selections, reports and the source Parquet that clipmill wrote"
 
 
-def verify(uri: str, *, quick: bool, progress: Callable) -> Findings:
-    """Checks the dataset at ``uri`` (see `Progress` for ``progress``).
+def verify(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
+    """Checks the dataset at ``uri``.
 
     A damaged manifest is a fault. Raises UserError where there is no finished dataset of a kind that verify knows.
     """
@@ -35,7 +38,7 @@ def verify(uri: str, *, quick: bool, progress: Callable) -> Findings:
     kind = "unknown"
     try:
         kind = _kind_of(location)
-        return VERIFIERS[kind](uri, quick=quick, progress=progress)
+        return VERIFIERS[kind](uri, quick=quick, reporter=reporter)
     except StorageFailed:
         raise  # which says nothing of the dataset
     except RunFailed as error:
@@ -79,7 +82,7 @@ def _nothing_here(location: Location, *, there: bool) -> str:
     parts = [info.base_name for info in storage.list_files(location, recursive=False)]
     if parts and all(name.startswith("part-") and name.endswith(".parquet") for name in parts):
         return (
-            f"{location} is source Parquet, as `clipmill sample` and `clipmill import` make it: it has no list of what it "
-            f"should hold, so nothing can be proved; {_KNOWN}"
+            f"{location} is source Parquet without a manifest: there is no list of what it should hold, so nothing can be "
+            f"proved; {_KNOWN}"
         )
     return f"{location} has no {MANIFEST}, so it is not a finished dataset; {_KNOWN}"

@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmill import storage
-from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
 from clipmill.verify.contents import Contents, read_contents
-from clipmill.verify.fetch import counted
 from clipmill.verify.files import check_files, check_order
 from clipmill.verify.findings import Findings
 from clipmill.verify.ids import RepeatedIds
@@ -113,10 +112,10 @@ def _check_footers(
         return found
 
     known = [shard for shard in present if shard.part in PARTS]
-    with progress(len(known), "files") as advance:
-        for found in in_order(footer, known, threads_for(local=dataset.location.is_local)):
-            findings.add(found)
-            advance(1)
+    tally = Tally(reporter, "verify", len(known), "files")
+    for found in in_order(footer, known, threads_for(local=dataset.location.is_local)):
+        findings.add(found)
+        tally.add(1)
 
 
 def _check_contents(
@@ -135,11 +134,8 @@ def _check_contents(
     )
     account = RowAccount(source_files(dataset), partial(_holders, dataset), findings)
     ids, reasons, compressed = RepeatedIds(), Counter[str](), 0
-    with (
-        tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch,
-        progress(sum(shard.bytes for shard in along_rows), "B") as on_progress,
-    ):
-        advance = counted(on_progress)
+    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch:
+        advance = Tally(reporter, "verify", sum(shard.bytes for shard in along_rows), "B").add
 
         def read(shard: Shard) -> Contents:
             schema = schemas[shard.part]

@@ -1,7 +1,6 @@
 """One pass over a file: its bytes are hashed while they are read, and what was hashed is what is looked into."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -11,17 +10,6 @@ from clipmill.storage import Location
 from clipmill.verify.findings import Findings
 
 _CHUNK_BYTES = 8 << 20
-
-
-def counted(on_progress: Callable[[int], None]) -> Callable[[int], None]:
-    """The same callback, for several threads."""
-    lock = threading.Lock()
-
-    def advance(done: int) -> None:
-        with lock:
-            on_progress(done)
-
-    return advance
 
 
 @contextmanager

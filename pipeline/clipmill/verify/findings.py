@@ -1,14 +1,9 @@
 """What verification returns: every fault in words, what was counted on the way, and what was not looked at."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 _MOST_SHOWN = 100
-
-Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
-"""Entered with a total and its unit (B or files); what it gives is called with the number of those just done."""
 
 
 @dataclass

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill import storage
-from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import captions_schema, images_schema
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.index.build.layout import TRAINED_FILE

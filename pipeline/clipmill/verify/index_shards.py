@@ -8,16 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmill import storage
-from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import Shard
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.storage import Location
 from clipmill.verify.arrays import ArrayFile, check_ends, check_header
 from clipmill.verify.codes import check_codes, check_codes_header, codebook_of
-from clipmill.verify.fetch import counted, fetch, forget
+from clipmill.verify.fetch import fetch, forget
 from clipmill.verify.findings import Findings
 from clipmill.verify.parallel import in_order, threads_for
 from clipmill.verify.sidecars import Sidecar, Sidecars, check_sidecars
@@ -57,10 +57,10 @@ def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, r
         _check_sidecar_heads(work, shard, {}, found)
         return found
 
-    with progress(4 * len(shards), "files") as advance:
-        for found in in_order(head, shards, threads_for(local=work.location.is_local)):
-            findings.add(found)
-            advance(4)
+    tally = Tally(reporter, "verify", 4 * len(shards), "files")
+    for found in in_order(head, shards, threads_for(local=work.location.is_local)):
+        findings.add(found)
+        tally.add(4)
 
 
 def _check_sidecar_heads(
@@ -111,23 +111,22 @@ def check_contents(
     with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
         scratch = Path(folder)
         codebook = _codebook(work, scratch, findings) if trained else None
-        with progress(sum(file.bytes for file in files), "B") as on_progress:
-            advance = counted(on_progress)
+        advance = Tally(reporter, "verify", sum(file.bytes for file in files), "B").add
 
-            def read(file: Shard) -> tuple[Path | None, Findings]:
-                found = findings.part()
-                return fetch(work.location, file, scratch, found, advance), found
+        def read(file: Shard) -> tuple[Path | None, Findings]:
+            found = findings.part()
+            return fetch(work.location, file, scratch, found, advance), found
 
-            def look(fetched: _Fetched) -> Findings:
-                try:
-                    _look_into(work, fetched, codebook, gallery)
-                finally:
-                    for path in fetched.paths.values():
-                        forget(work.location, path)
-                return fetched.findings
+        def look(fetched: _Fetched) -> Findings:
+            try:
+                _look_into(work, fetched, codebook, gallery)
+            finally:
+                for path in fetched.paths.values():
+                    forget(work.location, path)
+            return fetched.findings
 
-            for found in in_order(look, _by_shard(shards, in_order(read, files, threads), findings.part), threads):
-                findings.add(found)
+        for found in in_order(look, _by_shard(shards, in_order(read, files, threads), findings.part), threads):
+            findings.add(found)
 
 
 def _codebook(work: IndexWork, scratch: Path, findings: Findings) -> str | None:

@@ -3,10 +3,10 @@
 from pydantic import ValidationError
 
 from clipmill import storage
-from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.environment import software
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
+from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import Manifest, read_manifest
 from clipmill.evaluate.classification.templates import NAMED
 from clipmill.report.document import REPORT_VERSION, Figure, Report
@@ -29,16 +29,16 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     sizes = sizes_of(location)
     for path in sorted(set(sizes) - {REPORT_FILE, *SHOWN, *([QUERIES_FILE] if report.queries else [])}):
         findings.fault(f"{path} does not belong to the report")
-    with progress(sum(sizes.values()), "B") as advance:
-        for path, made in SHOWN.items():
-            findings.count("files", 1)
-            if path not in sizes:
-                findings.fault(f"{path} is missing")
-            elif storage.read_bytes(location / path) != made(report).encode():
-                _tell_difference(path, report, findings)
-            advance(sizes.get(path, 0))
-        _check_queries(location, report, sizes, findings)
-        advance(sizes.get(QUERIES_FILE, 0))
+    tally = Tally(reporter, "verify", sum(sizes.values()), "B")
+    for path, made in SHOWN.items():
+        findings.count("files", 1)
+        if path not in sizes:
+            findings.fault(f"{path} is missing")
+        elif storage.read_bytes(location / path) != made(report).encode():
+            _tell_difference(path, report, findings)
+        tally.add(sizes.get(path, 0))
+    _check_queries(location, report, sizes, findings)
+    tally.add(sizes.get(QUERIES_FILE, 0))
     findings.count("files", 1)
     findings.count("figures", len(_figures(report)))
     _check_embeddings(report, findings)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ class Sidecar:
     path: Path
     array: ArrayFile | None = None
 
-    def block(self, start: int, rows: int) -> NDArray:
+    def block(self, start: int, rows: int) -> NDArray[Any]:
         """Some rows of an array file."""
         assert self.array is not None
         return self.array.block(self.path, start, rows)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill import storage
+from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Shard, read_manifest, read_shards
@@ -21,7 +22,6 @@ from clipmill.index.build.footprint import measured_footprint
 from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
-from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.storage import Location
 from clipmill.versions.compact import compacted
 from clipmill.versions.drift import Drift, gallery_distance

@@ -1,6 +1,6 @@
 """One run at a time works towards an output; the next one waits, or leaves."""
 
-import sys
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +9,7 @@ from clipmill.core.errors import Occupied
 from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 
+_LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 
 
@@ -32,7 +33,7 @@ def alone(place: Place, wait: float = 0.0) -> Iterator[Lease]:
                         raise Occupied(f"{error}; or give --wait SECONDS") from None
                     raise
                 if not told:
-                    print(f"waiting up to {left:.0f} s: {error}", file=sys.stderr)
+                    _LOG.info("waiting up to %.0f s: %s", left, error)
                     told = True
                 time.sleep(min(_LOOK_SECONDS, left))
         yield ownership

@@ -55,7 +55,7 @@ def stage(output: Location, run: str, parts: int = 2) -> Location:
 
 def contents(output: Location) -> dict[str, str]:
     infos = storage.list_files(output)
-    data = storage.read_many(Location(output.filesystem, info.path, info.path) for info in infos)
+    data = [storage.read_bytes(Location(output.filesystem, info.path, info.path)) for info in infos]
     return {info.path[len(output.path) + 1 :]: one.decode() for info, one in zip(infos, data, strict=True)}
 
 

@@ -240,14 +240,14 @@ def test_unfinished_uploads_go_with_the_staging_folder(store: FaultyS3) -> None:
     store.client.abort_multipart_upload(Bucket=BUCKET, Key="other/part", UploadId=left[0]["UploadId"])
 
 
-def test_many_small_files_are_read_in_their_order(store: FaultyS3) -> None:
+def test_small_files_are_read_where_requests_fail(store: FaultyS3) -> None:
     files = [place(f"records/{number}") for number in range(40)]
     for number, file in enumerate(files):
         storage.write_bytes(file, str(number).encode())
     store.share = 0.2
-    assert storage.read_many(files) == [str(number).encode() for number in range(40)]
+    assert [storage.read_bytes(file) for file in files] == [str(number).encode() for number in range(40)]
     with pytest.raises(FileNotFoundError):
-        storage.read_many([*files, place("records/none")])
+        storage.read_bytes(place("records/none"))
 
 
 def test_no_client_and_no_credential_travels(store: FaultyS3) -> None:
@@ -508,20 +508,20 @@ def test_workers_are_told_which_s3_is_meant_and_no_secret(store: FaultyS3, monke
         given.append(options)
         raise ConnectionError("no cluster here")
 
-    def runtime_env(**environment: str) -> object:
+    def variables(**environment: str) -> object:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         answering = endpoint.removeprefix("http://")
         with pytest.raises(UserError, match="no cluster here"), connect(ClusterSettings(address=answering)):
             pass
-        return given[-1].get("runtime_env")
+        return given[-1]["runtime_env"]["env_vars"]
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     expected = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "CLIPMILL_S3_REQUESTER_PAYS": "1"}
-    assert runtime_env(CLIPMILL_S3_REQUESTER_PAYS="1", AWS_SESSION_TOKEN="secret") == {"env_vars": expected}
+    assert variables(CLIPMILL_S3_REQUESTER_PAYS="1", AWS_SESSION_TOKEN="secret") == expected
     job = '{"runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "x", "AWS_DEFAULT_REGION": "y"}}}'
-    assert runtime_env(RAY_JOB_CONFIG_JSON_ENV_VAR=job) == {"env_vars": {"CLIPMILL_S3_REQUESTER_PAYS": "1"}}
+    assert variables(RAY_JOB_CONFIG_JSON_ENV_VAR=job) == {"CLIPMILL_S3_REQUESTER_PAYS": "1"}
     for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "CLIPMILL_S3_REQUESTER_PAYS"):
         monkeypatch.delenv(name)
-    assert runtime_env(RAY_JOB_CONFIG_JSON_ENV_VAR="") is None
+    assert variables(RAY_JOB_CONFIG_JSON_ENV_VAR="") == {}

@@ -83,7 +83,10 @@ def _measured_rotation(index: Any) -> int:
     if not isinstance(whole, faiss.IndexPreTransform):
         return 0
     chain = [faiss.downcast_VectorTransform(whole.chain.at(step)) for step in range(whole.chain.size())]
-    return 4 * sum(getattr(step, name).size() for step in chain for name in ("A", "b", "mean") if hasattr(step, name))
+    result: int = 4 * sum(
+        getattr(step, name).size() for step in chain for name in ("A", "b", "mean") if hasattr(step, name)
+    )
+    return result
 
 
 def add_shard(total: Footprint | None, shard: Footprint) -> Footprint:

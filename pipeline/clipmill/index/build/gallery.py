@@ -91,11 +91,6 @@ class Gallery:
                     if inside.num_rows:
                         yield inside
 
-    def source_of(self, position: int) -> tuple[int, int]:
-        """The file that holds a position, and the row in that file."""
-        number = int(np.searchsorted(self.starts, position, side="right")) - 1
-        return number, position - int(self.starts[number])
-
 
 def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:
     """Row groups in runs that hold ``rows`` rows or little more: Arrow fetches all that it is asked for at once."""

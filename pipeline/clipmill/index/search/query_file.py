@@ -129,4 +129,5 @@ def _vectors(values: pa.Array, queries: Location) -> NDArray[np.float32]:
     lengths = values.value_lengths() if not pa.types.is_fixed_size_list(values.type) else None
     if flat.null_count or (lengths is not None and len(lengths.unique()) > 1):
         raise UserError(f"--queries {queries}: the vectors in `embedding` are of different lengths or have gaps")
-    return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), -1)
+    result: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), -1)
+    return result

@@ -20,7 +20,8 @@ def hits(scores: NDArray[np.float32], exact_scores: NDArray[np.float32]) -> NDAr
     ``exact_scores`` (q, k) are those of exact search, best first.
     """
     least = np.where(np.isfinite(exact_scores), exact_scores, np.inf).min(axis=1)
-    return np.sum(scores >= (least - TIE)[:, None], axis=1)
+    result: NDArray[np.int64] = np.sum(scores >= (least - TIE)[:, None], axis=1)
+    return result
 
 
 def recall_interval(hits_per_query: NDArray[np.int64], k: int) -> Interval:

@@ -45,7 +45,7 @@ def render_page(query: str, about: str, results: Sequence[Mapping[str, Any]], pi
             "rank": result["rank"],
             "score": result["score"],
             "id": result["id"],
-            "picture": _data_uri(pictures.get(result["row"])),
+            "picture": picture_uri(pictures.get(result["row"])),
             "shown": {name: value for name, value in result.items() if name not in ("rank", "score", "row")},
         }
         for result in results
@@ -54,7 +54,8 @@ def render_page(query: str, about: str, results: Sequence[Mapping[str, Any]], pi
     return template.render(query=query, about=about, results=shown)
 
 
-def _data_uri(picture: bytes | None) -> str | None:
+def picture_uri(picture: bytes | None) -> str | None:
+    """An encoded picture as a ``data:`` URI; None where there is none, or of no kind that browsers show."""
     kind = next((name for start, name in _TYPES.items() if picture and picture.startswith(start)), None)
     if picture is None or kind is None:
         return None

@@ -49,7 +49,8 @@ def _load(place: Location) -> dict[str, Any]:
             isinstance(entry, dict) and keys <= entry.keys() for entry in entries
         ):
             raise UserError(f"{place} has no list {part!r} of entries with {' and '.join(sorted(keys))}, as COCO has")
-    return document
+    result: dict[str, Any] = document
+    return result
 
 
 def _samples(source: Location, split: str, document: dict[str, Any]) -> Iterator[Sample]:

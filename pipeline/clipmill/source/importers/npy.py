@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +92,13 @@ class VectorFiles:
         return taken
 
 
-def open_array(file: Path, option: str) -> NDArray:
+def open_array(file: Path, option: str) -> NDArray[Any]:
     """One array, memory-mapped; pickled objects are never loaded."""
     try:
         with open(file, "rb") as stream:
             beginning = stream.read(len(_MAGIC))
         if beginning == _MAGIC:
-            array: NDArray = np.load(file, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
             return array
         reason = "it is an .npz archive" if beginning.startswith(b"PK") else "it does not begin as one"
     except OSError as error:

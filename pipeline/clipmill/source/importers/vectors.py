@@ -52,7 +52,7 @@ class VectorImport(Stage[EmbeddingsManifest]):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the content."""
-        return {"imported vectors": self.configuration}
+        return {"stage": self.name, "settings": self.configuration}
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """How embeddings at the output differ from these vectors, in words."""
@@ -83,6 +83,7 @@ def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[
             done += vectors
             reporter.progress(stage.name, done, total, "vectors")
 
+        advance(0)
         return _write(source, work, start, configuration, advance)
 
     return stage.run(work)
@@ -238,7 +239,8 @@ def _cosines(first: NDArray[np.float16], second: NDArray[np.float16]) -> NDArray
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     with np.errstate(invalid="ignore"):
         products = np.einsum("nd,nd->n", one, other)
-    return (products / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    result: NDArray[np.float32] = (products / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return result
 
 
 def _marked(length: int, indices: list[int]) -> NDArray[np.bool_]:

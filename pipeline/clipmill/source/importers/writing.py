@@ -49,7 +49,7 @@ class Import(SourceStage):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the content."""
-        return {"import": self.configuration}
+        return {"stage": self.name, "settings": self.configuration}
 
     def differences(self, found: SourceManifest) -> list[str]:
         """How source Parquet at the output differs from what this import makes, in words."""
@@ -81,6 +81,7 @@ def write_samples(work: Import, read: Callable[[], Collection], reporter: Report
 
     def make(staged: Work) -> SourceManifest:
         start, collection = staged.start(), read()
+        _tell(reporter, collection, 0)
         files, captions, missing = _write_parts(collection, staged.dataset, partial(_tell, reporter, collection))
         if not files:
             raise UserError(f"{work.settings.source}: there is not one sample in the source, so nothing was written")

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 import os
 import random
 import threading
@@ -15,6 +16,7 @@ from botocore.exceptions import HTTPClientError
 
 from clipmill.storage.s3.settings import S3Settings
 
+_LOG = logging.getLogger(__name__)
 CONNECTIONS = 32
 _FIRST_CONTACT_ATTEMPTS = 5
 _LONGEST_PAUSE = 20.0
@@ -84,7 +86,10 @@ class _Patience:
             return None
         if not self._reached and attempts >= _FIRST_CONTACT_ATTEMPTS:
             raise caught_exception
-        return pause(attempts)
+        seconds = pause(attempts)
+        if attempts > 1:  # one that passes at once is not worth a word
+            _LOG.info("S3 does not answer well (attempt %d of %d); again in %.0f s", attempts, self._attempts, seconds)
+        return seconds
 
 
 def _is_transient(response: Any, caught: Any) -> bool:

@@ -14,7 +14,7 @@ from clipmill.storage.s3.requests import ask, head, split
 _DELETED_AT_ONCE = 1000
 
 
-class S3Handler(fs.FileSystemHandler):
+class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
     """Paths are ``bucket/key``. A folder is a prefix that has keys; keys that end with ``/`` are no files.
 
     Raises FileNotFoundError for an object that is not there, StorageRefused where this user is not let in, StorageFailed

@@ -1,6 +1,7 @@
 """Objects as files: read anywhere by ranged requests, always one version of them, continued wherever a body breaks."""
 
 import io
+import logging
 import re
 import time
 from collections import deque
@@ -20,6 +21,7 @@ TAIL = 64 << 10
 _LEAST_FETCH = 64 << 10
 _MOST_AHEAD = 4 << 20
 _WINDOWS = 4
+_LOG = logging.getLogger(__name__)
 _BROKEN = (BotoCoreError, HTTPError, OSError)
 
 
@@ -66,6 +68,8 @@ class Body:
                     f"s3://{self._path}: reading broke off {failures} times at byte {self._at} ({reason}); run the same "
                     "command again"
                 )
+            if failures > 1:  # one that passes at once is not worth a word
+                _LOG.info("s3://%s: reading broke off %d times (%s); again", self._path, failures, reason)
             time.sleep(pause(failures))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -1,8 +1,8 @@
 """Whole objects from place to place: up, down to a local cache, across on the server; and writes with a condition."""
 
 import json
+import logging
 import os
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +19,7 @@ from clipmill.storage.s3.errors import code_of, status_of, told
 from clipmill.storage.s3.reading import Body
 from clipmill.storage.s3.requests import ask, head, split, version_of
 
+_LOG = logging.getLogger(__name__)
 SMALL = 8 << 20
 _PART = 16 << 20
 _THREADS = 8
@@ -78,7 +79,7 @@ _said: set[str] = set()
 def _say_once(store: str) -> None:
     if store not in _said:
         _said.add(store)
-        print(f"{store} has no conditional writes: nothing but care keeps two runs apart there", file=sys.stderr)
+        _LOG.warning("%s has no conditional writes: nothing but care keeps two runs apart there", store)
 
 
 def get(path: str) -> tuple[bytes, str, float]:

@@ -1,0 +1,325 @@
+"""The reporters of a command: bars on a terminal, plain lines off it, JSON events where they are asked for.
+
+Each tells a stream what a `Reporter` is told. `StderrReporter` holds what they have in common.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from clipmill.core import log
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Pace:
+    """How fast a stage goes. ``base`` of ``unit`` were done at its first sign, by earlier starts: they count as done, and
+    neither as work nor as speed of this one."""
+
+    unit: str
+    total: int | None
+    base: int
+    started: float
+    done: int
+    moved: float
+
+    @property
+    def finished(self) -> bool:
+        return self.total is not None and self.done >= self.total
+
+    def rate(self, now: float) -> float:
+        """Units per second since the first sign."""
+        return (self.done - self.base) / max(now - self.started, 1e-9)
+
+    def line(self, now: float) -> str:
+        """How far it is, how fast, and how long it will take."""
+        done = amount(self.done, self.unit)
+        seconds = now - self.started
+        rate = f", {amount(self.rate(now), self.unit)}/s" if self.done > self.base and seconds >= 1 else ""
+        if not self.total:
+            return f"{done}{rate}, {duration(seconds)}"
+        told = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,} {self.unit}){rate}"
+        if self.unit == "B":
+            told = f"{self.done / self.total:.0%} ({done} of {amount(self.total, 'B')}){rate}"
+        if self.finished:
+            return f"{told}, took {duration(seconds)}"
+        left = (self.total - self.done) / self.rate(now) if rate else None
+        return told if left is None else f"{told}, {duration(left)} left"
+
+
+def amount(number: float, unit: str) -> str:
+    """A number of units; bytes in thousands and millions."""
+    if unit != "B":
+        return f"{number:,.1f} {unit}" if isinstance(number, float) and number < 100 else f"{number:,.0f} {unit}"
+    for prefix in ("", "k", "M", "G", "T"):
+        if number < 1000 or prefix == "T":
+            break
+        number /= 1000
+    return f"{number:.3g} {prefix}B"
+
+
+def duration(seconds: float) -> str:
+    """A length of time, in the unit that suits it."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+class StderrReporter:
+    """What the three have in common: the current words and paces, and when something was told last.
+
+    Every method may be called from any thread.
+    """
+
+    silence_seconds = 10.0
+    """After so long without a word the current one is told again."""
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._paces: dict[str, Pace] = {}
+        self._ended: dict[str, tuple[int, int | None, str]] = {}
+        self._doing: tuple[str, str] | None = None
+        self._since = self._told = self._created = clock()
+
+    @property
+    def silent_so_far(self) -> bool:
+        """Whether nothing at all has been told yet."""
+        return self._told == self._created
+
+    def message(self, stage: str, text: str) -> None:
+        """What ``stage`` is doing now."""
+        with self._lock:
+            self.doing(stage, text)
+            self._say(stage, text)
+
+    def doing(self, stage: str, text: str) -> None:
+        """What ``stage`` is doing now, where that was told elsewhere: only the heartbeat tells it."""
+        with self._lock:
+            self._doing, self._since = (stage, text), self._clock()
+            self._told = self._since
+
+    def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
+        """``done`` of ``total`` are finished, over all starts of the stage; the first call says what earlier ones did."""
+        with self._lock:
+            if self._ended.get(stage) == (done, total, unit):
+                return  # the end of it was told already
+            pace = self._paces.get(stage)
+            if pace is None or (pace.unit, pace.total) != (unit, total):
+                self.finish(stage)
+                now = self._clock()
+                pace = self._paces[stage] = Pace(unit, total, done, now, done, now)
+                self._begin(stage, pace)
+            if done != pace.done:
+                pace.done, pace.moved = done, self._clock()
+            self._advance(stage, pace)
+            if pace.finished:
+                self.finish(stage)
+                self._ended[stage] = done, total, unit
+
+    def finish(self, stage: str) -> None:
+        """Tells the last of a stage's progress, which ends here."""
+        with self._lock:
+            pace = self._paces.pop(stage, None)
+            if pace is not None:
+                self._end(stage, pace)
+                self._told = self._since = self._clock()
+
+    def text(self, text: str) -> None:
+        """A line that belongs to no stage: a notice, a failure."""
+        with self._lock:
+            self._write(text)
+
+    def beat(self) -> None:
+        """Says again what is being done, where nothing has been told for a while; called every second."""
+        with self._lock:
+            if self._clock() - self._told >= self.silence_seconds:
+                self._again()
+
+    def close(self) -> None:
+        """Ends what is still open; a reporter that is closed may still be told something."""
+        with self._lock:
+            for stage in list(self._paces):
+                self.finish(stage)
+
+    def _again(self) -> None:
+        if self._doing is not None:
+            stage, text = self._doing
+            self._retell(stage, text, round(self._clock() - self._since))
+
+    def _write(self, line: str) -> None:
+        self._told = self._clock()
+        with suppress(OSError, ValueError):  # where nobody reads stderr any more, the work goes on
+            print(line, file=self._stream, flush=True)
+
+    def _say(self, stage: str, text: str) -> None:
+        raise NotImplementedError
+
+    def _retell(self, stage: str, text: str, seconds: int) -> None:
+        raise NotImplementedError
+
+    def _begin(self, stage: str, pace: Pace) -> None:
+        raise NotImplementedError
+
+    def _advance(self, stage: str, pace: Pace) -> None:
+        raise NotImplementedError
+
+    def _end(self, stage: str, pace: Pace) -> None:
+        raise NotImplementedError
+
+
+class Lines(StderrReporter):
+    """Off a terminal: plain lines, of progress one in ten seconds."""
+
+    progress_seconds = 10.0
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        super().__init__(stream, clock)
+        self._progress_told: dict[str, float] = {}
+
+    def _say(self, stage: str, text: str) -> None:
+        self._write(f"{stage}: {text}")
+
+    def _retell(self, stage: str, text: str, seconds: int) -> None:
+        self._write(f"{stage}: {text} ({seconds} s)")
+
+    def _again(self) -> None:
+        now = self._clock()
+        for stage, pace in self._paces.items():
+            self._progress_told[stage] = now
+            self._write(f"{stage}: {pace.line(now)}")
+        if all(pace.moved < self._since for pace in self._paces.values()):
+            super()._again()
+
+    def _begin(self, stage: str, pace: Pace) -> None:
+        self._progress_told[stage] = pace.started
+        if pace.base and pace.total and not pace.finished:
+            self._write(f"{stage}: continuing, {pace.base:,} of {pace.total:,} {pace.unit} are done")
+
+    def _advance(self, stage: str, pace: Pace) -> None:
+        now = self._clock()
+        if now - self._progress_told[stage] >= self.progress_seconds and not pace.finished:
+            self._progress_told[stage] = now
+            self._write(f"{stage}: {pace.line(now)}")
+
+    def _end(self, stage: str, pace: Pace) -> None:
+        told_before = self._progress_told[stage] > pace.started
+        if pace.done > pace.base and (told_before or pace.total is not None):
+            self._write(f"{stage}: {pace.line(self._clock())}")
+
+
+class Bars(StderrReporter):
+    """On a terminal: a bar a stage, and below them what is being done where there is no bar."""
+
+    silence_seconds = 5.0
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        super().__init__(stream, clock)
+        self._bars: dict[str, tqdm[Any]] = {}
+        self._width: dict[str, Any] = {"dynamic_ncols": True} if _has_width(stream) else {"ncols": 80, "nrows": 20}
+        self._status: tqdm[Any] | None = None
+
+    def close(self) -> None:
+        """Ends the bars, and takes the words below them away."""
+        with self._lock:
+            super().close()
+            self._no_status()
+
+    def doing(self, stage: str, text: str) -> None:
+        """As of every reporter; the words below the bars go."""
+        with self._lock:
+            self._no_status()
+            super().doing(stage, text)
+
+    def _write(self, line: str) -> None:
+        self._no_status()
+        self._told = self._clock()
+        with suppress(OSError, ValueError):
+            tqdm.write(line, file=self._stream)
+
+    def _say(self, stage: str, text: str) -> None:
+        self._write(f"{stage}: {text}")
+
+    def _again(self) -> None:
+        for bar in self._bars.values():
+            bar.refresh()
+        if not self._bars:
+            super()._again()
+
+    def _retell(self, stage: str, text: str, seconds: int) -> None:
+        if self._status is None:
+            self._status = tqdm(bar_format="{desc}", file=self._stream, leave=False, **self._width)
+        self._status.set_description_str(f"{stage}: {text} ({seconds} s)")
+
+    def _no_status(self) -> None:
+        if self._status is not None:
+            self._status.close()
+            self._status = None
+
+    def _begin(self, stage: str, pace: Pace) -> None:
+        self._no_status()
+        self._bars[stage] = tqdm(
+            total=pace.total,
+            initial=pace.base,
+            unit=pace.unit if pace.unit == "B" else f" {pace.unit}",
+            unit_scale=pace.unit == "B",
+            desc=stage,
+            file=self._stream,
+            smoothing=0.1,
+            **self._width,
+        )
+
+    def _advance(self, stage: str, pace: Pace) -> None:
+        bar = self._bars[stage]
+        bar.update(pace.done - bar.n)
+
+    def _end(self, stage: str, pace: Pace) -> None:
+        self._bars.pop(stage).close()
+
+
+def _has_width(stream: TextIO) -> bool:
+    """Whether a terminal says how wide it is; some say 0, for which tqdm draws nothing."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
+
+
+class Events(StderrReporter):
+    """JSON: an event a message, and of progress one in five seconds. They go through the logger, as all events do."""
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        super().__init__(stream, clock)
+        self._steps: dict[str, log.Steps] = {}
+
+    def _write(self, line: str) -> None:
+        self._told = self._clock()
+        log.emit("notice", message=line)
+
+    def _say(self, stage: str, text: str) -> None:
+        log.emit("stage", stage=stage, message=text)
+
+    def _retell(self, stage: str, text: str, seconds: int) -> None:
+        self._told = self._clock()
+        log.emit("stage", stage=stage, message=text, seconds=seconds)
+
+    def _begin(self, stage: str, pace: Pace) -> None:
+        self._steps[stage] = log.Steps("progress")
+        if pace.base:
+            log.emit("continued", stage=stage, total=pace.total, unit=pace.unit, done=pace.base)
+
+    def _advance(self, stage: str, pace: Pace) -> None:
+        if pace.done > pace.base:
+            self._steps[stage].note(stage=stage, total=pace.total, unit=pace.unit, done=pace.done)
+
+    def _end(self, stage: str, pace: Pace) -> None:
+        self._steps.pop(stage).end()

@@ -1,0 +1,1 @@
+"""The Python API: one function a stage, and an index to search."""

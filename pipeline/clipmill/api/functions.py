@@ -1,0 +1,141 @@
+"""The stages as functions, for notebooks and programs: the same settings as the commands' options, by the same names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.core.reporter import Reporter, Silent
+from clipmill.core.settings import (
+    ClusterSettings,
+    DedupSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    FilterSettings,
+    IndexSettings,
+    Settings,
+    build,
+)
+from clipmill.core.startup import prepare_process
+
+if TYPE_CHECKING:
+    from clipmill.report.document import Report
+    from clipmill.verify.findings import Findings
+    from clipmill.versions.version import Version
+
+Place = str | os.PathLike[str]
+"""A local path or an ``s3://`` URI."""
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def embed(input: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> EmbeddingsManifest:
+    """Embeds the images and captions of ``input`` and publishes a dataset at ``output``; returns its manifest.
+
+    ``settings`` are the options of ``clipmill embed`` by their names: ``model="ViT-B-32"``, ``thumbnails=96``,
+    ``address="auto"``. What is there already is not made again, and a call that was interrupted is continued by the same
+    call. Raises `clipmill.core.errors.UserError` for a mistake in the settings or the input, and
+    `clipmill.core.errors.RunFailed` where the work could not be finished.
+    """
+    prepare_process()
+    from clipmill.run.stages import embed_stage
+
+    made, cluster = _settings(EmbedSettings, {"input": input, "output": output, **settings})
+    return embed_stage(made, cluster, reporter or Silent()).manifest
+
+
+def build_index(
+    embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any
+) -> IndexManifest:
+    """Builds an index over ``embeddings`` (a dataset, or what `run` publishes) at ``output``; returns its manifest.
+
+    ``settings`` are the options of ``clipmill index``: ``memory="24GiB"``, ``target_recall=0.97``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.run.stages import index_stage
+
+    made, cluster = _settings(IndexSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return index_stage(made, cluster, reporter or Silent()).manifest
+
+
+def dedup(embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> DuplicatesManifest:
+    """Finds the near-duplicates in ``embeddings`` and writes pairs and groups to ``output``; returns their manifest.
+
+    ``settings`` are the options of ``clipmill dedup``: ``threshold=0.96``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.run.stages import dedup_stage
+
+    made, cluster = _settings(DedupSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return dedup_stage(made, cluster, reporter or Silent()).manifest
+
+
+def filter(embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> SelectionManifest:
+    """Keeps the rows of ``embeddings`` that meet every condition, at ``output``; returns the manifest of the selection.
+
+    ``settings`` are the options of ``clipmill filter``: ``min_clip_score=0.2``, ``prompt=["a photo >= 0.2"]``. Raises as
+    `embed` does.
+    """
+    prepare_process()
+    from clipmill.run.stages import filter_stage
+
+    made, _ = _settings(FilterSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return filter_stage(made, reporter or Silent()).manifest
+
+
+def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> Report:
+    """Measures ``embeddings`` and writes a report to ``output``; returns it.
+
+    ``settings`` are the options of ``clipmill evaluate``: ``index="index/"``, ``label_column="category"``. Raises as
+    `embed` does.
+    """
+    prepare_process()
+    from clipmill.run.stages import evaluate_stage
+
+    made, _ = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return evaluate_stage(made, reporter or Silent()).manifest
+
+
+def run(configuration: Place, *, wait: float = 0.0, reporter: Reporter | None = None) -> Version | None:
+    """Every stage of a run file, published as a new version, which is returned; None where nothing has changed.
+
+    Waits up to ``wait`` seconds for another run towards the same output to end. Raises
+    `clipmill.core.errors.BarMissed` where a gate of the file was missed, and else as `embed` does.
+    """
+    prepare_process()
+    from clipmill.run.run_file import read_run_file
+    from clipmill.run.version_run import run_version
+
+    told = reporter or Silent()
+    run_file = read_run_file(Path(configuration), look_at_places=True)
+    return run_version(run_file, str(configuration), wait, told, told.message)
+
+
+def verify(uri: Place, *, quick: bool = False, reporter: Reporter | None = None) -> list[Findings]:
+    """Proves from the files that the dataset at ``uri`` is whole, or each of those that a published version holds.
+
+    ``quick`` compares sizes, footers and stored checksums only. Faults are in the findings; raises UserError where there
+    is no dataset.
+    """
+    prepare_process()
+    from clipmill.verify.dataset import verify as verify_dataset
+    from clipmill.versions.pointer import datasets_at
+
+    told = reporter or Silent()
+    return [verify_dataset(place, quick=quick, reporter=told) for place in datasets_at(str(uri))]
+
+
+def _settings(model: type[AnySettings], values: dict[str, Any]) -> tuple[AnySettings, ClusterSettings]:
+    """Settings of a stage and of the cluster from one dictionary. Raises UserError, naming each that is at fault."""
+    plain = {key: str(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
+    of_cluster = {key: value for key, value in plain.items() if key in ClusterSettings.model_fields}
+    others = {key: value for key, value in plain.items() if key not in of_cluster}
+    return build(model, others), build(ClusterSettings, of_cluster)
+
+
+def _current(values: dict[str, Any]) -> dict[str, Any]:
+    """What `run` publishes may be named in place of a dataset."""
+    from clipmill.versions.pointer import with_current
+
+    return with_current({key: str(value) if isinstance(value, os.PathLike) else value for key, value in values.items()})

@@ -1,0 +1,65 @@
+"""Which models open_clip knows by name, from the files of its package.
+
+Torch is not imported for it, so a misspelt name is told at once.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from clipmill.core.errors import UserError
+
+BUILTIN = "builtin"
+CONFIG_FILE = "open_clip_config.json"
+LOCAL_DIR = "local-dir:"
+_MOST_NAMED = 5
+
+
+@lru_cache(maxsize=1)
+def known_models() -> tuple[str, ...]:
+    """The names of open_clip's architectures, sorted; empty where its package has no such files."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        return ()
+    return tuple(sorted(file.stem for file in (Path(found.origin).parent / "model_configs").glob("*.json")))
+
+
+def refuse_unknown_model(model: str | None, pretrained: str | None = None) -> None:
+    """Raises UserError, with the names that are like it, for a ``--model`` that open_clip does not know.
+
+    Places (``local-dir:``, ``hf-hub:``) are not looked into here. Where ``--pretrained`` is a folder that brings its own
+    configuration, the model may be called anything.
+    """
+    if model is None or model == BUILTIN or ":" in model or not known_models() or model in known_models():
+        return
+    if pretrained and has_configuration(pretrained):
+        return
+    close = nearest(model, known_models())
+    like = f"; close to it: {', '.join(close)}" if close else ""
+    raise UserError(f"--model {model} is not a model that open_clip knows{like}")
+
+
+def has_configuration(pretrained: str) -> bool:
+    """Whether ``--pretrained`` is a folder, or a file in one, that holds an open_clip configuration."""
+    path = Path(pretrained.removeprefix(LOCAL_DIR)).expanduser()
+    return path.exists() and ((path if path.is_dir() else path.parent) / CONFIG_FILE).is_file()
+
+
+def nearest(name: str, known: Iterable[str], most: int = _MOST_NAMED) -> list[str]:
+    """Names that are like ``name`` whatever their case and signs, the nearest first."""
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(_plain(one), one)
+    return [plain[one] for one in difflib.get_close_matches(_plain(name), plain, n=most, cutoff=0.5)]
+
+
+def nearest_first(name: str, known: Sequence[str]) -> list[str]:
+    """All known names: those that are like ``name`` first, then the others in order."""
+    close = nearest(name, known)
+    return close + sorted(one for one in known if one not in close)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("/", "-").replace("_", "-")
