@@ -12,7 +12,7 @@ from clipmill.storage import lease
 
 
 class Dead(BaseException):
-    """The process is no more."""
+    """The process has exited."""
 
 
 @contextmanager

@@ -30,9 +30,7 @@ from clipmill_jobs.options import COUNT, SIZE
     help="What search of the index may keep resident.",
 )
 @click.option("--calibrate", metavar="URI", help="Embeddings of an earlier run on such machines, whose rates are used.")
-@click.option(
-    "--compare", metavar="URI", help="Embeddings of a run that has happened: planned and measured, side by side."
-)
+@click.option("--compare", metavar="URI", help="Embeddings of a finished run: forecast and actual, side by side.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def command(**options: Any) -> None:
     """Say what embedding and indexing will take: time, cores, bytes, memory and money.

@@ -6,10 +6,10 @@ import click
 
 from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import Embeddings
+from clipmill.estimate.actual import Compared, compared
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from clipmill.estimate.estimate import Estimate, estimate
 from clipmill.estimate.figure import Figure
-from clipmill.estimate.happened import Compared, compared
 from clipmill.estimate.machine import Machine, parse_machine
 from clipmill.estimate.models import cost_of_manifest, cost_of_model
 from clipmill.estimate.rates import calibrated, published
@@ -22,26 +22,26 @@ from clipmill_jobs.command import print_json
 
 def answer(options: dict[str, Any]) -> None:
     """Prints what a run will take, by the options of the command, beside what a run took where one is compared."""
-    earlier, happened = (
+    earlier, actual = (
         Embeddings.open(current(options[name], "embeddings")) if options[name] else None
         for name in ("calibrate", "compare")
     )
     model = _model(options["model"], earlier)
     machine = _machine(options["machine"], earlier).times(options["machines"])
-    work = _workload(options, earlier, happened)
+    work = _workload(options, earlier, actual)
     price = None if options["price"] is None else options["price"] * options["machines"]
     columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
     index = plan_index(max(1, round(work.rows * columns.images_a_row)), model.dimension, options["memory"], 0.95)
     rates = calibrated(earlier.manifest, model, work, machine) if earlier else published(model, work, machine)
     made = estimate(work, model, machine, rates, columns, index, price)
-    beside = compared(made, happened.manifest, happened.shards) if happened else []
+    beside = compared(made, actual.manifest, actual.shards) if actual else []
     if options["as_json"]:
         print_json(_document(work, model, made, beside))
         return
     _print(work, model, made)
     for one in beside:
         click.echo(
-            f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.happened, one.unit)}: "
+            f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.actual, one.unit)}: "
             f"{one.difference:+.1%}"
         )
 
@@ -65,13 +65,13 @@ def _machine(text: str | None, earlier: Embeddings | None) -> Machine:
     return Machine(f"{cores:g} cores" + (f", {gpus} GPUs" if gpus else ""), cores, gpus)
 
 
-def _workload(options: dict[str, Any], earlier: Embeddings | None, happened: Embeddings | None) -> Workload:
-    rows = options["rows"] or (happened.manifest.counts.rows if happened else None)
+def _workload(options: dict[str, Any], earlier: Embeddings | None, actual: Embeddings | None) -> Workload:
+    rows = options["rows"] or (actual.manifest.counts.rows if actual else None)
     if rows is None:
-        raise UserError("--rows: say how many rows there are (or --compare with a run that has happened)")
+        raise UserError("--rows: say how many rows there are (or --compare with a finished run)")
     captions = options["captions_per_image"]
     if captions is None:
-        like = happened or earlier
+        like = actual or earlier
         captions = like.manifest.counts.captions / max(1, like.manifest.counts.rows) if like else 1.0
     width, _, height = options["image_pixels"].lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) * int(height)):

@@ -121,7 +121,7 @@ def _unfinished(work: WorkStatus) -> str:
 def _named(holder: Holder) -> str:
     who = f"process {holder.process} on {holder.host}"
     return (
-        who if holder.alive else f"{who} is no more, or has given no sign of life for {_duration(holder.renewed_ago)}"
+        who if holder.alive else f"{who} has exited, or has given no sign of life for {_duration(holder.renewed_ago)}"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from clipmill.core.manifests import EmbeddingsManifest, Expected, Foresight
+from clipmill.core.manifests import EmbeddingsManifest, Forecast, ForecastFigure
 from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, write_manifest
 from clipmill.report.plan_lines import plan_lines
 from clipmill.storage import resolve, sha256
@@ -134,14 +134,14 @@ def test_a_run_in_several_starts_is_not_compared(trial: Path, tmp_path: Path) ->
 
 
 def test_the_plan_of_a_run_is_told_before_and_after() -> None:
-    seconds = Expected(name="embed_seconds", planned=100.0, low=80.0, high=119.0, unit="s")
-    size = Expected(name="embedding_bytes", planned=2.5e6, low=2e6, high=3e6, unit="bytes")
-    assert plan_lines(Foresight(basis="as version 1 took", figures=[seconds, size])) == [
+    seconds = ForecastFigure(name="embed_seconds", planned=100.0, low=80.0, high=119.0, unit="s")
+    size = ForecastFigure(name="embedding_bytes", planned=2.5e6, low=2e6, high=3e6, unit="bytes")
+    assert plan_lines(Forecast(basis="as version 1 took", figures=[seconds, size])) == [
         "time to embed: 100.0 s (80.0 s to 119.0 s), as version 1 took",
         "embeddings, on disk or S3: 2.5 MB (2 MB to 3 MB)",
     ]
-    happened = [seconds, size.model_copy(update={"happened": 2e6})]
-    assert plan_lines(Foresight(basis="as version 1 took", figures=happened)) == [
+    actual = [seconds, size.model_copy(update={"actual": 2e6})]
+    assert plan_lines(Forecast(basis="as version 1 took", figures=actual)) == [
         "time to embed: planned 100.0 s; what it was is not known of a run in several starts",
         "embeddings, on disk or S3: planned 2.5 MB, was 2 MB: +25.0%",
     ]

@@ -90,7 +90,7 @@ def test_a_killed_embed_is_stopped_and_says_how_to_go_on(staging: Staging, outpu
     mark.write_text(json.dumps(left))
     done = run(output)
     assert "stopped: 60% embeddings" in done.stdout
-    assert "is no more" in done.stdout
+    assert "has exited" in done.stdout
     assert "run the same command again to continue" in done.stdout
     assert "left;" not in done.stdout
     assert state(output)["state"] == "unfinished"

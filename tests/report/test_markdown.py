@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from captioned import identity, pairs
-from clipmill.core.manifests import Expected, Foresight
+from clipmill.core.manifests import Forecast, ForecastFigure
 from clipmill.report.document import Report
 from clipmill.report.markdown import markdown_text
 from clipmill.report.markdown_text import code, prose
@@ -30,11 +30,11 @@ def test_every_figure_is_in_a_table_with_its_interval(tmp_path: Path) -> None:
 
 
 def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
-    plan = Foresight(
+    plan = Forecast(
         basis="as version 7 took",
         figures=[
-            Expected(name="embed_seconds", planned=90, low=80, high=100, unit="s", happened=100),
-            Expected(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+            ForecastFigure(name="embed_seconds", planned=90, low=80, high=100, unit="s", actual=100),
+            ForecastFigure(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
         ],
     )
     made = make_report(tmp_path, images=IMAGES, captions=CAPTIONS, caption_rows=ROWS, model=identity(16))

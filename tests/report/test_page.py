@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 
 from captioned import identity, pairs
-from clipmill.core.manifests import Expected, Foresight
+from clipmill.core.manifests import Forecast, ForecastFigure
 from clipmill.report.document import Report
 from clipmill.report.page import html_text
 from reported import make_report
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} " onmouseover="alert(2)'
 IMAGES, CAPTIONS, ROWS = pairs(30, 2, noise=2.0)
-PLAN = Foresight(
+PLAN = Forecast(
     basis="as version 7 took",
     figures=[
-        Expected(name="embed_seconds", planned=90, low=80, high=100, unit="s", happened=100),
-        Expected(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
+        ForecastFigure(name="embed_seconds", planned=90, low=80, high=100, unit="s", actual=100),
+        ForecastFigure(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
     ],
 )
 

@@ -76,7 +76,7 @@ def test_a_run_that_fails_passes_its_error_on_and_tells_the_hook(
     ],
 )
 def test_a_hook_that_fails_or_hangs_is_told_and_changes_nothing(
-    tmp_path: Path, hook: str, said: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, hook: str, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = time.monotonic()
     with recorded(
@@ -84,12 +84,12 @@ def test_a_hook_that_fails_or_hangs_is_told_and_changes_nothing(
     ) as record:
         record.note(rows=1)
     assert time.monotonic() - started < 20
-    assert said in capfd.readouterr().err
+    assert said in caplog.text
     assert json.loads((tmp_path / "out/summary.json").read_text())["status"] == "success"
 
 
 def test_a_summary_that_cannot_be_written_still_reaches_the_hook(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "out").write_text("a file")
     told = tmp_path / "told"
@@ -97,7 +97,7 @@ def test_a_summary_that_cannot_be_written_still_reaches_the_hook(
     with recorded(storage.resolve(tmp_path / "out"), command="run", configuration="", hook=hook):
         pass
     assert json.loads(told.read_text())["status"] == "success"
-    assert "could not be written" in capfd.readouterr().err
+    assert "could not be written" in caplog.text
 
 
 def test_what_is_not_a_summary_is_none(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def manifest_itself(folder: Path) -> Path:
         (lambda folder: folder / "absent", "there is no such folder"),
         (
             lambda folder: folder,
-            "not a finished dataset; verify knows embeddings, indices, duplicates, selections and reports",
+            "not a finished dataset; verify knows embeddings, indices, duplicates, selections, reports and the source Parquet",
         ),
-        (source_parquet, "source Parquet, as `clipmill sample` and `clipmill import` make it"),
+        (source_parquet, "source Parquet without a manifest: there is no list of what it should hold"),
         (staging, "unfinished work towards out; run the same command again to finish it, then verify out"),
         (lambda folder: staging(folder) / "abc/dataset", "unfinished work towards out"),
         (unfinished, "a run towards it has not finished"),

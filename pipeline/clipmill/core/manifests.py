@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -206,27 +206,28 @@ class SelectionManifest(Record):
     hardware: dict[str, Any]
 
 
-class Expected(Record):
-    """A figure of the plan, between ``low`` and ``high``, and what it was; ``happened`` is null where that is not known."""
+class ForecastFigure(Record):
+    """A figure of a forecast, between ``low`` and ``high``; ``actual`` is what it turned out to be, null where that is not
+    known. Version 0.1.0 wrote it as ``happened``."""
 
     name: str
     planned: float
     low: float
     high: float
     unit: str
-    happened: float | None = None
+    actual: float | None = Field(default=None, validation_alias=AliasChoices("actual", "happened"))
 
     @property
     def difference(self) -> float | None:
-        """Planned over happened, less 1."""
-        return self.planned / self.happened - 1 if self.happened else None
+        """Planned divided by actual, minus 1."""
+        return self.planned / self.actual - 1 if self.actual else None
 
 
-class Foresight(Record):
-    """The plan that was made before a run, and what its figures rest on."""
+class Forecast(Record):
+    """What a run was expected to take, made before it started; ``basis`` says what the figures rest on."""
 
     basis: str
-    figures: list[Expected]
+    figures: list[ForecastFigure]
 
 
 class SourceFile(Record):

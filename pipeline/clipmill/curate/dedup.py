@@ -20,7 +20,7 @@ from clipmill.curate.groups import groups_of, kept_of
 from clipmill.curate.near import Pairs
 from clipmill.datasets.manifests import Shard, describe_shard, write_shards
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.build.layout import ShardPlace, places
+from clipmill.index.build.layout import ShardRange, places
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import DUPLICATES
 from clipmill.stage.outline import Outline, Step
@@ -65,7 +65,7 @@ class Dedup(Stage[DuplicatesManifest]):
         return Outline(stage=self.name, unit="strips", steps=(step,))
 
     @cached_property
-    def strips(self) -> list[ShardPlace]:
+    def strips(self) -> list[ShardRange]:
         """Runs of positions, each of which is compared with itself and with all after it."""
         return places(self.gallery.n, -(-self.gallery.n // STRIP_ROWS))
 
@@ -73,7 +73,7 @@ class Dedup(Stage[DuplicatesManifest]):
     def rotation(self) -> Location:
         return self.staging.folder / "rotation.npz"
 
-    def strip(self, place: ShardPlace) -> Location:
+    def strip(self, place: ShardRange) -> Location:
         """Where the pairs lie whose first row is in this strip."""
         return self.staging.folder / "strips" / f"{place.number:05d}.npz"
 

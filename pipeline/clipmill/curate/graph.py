@@ -4,7 +4,7 @@ from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.reporter import Reporter
 from clipmill.curate import steps
 from clipmill.curate.dedup import Dedup, finish_duplicates
-from clipmill.index.build.layout import ShardPlace
+from clipmill.index.build.layout import ShardRange
 from clipmill.stage.pieces import Alive, Pieces
 from clipmill.stage.stage import Work
 
@@ -21,7 +21,7 @@ def find_duplicates(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter
     total = sum(comparisons(dedup, strip) for strip in dedup.strips)
     done = sum(comparisons(dedup, strip) for strip in finished)
 
-    def note(strip: ShardPlace | None) -> None:
+    def note(strip: ShardRange | None) -> None:
         nonlocal done
         done += comparisons(dedup, strip) if strip else 0
         reporter.progress(dedup.name, done, total, "comparisons")
@@ -36,12 +36,12 @@ def find_duplicates(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter
     return finish_duplicates(dedup, start, steps.collect(dedup), pieces.hardware)
 
 
-def comparisons(dedup: Dedup, strip: ShardPlace) -> int:
+def comparisons(dedup: Dedup, strip: ShardRange) -> int:
     """Pairs of vectors whose first is in a strip."""
     after = dedup.gallery.n - strip.stop
     return strip.rows * (strip.rows - 1) // 2 + strip.rows * after
 
 
-def _compare(alive: Alive, dedup: Dedup, strip: ShardPlace) -> ShardPlace:
+def _compare(alive: Alive, dedup: Dedup, strip: ShardRange) -> ShardRange:
     steps.compare(dedup, strip, alive)
     return strip

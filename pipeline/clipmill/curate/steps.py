@@ -11,7 +11,7 @@ from clipmill.core.errors import RunFailed
 from clipmill.curate.dedup import Dedup
 from clipmill.curate.near import Pairs, Tile, near_pairs, rotation_of
 from clipmill.datasets.manifests import vectors_of
-from clipmill.index.build.layout import ShardPlace
+from clipmill.index.build.layout import ShardRange
 from clipmill.index.build.sample import sample_vectors
 from clipmill.stage.checkpoints import load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
@@ -27,7 +27,7 @@ def rotate(dedup: Dedup, alive: Alive = no_heartbeat) -> None:
         save(dedup.rotation, [rotation_of(sample)])
 
 
-def compare(dedup: Dedup, strip: ShardPlace, alive: Alive = no_heartbeat) -> None:
+def compare(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
     """Compares a strip with itself and with all strips after it."""
     place = dedup.strip(strip)
     if load(place, Pairs) is not None:
@@ -56,12 +56,12 @@ def collect(dedup: Dedup) -> Pairs:
     return Pairs.join(found)
 
 
-def to_compare(dedup: Dedup) -> list[ShardPlace]:
+def to_compare(dedup: Dedup) -> list[ShardRange]:
     """The strips that no earlier start has compared."""
     return [strip for strip in dedup.strips if load(dedup.strip(strip), Pairs) is None]
 
 
-def _tile(dedup: Dedup, strip: ShardPlace, rotation: NDArray[np.float32], alive: Alive) -> Tile:
+def _tile(dedup: Dedup, strip: ShardRange, rotation: NDArray[np.float32], alive: Alive) -> Tile:
     parts = []
     for batch in dedup.gallery.batches(strip.start, strip.stop, ["embedding"], strip.rows):
         parts.append(vectors_of(batch.column("embedding")))

@@ -11,7 +11,7 @@ from clipmill.core.manifests import Interval
 from clipmill.index.search.recall import hits, recall_interval
 
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Queries (q, d) and k to scores and positions (q, k), best first; −inf and −1 where there is no more."""
+"""Queries (q, d) and k to scores and positions (q, k), best first; −inf and −1 where there has exited."""
 WARM_UP = 5
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from clipmill.core.manifests import Counts, Foresight, ModelIdentity, Record
+from clipmill.core.manifests import Counts, Forecast, ModelIdentity, Record
 
 REPORT_VERSION = 1
 Unit = Literal[
@@ -406,4 +406,4 @@ class Report(Record):
     corruption: RobustnessPart | None = None
     writing: RobustnessPart | None = None
     probe: ProbePart | None = None
-    plan: Foresight | None = None
+    plan: Forecast | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmill import storage
-from clipmill.core.manifests import Foresight, IndexManifest, ModelIdentity
+from clipmill.core.manifests import Forecast, IndexManifest, ModelIdentity
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import MANIFEST, Embeddings
@@ -75,7 +75,7 @@ def evaluate(
     load_encoder: LoadEncoder,
     cache: Path,
     reporter: Reporter,
-    plan: Foresight | None = None,
+    plan: Forecast | None = None,
 ) -> Made[Report]:
     """Measures, and publishes the report. What an earlier start measured is not measured again. ``plan`` is told in the
     report as it is.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.core.manifests import Foresight
+from clipmill.core.manifests import Forecast
 from clipmill.report.document import Figure, PublishedPart, Report
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text
 from clipmill.report.markdown_text import code, prose, table
@@ -52,12 +52,12 @@ def published_lines(part: PublishedPart) -> list[str]:
     ]
 
 
-def _planned(plan: Foresight) -> list[str]:
+def _planned(plan: Forecast) -> list[str]:
     rows = [
         [
             TITLES[one.name],
             amount_text(one.planned, one.unit),
-            "not known" if one.happened is None else amount_text(one.happened, one.unit),
+            "not known" if one.actual is None else amount_text(one.actual, one.unit),
             "" if one.difference is None else f"{one.difference:+.1%}",
         ]
         for one in plan.figures

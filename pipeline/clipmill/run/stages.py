@@ -14,7 +14,7 @@ from clipmill.core.errors import OutputDiffers
 from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
-    Foresight,
+    Forecast,
     IndexManifest,
     ModelIdentity,
     SelectionManifest,
@@ -128,7 +128,7 @@ def filter_stage(settings: FilterSettings, reporter: Reporter) -> Made[Selection
 
 
 def evaluate_stage(
-    settings: EvaluateSettings, reporter: Reporter, cache: Path | None = None, plan: Foresight | None = None
+    settings: EvaluateSettings, reporter: Reporter, cache: Path | None = None, plan: Forecast | None = None
 ) -> Made[Report]:
     """Measures embeddings, and the index over them, and writes a report. ``plan`` is told in it as it is."""
     from clipmill.core.environment import DEFAULT_CACHE

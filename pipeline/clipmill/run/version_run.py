@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from clipmill.core.errors import BarMissed
-from clipmill.core.manifests import EmbeddingsManifest, Foresight, IndexManifest
+from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
 from clipmill.estimate.machine import Machine
@@ -55,7 +55,7 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
 
 
 @dataclass(frozen=True)
-class _Made:
+class VersionParts:
     """The parts of a version, and what is to be said of them."""
 
     embeddings: EmbeddingsManifest
@@ -64,7 +64,7 @@ class _Made:
     training: Training | None
     notes: list[str]
     ordinals: int
-    plan: Foresight
+    plan: Forecast
 
 
 class VersionRun:
@@ -110,15 +110,15 @@ class VersionRun:
         self._reporter.message("run", "loading the model")
         return plan_embed(self._run.embed, source)
 
-    def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", model: "ClipModel") -> _Made:
+    def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", model: "ClipModel") -> VersionParts:
         folder = self._place.version(version.name)
         stages = VersionStages(self._run, self._place, folder, self._base, self._removed, self._reporter, self._tell)
         used = max((one.ordinals for one in all_versions(self._place)), default=0)
         changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
         rows = sum(file.rows for file in stages.to_encode(plan, changes))
         with self._machine(plan, rows) as machine:
-            foresight = stages.foresee(plan, changes, machine)
-            self._tell_plan(foresight)
+            forecast = stages.make_forecast(plan, changes, machine)
+            self._tell_plan(forecast)
             with self._record.stage("embed") as stage:
                 embeddings, notes = stages.embed(plan, model, changes)
                 encoded = sum(run.rows_encoded for run in embeddings.runs)
@@ -128,13 +128,13 @@ class VersionRun:
                 if index is not None:
                     recall = recall_of(index)
                     stage.note((folder / "index").uri, factory=index.factory, vectors=index.n, recall=recall)
-        foresight = stages.beside(foresight, plan, changes)
-        self._tell_plan(foresight)
+        forecast = stages.beside(forecast, plan, changes)
+        self._tell_plan(forecast)
         with self._record.stage("evaluate") as stage:
-            report = stages.evaluate(foresight)
+            report = stages.evaluate(forecast)
             if report is not None:
                 stage.note((folder / "report").uri)
-        return _Made(embeddings, index, report, training, [*notes, *more], changes.used, foresight)
+        return VersionParts(embeddings, index, report, training, [*notes, *more], changes.used, forecast)
 
     @contextmanager
     def _machine(self, plan: "EmbedPlan", rows: int) -> Iterator[Machine]:
@@ -149,12 +149,12 @@ class VersionRun:
         with connect(settings) as cluster:
             yield Machine("the cluster", cluster.cpus, int(cluster.gpus))
 
-    def _tell_plan(self, foresight: Foresight) -> None:
-        self._record.note(plan=foresight.model_dump())
-        for line in plan_lines(foresight):
+    def _tell_plan(self, forecast: Forecast) -> None:
+        self._record.note(plan=forecast.model_dump())
+        for line in plan_lines(forecast):
             self._tell("plan", line)
 
-    def _judge(self, made: _Made) -> list[Bar]:
+    def _judge(self, made: VersionParts) -> list[Bar]:
         published = self._base.judged if self._base else None
         bars = judge(self._run.gates, Judged(made.embeddings, made.index, made.report), published)
         self._record.note(bars=[bar.model_dump() for bar in bars])
@@ -167,7 +167,7 @@ class VersionRun:
             raise BarMissed(f"{told}; nothing was published, {stays}")
         return bars
 
-    def _describe(self, version: UnfinishedVersion, made: _Made, bars: list[Bar], folder: Location) -> Version:
+    def _describe(self, version: UnfinishedVersion, made: VersionParts, bars: list[Bar], folder: Location) -> Version:
         counts = made.embeddings.counts
         encoded = sum(run.rows_encoded for run in made.embeddings.runs)
         return Version(

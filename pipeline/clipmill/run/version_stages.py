@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipmill.core.manifests import EmbeddingsManifest, Foresight, IndexManifest
+from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import Embeddings
@@ -14,10 +14,10 @@ from clipmill.run.run_file import RunFile
 from clipmill.run.stages import build_stage, embed_planned, evaluate_stage, replacing
 from clipmill.source.inputs import InputFile
 from clipmill.storage import Location
-from clipmill.versions.base import Base, why_all_anew
+from clipmill.versions.base import Base, reason_to_reencode
 from clipmill.versions.changes import Changes
 from clipmill.versions.compose import Composition, compose
-from clipmill.versions.foresight import Ahead, beside, foresee
+from clipmill.versions.forecast import PlannedRun, beside, make_forecast
 from clipmill.versions.gates import recall_of
 from clipmill.versions.grow import grow, training_of
 from clipmill.versions.place import Place
@@ -49,7 +49,7 @@ class VersionStages:
         """The embeddings of the version, and why all rows were encoded, where they were."""
         from clipmill.embed.manifest import described
 
-        base, why = self.base.embeddings if self.base else None, self._why_all_anew(plan)
+        base, why = self.base.embeddings if self.base else None, self._reason_to_reencode(plan)
         output = self.folder / "embeddings"
         if self._is_embedded_in_place:
             narrowed = plan.narrowed(changes.files, output.uri)
@@ -74,33 +74,33 @@ class VersionStages:
                 self.tell("", note)
         return manifest, notes
 
-    def foresee(self, plan: "EmbedPlan", changes: Changes, machine: Machine) -> Foresight:
+    def make_forecast(self, plan: "EmbedPlan", changes: Changes, machine: Machine) -> Forecast:
         """What the run should take, before anything is encoded."""
         new = self.to_encode(plan, changes)
-        return foresee(
-            Ahead(plan.identity, changes.files, new, plan.settings.limit, self.run.index, machine), self.base
+        return make_forecast(
+            PlannedRun(plan.identity, changes.files, new, plan.settings.limit, self.run.index, machine), self.base
         )
 
-    def beside(self, foresight: Foresight, plan: "EmbedPlan", changes: Changes) -> Foresight:
+    def beside(self, forecast: Forecast, plan: "EmbedPlan", changes: Changes) -> Forecast:
         """The same with what it took, when embeddings and index are there."""
         embedded = self.folder / "embeddings" if self._is_embedded_in_place else self.place.new_rows
         new = Embeddings.open(embedded.uri) if self.to_encode(plan, changes) else None
-        return beside(foresight, new, self.folder / "index" if self.run.index is not None else None)
+        return beside(forecast, new, self.folder / "index" if self.run.index is not None else None)
 
     @property
     def _is_embedded_in_place(self) -> bool:
         """Whether there is nothing that new rows have to be put together with."""
         return self.base is None and not self.removed
 
-    def _why_all_anew(self, plan: "EmbedPlan") -> str:
+    def _reason_to_reencode(self, plan: "EmbedPlan") -> str:
         from clipmill.embed.plan import describe_columns
 
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
-        return why_all_anew(base, plan.identity, plan.configuration, columns, plan.layout.schema("images"))
+        return reason_to_reencode(base, plan.identity, plan.configuration, columns, plan.layout.schema("images"))
 
     def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
         """The files whose rows have to be encoded."""
-        return [file for file in (changes.files if self._why_all_anew(plan) else changes.new) if file.rows]
+        return [file for file in (changes.files if self._reason_to_reencode(plan) else changes.new) if file.rows]
 
     def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> Embeddings | None:
         """What has to be encoded, as a dataset of its own; None where that is nothing."""
@@ -142,7 +142,7 @@ class VersionStages:
     def _build(self, build: "Build") -> IndexManifest:
         return build_stage(build, self.run.cluster, self.reporter).manifest
 
-    def evaluate(self, plan: Foresight) -> Report | None:
+    def evaluate(self, plan: Forecast) -> Report | None:
         """The report of the version, with what making it should take and took."""
         if self.run.evaluate is None:
             return None

@@ -71,7 +71,7 @@ def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | Non
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def why_all_anew(
+def reason_to_reencode(
     base: Embeddings | None,
     model: ModelIdentity,
     configuration: Mapping[str, Any],

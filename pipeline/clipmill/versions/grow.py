@@ -19,7 +19,7 @@ from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes
 from clipmill.index.build.fill import Filled
 from clipmill.index.build.footprint import measured_footprint
-from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
+from clipmill.index.build.layout import TRAINED_FILE, ShardRange
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
 from clipmill.storage import Location
@@ -177,7 +177,7 @@ def _stage(
             write_record(place.shard(shard), FilledShard(manifest.trained_sha256, filled, 0.0))
 
 
-def _taken_over(base: Location, old: list[Shard], shard: ShardPlace, dataset: Location) -> Filled:
+def _taken_over(base: Location, old: list[Shard], shard: ShardRange, dataset: Location) -> Filled:
     """An old shard under the names of the new one: FAISS numbers its vectors from 0 in every shard."""
     names = [shard.index_file, shard.vectors_file, shard.rows_file, shard.row_table_file]
     index = _read_index(base / old[0].path, old[0].sha256)

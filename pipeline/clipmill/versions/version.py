@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.manifests import Counts, Foresight, Record
+from clipmill.core.manifests import Counts, Forecast, Record
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location
@@ -53,7 +53,7 @@ class Version(Record):
     training: Training | None
     notes: list[str]
     bars: list[Bar]
-    plan: Foresight | None = None
+    plan: Forecast | None = None
 
 
 def read_version(place: Place, name: str) -> Version:

@@ -298,7 +298,7 @@ def test_an_index_that_is_replaced_stays_until_the_new_one_is_whole(dataset: Emb
     run_here(build(dataset, output, factory="Flat"))
     seen = []
 
-    def holder_of(_: int) -> bool:
+    def look(_: int) -> bool:
         seen.append(open_index(str(output if output.exists() else retired)).manifest.factory)
         return False
 

@@ -25,7 +25,7 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """Expected calibration error (Guo et al. 2017, with 15 bins of equal width): the distance between the share of
+        """ForecastFigure calibration error (Guo et al. 2017, with 15 bins of equal width): the distance between the share of
         right answers in a bin and the mean confidence there, averaged over images. The softmax over classes at the
         model's own temperature is the confidence. Few images make the error look larger than it is: its interval is
         corrected for that, so it may reach further down than up."""

@@ -13,16 +13,16 @@ _ENOUGH = 0.8
 
 def vectors_belong(index: Any, vectors: NDArray[np.float16]) -> bool:
     """Whether row i of ``vectors`` (n, d) is what position i of a FAISS index stands for, judged by some of them."""
-    positions = looked_at(len(vectors))
-    return stand_for(index, positions, vectors[positions].astype(np.float32))
+    positions = sampled_positions(len(vectors))
+    return codes_match(index, positions, vectors[positions].astype(np.float32))
 
 
-def looked_at(n: int) -> NDArray[np.int64]:
+def sampled_positions(n: int) -> NDArray[np.int64]:
     """The positions that are looked at of ``n``: evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, n - 1, _LOOKED_AT).astype(np.int64))
 
 
-def stand_for(index: Any, positions: NDArray[np.int64], sample: NDArray[np.float32]) -> bool:
+def codes_match(index: Any, positions: NDArray[np.int64], sample: NDArray[np.float32]) -> bool:
     """Whether these positions (p,) of a FAISS index stand for these vectors (p, d).
 
     In an index with lists, a vector must be in the list of its nearest centroid; in another, its reconstruction must

@@ -12,7 +12,7 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.build.layout import ShardPlace, places
+from clipmill.index.build.layout import ShardRange, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import INDEX
@@ -75,10 +75,10 @@ class Build(Stage[IndexManifest]):
         )
 
     @cached_property
-    def places(self) -> list[ShardPlace]:
+    def places(self) -> list[ShardRange]:
         if self.cuts is None:
             return places(self.gallery.n, self.plan.shards)
-        return [ShardPlace(number, *bounds) for number, bounds in enumerate(pairwise(self.cuts))]
+        return [ShardRange(number, *bounds) for number, bounds in enumerate(pairwise(self.cuts))]
 
 
 def make_build(settings: IndexSettings) -> Build:

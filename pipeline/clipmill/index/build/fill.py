@@ -16,7 +16,7 @@ from clipmill.core.errors import RunFailed
 from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.index.build.footprint import Footprint, measured_footprint
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.build.layout import ShardPlace
+from clipmill.index.build.layout import ShardRange
 from clipmill.storage import Location, Written
 
 BATCH_ROWS = 8192
@@ -34,7 +34,7 @@ class Filled:
 
 def fill_shard(
     gallery: Gallery,
-    place: ShardPlace,
+    place: ShardRange,
     index: Any,
     output: Location,
     on_batch: Callable[[], object] = lambda: None,

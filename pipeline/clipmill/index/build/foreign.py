@@ -16,7 +16,7 @@ from faiss.contrib.factory_tools import reverse_index_factory
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import vectors_of
-from clipmill.index.build.belong import looked_at, stand_for
+from clipmill.index.build.belong import codes_match, sampled_positions
 from clipmill.index.build.factory import nlist_of
 from clipmill.index.build.gallery import Gallery
 from clipmill.storage import Location
@@ -68,13 +68,13 @@ def read_foreign(foreign: Foreign) -> Any:
 
 def refuse_other_vectors(foreign: Foreign, index: Any, gallery: Gallery) -> None:
     """Raises UserError unless position i of the index stands for the vector at position i of the gallery."""
-    positions = looked_at(gallery.n)
+    positions = sampled_positions(gallery.n)
     vectors = [
         vectors_of(batch.column("embedding"))
         for position in positions.tolist()
         for batch in gallery.batches(position, position + 1, ["embedding"], 1024)
     ]
-    if not stand_for(index, positions, np.concatenate(vectors).astype(np.float32)):
+    if not codes_match(index, positions, np.concatenate(vectors).astype(np.float32)):
         raise UserError(
             f"--foreign {foreign.location} holds other vectors than {gallery.dataset.location}, or the same in another order: "
             "import the very files that it was built from, in the order in which they were added to it"

@@ -11,7 +11,7 @@ from clipmill.core.reporter import Reporter
 from clipmill.index.build import steps
 from clipmill.index.build.build import Build
 from clipmill.index.build.finish import finish_index
-from clipmill.index.build.layout import ShardPlace
+from clipmill.index.build.layout import ShardRange
 from clipmill.index.build.unfinished import Progress, Trained, find_progress
 from clipmill.stage.pieces import Alive, Pieces
 from clipmill.stage.stage import Work
@@ -98,7 +98,7 @@ class _Graph:
         self._reporter.progress(self._build.name, self._filled, self._build.gallery.n, "vectors")
 
 
-def _named(build: Build, place: ShardPlace) -> str:
+def _named(build: Build, place: ShardRange) -> str:
     dataset = build.gallery.dataset.location
     return f"shard {place.number} (vectors {place.start:,} to {place.stop - 1:,} of {dataset})"
 
@@ -117,11 +117,11 @@ def _train(alive: Alive, build: Build) -> Trained:
     return steps.train(build, alive)
 
 
-def _search(alive: Alive, build: Build, place: ShardPlace) -> None:
+def _search(alive: Alive, build: Build, place: ShardRange) -> None:
     steps.search_exactly(build, place, alive)
 
 
-def _fill(alive: Alive, build: Build, place: ShardPlace, trained: Any, trained_sha256: str) -> ShardPlace:
+def _fill(alive: Alive, build: Build, place: ShardRange, trained: Any, trained_sha256: str) -> ShardRange:
     steps.fill(build, place, trained, trained_sha256, alive)
     return place
 

@@ -6,7 +6,7 @@ TRAINED_FILE = "trained.faiss"
 
 
 @dataclass(frozen=True)
-class ShardPlace:
+class ShardRange:
     """Shard ``number`` holds positions ``start`` to ``stop`` − 1 of the gallery."""
 
     number: int
@@ -34,8 +34,8 @@ class ShardPlace:
         return f"rows-{self.number:05d}.parquet"
 
 
-def places(n: int, shards: int) -> list[ShardPlace]:
+def places(n: int, shards: int) -> list[ShardRange]:
     """``n`` positions cut into at most ``shards`` contiguous runs of nearly equal length, none empty."""
     shards = min(shards, n)
     bounds = [n * number // shards for number in range(shards + 1)]
-    return [ShardPlace(number, bounds[number], bounds[number + 1]) for number in range(shards)]
+    return [ShardRange(number, bounds[number], bounds[number + 1]) for number in range(shards)]

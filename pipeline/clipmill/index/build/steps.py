@@ -22,7 +22,7 @@ from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
-from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
+from clipmill.index.build.layout import TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import choose_operating_point
 from clipmill.index.build.queries import Queries, draw_queries
 from clipmill.index.build.sample import sample_vectors
@@ -97,7 +97,7 @@ def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-def search_exactly(build: Build, shard: ShardPlace, alive: Alive = no_heartbeat) -> None:
+def search_exactly(build: Build, shard: ShardRange, alive: Alive = no_heartbeat) -> None:
     """Finds the best of the shard's vectors for every query."""
     place = Unfinished(build)
     if storage.exists(place.truth(shard)):
@@ -107,7 +107,7 @@ def search_exactly(build: Build, shard: ShardPlace, alive: Alive = no_heartbeat)
     save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
 
 
-def _blocks(build: Build, shard: ShardPlace, alive: Alive) -> Iterator[tuple[int, NDArray[np.float16]]]:
+def _blocks(build: Build, shard: ShardRange, alive: Alive) -> Iterator[tuple[int, NDArray[np.float16]]]:
     position = shard.start
     for batch in build.gallery.batches(shard.start, shard.stop, ["embedding"], _EXACT_BLOCK_ROWS):
         yield position, vectors_of(batch.column("embedding"))
@@ -116,7 +116,7 @@ def _blocks(build: Build, shard: ShardPlace, alive: Alive) -> Iterator[tuple[int
 
 
 def fill(
-    build: Build, shard: ShardPlace, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = no_heartbeat
+    build: Build, shard: ShardRange, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = no_heartbeat
 ) -> None:
     """Fills a shard from the trained, empty index; its record is written last."""
     place = Unfinished(build)

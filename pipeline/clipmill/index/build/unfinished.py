@@ -22,7 +22,7 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
-from clipmill.index.build.layout import TRAINED_FILE, ShardPlace
+from clipmill.index.build.layout import TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
@@ -106,14 +106,14 @@ class Unfinished:
     def truths(self) -> Location:
         return self.build.staging.folder / "truths"
 
-    def truth(self, place: ShardPlace) -> Location:
+    def truth(self, place: ShardRange) -> Location:
         return self.truths / f"{place.number:05d}.npz"
 
     @property
     def trained(self) -> Location:
         return self.build.staging.folder / "trained.json"
 
-    def shard(self, place: ShardPlace) -> Location:
+    def shard(self, place: ShardRange) -> Location:
         return self.build.staging.folder / "shards" / f"{place.number:05d}.json"
 
     @property
@@ -127,8 +127,8 @@ class Progress:
 
     start: Started
     trained: Trained | None
-    to_search: list[ShardPlace]
-    to_fill: list[ShardPlace]
+    to_search: list[ShardRange]
+    to_fill: list[ShardRange]
 
 
 def find_progress(build: Build, work: Work) -> Progress:

@@ -1,4 +1,4 @@
-"""What was planned beside what happened."""
+"""Forecast and actual figures, side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from clipmill.estimate.estimate import Estimate
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of a plan, and the same as it was measured."""
+    """One figure of a forecast, and what it turned out to be."""
 
     name: str
     planned: float
-    happened: float
+    actual: float
     unit: str
 
     @property
     def difference(self) -> float:
-        """Planned over happened, less 1."""
-        return self.planned / self.happened - 1
+        """Planned divided by actual, minus 1."""
+        return self.planned / self.actual - 1
 
     def as_dict(self) -> dict[str, float]:
-        return {"planned": self.planned, "happened": self.happened, "difference": round(self.difference, 4)}
+        return {"planned": self.planned, "actual": self.actual, "difference": round(self.difference, 4)}
 
 
 def compared(plan: Estimate, manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> list[Compared]:
@@ -32,17 +32,17 @@ def compared(plan: Estimate, manifest: EmbeddingsManifest, shards: Sequence[Shar
 
     Raises UserError for a dataset that was made in several starts: the time of one of them is not that of the whole.
     """
-    happened = embedding_happened(manifest, shards)
-    if "embed_seconds" not in happened:
+    actual = actual_embedding(manifest, shards)
+    if "embed_seconds" not in actual:
         raise UserError(
             "--compare: that dataset was made in several starts, so it does not say how long all of it takes"
         )
-    figures = {name: plan.figure(name) for name in happened}
-    return [Compared(name, figures[name].value, value, figures[name].unit) for name, value in happened.items()]
+    figures = {name: plan.figure(name) for name in actual}
+    return [Compared(name, figures[name].value, value, figures[name].unit) for name, value in actual.items()]
 
 
-def embedding_happened(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> dict[str, float]:
-    """Figures of a plan as they were: bytes of images and captions, and seconds where it was made in one start."""
+def actual_embedding(manifest: EmbeddingsManifest, shards: Sequence[Shard]) -> dict[str, float]:
+    """Actual figures of embedding: bytes of images and captions, and seconds where it was done in one start."""
     found = {}
     if manifest.runs[-1].rows_encoded == manifest.counts.rows:
         found["embed_seconds"] = manifest.throughput.wall_seconds
@@ -50,7 +50,7 @@ def embedding_happened(manifest: EmbeddingsManifest, shards: Sequence[Shard]) ->
     return found
 
 
-def index_happened(manifest: IndexManifest, size: int) -> dict[str, float]:
+def actual_index(manifest: IndexManifest, size: int) -> dict[str, float]:
     """The same of an index: bytes of its files (``size``), and seconds where all of it was made in one start."""
     found = {"index_bytes": float(size)}
     run = manifest.runs[-1]

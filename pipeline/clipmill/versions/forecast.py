@@ -1,16 +1,16 @@
-"""What a run should take, reckoned before it begins from the run before, and beside it what it took."""
+"""What a run is expected to take, forecast from the run before, and beside it what it took."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import Expected, Foresight, IndexManifest, ModelIdentity
+from clipmill.core.manifests import Forecast, ForecastFigure, IndexManifest, ModelIdentity
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest, read_shards
+from clipmill.estimate.actual import actual_embedding, actual_index
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from clipmill.estimate.estimate import Estimate, estimate
 from clipmill.estimate.figure import Figure
-from clipmill.estimate.happened import embedding_happened, index_happened
 from clipmill.estimate.machine import Machine
 from clipmill.estimate.models import cost_of_manifest, cost_of_model
 from clipmill.estimate.rates import calibrated, published
@@ -26,7 +26,7 @@ _IMAGE_PIXELS = 500 * 375
 
 
 @dataclass(frozen=True)
-class Ahead:
+class PlannedRun:
     """What a run is about to do: ``new`` files are encoded of all ``files``; ``index`` is null where none is made."""
 
     model: ModelIdentity
@@ -37,38 +37,38 @@ class Ahead:
     machine: Machine
 
 
-def foresee(ahead: Ahead, base: Base | None) -> Foresight:
+def make_forecast(planned_run: PlannedRun, base: Base | None) -> Forecast:
     """Figures of `clipmill plan` for this run, calibrated by the version that it grows from: time and bytes of what is new,
     bytes of the whole index, and the time of an index of which nothing is there yet.
 
     A version for which nothing was encoded tells no rates: then it is the one before that. Where nothing is known there
     are no figures.
     """
-    name, earlier = _calibrating(base, ahead.model)
+    name, earlier = _calibrating(base, planned_run.model)
     try:
-        new = _estimate(ahead, ahead.new, earlier) if ahead.new else None
-        whole = _estimate(ahead, ahead.files, earlier)
+        new = _estimate(planned_run, planned_run.new, earlier) if planned_run.new else None
+        whole = _estimate(planned_run, planned_run.files, earlier)
     except UserError:
-        return Foresight(basis="nothing is known yet of what this model takes on these machines", figures=[])
+        return Forecast(basis="nothing is known yet of what this model takes on these machines", figures=[])
     figures = [] if new is None else [new.figure("embed_seconds"), new.figure("embedding_bytes")]
-    if _index_is_planned(ahead):
-        figures += [whole.figure("index_seconds")] if len(ahead.new) == len(ahead.files) else []
+    if _index_is_planned(planned_run):
+        figures += [whole.figure("index_seconds")] if len(planned_run.new) == len(planned_run.files) else []
         figures.append(whole.figure("index_bytes"))
     basis = f"as version {name} took" if name else "by published figures and one caption an image"
-    return Foresight(basis=basis, figures=[_expected(figure) for figure in figures])
+    return Forecast(basis=basis, figures=[_expected(figure) for figure in figures])
 
 
-def beside(foresight: Foresight, new: Embeddings | None, index: Location | None) -> Foresight:
-    """The same with what happened: ``new`` is the dataset of what was encoded, ``index`` where that of the version lies.
+def beside(forecast: Forecast, new: Embeddings | None, index: Location | None) -> Forecast:
+    """The same forecast with actual figures: ``new`` is the dataset of what was encoded, ``index`` where the version's lies.
     The time that a run took which was killed in between is not known."""
-    happened = embedding_happened(new.manifest, new.shards) if new else {}
+    actual = actual_embedding(new.manifest, new.shards) if new else {}
     if index is not None:
         manifest = read_manifest(index, IndexManifest)
         trained = index / TRAINED_FILE
         sizes = [file.bytes for file in read_shards(index, manifest.shards_sha256)]
-        happened |= index_happened(manifest, sum(sizes) + trained.filesystem.get_file_info(trained.path).size)
-    figures = [one.model_copy(update={"happened": happened.get(one.name)}) for one in foresight.figures]
-    return foresight.model_copy(update={"figures": figures})
+        actual |= actual_index(manifest, sum(sizes) + trained.filesystem.get_file_info(trained.path).size)
+    figures = [one.model_copy(update={"actual": actual.get(one.name)}) for one in forecast.figures]
+    return forecast.model_copy(update={"figures": figures})
 
 
 def _calibrating(base: Base | None, model: ModelIdentity) -> tuple[str | None, Embeddings | None]:
@@ -88,24 +88,24 @@ def _calibrating(base: Base | None, model: ModelIdentity) -> tuple[str | None, E
     return version.name, dataset
 
 
-def _estimate(ahead: Ahead, files: Sequence[InputFile], earlier: Embeddings | None) -> Estimate:
+def _estimate(planned_run: PlannedRun, files: Sequence[InputFile], earlier: Embeddings | None) -> Estimate:
     """Of embedding these files and indexing them."""
     rows = max(1, sum(file.rows for file in files))
     workload = Workload(
-        min(rows, ahead.limit or rows),
+        min(rows, planned_run.limit or rows),
         earlier.manifest.counts.captions / max(1, earlier.manifest.counts.rows) if earlier else 1.0,
         sum(file.size for file in files) // rows,
         _IMAGE_PIXELS,
     )
     columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
-    machine = _machine(ahead.machine, earlier)
+    machine = _machine(planned_run.machine, earlier)
     if earlier:
         cost = cost_of_manifest(earlier.manifest)
         rates = calibrated(earlier.manifest, cost, workload, machine)
     else:
-        cost = cost_of_model(ahead.model.name)
+        cost = cost_of_model(planned_run.model.name)
         rates = published(cost, workload, machine)
-    settings = ahead.index or IndexSettings(embeddings="", output="")
+    settings = planned_run.index or IndexSettings(embeddings="", output="")
     images = max(1, round(workload.rows * columns.images_a_row))
     index = plan_index(images, cost.dimension, settings.memory, settings.target_recall, shards=settings.shards)
     return estimate(workload, cost, machine, rates, columns, index, None)
@@ -121,10 +121,12 @@ def _machine(now: Machine, earlier: Embeddings | None) -> Machine:
     return machine
 
 
-def _index_is_planned(ahead: Ahead) -> bool:
+def _index_is_planned(planned_run: PlannedRun) -> bool:
     """Whether `clipmill plan` knows of such an index: of the images, and chosen by the planner."""
-    return ahead.index is not None and ahead.index.gallery == "images" and ahead.index.factory == "auto"
+    return (
+        planned_run.index is not None and planned_run.index.gallery == "images" and planned_run.index.factory == "auto"
+    )
 
 
-def _expected(figure: Figure) -> Expected:
-    return Expected(name=figure.name, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit)
+def _expected(figure: Figure) -> ForecastFigure:
+    return ForecastFigure(name=figure.name, planned=figure.value, low=figure.low, high=figure.high, unit=figure.unit)
