@@ -32,7 +32,7 @@ week: $(INSTALLED)
 
 # What editors complete a run file by; a test says when it is out of date.
 schema: $(INSTALLED)
-	$(BIN)/python -c 'from clipmill.run.schema import schema_text; print(schema_text(), end="")' > docs/run.schema.json
+	$(BIN)/python -c 'from clipmill.runs.schema import schema_text; print(schema_text(), end="")' > docs/run.schema.json
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.core.settings import EmbedSettings, ModelSettings
-from clipmill.embed.plan import EmbedPlan, find_source, make_plan, open_staging
-from clipmill.embed.statistics import Statistics
+from clipmill.embedding.plan import EmbedPlan, find_source, make_plan, open_staging
+from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.model import load_model
 from clipmill.engine.embed_stages import UnitSource
 

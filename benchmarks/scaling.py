@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.fixed_latency import LATENCY_SECONDS, FixedLatency
 from benchmarks.memory import write_input, write_model
 from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
-from clipmill.embed.plan import find_source, make_plan
+from clipmill.embedding.plan import find_source, make_plan
 from clipmill.encoders.model import load_model
 from clipmill.encoders.shipping import ship
 from clipmill.engine.cluster import connect

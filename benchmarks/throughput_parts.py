@@ -21,11 +21,11 @@ from PIL import Image
 
 from clipmill import storage
 from clipmill.core.settings import EmbedSettings, ModelSettings
-from clipmill.embed.commit import commit_unit, pack_unit
-from clipmill.embed.layout import PARTS
-from clipmill.embed.plan import find_source, make_plan
-from clipmill.embed.statistics import Statistics
-from clipmill.embed.unit import decode_unit, encode_unit
+from clipmill.embedding.commit import commit_unit, pack_unit
+from clipmill.embedding.layout import PARTS
+from clipmill.embedding.plan import find_source, make_plan
+from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.unit import decode_unit, encode_unit
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.engine.embed_stages import _with_source
 from clipmill.source.decode import decode_image

@@ -12,7 +12,7 @@ import torch
 
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
-from clipmill.embed.plan import find_source, make_plan
+from clipmill.embedding.plan import find_source, make_plan
 from clipmill.encoders.model import load_model
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.shipping import Shipment, ship

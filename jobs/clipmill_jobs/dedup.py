@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipmill.core.settings import ClusterSettings, DedupSettings
-from clipmill.run.stages import dedup_stage
+from clipmill.runs.stages import dedup_stage
 from clipmill_jobs.command import Job, of_current, print_json
 from clipmill_jobs.options import cluster_options, settings_options
 from clipmill_jobs.reporting import current

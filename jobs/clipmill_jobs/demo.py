@@ -37,7 +37,7 @@ def command(context: click.Context, output: str, rows: int, cluster: ClusterSett
       clipmill demo
     """
     from clipmill.report.terminal import report_lines
-    from clipmill.run.stages import embed_stage, evaluate_stage, index_stage, replacing
+    from clipmill.runs.stages import embed_stage, evaluate_stage, index_stage, replacing
     from clipmill.scenes.dataset import write_scenes
     from clipmill_jobs import search, verify
 

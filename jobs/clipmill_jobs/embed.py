@@ -7,12 +7,12 @@ import click
 
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.settings import ClusterSettings, EmbedSettings
-from clipmill.run.stages import embed_stage
+from clipmill.runs.stages import embed_stage
 from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.options import settings_options
 from clipmill_jobs.reporting import current
 
-_LOG = logging.getLogger("clipmill.embed")
+_LOG = logging.getLogger("clipmill.embedding")
 
 
 @click.command("embed", cls=Job, doing="reading the list of input files")
@@ -32,8 +32,8 @@ def command(settings: EmbedSettings, cluster: ClusterSettings, dry_run: bool, as
                      --model ViT-B-32 --pretrained laion2b_s34b_b79k
     """
     if dry_run:
-        from clipmill.embed.plan import describe
-        from clipmill.run.stages import plan_embed
+        from clipmill.embedding.plan import describe
+        from clipmill.runs.stages import plan_embed
 
         plan, _ = plan_embed(settings)
         _print_plan(describe(plan), plan.finished() is not None, as_json)
@@ -75,7 +75,7 @@ def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, alre
 
 def _print_limits(manifest: EmbeddingsManifest) -> None:
     """How busy the encoders were, what would be faster, and how far a faster precision is from float32."""
-    from clipmill.embed.parity import BAR
+    from clipmill.embedding.parity import BAR
 
     run, speed = manifest.runs[-1], manifest.throughput
     if run.encoder_busy is not None:

@@ -6,7 +6,7 @@ import click
 
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.settings import EvaluateSettings
-from clipmill.run.stages import evaluate_stage
+from clipmill.runs.stages import evaluate_stage
 from clipmill_jobs.command import Job, of_current, print_json
 from clipmill_jobs.options import settings_options
 from clipmill_jobs.reporting import current

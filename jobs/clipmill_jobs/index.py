@@ -6,7 +6,7 @@ import click
 
 from clipmill.core.errors import BarMissed
 from clipmill.core.settings import ClusterSettings, IndexSettings
-from clipmill.run.stages import index_stage
+from clipmill.runs.stages import index_stage
 from clipmill_jobs.command import Job, of_current, print_json
 from clipmill_jobs.options import cluster_options, settings_options
 from clipmill_jobs.reporting import current

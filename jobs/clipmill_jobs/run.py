@@ -38,8 +38,8 @@ def command(config: Path, wait: float) -> None:
                                        max_rejects: 1%
                                        max_t2i_drop: 0.01
     """
-    from clipmill.run.run_file import read_run_file
-    from clipmill.run.version_run import run_version
+    from clipmill.runs.run_file import read_run_file
+    from clipmill.runs.version_run import run_version
 
     run_version(read_run_file(config, look_at_places=True), str(config), wait, current(), say)
 

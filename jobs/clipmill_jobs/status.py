@@ -14,7 +14,7 @@ from clipmill.datasets.manifests import AnyManifest, find_manifest
 from clipmill_jobs.command import Job, print_json
 
 if TYPE_CHECKING:
-    from clipmill.run.status import RunStatus
+    from clipmill.runs.status import RunStatus
     from clipmill.stage.status import WorkStatus
     from clipmill.storage.lease import Holder
 
@@ -33,7 +33,7 @@ def command(output: str, as_json: bool) -> None:
       clipmill status out/nightly
       clipmill status s3://bucket/laion-b32/ --json
     """
-    from clipmill.run.status import run_status
+    from clipmill.runs.status import run_status
     from clipmill.stage.status import work_towards
     from clipmill.versions.place import Place
 

@@ -3,7 +3,7 @@
 import click
 
 from clipmill.core.errors import RunFailed
-from clipmill.verify.findings import Findings
+from clipmill.verification.findings import Findings
 from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.reporting import current
 
@@ -27,7 +27,7 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
       clipmill verify embeddings/
       clipmill verify s3://bucket/laion-index/ --quick
     """
-    from clipmill.verify.dataset import verify
+    from clipmill.verification.dataset import verify
     from clipmill.versions.pointer import datasets_at
 
     places = datasets_at(uri)

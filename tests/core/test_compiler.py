@@ -20,7 +20,7 @@ LOADED = "print('torch._dynamo' in sys.modules)"
 def test_what_embeds_and_searches_does_not_load_the_compiler() -> None:
     assert run(
         PREPARED,
-        "import sys, clipmill.encoders.model, clipmill.engine.embed, clipmill.embed.unit, clipmill.source.decode",
+        "import sys, clipmill.encoders.model, clipmill.engine.embed, clipmill.embedding.unit, clipmill.source.decode",
         "import torchvision, open_clip, timm",
         LOADED,
     ).split() == ["False"]

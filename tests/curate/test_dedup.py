@@ -20,7 +20,7 @@ from clipmill.curate.graph import find_duplicates
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.index.build.gallery import Gallery
-from clipmill.verify.dataset import verify
+from clipmill.verification.dataset import verify
 from clipmill_jobs import dedup as job
 from clustered import image_and_caption_vectors, unit, write_embeddings
 

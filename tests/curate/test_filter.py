@@ -22,7 +22,7 @@ from clipmill.datasets.manifests import Embeddings, describe_shard, write_manife
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.stage.staging import Staging
 from clipmill.storage import resolve
-from clipmill.verify.dataset import verify
+from clipmill.verification.dataset import verify
 from clipmill_jobs.filter import command
 from clustered import write_embeddings
 

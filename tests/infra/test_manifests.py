@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ray.scripts.scripts import start
 
-from clipmill.run.run_file import read_run_file
+from clipmill.runs.run_file import read_run_file
 from infra.manifests import CONFIG, INFRA, REPOSITORY, cluster_spec, document, documents, entrypoints, pod_templates
 
 SCHEMAS = REPOSITORY / "../shared/data/kuberay"

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
-from clipmill.run.run_file import RunFile, read_run_file
+from clipmill.runs.run_file import RunFile, read_run_file
 from clipmill_jobs.prune import command as prune_command
 from clipmill_jobs.remove import command as remove_command
 from clipmill_jobs.rollback import command as rollback_command

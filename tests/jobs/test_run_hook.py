@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
-from clipmill.run.run_file import read_run_file
+from clipmill.runs.run_file import read_run_file
 from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 from clipmill_jobs import run as run_module

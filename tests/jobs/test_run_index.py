@@ -15,8 +15,8 @@ from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.build import Build, finished
-from clipmill.run.run_file import RunFile
-from clipmill.verify.index import verify_index
+from clipmill.runs.run_file import RunFile
+from clipmill.verification.index import verify_index
 from clipmill.versions.base import Base
 from clipmill.versions.gates import recall_of
 from clipmill.versions.place import Place

@@ -15,7 +15,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build import steps
 from clipmill.index.build.build import Build, make_build
 from clipmill.index.build.unfinished import open_build
-from clipmill.run.summary import recorded
+from clipmill.runs.summary import recorded
 from clipmill.stage.staging import Staging
 from clipmill.stage.status import work_towards
 from clipmill.storage.lease import Lease

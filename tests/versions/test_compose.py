@@ -19,7 +19,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve, sha256, write_bytes
 from clipmill.storage.s3 import client as s3_client
-from clipmill.verify.embeddings import verify_embeddings
+from clipmill.verification.embeddings import verify_embeddings
 from clipmill.versions import compose as compose_module
 from clipmill.versions.changes import changes_since
 from clipmill.versions.compose import Composition, compose, rejects_of

@@ -18,7 +18,7 @@ from clipmill.index.build.train import train_index
 from clipmill.index.search.open import open_index
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve
-from clipmill.verify.index import verify_index
+from clipmill.verification.index import verify_index
 from clipmill.versions import grow as grow_module
 from clipmill.versions.changes import changes_since
 from clipmill.versions.compose import Composition, compose

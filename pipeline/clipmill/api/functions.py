@@ -22,7 +22,7 @@ from clipmill.core.startup import prepare_process
 
 if TYPE_CHECKING:
     from clipmill.report.document import Report
-    from clipmill.verify.findings import Findings
+    from clipmill.verification.findings import Findings
     from clipmill.versions.version import Version
 
 Place = str | os.PathLike[str]
@@ -39,7 +39,7 @@ def embed(input: Place, output: Place, *, reporter: Reporter | None = None, **se
     `clipmill.core.errors.RunFailed` where the work could not be finished.
     """
     prepare_process()
-    from clipmill.run.stages import embed_stage
+    from clipmill.runs.stages import embed_stage
 
     made, cluster = _settings(EmbedSettings, {"input": input, "output": output, **settings})
     return embed_stage(made, cluster, reporter or Silent()).manifest
@@ -53,7 +53,7 @@ def build_index(
     ``settings`` are the options of ``clipmill index``: ``memory="24GiB"``, ``target_recall=0.97``. Raises as `embed` does.
     """
     prepare_process()
-    from clipmill.run.stages import index_stage
+    from clipmill.runs.stages import index_stage
 
     made, cluster = _settings(IndexSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return index_stage(made, cluster, reporter or Silent()).manifest
@@ -65,7 +65,7 @@ def dedup(embeddings: Place, output: Place, *, reporter: Reporter | None = None,
     ``settings`` are the options of ``clipmill dedup``: ``threshold=0.96``. Raises as `embed` does.
     """
     prepare_process()
-    from clipmill.run.stages import dedup_stage
+    from clipmill.runs.stages import dedup_stage
 
     made, cluster = _settings(DedupSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return dedup_stage(made, cluster, reporter or Silent()).manifest
@@ -78,7 +78,7 @@ def filter(embeddings: Place, output: Place, *, reporter: Reporter | None = None
     `embed` does.
     """
     prepare_process()
-    from clipmill.run.stages import filter_stage
+    from clipmill.runs.stages import filter_stage
 
     made, _ = _settings(FilterSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return filter_stage(made, reporter or Silent()).manifest
@@ -91,7 +91,7 @@ def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = No
     `embed` does.
     """
     prepare_process()
-    from clipmill.run.stages import evaluate_stage
+    from clipmill.runs.stages import evaluate_stage
 
     made, _ = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return evaluate_stage(made, reporter or Silent()).manifest
@@ -104,8 +104,8 @@ def run(configuration: Place, *, wait: float = 0.0, reporter: Reporter | None = 
     `clipmill.core.errors.BarMissed` where a gate of the file was missed, and else as `embed` does.
     """
     prepare_process()
-    from clipmill.run.run_file import read_run_file
-    from clipmill.run.version_run import run_version
+    from clipmill.runs.run_file import read_run_file
+    from clipmill.runs.version_run import run_version
 
     told = reporter or Silent()
     run_file = read_run_file(Path(configuration), look_at_places=True)
@@ -119,7 +119,7 @@ def verify(uri: Place, *, quick: bool = False, reporter: Reporter | None = None)
     is no dataset.
     """
     prepare_process()
-    from clipmill.verify.dataset import verify as verify_dataset
+    from clipmill.verification.dataset import verify as verify_dataset
     from clipmill.versions.pointer import datasets_at
 
     told = reporter or Silent()

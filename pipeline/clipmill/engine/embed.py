@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
-from clipmill.embed.follow import Following
-from clipmill.embed.manifest import finish
-from clipmill.embed.plan import EmbedPlan, find_progress
-from clipmill.embed.statistics import Statistics
-from clipmill.embed.steps import Committed
+from clipmill.embedding.follow import Following
+from clipmill.embedding.manifest import finish
+from clipmill.embedding.plan import EmbedPlan, find_progress
+from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces

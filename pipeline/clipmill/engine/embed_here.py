@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from clipmill.embed.plan import EmbedPlan
-from clipmill.embed.statistics import Statistics
-from clipmill.embed.steps import Committed, Decoding, Seconds, UnitEncoder, commit, read_rows
+from clipmill.embedding.plan import EmbedPlan
+from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.steps import Committed, Decoding, Seconds, UnitEncoder, commit, read_rows
 from clipmill.engine.here import Here
 from clipmill.source.units import Units, read_groups
 

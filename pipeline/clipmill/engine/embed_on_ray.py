@@ -12,10 +12,10 @@ from ray.data import ActorPoolStrategy
 
 from clipmill.core.errors import RunFailed
 from clipmill.core.settings import ClusterSettings
-from clipmill.embed.plan import EmbedPlan
-from clipmill.embed.shard_maker import WRITE_CORES
-from clipmill.embed.statistics import Statistics
-from clipmill.embed.steps import Committed, Decoding
+from clipmill.embedding.plan import EmbedPlan
+from clipmill.embedding.shard_maker import WRITE_CORES
+from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.steps import Committed, Decoding
 from clipmill.encoders.shipping import ship
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
 from clipmill.engine.embed_stages import Encoder, UnitSink, UnitSource, decode_block

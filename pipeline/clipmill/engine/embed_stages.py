@@ -1,7 +1,7 @@
 """The stages of the embed graph as Ray Data runs them: read, decode, encode, commit.
 
 Between stages a unit of rows is one row of a block, with its table inside it, and blocks are never merged: so wherever
-Ray splits or retries, a unit stays whole and is one task's work. What is done with a unit: `clipmill.embed.steps`.
+Ray splits or retries, a unit stays whole and is one task's work. What is done with a unit: `clipmill.embedding.steps`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ray.data import Datasink, Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 
 from clipmill.core.settings import ModelSettings
-from clipmill.embed.commit import serialise
-from clipmill.embed.layout import PARTS, Layout
-from clipmill.embed.statistics import Statistics
-from clipmill.embed.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
+from clipmill.embedding.commit import serialise
+from clipmill.embedding.layout import PARTS, Layout
+from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
 from clipmill.source.columns import Columns
 from clipmill.source.inputs import InputFile
 from clipmill.source.units import Units, read_groups

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from ray.util import metrics
 
-from clipmill.embed.reject_limit import REASON
-from clipmill.embed.steps import BYTES, ENCODING
+from clipmill.embedding.reject_limit import REASON
+from clipmill.embedding.steps import BYTES, ENCODING
 
 _LATELY_SECONDS, _LEAST_SECONDS = 60.0, 5.0
 

@@ -1,0 +1,88 @@
+"""How a finished unit is made durable: one file, atomically, that holds its three tables and what was counted of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from clipmill import storage
+from clipmill.embedding.layout import PARTS, Layout
+from clipmill.embedding.statistics import Statistics
+
+if TYPE_CHECKING:
+    from clipmill.embedding.unit import EmbeddedUnit
+
+_UNIT_SCHEMA = pa.schema(
+    [
+        *(pa.field(part, pa.large_binary(), nullable=False) for part in PARTS),
+        pa.field("statistics", pa.string(), nullable=False),
+    ]
+)
+
+
+def pack_unit(unit: EmbeddedUnit, statistics: Statistics) -> pa.Table:
+    """A unit as one row, so that whatever cuts tables between two workers cannot cut a unit."""
+    columns = [pa.array([serialise(getattr(unit, part))], pa.large_binary()) for part in PARTS]
+    return pa.table([*columns, pa.array([json.dumps(vars(statistics))])], schema=_UNIT_SCHEMA)
+
+
+def serialise(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:
+    """Makes a unit durable, whole or not at all. A unit whose shard was made already is left alone."""
+    if storage.is_file(layout.shard_record(layout.shard_of(number))):
+        return
+    with storage.atomic_writer(layout.unit_file(number)) as stream, pa.ipc.new_file(stream, packed.schema) as writer:
+        writer.write_table(packed)
+
+
+def read_unit(layout: Layout, number: int) -> tuple[dict[str, pa.Table], Statistics]:
+    """The tables of a committed unit by part, and its figures: of one version of its file, read once."""
+    location = layout.unit_file(number)
+    with location.filesystem.open_input_file(location.path) as stream:
+        packed = pa.ipc.open_file(stream).read_all()
+    tables = {part: pa.ipc.open_stream(packed.column(part)[0].as_buffer()).read_all() for part in PARTS}
+    return tables, Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a staging folder holds already: shards that are done, and single units of the others."""
+
+    shards: frozenset[int]
+    units: frozenset[int]
+
+    def mask(self, layout: Layout) -> NDArray[np.bool_]:
+        """By unit, bool (units): whether it need not be made again."""
+        shards = np.zeros(layout.shards, np.bool_)
+        shards[list(self.shards)] = True
+        units: NDArray[np.bool_] = np.repeat(shards, layout.units_per_shard)[: layout.units]
+        units[list(self.units)] = True
+        return units
+
+
+def find_finished(layout: Layout) -> Finished:
+    """What is done, from the names of files alone."""
+    shards = {
+        int(_stem(info.path)) for info in storage.list_files(layout.staging / "shards") if info.path.endswith(".json")
+    }
+    units = {
+        int(_stem(info.path)) for info in storage.list_files(layout.staging / "units") if info.path.endswith(".arrow")
+    }
+    return Finished(frozenset(shards), frozenset(units))
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[-1].split(".", 1)[0]

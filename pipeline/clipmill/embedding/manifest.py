@@ -1,0 +1,119 @@
+"""What is written of an embed run when all its shards are made: the tables and the manifest."""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core import environment
+from clipmill.core.errors import RunFailed
+from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.schemas import INPUTS
+from clipmill.datasets.manifests import INPUTS_FILE, Shard, write_manifest, write_shards
+from clipmill.embedding.limits import limits_of
+from clipmill.embedding.parity import parity_of
+from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
+from clipmill.embedding.statistics import Statistics
+from clipmill.storage import Location
+
+
+def finish(
+    plan: EmbedPlan,
+    progress: Progress,
+    shards: Sequence[Shard],
+    total: Statistics,
+    run: Statistics,
+    hardware: dict[str, Any],
+) -> EmbeddingsManifest:
+    """Writes the tables and the manifest of a dataset whose shards are all made. ``total`` counts all runs, ``run`` this
+    one; what is left to do is to publish it."""
+    if total.rows != plan.rows:
+        raise RunFailed(
+            f"the shards hold {total.rows:,} rows and the input {plan.rows:,}: nothing was published; remove "
+            f"{plan.staging.folder} and run the same command again"
+        )
+    finished = datetime.now(timezone.utc)
+    wall = (finished - progress.start.at).total_seconds()
+    dataset = plan.staging.dataset
+    inputs_sha256 = _write_inputs(plan, dataset, total)
+    precisions = {how.split()[1] for how in run.encoded_with}
+    limits = limits_of(run, wall, hardware["encoders"], gpus=bool(hardware["gpus"]), precisions=precisions)
+    manifest = EmbeddingsManifest(
+        model=plan.identity,
+        dimension=plan.identity.dimension,
+        counts=Counts(
+            rows=total.rows,
+            images=total.images,
+            captions=total.captions,
+            rejected_images=total.rejected_images,
+            rejected_captions=total.rejected_captions,
+            without_image_column=total.without_image_column,
+            rejected_by_reason=dict(sorted(total.reasons.items())),
+        ),
+        configuration=described(plan),
+        encoded_with=dict(sorted(total.encoded_with.items())),
+        kept_columns=[field.name for _, field in plan.columns.kept],
+        runs=[
+            *progress.start.earlier,
+            Run(
+                started=progress.start.at,
+                finished=finished,
+                rows_encoded=run.rows,
+                rows_reused=progress.start.rows_reused,
+                limited_by=limits.stage,
+                encoder_busy=limits.encoder_busy,
+                advice=limits.advice,
+            ),
+        ],
+        parity=parity_of(total),
+        throughput=_throughput(run, wall, hardware),
+        software=environment.software(),
+        hardware=hardware,
+        inputs_sha256=inputs_sha256,
+        shards_sha256=write_shards(dataset, shards),
+    )
+    write_manifest(dataset, manifest)
+    return manifest
+
+
+def described(plan: EmbedPlan) -> dict[str, Any]:
+    """The configuration as a manifest has it: the settings that decide the content, and which input that was."""
+    return {
+        **plan.configuration,
+        "inputs_digest": plan.inputs_digest,
+        "columns": describe_columns(plan.columns),
+        "input": plan.settings.input,
+    }
+
+
+def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
+    read = plan.units.rows_by_ordinal(1 + max(file.ordinal for file in plan.inputs)).tolist()
+    records = [
+        {
+            "ordinal": file.ordinal,
+            "path": file.path,
+            "size": file.size,
+            "etag": file.etag,
+            "rows": read[file.ordinal],
+            "captions": total.captions_by_file[str(file.ordinal)],
+            "dead": False,
+        }
+        for file in plan.inputs
+    ]
+    return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
+
+
+def _throughput(run: Statistics, wall: float, hardware: dict[str, Any]) -> Throughput:
+    cpu = run.seconds["cpu"]
+    rate = run.images / wall if wall else 0.0
+    return Throughput(
+        wall_seconds=round(wall, 3),
+        images_per_second=round(rate, 2),
+        images_per_second_per_core=round(rate / hardware["cpus"], 2) if hardware["cpus"] else None,
+        images_per_second_per_gpu=round(rate / hardware["gpus"], 2) if hardware["gpus"] else None,
+        captions_per_second=round(run.captions / wall, 2) if wall else 0.0,
+        images_per_cpu_second=round(run.images / cpu, 2) if cpu else 0.0,
+        stage_seconds={name: round(seconds, 3) for name, seconds in sorted(run.seconds.items())},
+    )

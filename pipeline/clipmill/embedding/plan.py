@@ -1,0 +1,238 @@
+"""An embed run before the cluster: what is to be done, and what is done already.
+
+No Ray here: a plan can be made, shown and compared without a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as fs
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
+from clipmill.core.schemas import ROWS_PER_SHARD
+from clipmill.core.settings import EmbedSettings
+from clipmill.embedding.commit import Finished, find_finished
+from clipmill.embedding.layout import Layout
+from clipmill.encoders.names import refuse_unknown_model
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.corrupt import Corruption
+from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.inputs import InputFile, find_inputs
+from clipmill.source.reading import refuse_urls
+from clipmill.source.units import Units, plan_units, rows_per_unit
+from clipmill.stage.kinds import EMBEDDINGS
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Stage, Work, configuration_differences
+from clipmill.stage.staging import Started
+from clipmill.storage import Location
+
+if TYPE_CHECKING:
+    from clipmill.encoders.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class EmbedSource:
+    """What is embedded: the files, in ascending order of their ordinals, and what their columns are."""
+
+    inputs: list[InputFile]
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class EmbedPlan(Stage[EmbeddingsManifest]):
+    """Everything that an embed run does, fixed before it starts."""
+
+    name = "embed"
+    kind = EMBEDDINGS
+    settings: EmbedSettings
+    inputs: list[InputFile]
+    columns: Columns
+    identity: ModelIdentity
+    preprocessing: Preprocessing
+    units: Units
+
+    def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
+        """The same plan over some files, in ascending order of their ordinals, towards another output."""
+        settings = self.settings.model_copy(update={"output": output})
+        units = _cut(settings, inputs, self.preprocessing)
+        return replace(self, settings=settings, inputs=inputs, units=units)
+
+    @property
+    def rows(self) -> int:
+        return int(self.units.rows.sum())
+
+    @property
+    def _units_per_shard(self) -> int:
+        return max(1, ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The settings that decide the content, as they are written to the manifest."""
+        corrupt = {"corrupt": str(self.corruption)} if self.corruption else {}
+        return {**self.settings.content(), **corrupt}
+
+    @property
+    def corruption(self) -> Corruption | None:
+        """How pictures are made worse, if they are. Raises UserError for one that is not known."""
+        return Corruption.parse(self.settings.corrupt) if self.settings.corrupt is not None else None
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """sha256 over the source files: their paths, sizes, versions and rows."""
+        digest = hashlib.sha256()
+        for file in self.inputs:
+            digest.update(json.dumps([file.path, file.size, file.etag, file.rows]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done under one plan to be of use under another."""
+        return {
+            "inputs": self.inputs_digest,
+            "configuration": self.configuration,
+            "model": {
+                "weights_sha256": self.identity.weights_sha256,
+                "preprocessing": self.identity.preprocessing,
+                "tokenizer_sha256": self.identity.tokenizer_sha256,
+                "dimension": self.identity.dimension,
+            },
+            "columns": describe_columns(self.columns),
+            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
+        }
+
+    def differences(self, found: EmbeddingsManifest) -> list[str]:
+        """How embeddings at the output differ from what this plan makes, in words."""
+        before = {**found.configuration, "corrupt": found.configuration.get("corrupt")}
+        told = configuration_differences(before, {"corrupt": None, **self.configuration})
+        if found.model is None:
+            told.append("it holds imported vectors")
+        else:
+            told += [f"model {difference}" for difference in found.model.differences(self.identity)]
+        if not told and before.get("inputs_digest") != self.inputs_digest:
+            told.append("the input files have changed since")
+        return told
+
+    @property
+    def outline(self) -> Outline:
+        """Units that are embedded, and then made into shards."""
+        files = {"units/*/*.arrow": 1, "shards/*.json": self._units_per_shard}
+        return Outline(
+            stage=self.name,
+            unit="rows",
+            amount=self.rows,
+            steps=(Step(doing="embedding units of rows", total=len(self.units), files=files),),
+        )
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout(
+            staging=self.staging.folder,
+            token=self.staging.token,
+            units=len(self.units),
+            units_per_shard=self._units_per_shard,
+            dimension=self.identity.dimension,
+            kept=tuple(field for _, field in self.columns.kept),
+            thumbnails=self.settings.thumbnails is not None,
+        )
+
+
+def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
+    """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
+    the staging folder. Raises UserError for input that cannot be used."""
+    refuse_unknown_model(settings.model, settings.pretrained)
+    if settings.corrupt is not None:
+        Corruption.parse(settings.corrupt)
+    inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
+    columns = choose_columns(
+        inputs,
+        image_column=settings.image_column,
+        caption_column=settings.caption_column,
+        id_column=settings.id_column,
+        keep_columns=settings.keep_columns,
+    )
+    refuse_urls(inputs, columns)
+    _refuse_output_in_input(settings, inputs)
+    return EmbedSource(inputs, columns)
+
+
+def make_plan(
+    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preprocessing
+) -> EmbedPlan:
+    """Cuts the rows of the source into units for a model."""
+    units = _cut(settings, source.inputs, preprocessing)
+    return EmbedPlan(settings, source.inputs, source.columns, identity, preprocessing, units)
+
+
+def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preprocessing) -> Units:
+    rows = sum(file.rows for file in inputs)
+    if settings.limit is not None:
+        rows = min(rows, settings.limit)
+    return plan_units(inputs, rows_per_unit(*preprocessing.size, rows), settings.limit)
+
+
+def _footers_of(settings: EmbedSettings) -> Location:
+    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
+
+
+def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) -> None:
+    """What is published below the input would be read as input by the next run."""
+    output = storage.resolve_output(settings.output)
+    places = [file.path.removeprefix("s3://") for file in inputs]
+    source = storage.resolve(settings.input)
+    below = source.filesystem.get_file_info(source.path).type == fs.FileType.Directory and output.path.startswith(
+        f"{source.path.rstrip('/')}/"
+    )
+    if below or output.path in places or any(place.startswith(f"{output.path}/") for place in places):
+        raise UserError(
+            f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
+            "choose a place outside the input"
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
+
+    start: Started
+    finished: Finished
+    todo: Units
+
+
+def find_progress(plan: EmbedPlan, work: Work) -> Progress:
+    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
+    save_footers(_footers_of(plan.settings), plan.inputs)
+    finished = find_finished(plan.layout)
+    todo = plan.units.take(~finished.mask(plan.layout))
+    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
+
+
+def describe_columns(columns: Columns) -> dict[str, Any]:
+    """Which source column plays which part."""
+    return {
+        "image": columns.image_column,
+        "caption": columns.caption_column,
+        "id": columns.id_column,
+        "kept": [name for name, _ in columns.kept],
+    }
+
+
+def describe(plan: EmbedPlan) -> dict[str, Any]:
+    """A plan in numbers, for `--dry-run`."""
+    return {
+        "files": len(plan.inputs),
+        "rows": plan.rows,
+        "units": len(plan.units),
+        "shards": plan.layout.shards,
+        "columns": describe_columns(plan.columns),
+        "model": plan.identity.name,
+        "dimension": plan.identity.dimension,
+        "embedding_bytes": plan.rows * plan.identity.dimension * 2,
+        "output": plan.output.uri,
+    }

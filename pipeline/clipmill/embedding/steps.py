@@ -1,0 +1,181 @@
+"""The steps that a unit of rows goes through: read, decode, encode, commit. Whoever drives them, they are these.
+
+torch is imported where pictures are decoded and encoded and nowhere else, since a process that imports it takes seconds of
+a core to start, and those that only read or write need not.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, RunFailed
+from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.embedding.commit import commit_unit, pack_unit
+from clipmill.embedding.layout import Layout
+from clipmill.embedding.reject_limit import REASON
+from clipmill.embedding.statistics import Statistics
+from clipmill.source.columns import Columns
+from clipmill.source.image_files import load_image_bytes
+from clipmill.source.inputs import InputFile
+from clipmill.source.reading import read_units
+from clipmill.source.units import Units
+
+if TYPE_CHECKING:
+    from clipmill.embedding.plan import EmbedPlan
+    from clipmill.encoders.model import ClipModel
+    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.source.corrupt import Corruption
+
+Seconds = dict[str, float]
+"""What the steps of a unit took so far: wall seconds by step, and ``cpu`` seconds over all of them."""
+BYTES, ENCODING = "bytes", "encoding_ms"
+"""In the counts of a committed unit: bytes written, and milliseconds in which it was encoded."""
+
+
+Clock = Callable[[], float]
+"""CPU seconds: `time.process_time` where a process does one thing at a time, `time.thread_time` where its threads do."""
+
+
+@contextmanager
+def timed(seconds: Seconds, step: str, clock: Clock = time.process_time) -> Iterator[None]:
+    """Adds what the block takes to ``seconds``."""
+    started, cpu = time.perf_counter(), clock()
+    yield
+    seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - started
+    seconds["cpu"] = seconds.get("cpu", 0.0) + clock() - cpu
+
+
+def read_rows(
+    units: Units, files: Sequence[InputFile], columns: Columns, clock: Clock = time.process_time
+) -> Iterator[tuple[int, pa.Table, Seconds]]:
+    """The raw rows of some units, one after the other: the unit's number, its table with the path of each row's file as
+    ``source``, and what reading took."""
+    tables = iter(read_units(units, files, columns))
+    paths = {file.ordinal: file.path for file in files}
+    for unit in units:
+        seconds: Seconds = {}
+        with timed(seconds, "read", clock):
+            table = next(tables)
+            sources = [paths[row >> ORDINAL_SHIFT] for row in table.column("row").to_pylist()]
+            table = table.append_column("source", pa.array(sources, pa.string()))
+        yield unit.number, table, seconds
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How pictures are decoded, made worse where that is asked for, and resized."""
+
+    preprocessing: Preprocessing
+    max_image_pixels: int
+    thumbnail_pixels: int | None
+    corruption: Corruption | None
+    clock: Clock
+
+    @staticmethod
+    def of(plan: EmbedPlan, clock: Clock = time.process_time) -> Decoding:
+        """As the plan says."""
+        settings = plan.settings
+        return Decoding(plan.preprocessing, settings.max_image_pixels, settings.thumbnails, plan.corruption, clock)
+
+    def decode(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
+        """As `clipmill.embedding.unit.decode_unit`."""
+        from clipmill.embedding.unit import decode_unit
+
+        with timed(seconds, "decode", self.clock), naming_rows(raw, "decoding"):
+            return decode_unit(
+                raw,
+                self.preprocessing,
+                self.max_image_pixels,
+                self.thumbnail_pixels,
+                _load_beside,
+                self.corruption,
+            )
+
+
+class UnitEncoder:
+    """Encodes units with a model that is on its device, and compares the first with float32 where it computes otherwise."""
+
+    def __init__(
+        self, model: ClipModel, kept: Sequence[pa.Field], *, thumbnails: bool, clock: Clock = time.process_time
+    ) -> None:
+        _ = model.towers  # brought to their precision here, and not in the time of the first unit
+        self._model = model
+        self._clock = clock
+        self._kept = kept
+        self._thumbnails = thumbnails
+        self._how = f"{model.device.type} {model.precision}"
+        self._compared = model.precision == "fp32"
+
+    def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:
+        """A decoded unit, packed as one row (`clipmill.embedding.commit.pack_unit`)."""
+        from clipmill.embedding.parity import compare_with_fp32
+        from clipmill.embedding.unit import encode_unit
+
+        began, cpu = time.time(), self._clock()
+        with naming_rows(decoded, "encoding"):
+            done = encode_unit(self._model, decoded, self._kept, thumbnails=self._thumbnails)
+        done.seconds.update(seconds)
+        done.seconds["cpu"] = seconds.get("cpu", 0.0) + self._clock() - cpu
+        statistics = Statistics.of(done, decoded.num_rows)
+        statistics.encoded_with[f"{self._how} batch {self._model.batches.size}"] = decoded.num_rows
+        statistics.encoding_from, statistics.encoding_until = began, time.time()
+        if not self._compared:
+            compare_with_fp32(self._model, decoded, unit, statistics)
+            self._compared = statistics.compared > 0
+        return pack_unit(done, statistics)
+
+
+def commit(layout: Layout, unit: int, packed: pa.Table) -> tuple[Statistics, dict[str, int]]:
+    """Makes a packed unit durable. Returns its figures, and the counts by which a run is followed."""
+    started = time.perf_counter()
+    commit_unit(layout, unit, packed)
+    statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
+    statistics.seconds.update({"write": time.perf_counter() - started})
+    return statistics, {**counts_of(statistics), BYTES: packed.nbytes}
+
+
+def counts_of(statistics: Statistics) -> dict[str, int]:
+    """Rows and what became of them, rejects also by reason, and the time of encoders."""
+    names = ("rows", "images", "captions", "rejected_images", "rejected_captions")
+    reasons = {REASON + reason: count for reason, count in statistics.reasons.items()}
+    encoding = statistics.seconds["encode_images"] + statistics.seconds["encode_captions"]
+    return {**{name: getattr(statistics, name) for name in names}, **reasons, ENCODING: round(1000 * encoding)}
+
+
+@contextmanager
+def naming_rows(rows: pa.Table, doing: str) -> Iterator[None]:
+    """A failure in the block becomes a RunFailed that names the rows and the file that it came up at."""
+    try:
+        yield
+    except ClipmillError:
+        raise
+    except Exception as error:
+        numbers, source = rows.column("row"), rows.column("source")[0].as_py()
+        first, last = (numbers[at].as_py() & ((1 << ORDINAL_SHIFT) - 1) for at in (0, -1))
+        reason = " ".join(str(error).split())[:500]
+        raise RunFailed(
+            f"{doing} rows {first} to {last} of {source} failed: {type(error).__name__}: {reason}; what is done is kept: "
+            "run the same command again to continue, without these rows if they fail again"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _source_location(source: str) -> storage.Location:
+    return storage.resolve(source)
+
+
+def _load_beside(path: str, source: str) -> bytes:
+    return load_image_bytes(path, _source_location(source))
+
+
+Committed = Callable[[list[int], dict[str, int]], None]
+"""Is told of units that were committed, and of their counts, summed."""

@@ -1,0 +1,188 @@
+"""A run towards a new version: make its parts, judge them, and let readers see it once it is whole and good enough."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from clipmill.core.errors import BarMissed
+from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
+from clipmill.core.reporter import Reporter
+from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
+from clipmill.estimate.machine import Machine
+from clipmill.report.document import Report
+from clipmill.report.plan_lines import plan_lines
+from clipmill.runs.run_file import RunFile
+from clipmill.runs.stages import plan_embed
+from clipmill.runs.summary import RunRecord, recorded
+from clipmill.runs.version_stages import Tell, VersionStages
+from clipmill.source.footers import save_footers
+from clipmill.storage import Location
+from clipmill.storage.lease import Lease
+from clipmill.versions.base import Base, key_of
+from clipmill.versions.changes import changes_since
+from clipmill.versions.gates import Judged, judge, recall_of
+from clipmill.versions.lock import alone
+from clipmill.versions.place import Place
+from clipmill.versions.pointer import Seen, read_pointer, switch
+from clipmill.versions.takedown import read_removed
+from clipmill.versions.unfinished import UnfinishedVersion, begin, end
+from clipmill.versions.version import Bar, Training, Version, all_versions, manifests_of, write_version
+
+if TYPE_CHECKING:
+    from clipmill.embedding.plan import EmbedPlan
+    from clipmill.encoders.model import ClipModel
+
+
+def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: Tell) -> Version | None:
+    """Every stage of a run file, as a new version of what is published at its output; None where nothing has changed.
+
+    ``configuration`` is what the record of the run calls the file. Waits up to ``wait`` seconds for another run towards
+    the same output to end.
+
+    Raises BarMissed where the version is whole and not good enough, and Occupied where another run goes on.
+    """
+    place = Place.of(run.output)
+    with recorded(place.output, command="run", configuration=configuration, hook=run.hook) as record:
+        record.owns_output = False
+        with alone(place, wait) as lease:
+            record.owns_output = True
+            try:
+                return VersionRun(run, place, read_pointer(place), lease, record, reporter, tell).publish()
+            finally:
+                record.owns_output = not lease.lost
+
+
+@dataclass(frozen=True)
+class VersionParts:
+    """The parts of a version, and what is to be said of them."""
+
+    embeddings: EmbeddingsManifest
+    index: IndexManifest | None
+    report: Report | None
+    training: Training | None
+    notes: list[str]
+    ordinals: int
+    plan: Forecast
+
+
+class VersionRun:
+    """One run towards one output, whose lease it holds; ``seen`` is the pointer as it was when it began."""
+
+    def __init__(
+        self, run: RunFile, place: Place, seen: Seen, lease: Lease, record: RunRecord, reporter: Reporter, tell: Tell
+    ) -> None:
+        self._run, self._place, self._seen, self._lease = run, place, seen, lease
+        self._record, self._reporter, self._tell = record, reporter, tell
+        self._base = Base.read(place, seen)
+        self._removed = read_removed(place)
+
+    def publish(self) -> Version | None:
+        """Makes the version, judges it, and lets readers see it; None where nothing has changed. Raises BarMissed where it
+        is not good enough."""
+        plan, model = self._plan()
+        stages = {"index": self._run.index, "evaluate": self._run.evaluate}
+        key = key_of(plan.fingerprint, stages, self._removed)
+        if self._base is not None and self._base.version.key == key:
+            self._record.note(version=self._base.version.name, unchanged=True)
+            self._tell("unchanged", f"{self._place.output} stays at version {self._base.version.name}")
+            return None
+        version = begin(self._place, key, self._base.version.name if self._base else None)
+        made = self._make(version, plan, model)
+        bars = self._judge(made)
+        folder = self._place.version(version.name)
+        described = self._describe(version, made, bars, folder)
+        write_version(self._place, described)
+        self._lease.check()
+        switch(self._place, described, self._seen)
+        end(self._place)
+        self._record.note(version=version.name, unchanged=False, notes=made.notes)
+        self._tell("published", str(folder))
+        return described
+
+    def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
+        from clipmill.embedding.plan import find_source
+
+        self._reporter.message("run", f"reading what is in {self._run.embed.input}")
+        source = find_source(self._run.embed, self._place.footers)
+        save_footers(self._place.footers, source.inputs)
+        self._reporter.message("run", "loading the model")
+        return plan_embed(self._run.embed, source)
+
+    def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", model: "ClipModel") -> VersionParts:
+        folder = self._place.version(version.name)
+        stages = VersionStages(self._run, self._place, folder, self._base, self._removed, self._reporter, self._tell)
+        used = max((one.ordinals for one in all_versions(self._place)), default=0)
+        changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
+        rows = sum(file.rows for file in stages.to_encode(plan, changes))
+        with self._machine(plan, rows) as machine:
+            forecast = stages.make_forecast(plan, changes, machine)
+            self._tell_plan(forecast)
+            with self._record.stage("embed") as stage:
+                embeddings, notes = stages.embed(plan, model, changes)
+                encoded = sum(run.rows_encoded for run in embeddings.runs)
+                stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
+            with self._record.stage("index") as stage:
+                index, training, more = stages.index(same_vectors=not notes)
+                if index is not None:
+                    recall = recall_of(index)
+                    stage.note((folder / "index").uri, factory=index.factory, vectors=index.n, recall=recall)
+        forecast = stages.beside(forecast, plan, changes)
+        self._tell_plan(forecast)
+        with self._record.stage("evaluate") as stage:
+            report = stages.evaluate(forecast)
+            if report is not None:
+                stage.note((folder / "report").uri)
+        return VersionParts(embeddings, index, report, training, [*notes, *more], changes.used, forecast)
+
+    @contextmanager
+    def _machine(self, plan: "EmbedPlan", rows: int) -> Iterator[Machine]:
+        """What the stages run on, of which ``rows`` are encoded: one cluster for all of them, or this process."""
+        settings = self._run.cluster
+        if runs_here(settings, small=rows <= SMALL_ROWS and plan.rows <= SMALL_VECTORS):
+            yield Machine("this machine", cores_here(settings), 0)
+            return
+        from clipmill.engine.cluster import connect
+
+        self._reporter.message("run", "connecting to Ray")
+        with connect(settings) as cluster:
+            yield Machine("the cluster", cluster.cpus, int(cluster.gpus))
+
+    def _tell_plan(self, forecast: Forecast) -> None:
+        self._record.note(plan=forecast.model_dump())
+        for line in plan_lines(forecast):
+            self._tell("plan", line)
+
+    def _judge(self, made: VersionParts) -> list[Bar]:
+        published = self._base.judged if self._base else None
+        bars = judge(self._run.gates, Judged(made.embeddings, made.index, made.report), published)
+        self._record.note(bars=[bar.model_dump() for bar in bars])
+        for bar in bars:
+            self._tell("gate", f"{bar.name}: {bar.measured} ({bar.bar}){': MISSED' if bar.missed else ''}")
+        missed = [bar for bar in bars if bar.missed]
+        if missed:
+            told = "; ".join(f"{bar.name} is {bar.measured}, and should be {bar.bar}: {bar.missed}" for bar in missed)
+            stays = f"version {self._base.version.name} stays" if self._base else "nothing is published yet"
+            raise BarMissed(f"{told}; nothing was published, {stays}")
+        return bars
+
+    def _describe(self, version: UnfinishedVersion, made: VersionParts, bars: list[Bar], folder: Location) -> Version:
+        counts = made.embeddings.counts
+        encoded = sum(run.rows_encoded for run in made.embeddings.runs)
+        return Version(
+            name=version.name,
+            made=datetime.now(timezone.utc),
+            base=version.base,
+            key=version.key,
+            manifests=manifests_of(folder),
+            counts=counts,
+            rows_encoded=encoded,
+            rows_reused=counts.rows - encoded,
+            removed=len(self._removed),
+            ordinals=made.ordinals,
+            training=made.training,
+            notes=made.notes,
+            bars=bars,
+            plan=made.plan,
+        )

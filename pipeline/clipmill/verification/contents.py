@@ -1,0 +1,115 @@
+"""What one Parquet part of an embeddings dataset holds: sound vectors, rows in order, and the keys that account for them."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from clipmill.core.schemas import Reason
+from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.storage import Location
+from clipmill.verification.fetch import fetched
+from clipmill.verification.findings import Findings
+from clipmill.verification.ids import hashes_of
+from clipmill.verification.tables import check_footer, is_compressed, open_buffered
+from clipmill.verification.vectors import check_unit_length
+
+_BATCH_ROWS = 2048
+_COLUMNS = {
+    "images": ["row", "id", "embedding"],
+    "captions": ["row", "caption_index", "embedding"],
+    "rejected": ["row", "kind", "caption_index", "reason"],
+}
+
+
+@dataclass
+class Contents:
+    """One file, looked through. ``keys`` are by stream (see `clipmill.verification.rows`): rows and caption indices."""
+
+    shard: Shard
+    findings: Findings
+    sound: bool = False
+    compressed: bool = False
+    keys: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    id_hashes: list[NDArray[np.uint64]] = field(default_factory=list)
+
+
+def read_contents(
+    dataset: Location,
+    shard: Shard,
+    schema: pa.Schema,
+    scratch: Path,
+    findings: Findings,
+    advance: Callable[[int], None],
+) -> Contents:
+    """Hashes a file and looks through it. It is ``sound`` when it is as listed and its rows can be accounted for."""
+    contents = Contents(shard, findings)
+    with fetched(dataset, shard, scratch, findings, advance) as path:
+        if path is None:
+            return contents
+        try:
+            with open_buffered(path) as parquet:
+                if not check_footer(parquet, shard, schema, findings):
+                    return contents
+                contents.compressed = is_compressed(parquet.metadata)
+                _look_through(parquet, contents)
+        except (pa.ArrowException, OSError) as error:
+            findings.fault(f"{shard.path} is not readable Parquet: {str(error).splitlines()[0]}")
+    return contents
+
+
+def _look_through(parquet: pq.ParquetFile, contents: Contents) -> None:
+    shard, findings = contents.shard, contents.findings
+    read: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = []
+    for batch in parquet.iter_batches(_BATCH_ROWS, columns=_COLUMNS[shard.part], use_threads=False):
+        rows = batch.column("row").to_numpy()
+        index = np.zeros(len(rows), np.int64)
+        is_image = np.full(len(rows), shard.part == "images")
+        if shard.part != "images":
+            index = pc.fill_null(batch.column("caption_index"), -1).to_numpy().astype(np.int64)
+        if shard.part == "rejected":
+            is_image = pc.equal(batch.column("kind"), "image").to_numpy(zero_copy_only=False)
+            _check_rejects(batch, rows, index, is_image, contents)
+        else:
+            check_unit_length(vectors_of(batch.column("embedding")), rows, shard.path, findings)
+        if shard.part == "images":
+            contents.id_hashes.append(hashes_of(batch.column("id")))
+        read.append((rows, index, is_image))
+    contents.sound = True
+    if not read:
+        return
+    rows, index, is_image = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    for at in np.flatnonzero(np.diff(rows) < 0).tolist():
+        findings.fault(f"{shard.path} is not in order: row {rows[at + 1]} comes after row {rows[at]}")
+        contents.sound = False
+    names = {"images": ("images",), "captions": ("captions",), "rejected": ("rejected images", "rejected captions")}
+    for name in names[shard.part]:
+        chosen = ~is_image if name.endswith("captions") else is_image
+        contents.keys[name] = rows[chosen], index[chosen]
+
+
+def _check_rejects(
+    batch: pa.RecordBatch,
+    rows: NDArray[np.int64],
+    index: NDArray[np.int64],
+    is_image: NDArray[np.bool_],
+    contents: Contents,
+) -> None:
+    path, findings = contents.shard.path, contents.findings
+    is_caption = pc.equal(batch.column("kind"), "caption").to_numpy(zero_copy_only=False)
+    for at in np.flatnonzero(~is_image & ~is_caption).tolist():
+        findings.fault(f"{path}: the reject of row {rows[at]} is neither of an image nor of a caption")
+    for at in np.flatnonzero(is_image != (index < 0)).tolist():
+        findings.fault(f"{path}: the reject of row {rows[at]} does not say rightly which caption it is")
+    known = {reason.value for reason in Reason}
+    for counted in pc.value_counts(batch.column("reason")).to_pylist():
+        contents.reasons[counted["values"]] += counted["counts"]
+        if counted["values"] not in known:
+            findings.fault(f"{path} has rejects of a reason {counted['values']!r} that there is not")

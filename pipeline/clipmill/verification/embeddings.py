@@ -1,0 +1,194 @@
+"""An embeddings dataset: every input row is one image or one reject, every caption likewise, every vector is sound."""
+
+import tempfile
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
+from clipmill.core.reporter import Reporter, Tally
+from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
+from clipmill.verification.contents import Contents, read_contents
+from clipmill.verification.files import check_files, check_order
+from clipmill.verification.findings import Findings
+from clipmill.verification.ids import RepeatedIds
+from clipmill.verification.parallel import in_order, threads_for
+from clipmill.verification.rows import RowAccount
+from clipmill.verification.sources import check_inputs_table, check_sources, source_files
+from clipmill.verification.tables import check_footer, open_parquet, part_schema, reading
+
+PARTS = ("images", "captions", "rejected")
+_QUICK_LEAVES_OUT = [
+    "the bytes of the shards (--quick reads their footers only): bit flips, vectors, and single rows inside a shard",
+    "the source files",
+]
+
+
+def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
+    """Checks the dataset at ``uri``; ``quick`` reads no shard, only the tables beside them and their footers.
+
+    Memory holds the list of shards, the row numbers of a few shards and a batch of vectors a thread, whatever the size.
+    """
+    dataset = Embeddings.open(uri)
+    findings = Findings("embeddings", dataset.location.uri)
+    if not _check_tables(dataset, findings):
+        findings.unchecked.append("the files of the dataset, since its lists are damaged")
+        return findings
+    present = check_files(dataset.location, dataset.shards, (INPUTS_FILE, SHARDS_FILE), findings)
+    ordered = [check_order(dataset.shards_of(part), findings, repeats=part != "images") for part in PARTS]
+    _check_counts(dataset, findings)
+    schemas = _schemas(dataset, present)
+    if quick:
+        findings.unchecked += _QUICK_LEAVES_OUT
+        _check_footers(dataset, present, schemas, findings, reporter)
+        return findings
+    complete = len(present) == len(dataset.shards) and all(ordered)
+    _check_contents(dataset, present, schemas, findings, reporter, complete=complete)
+    check_sources(dataset, findings)
+    return findings
+
+
+def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
+    """Whether the two tables beside the shards are those of the manifest and agree with its counts."""
+    inputs = dataset.location / INPUTS_FILE
+    try:
+        dataset.shards  # noqa: B018
+    except (StorageFailed, StorageRefused):
+        raise
+    except ClipmillError as error:
+        findings.fault(str(error))
+    if not storage.exists(inputs):
+        findings.fault(f"{INPUTS_FILE} is missing")
+    elif storage.sha256(inputs) != dataset.manifest.inputs_sha256:
+        findings.fault(f"{INPUTS_FILE} is not the one that the manifest was written with")
+    else:
+        check_inputs_table(dataset, findings)
+        return "shards" in vars(dataset)
+    return False
+
+
+def _check_counts(dataset: Embeddings, findings: Findings) -> None:
+    counts = dataset.manifest.counts
+    rejected = counts.rejected_images + counts.rejected_captions
+    for part, expected in (("images", counts.images), ("captions", counts.captions), ("rejected", rejected)):
+        found = dataset.count(part)
+        findings.count(part, found)
+        if found != expected:
+            findings.fault(f"{part}: shards.parquet counts {found} rows, the manifest {expected}")
+    for part in sorted({shard.part for shard in dataset.shards} - set(PARTS)):
+        findings.fault(f"shards.parquet lists a part {part!r}, which embeddings do not have")
+    if counts.images + counts.rejected_images + counts.without_image_column != counts.rows:
+        findings.fault(
+            "the manifest's images, rejected images and rows without an image column do not add up to its rows"
+        )
+    if sum(counts.rejected_by_reason.values()) != rejected:
+        findings.fault("the manifest's rejects by reason do not add up to its rejects")
+    model = dataset.manifest.model
+    if model is not None and model.dimension != dataset.manifest.dimension:
+        findings.fault(f"the manifest's dimension is {dataset.manifest.dimension}, that of its model {model.dimension}")
+
+
+def _schemas(dataset: Embeddings, present: list[Shard]) -> dict[str, pa.Schema]:
+    """What columns each part must have; those kept from the source are as in the first file of images."""
+    first = next((shard for shard in present if shard.part == "images"), None)
+    like = None
+    if first is not None:
+        parquet = reading(first.path, Findings("", ""), lambda: open_parquet(dataset.location / first.path))
+        like = parquet.schema_arrow if parquet else None
+    return {part: part_schema(dataset, part, like) for part in PARTS}
+
+
+def _check_footers(
+    dataset: Embeddings, present: list[Shard], schemas: dict[str, pa.Schema], findings: Findings, reporter: Reporter
+) -> None:
+    def footer(shard: Shard) -> Findings:
+        found = findings.part()
+        parquet = reading(shard.path, found, lambda: open_parquet(dataset.location / shard.path))
+        if parquet is not None:
+            check_footer(parquet, shard, schemas[shard.part], found)
+        return found
+
+    known = [shard for shard in present if shard.part in PARTS]
+    tally = Tally(reporter, "verify", len(known), "files")
+    for found in in_order(footer, known, threads_for(local=dataset.location.is_local)):
+        findings.add(found)
+        tally.add(1)
+
+
+def _check_contents(
+    dataset: Embeddings,
+    present: list[Shard],
+    schemas: dict[str, pa.Schema],
+    findings: Findings,
+    reporter: Reporter,
+    *,
+    complete: bool,
+) -> None:
+    """Looks through every file, in order of their first rows, and settles rows as far as they are complete."""
+    along_rows = sorted(
+        (shard for shard in present if shard.part in PARTS),
+        key=lambda shard: -1 if shard.first_row is None else shard.first_row,
+    )
+    account = RowAccount(source_files(dataset), partial(_holders, dataset), findings)
+    ids, reasons, compressed = RepeatedIds(), Counter[str](), 0
+    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch:
+        advance = Tally(reporter, "verify", sum(shard.bytes for shard in along_rows), "B").add
+
+        def read(shard: Shard) -> Contents:
+            schema = schemas[shard.part]
+            return read_contents(dataset.location, shard, schema, Path(scratch), findings.part(), advance)
+
+        threads = threads_for(local=dataset.location.is_local)
+        for contents in in_order(read, along_rows, threads):
+            findings.add(contents.findings)
+            compressed += contents.compressed
+            reasons += contents.reasons
+            for hashes in contents.id_hashes:
+                ids.add(hashes)
+            complete = complete and contents.sound
+            if not complete:
+                continue
+            account.settle(contents.shard.first_row or 0)
+            for stream, (rows, index) in contents.keys.items():
+                account.add(stream, rows, index)
+    if complete:
+        account.finish()
+        _check_sums(dataset, account, reasons, findings)
+    else:
+        findings.unchecked.append("that every row ended exactly once, since files are missing, damaged or out of order")
+    if compressed:
+        findings.notes.append(f"the embeddings of {compressed} files are compressed, which makes them slow to read")
+    _note_repeated_ids(ids, dataset.count("images"), findings)
+
+
+def _check_sums(dataset: Embeddings, account: RowAccount, reasons: Counter[str], findings: Findings) -> None:
+    counts = dataset.manifest.counts
+    if account.without_images != counts.without_image_column:
+        findings.fault(
+            f"{account.without_images} rows are of files without any image, the manifest counts "
+            f"{counts.without_image_column}"
+        )
+    for reason in sorted(set(reasons) | set(counts.rejected_by_reason)):
+        expected = counts.rejected_by_reason.get(reason, 0)
+        if reasons[reason] != expected:
+            findings.fault(f"there are {reasons[reason]} rejects of reason {reason}, the manifest counts {expected}")
+
+
+def _holders(dataset: Embeddings, part: str, row: int) -> str:
+    """The files of a part whose range of rows this row is in, or the one where it would be."""
+    spans = [(one.first_row or 0, one.last_row or 0, one.path) for one in dataset.shards_of(part) if one.rows]
+    found = [path for first, last, path in spans if first <= row <= last]
+    if not found:
+        found = [path for first, _, path in spans if first <= row][-1:] or [path for _, _, path in spans[:1]] or [part]
+    return " and ".join(found)
+
+
+def _note_repeated_ids(ids: RepeatedIds, images: int, findings: Findings) -> None:
+    if ids.repeated:
+        about = "" if ids.exact else "about "
+        findings.notes.append(
+            f"{about}{ids.repeated:,} of {images:,} images have an id that another has too (ids need not be unique)"
+        )

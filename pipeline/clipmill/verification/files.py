@@ -1,0 +1,59 @@
+"""The files of a dataset against its list: present, of the right size, and no others."""
+
+from collections.abc import Iterable, Sequence
+
+from clipmill import storage
+from clipmill.datasets.manifests import MANIFEST, Shard
+from clipmill.storage import Location
+from clipmill.verification.findings import Findings
+
+
+def sizes_of(location: Location) -> dict[str, int]:
+    """Every file below a place, by its path there, with its size in bytes."""
+    start = len(location.path.rstrip("/")) + 1
+    return {info.path[start:]: info.size for info in storage.list_files(location)}
+
+
+def check_files(location: Location, shards: Sequence[Shard], others: Iterable[str], findings: Findings) -> list[Shard]:
+    """Reports missing, extra and cut files; returns the shards that are there in full size, in order.
+
+    ``others`` are the files beside shards and manifest that belong to the dataset.
+    """
+    present = sizes_of(location)
+    expected = {shard.path for shard in shards} | set(others) | {MANIFEST}
+    if len({shard.path for shard in shards}) < len(shards):
+        findings.fault("shards.parquet lists a file twice")
+    for path in sorted(expected - set(present)):
+        findings.fault(f"{path} is missing")
+    for path in sorted(set(present) - expected):
+        findings.fault(f"{path} does not belong to the dataset")
+    sound = []
+    for shard in shards:
+        size = present.get(shard.path)
+        if size is None:
+            continue
+        findings.count("files", 1)
+        if size == shard.bytes:
+            sound.append(shard)
+        else:
+            findings.fault(f"{shard.path} has {size} bytes and should have {shard.bytes}: it was cut short or replaced")
+    return sound
+
+
+def check_order(shards: Iterable[Shard], findings: Findings, *, repeats: bool) -> bool:
+    """Whether every shard's rows begin where those before have ended; ``repeats``: the last row may go on."""
+    in_order = True
+    last: int | None = None
+    for shard in shards:
+        if not shard.rows:
+            continue
+        first = shard.first_row
+        if first is None or shard.last_row is None or shard.last_row < first:
+            findings.fault(f"shards.parquet does not say which rows {shard.path} holds")
+            in_order = False
+            continue
+        if last is not None and (first < last or (first == last and not repeats)):
+            findings.fault(f"{shard.path} begins with row {first}, but the file before it ends with row {last}")
+            in_order = False
+        last = shard.last_row
+    return in_order

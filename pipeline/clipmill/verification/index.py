@@ -1,0 +1,113 @@
+"""An index: its files are unaltered, its shards come from one training, and each position is one row of its embeddings."""
+
+import numpy as np
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Reporter
+from clipmill.core.schemas import captions_schema, images_schema
+from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
+from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.storage import Location
+from clipmill.verification.files import check_files, check_order
+from clipmill.verification.findings import Findings
+from clipmill.verification.index_shards import IndexShard, IndexWork, check_contents, check_heads
+from clipmill.verification.parents import embeddings_of
+from clipmill.verification.tables import open_parquet, reading
+
+PARTS = ("index", "vectors", "rows", "row_table")
+_QUICK_LEAVES_OUT = [
+    "the bytes of the shards (--quick reads headers, footers and the ends of row arrays only): bit flips, vectors, "
+    "single rows inside a shard, whether codes come from this training, and files of equal shape under swapped names",
+    "rows and vectors against the embeddings",
+]
+
+
+def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
+    """Checks the index at ``uri``; ``quick`` reads headers, footers and small files only.
+
+    Memory holds the codes of one shard and a batch of vectors a thread.
+    """
+    location = storage.resolve(uri)
+    manifest = read_manifest(location, IndexManifest)
+    findings = Findings("index", location.uri)
+    try:
+        files = read_shards(location, manifest.shards_sha256)
+    except (StorageFailed, StorageRefused):
+        raise
+    except ClipmillError as error:
+        findings.fault(str(error))
+        findings.unchecked.append("the files of the index, since their list is damaged")
+        return findings
+    present = {file.path for file in check_files(location, files, (TRAINED_FILE, SHARDS_FILE), findings)}
+    shards = _shards(files, findings)
+    _check_counts(manifest, files, shards, findings)
+    there = [shard for shard in shards if all(file.path in present for file in shard.files)]
+    gallery = embeddings_of(manifest, findings)
+    work = IndexWork(location, manifest, _row_table_schema(location, manifest, there))
+    trained = _check_trained(location, manifest, findings)
+    if quick:
+        findings.unchecked += _QUICK_LEAVES_OUT
+        check_heads(work, there, findings, reporter)
+    else:
+        if gallery is None:
+            findings.unchecked.append("rows and vectors against the embeddings")
+        check_contents(work, there, trained, gallery, findings, reporter)
+    return findings
+
+
+def _shards(files: list[Shard], findings: Findings) -> list[IndexShard]:
+    """The files by shard; none, with a fault, where they do not go together."""
+    parts = {part: [file for file in files if file.part == part] for part in PARTS}
+    for part in sorted({file.part for file in files} - set(PARTS)):
+        findings.fault(f"{SHARDS_FILE} lists a part {part!r}, which an index does not have")
+    described = {tuple((file.rows, file.first_row, file.last_row) for file in parts[part]) for part in PARTS}
+    if len(described) != 1:
+        findings.fault(f"{SHARDS_FILE}: the codes and the files beside them do not hold the same rows")
+        return []
+    starts = np.cumsum([0, *(file.rows for file in parts["index"])], dtype=np.int64).tolist()
+    return [IndexShard(*group) for group in zip(starts, *(parts[part] for part in PARTS), strict=False)]
+
+
+def _check_counts(manifest: IndexManifest, files: list[Shard], shards: list[IndexShard], findings: Findings) -> None:
+    rows = sum(file.rows for file in files if file.part == "index")
+    findings.count("rows", rows)
+    if rows != manifest.n:
+        findings.fault(f"the shards hold {rows} rows, the manifest counts {manifest.n}")
+    if shards and len(shards) != manifest.shards:
+        findings.fault(f"there are {len(shards)} shards, the manifest counts {manifest.shards}")
+    if manifest.model is not None and manifest.model.dimension != manifest.dimension:
+        findings.fault(
+            f"the manifest's dimension is {manifest.dimension}, that of its model {manifest.model.dimension}"
+        )
+    check_order((shard.rows for shard in shards), findings, repeats=manifest.gallery == "captions")
+
+
+def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[IndexShard]) -> pa.Schema:
+    """Identity, caption, and the columns kept from the source, whose types are those of the first file."""
+    if manifest.gallery == "captions":
+        schema = captions_schema(manifest.dimension)
+        return pa.schema([schema.field(name) for name in ("row", "id", "caption_index", "caption")])
+    like = pa.schema([])
+    if shards:
+        first = location / shards[0].row_table.path
+        parquet = reading(first.path, Findings("", ""), lambda: open_parquet(first))
+        like = parquet.schema_arrow if parquet else like
+    schema = images_schema(manifest.dimension)
+    kept = [
+        pa.field(name, like.field(name).type if name in like.names else pa.null()) for name in manifest.kept_columns
+    ]
+    return pa.schema([schema.field("row"), schema.field("id"), *kept])
+
+
+def _check_trained(location: Location, manifest: IndexManifest, findings: Findings) -> bool:
+    """Whether the trained index is the manifest's; that it is missing was said before."""
+    trained = location / TRAINED_FILE
+    if not storage.exists(trained):
+        return False
+    if storage.sha256(trained) == manifest.trained_sha256:
+        return True
+    findings.fault(f"{TRAINED_FILE} was altered, or comes from another index")
+    return False

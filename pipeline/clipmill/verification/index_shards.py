@@ -1,0 +1,170 @@
+"""The shards of an index one by one: their headers, or every byte of their four files."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Reporter, Tally
+from clipmill.datasets.manifests import Shard
+from clipmill.index.build.gallery import Gallery
+from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.storage import Location
+from clipmill.verification.arrays import ArrayFile, check_ends, check_header
+from clipmill.verification.codes import check_codes, check_codes_header, codebook_of
+from clipmill.verification.fetch import fetch, forget
+from clipmill.verification.findings import Findings
+from clipmill.verification.parallel import in_order, threads_for
+from clipmill.verification.sidecars import Sidecar, Sidecars, check_sidecars
+from clipmill.verification.tables import check_footer, open_parquet, reading
+
+
+@dataclass(frozen=True)
+class IndexShard:
+    """The four files of one shard, whose first row is position ``start``."""
+
+    start: int
+    index: Shard
+    vectors: Shard
+    rows: Shard
+    row_table: Shard
+
+    @property
+    def files(self) -> tuple[Shard, Shard, Shard, Shard]:
+        return self.index, self.vectors, self.rows, self.row_table
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """What every check of a shard needs to know. ``schema`` is that of the row tables."""
+
+    location: Location
+    manifest: IndexManifest
+    schema: pa.Schema
+
+
+def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, reporter: Reporter) -> None:
+    """Headers, footers and the ends of row arrays."""
+
+    def head(shard: IndexShard) -> Findings:
+        found = findings.part()
+        check_codes_header(work.location / shard.index.path, shard.index, work.manifest.dimension, found)
+        _check_sidecar_heads(work, shard, {}, found)
+        return found
+
+    tally = Tally(reporter, "verify", 4 * len(shards), "files")
+    for found in in_order(head, shards, threads_for(local=work.location.is_local)):
+        findings.add(found)
+        tally.add(4)
+
+
+def _check_sidecar_heads(
+    work: IndexWork, shard: IndexShard, paths: dict[str, Path], findings: Findings
+) -> Sidecars | None:
+    """The files beside the codes by their headers; None, with faults, where one is not as it should be.
+
+    ``paths`` are local copies by name, where there are any.
+    """
+
+    def place(file: Shard) -> Location:
+        return storage.resolve(paths[file.path]) if file.path in paths else work.location / file.path
+
+    def sidecar(file: Shard, array: ArrayFile | None = None) -> Sidecar:
+        return Sidecar(file, paths.get(file.path, Path()), array)
+
+    shape = (shard.vectors.rows, work.manifest.dimension)
+    vectors = check_header(place(shard.vectors), shard.vectors, "<f2", shape, findings)
+    rows = check_header(place(shard.rows), shard.rows, "<i8", shape[:1], findings)
+    ends = rows is not None and check_ends(place(shard.rows), shard.rows, rows, findings)
+    table = reading(shard.row_table.path, findings, lambda: open_parquet(place(shard.row_table)))
+    footer = table is not None and check_footer(table, shard.row_table, work.schema, findings)
+    if vectors is None or not ends or not footer:
+        return None
+    return Sidecars(shard.start, sidecar(shard.vectors, vectors), sidecar(shard.rows, rows), sidecar(shard.row_table))
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A shard with the local paths of its sound files, and what was found while they were read."""
+
+    shard: IndexShard
+    paths: dict[str, Path]
+    findings: Findings
+
+
+def check_contents(
+    work: IndexWork,
+    shards: list[IndexShard],
+    trained: bool,
+    gallery: Gallery | None,
+    findings: Findings,
+    reporter: Reporter,
+) -> None:
+    """Two stages of threads: files are read and hashed one by one, and shards looked into when their four are there."""
+    threads = threads_for(local=work.location.is_local)
+    files = [file for shard in shards for file in shard.files]
+    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
+        scratch = Path(folder)
+        codebook = _codebook(work, scratch, findings) if trained else None
+        advance = Tally(reporter, "verify", sum(file.bytes for file in files), "B").add
+
+        def read(file: Shard) -> tuple[Path | None, Findings]:
+            found = findings.part()
+            return fetch(work.location, file, scratch, found, advance), found
+
+        def look(fetched: _Fetched) -> Findings:
+            try:
+                _look_into(work, fetched, codebook, gallery)
+            finally:
+                for path in fetched.paths.values():
+                    forget(work.location, path)
+            return fetched.findings
+
+        for found in in_order(look, _by_shard(shards, in_order(read, files, threads), findings.part), threads):
+            findings.add(found)
+
+
+def _codebook(work: IndexWork, scratch: Path, findings: Findings) -> str | None:
+    place = work.location / TRAINED_FILE
+    path = storage.local_copy(place, scratch, work.manifest.trained_sha256)
+    try:
+        return codebook_of(path)
+    except RuntimeError as error:
+        findings.fault(f"{TRAINED_FILE} is not a FAISS index: {str(error).splitlines()[-1]}")
+        return None
+
+
+def _by_shard(
+    shards: list[IndexShard], read: Iterator[tuple[Path | None, Findings]], part: Callable[[], Findings]
+) -> Iterator[_Fetched]:
+    for shard in shards:
+        gathered = _Fetched(shard, {}, part())
+        for file in shard.files:
+            path, found = next(read)
+            gathered.findings.add(found)
+            if path is not None:
+                gathered.paths[file.path] = path
+        yield gathered
+
+
+def _look_into(work: IndexWork, fetched: _Fetched, codebook: str | None, gallery: Gallery | None) -> None:
+    shard, paths, findings = fetched.shard, fetched.paths, fetched.findings
+    if any(file.path not in paths for file in (shard.vectors, shard.rows, shard.row_table)):
+        return
+    sidecars = _check_sidecar_heads(work, shard, paths, findings)
+    if sidecars is None:
+        return
+    try:
+        check_sidecars(sidecars, gallery, findings)
+    except (StorageFailed, StorageRefused):
+        raise
+    except (pa.ArrowException, OSError, ClipmillError) as error:
+        findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
+    if shard.index.path in paths and codebook is not None:
+        vectors = sidecars.vectors if findings.whole else None
+        check_codes(paths[shard.index.path], shard.index, work.manifest.dimension, codebook, vectors, findings)

@@ -1,0 +1,37 @@
+"""A shard is started once, when all its units are committed, however often one of them is told."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.embedding.layout import Layout
+from clipmill.embedding.shard_maker import ShardMaker
+from clipmill.source.inputs import InputFile
+from clipmill.source.units import plan_units
+
+
+class Noted:
+    """Takes the place of tasks on Ray: notes what was started."""
+
+    tally = None
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def start(self, what: str, *arguments: object, **options: object) -> None:
+        self.started.append(what)
+
+    def poll(self) -> None:
+        pass
+
+
+def test_a_unit_told_twice_does_not_start_its_shard_early(tmp_path: Path) -> None:
+    layout = Layout(storage.resolve(tmp_path), "token", units=4, units_per_shard=2, dimension=4)
+    four_rows = InputFile(0, "a.parquet", 1, "", 4, (4,), (400,), pa.schema([]))
+    tasks = Noted()
+    maker = ShardMaker(layout, plan_units([four_rows], 1).take([1, 2, 3]), tasks)
+    maker.note([2, 2])
+    assert tasks.started == []
+    maker.note([1, 3, 3, 1])
+    assert tasks.started == ["making shard 0", "making shard 1"]
