@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from clipmill.encoders.source import BUILTIN_FOLDER
+from clipmill.encoders.names import BUILTIN_FOLDER
 
 pytestmark = pytest.mark.long
 CONFIG = """\

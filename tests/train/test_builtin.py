@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import ClipModel, load_model
-from clipmill.encoders.source import BUILTIN_FOLDER
+from clipmill.encoders.names import BUILTIN_FOLDER
 from clipmill.scenes.captions import WORDINGS, caption, captions, exchanged
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row

@@ -15,6 +15,7 @@ import pytest
 import wholesome
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Silent
+from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve, sha256, write_bytes
@@ -42,7 +43,7 @@ class Night:
 
     def compose(self, removed: frozenset[str] = frozenset(), name: str = "next") -> EmbeddingsManifest:
         changes = changes_since(self.base, find_inputs(str(self.source)))
-        output = resolve(self.folder / name / "embeddings")
+        output = OutputSettings(output=str(self.folder / name / "embeddings"))
         return compose(Composition(output, self.base, None, changes, removed, identity(), {"limit": None}))
 
     def next(self, name: str = "next") -> Path:
@@ -150,7 +151,7 @@ def test_new_rows_follow_with_ordinals_of_their_own_and_are_looked_through(night
     assert [file.ordinal for file in changes.new] == [3]
     lines = pq.read_table(made / "inputs.parquet")
     pq.write_table(lines.filter(pa.array([False] * 3 + [True])), made / "inputs.parquet")
-    output = resolve(night.next())
+    output = OutputSettings(output=str(night.next()))
     work = Composition(
         output, night.base, Embeddings.open(str(made)), changes, frozenset({"d-3"}), identity(), {"limit": None}
     )
@@ -191,7 +192,8 @@ def test_on_s3_files_are_copied_by_the_server(
     base = Embeddings.open(there.uri)
     changes = changes_since(base, find_inputs(str(tmp_path / "source")))
     output = resolve(f"s3://{BUCKET}/{tmp_path.name}/2/embeddings")
-    manifest = compose(Composition(output, base, None, changes, frozenset({"c-5"}), identity(), {"limit": None}))
+    settings = OutputSettings(output=output.uri)
+    manifest = compose(Composition(settings, base, None, changes, frozenset({"c-5"}), identity(), {"limit": None}))
     assert manifest.counts.rows == 250
     found = verify_embeddings(output.uri, quick=False, reporter=Silent())
     assert (found.faults, found.unchecked) == ([], [])

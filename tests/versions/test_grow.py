@@ -10,7 +10,7 @@ import pytest
 
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Silent
-from clipmill.core.settings import IndexSettings
+from clipmill.core.settings import IndexSettings, OutputSettings
 from clipmill.datasets.manifests import Embeddings, read_shards
 from clipmill.index.build import plan as plan_module
 from clipmill.index.build.build import Build, make_build
@@ -53,7 +53,7 @@ def next_version(folder: Path, base: Path, removed: frozenset[str] = frozenset()
     opened = Embeddings.open(str(base))
     changes = changes_since(opened, find_inputs(str(folder / "source")))
     output = folder / "next/embeddings"
-    compose(Composition(resolve(output), opened, None, changes, removed, identity(), {}))
+    compose(Composition(OutputSettings(output=str(output)), opened, None, changes, removed, identity(), {}))
     return output
 
 

@@ -127,7 +127,9 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
             stage=self.name,
             unit="rows",
             amount=self.rows,
-            steps=(Step(doing="embedding units of rows", total=len(self.units), files=files),),
+            steps=(
+                Step(doing="embedding units of rows", total=len(self.units), files=files, replaced_by="shards/{}.json"),
+            ),
         )
 
     @cached_property

@@ -12,6 +12,7 @@ from pathlib import Path
 from clipmill.core.errors import UserError
 
 BUILTIN = "builtin"
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 CONFIG_FILE = "open_clip_config.json"
 LOCAL_DIR = "local-dir:"
 _MOST_NAMED = 5

@@ -1,15 +1,20 @@
 """Queries encoded by the index's own model, and by no other."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
-from clipmill.encoders.model import ClipModel, load_model_of
-from clipmill.source.decode import Rejected, decode_image
+from clipmill.encoders.light import FEW_TEXTS, LightTexts, light_texts
+
+if TYPE_CHECKING:
+    from clipmill.encoders.model import ClipModel
 
 _MAX_IMAGE_PIXELS = 178_956_970
 
@@ -26,6 +31,7 @@ class QueryEncoder:
         self._name = model
         self._pretrained = pretrained
         self._loaded: ClipModel | None = None
+        self._tried_light: tuple[LightTexts | None] | None = None
 
     def _load(self) -> ClipModel:
         if self._loaded is not None:
@@ -35,6 +41,8 @@ class QueryEncoder:
                 "this index was made of imported vectors, so which model encodes a query is not known; search it by "
                 "--id, or encode your queries and give them as --queries"
             )
+        from clipmill.encoders.model import load_model_of  # imports torch
+
         self._loaded = load_model_of(self._identity, self._name, self._pretrained, "the index")
         return self._loaded
 
@@ -42,7 +50,15 @@ class QueryEncoder:
         """Unit vectors (n, d) of texts, none of them empty."""
         if not all(text.strip() for text in texts):
             raise UserError("a query text is empty")
+        if self._loaded is None and len(texts) <= FEW_TEXTS and (light := self._light()) is not None:
+            return light.encode_texts(texts)
         return self._load().encode_texts(list(texts))
+
+    def _light(self) -> LightTexts | None:
+        """The text tower without torch, where that is to be had; looked for once."""
+        if self._tried_light is None and self._identity is not None and self._name is None:
+            self._tried_light = (light_texts(self._identity, self._pretrained),)
+        return self._tried_light[0] if self._tried_light else None
 
     def encode_image(self, path: Path) -> NDArray[np.float32]:
         """The unit vector (1, d) of an image file."""
@@ -54,6 +70,8 @@ class QueryEncoder:
 
     def encode_picture(self, data: bytes, name: str = "the picture") -> NDArray[np.float32]:
         """The unit vector (1, d) of an encoded picture, which messages call ``name``."""
+        from clipmill.source.decode import Rejected, decode_image  # imports torch
+
         model = self._load()
         try:
             pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))

@@ -14,9 +14,8 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
-from clipmill.encoders.names import BUILTIN, CONFIG_FILE, LOCAL_DIR, nearest_first, refuse_unknown_model
+from clipmill.encoders.names import BUILTIN, BUILTIN_FOLDER, CONFIG_FILE, LOCAL_DIR, nearest_first, refuse_unknown_model
 
-BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 

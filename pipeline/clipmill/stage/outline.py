@@ -13,7 +13,8 @@ class Step(BaseModel):
     """One step of a stage, made in ``total`` pieces (None: how many is not known before).
 
     A file that matches a pattern of ``files`` says that so many pieces are done as stand behind the pattern:
-    ``{"units/*/*.arrow": 1, "shards/*.json": 16}``.
+    ``{"units/*/*.arrow": 1, "shards/*.json": 16}``. What lies in a folder ``units/N/`` counts no longer once there is the
+    file that ``replaced_by`` names: ``"shards/{}.json"``, with N in place of the braces.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -21,11 +22,18 @@ class Step(BaseModel):
     doing: str
     total: int | None
     files: dict[str, int]
+    replaced_by: str | None = None
 
     def done(self, names: Sequence[str]) -> int:
         """Pieces that are done. ``names`` are those of the files, relative to the staging folder."""
-        found = sum(pieces for pattern, pieces in self.files.items() for name in names if fnmatchcase(name, pattern))
+        there = set(names)
+        counted = [name for name in names if not self._is_replaced(name, there)]
+        found = sum(pieces for pattern, pieces in self.files.items() for name in counted if fnmatchcase(name, pattern))
         return found if self.total is None else min(found, self.total)
+
+    def _is_replaced(self, name: str, there: set[str]) -> bool:
+        folders = name.split("/")
+        return self.replaced_by is not None and len(folders) == 3 and self.replaced_by.format(folders[1]) in there
 
 
 class Outline(BaseModel):

@@ -20,7 +20,7 @@ from clipmill.datasets.manifests import (
     write_manifest,
     write_shards,
 )
-from clipmill.index.build.build import finished, make_build
+from clipmill.index.build.build import make_build
 from clipmill.index.search.open import open_index
 from clipmill.index.search.search import Index
 
@@ -87,14 +87,14 @@ def test_a_missing_list_or_manifest_is_told_when_opened_and_when_built_again(
     again = {key: value for key, value in manifest.configuration.items() if key in IndexSettings.model_fields}
     again |= {"embeddings": manifest.embeddings, "output": str(index)}
     work = make_build(IndexSettings.model_validate(again))
-    assert finished(work) == manifest
+    assert work.finished() == manifest
     (index / name).unlink()
     if folder:
         (index / name).mkdir()
     with pytest.raises(ClipmillError, match=message):
         open_index(str(index))
     with pytest.raises(ClipmillError, match=message if name == "shards.parquet" else "has other files in it"):
-        finished(work)
+        work.finished()
 
 
 def test_a_shard_from_another_training_is_refused(index: Path, two: list[Path]) -> None:

@@ -1,0 +1,87 @@
+"""CLIP's byte-pair tokenizer without torch, which takes longer to import than a query takes to encode.
+
+The vocabulary file is the one that open_clip brings. A word is split into bytes, and the pair of neighbours that comes first
+in the file is merged until none of its pairs is there (Sennrich, Haddow, Birch 2016; Radford and others 2021).
+"""
+
+import gzip
+import html
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+_ALL_MERGES = 49152 - 256 - 2
+"""CLIP's vocabulary of 49,408: 256 bytes, as many at the end of a word, these merges, start and end of a text."""
+_WORDS = regex.compile(
+    r"""<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""", regex.IGNORECASE
+)
+_END_OF_WORD = "</w>"
+
+
+def vocabulary_file() -> Path:
+    """Where open_clip has its list of merges; found without importing it."""
+    spec = find_spec("open_clip")
+    assert spec is not None  # it is one of our requirements
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+
+
+class BytePairs:
+    """Texts to token ids with the first ``merges`` merges of CLIP's vocabulary (None: all of them)."""
+
+    def __init__(self, merges: int | None, context_length: int) -> None:
+        with gzip.open(vocabulary_file(), "rt", encoding="utf-8") as stream:
+            lines = stream.read().split("\n")[1 : 1 + (_ALL_MERGES if merges is None else merges)]
+        pairs = [tuple(line.split()) for line in lines]
+        symbols = list(_symbols().values())
+        words = [*symbols, *(symbol + _END_OF_WORD for symbol in symbols), *("".join(pair) for pair in pairs)]
+        self._rank = {pair: rank for rank, pair in enumerate(pairs)}
+        self._id = {word: number for number, word in enumerate(words)}
+        self._start, self._end = len(words), len(words) + 1
+        self._length = context_length
+
+    def tokens(self, text: str) -> NDArray[np.int64]:
+        """Ids of one text from its start to its end, int64 (at most the context length): longer texts are cut."""
+        cleaned = " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
+        found = [self._start]
+        for word in _WORDS.findall(cleaned):
+            if word == "<end_of_text>":
+                break  # the tower reads at the first of these
+            if word == "<start_of_text>":
+                found.append(self._start)
+                continue
+            letters = "".join(_symbols()[byte] for byte in word.encode())
+            found += [self._id[part] for part in self._parts(letters)]
+            if len(found) >= self._length:
+                break
+        found = [*found, self._end][: self._length]
+        return np.array([*found[:-1], self._end], np.int64)
+
+    def _parts(self, word: str) -> list[str]:
+        parts = [*word[:-1], word[-1] + _END_OF_WORD]
+        while len(parts) > 1:
+            first = min(pairwise(parts), key=lambda pair: self._rank.get(pair, len(self._rank)))
+            if first not in self._rank:
+                break
+            merged: list[str] = []
+            for part in parts:
+                if merged and (merged[-1], part) == first:
+                    merged[-1] += part
+                else:
+                    merged.append(part)
+            parts = merged
+        return parts
+
+
+@lru_cache(maxsize=1)
+def _symbols() -> dict[int, str]:
+    """A printable character for each byte, as in the vocabulary file: itself, or one from 256 on for those without."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{byte: chr(byte) for byte in printable}, **{byte: chr(256 + at) for at, byte in enumerate(others)}}
