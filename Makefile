@@ -7,15 +7,21 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo test chaos week bench schema lint format clean
+.PHONY: demo check test chaos week bench lint types schema format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
 
 # What starts Ray takes all cores of a small machine and runs alone; the rest runs two files at a time.
-ALONE := tests/end_to_end tests/flow tests/infra
+ALONE := tests/end_to_end tests/engine tests/infra tests/packaging
+BESIDE := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
+
+# Style, types, the order of rooms, and every test that starts no Ray.
+check: lint
+	$(BESIDE)
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
+	$(BESIDE)
 	$(BIN)/python -m pytest $(ALONE)
 
 # Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
@@ -37,6 +43,7 @@ schema: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(INSTALLED)

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clip_vectors import BLOCK_ROWS, ClipVectors
-from clipmill.evaluate.retrieval.ranks import BLOCK, GALLERY_BLOCK, TILE_QUERIES, rank_positives
-from clipmill.evaluate.vectors import Vectors, blocks, let_go
+from clipmill.evaluation.retrieval.ranks import BLOCK, GALLERY_BLOCK, TILE_QUERIES, rank_positives
+from clipmill.evaluation.vectors import Vectors, blocks, let_go
 
 CAPTIONS_EACH = 5
 

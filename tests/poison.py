@@ -6,17 +6,19 @@ import signal
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 import torch
 
 from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
 from clipmill.embedding.plan import find_source, make_plan
 from clipmill.encoders.model import load_model
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.shipping import Shipment, ship
-from clipmill.engine.cluster import connect
+from clipmill.engine import embed_on_ray
 from clipmill.engine.embed import embed
 from clipmill.source.units import plan_units
 
@@ -68,7 +70,10 @@ def embed_in_small_units(
     stall_timeout: float = 300,
     object_store_bytes: int | None = None,
 ) -> EmbeddingsManifest:
-    """Embeds with the built-in model on a cluster of its own of two cores, whose workers import what lies here too."""
+    """Embeds with the built-in model on a cluster of its own of two cores, whose workers import what lies here too.
+
+    ``shipment`` is what encoders are given in the place of the model.
+    """
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     model = load_model(ModelSettings())
     embedding = EmbedSettings(**values)
@@ -80,6 +85,6 @@ def embed_in_small_units(
     if object_store_bytes is not None:
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
         ray.init(address="local", num_cpus=2, object_store_memory=object_store_bytes, **options)
-    settings = ClusterSettings(cpus=2, stall_timeout=stall_timeout)
-    with connect(settings) as cluster:
-        return embed(plan, shipment or ship(model), cluster, settings, lambda rows: None)
+    settings = ClusterSettings(address="local", cpus=2, stall_timeout=stall_timeout)
+    with patch.object(embed_on_ray, "ship", lambda model: shipment or ship(model)):
+        return embed(plan, model, settings, Silent()).manifest

@@ -9,7 +9,7 @@ from captioned import pairs, write_captioned
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings
-from clipmill.evaluate.classification.zero_shot import Encode
+from clipmill.evaluation.classification.zero_shot import Encode
 from clipmill.report.document import Report
 from clipmill.report.evaluation import evaluate, make_evaluation
 

@@ -181,7 +181,7 @@ def test_published_versions_are_opened_and_verified_by_their_place(place: Path, 
     assert clipmill.run(run_file) is None
     assert len(clipmill.open_index(tmp_path / "nightly")) == 60
     findings = clipmill.verify(tmp_path / "nightly")
-    assert [found.kind for found in findings] == ["embeddings", "index"]
+    assert [found.kind for found in findings] == ["embeddings", "index", "report"]
     assert all(found.whole for found in findings)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from clipmill.core.errors import RunFailed
-from clipmill.embedding.reject_limit import REASON, RejectLimit
+from clipmill.embedding.reject_limit import REASON, RejectLimit, rejects_by_reason
 
 
 def counts(images: int, rejected: int, captions: int = 0) -> Counter[str]:
@@ -48,3 +48,8 @@ def test_a_share_is_not_judged_by_the_first_few() -> None:
 
 def test_without_a_limit_everything_may_be_rejected() -> None:
     RejectLimit(None).check(counts(0, 10_000), all_done=True)
+
+
+def test_rejects_are_sorted_by_how_many_there_are() -> None:
+    found = rejects_by_reason({REASON + "b": 1, REASON + "a": 5, "rows": 9, REASON + "c": 0})
+    assert list(found.items()) == [("a", 5), ("b", 1)]

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 import pytest
 
+from clipmill.embedding import steps
 from clipmill.engine import embed_stages as stages
 
 
@@ -20,8 +22,8 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
             yield now
 
     wall, cpu = clock(1.0), clock(0.5)
-    monkeypatch.setattr(stages.time, "perf_counter", lambda: next(wall))
-    monkeypatch.setattr(stages.time, "process_time", lambda: next(cpu))
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(stages, "timed", partial(steps.timed, clock=lambda: next(cpu)))
 
 
 def test_copying_is_timed_where_a_unit_is_packed_and_unpacked(ticking: None) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import ray
-from clipmill.engine.index import build_index
 from ray.cluster_utils import Cluster
 
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.cluster import connect
 from clipmill.index.build.build import make_build
 from clipmill.index.search.open import open_index
+from clipmill.runs.stages import build_stage
 
 pytestmark = pytest.mark.cluster
 ROWS, SHARDS = 20_000, 16
@@ -36,14 +37,14 @@ def test_the_largest_node_may_be_lost(
     nodes: tuple[Cluster, Any], clustered_embeddings: Callable[..., Embeddings], tmp_path: Path
 ) -> None:
     dataset = clustered_embeddings(ROWS, 400, 32)
-    settings = IndexSettings(
+    indexing = IndexSettings(
         embeddings=dataset.location.uri,
         output=str(tmp_path / "index"),
         factory="IVF64,PQ16x4fsr",
         shards=SHARDS,
         tuning_queries=200,
     )
-    build = make_build(settings)
+    build = make_build(indexing)
     folder = Path(build.staging.folder.path)
     several, larger = nodes
     lost = threading.Event()
@@ -57,9 +58,10 @@ def test_the_largest_node_may_be_lost(
     thread = threading.Thread(target=lose_a_node, daemon=True)
     thread.start()
     ray.shutdown()
-    with connect(ClusterSettings(address=several.address)) as cluster:
+    settings = ClusterSettings(address=several.address, stall_timeout=120)
+    with connect(settings) as cluster:
         assert (cluster.nodes, cluster.cpus) == (3, 3)
-        manifest = build_index(build, cluster, ClusterSettings(stall_timeout=120), lambda said: None)
+        manifest = build_stage(build, settings, Silent()).manifest
     assert lost.is_set()
     assert manifest.runs[-1].rows_encoded == ROWS
     assert open_index(str(tmp_path / "index")).n == ROWS

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import ray
 
+from clipmill.embedding.steps import BYTES, ENCODING
 from clipmill.engine import metrics
-from clipmill.engine.metrics import BYTES, ENCODING, METRICS, EmbedMetrics, StageMetric, rejects_by_reason
+from clipmill.engine.metrics import METRICS, EmbedMetrics, StageMetric
 
 LISTED = json.loads((Path(__file__).parents[2] / "infra/grafana/metrics.json").read_text(encoding="utf-8"))
 COUNTS = {"rows": 30, "images": 20, BYTES: 12_345, ENCODING: 6000, "rejected: missing_image": 3, "rejected: odd": 0}
@@ -84,13 +85,6 @@ def test_rates_are_those_of_the_last_minute(noted: Noted) -> None:
             assert noted.values[("clipmill_gpu_busy_ratio", "")] == pytest.approx(0.3, rel=0.01)
     assert noted.values[("clipmill_images_per_second", "")] == 0.0
     assert noted.values[("clipmill_gpu_busy_ratio", "")] == 0.0
-
-
-def test_rejects_are_sorted_by_how_many_there_are() -> None:
-    assert list(rejects_by_reason({"rejected: b": 1, "rejected: a": 5, "rows": 9, "rejected: c": 0}).items()) == [
-        ("a", 5),
-        ("b", 1),
-    ]
 
 
 def test_the_endpoint_of_ray_has_them_under_the_listed_names() -> None:

@@ -17,7 +17,7 @@ from captioned import pairs, unit, write_captioned
 from clipmill.core.settings import ModelSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.encoders.model import ClipModel, load_model
-from clipmill.evaluate.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.index.search.search import Index
 from clipmill.stage.checkpoints import Computed, load
 from clipmill.storage import resolve

@@ -15,9 +15,9 @@ from captioned import identity, pairs, write_captioned
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate import index_quality, quality
-from clipmill.evaluate.classification import classification, few_shot, probe
-from clipmill.evaluate.retrieval import retrieval
+from clipmill.evaluation import index_quality, quality
+from clipmill.evaluation.classification import classification, few_shot, probe
+from clipmill.evaluation.retrieval import retrieval
 from clipmill.index.search.search import Index
 from clipmill.report.document import Report
 from clipmill.report.evaluation import evaluate
@@ -200,7 +200,7 @@ def test_the_time_of_earlier_starts_belongs_to_the_report(dataset: str, index: s
 
 
 def _pretend_seconds(place: Path, seconds: float) -> None:
-    from clipmill.evaluate.retrieval.alignment import Alignment
+    from clipmill.evaluation.retrieval.alignment import Alignment
     from clipmill.stage.checkpoints import Computed, load, save
     from clipmill.storage import resolve
 

@@ -9,7 +9,7 @@ import pytest
 from captioned import pairs, write_captioned
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate.retrieval import folds
+from clipmill.evaluation.retrieval import folds
 from clipmill.index.search.search import Index
 from clipmill.report.document import Report
 from clipmill.report.evaluation import evaluate

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluate.classification.zero_shot import ZeroShot
-from clipmill.evaluate.fidelity import Fidelity
-from clipmill.evaluate.retrieval.alignment import Alignment, Histogram, Loss
-from clipmill.evaluate.retrieval.ceiling import Ceiling
-from clipmill.evaluate.retrieval.examples import Example
-from clipmill.evaluate.retrieval.ranks import Ranks
-from clipmill.evaluate.retrieval.retrieval import Direction, Retrieval
+from clipmill.evaluation.classification.zero_shot import ZeroShot
+from clipmill.evaluation.fidelity import Fidelity
+from clipmill.evaluation.retrieval.alignment import Alignment, Histogram, Loss
+from clipmill.evaluation.retrieval.ceiling import Ceiling
+from clipmill.evaluation.retrieval.examples import Example
+from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.retrieval import Direction, Retrieval
 from clipmill.stage.checkpoints import CheckpointFolder, load, no_checkpoints, save
 from clipmill.storage import resolve
 

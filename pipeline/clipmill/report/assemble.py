@@ -7,9 +7,9 @@ from typing import Any
 from clipmill.core.environment import hardware, software
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate.fidelity import Fidelity
-from clipmill.evaluate.quality import Absence, Quality
-from clipmill.evaluate.retrieval.through_index import ThroughIndex
+from clipmill.evaluation.fidelity import Fidelity
+from clipmill.evaluation.quality import Absence, Quality
+from clipmill.evaluation.retrieval.through_index import ThroughIndex
 from clipmill.report.document import DatasetPart, Missing, Report
 from clipmill.report.lookup import pictures_at
 from clipmill.report.parts.alignment import alignment_part

@@ -14,15 +14,15 @@ from clipmill.core.manifests import Forecast, IndexManifest, ModelIdentity
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import MANIFEST, Embeddings
-from clipmill.evaluate.classification.class_names import IMAGENET
-from clipmill.evaluate.classification.prompt_cache import PromptCache
-from clipmill.evaluate.classification.templates import NAMED
-from clipmill.evaluate.classification.zero_shot import Encode
-from clipmill.evaluate.index_quality import manifest_of_index, measure_index
-from clipmill.evaluate.outcomes import Outcomes
-from clipmill.evaluate.quality import Absence, Progress, check_settings, measure_quality
-from clipmill.evaluate.studies.corrupted import open_corrupted
-from clipmill.evaluate.studies.studies import not_asked_for
+from clipmill.evaluation.classification.class_names import IMAGENET
+from clipmill.evaluation.classification.prompt_cache import PromptCache
+from clipmill.evaluation.classification.templates import NAMED
+from clipmill.evaluation.classification.zero_shot import Encode
+from clipmill.evaluation.index_quality import manifest_of_index, measure_index
+from clipmill.evaluation.outcomes import Outcomes
+from clipmill.evaluation.quality import Absence, Progress, check_settings, measure_quality
+from clipmill.evaluation.studies.corrupted import open_corrupted
+from clipmill.evaluation.studies.studies import not_asked_for
 from clipmill.report.assemble import Making, MeasuredIndex, assemble
 from clipmill.report.document import Report
 from clipmill.report.queries import QUERIES_FILE, write_queries

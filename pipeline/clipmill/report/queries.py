@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.schemas import ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
-from clipmill.evaluate.outcomes import HITS_AT, PART_OF, Outcomes
+from clipmill.evaluation.outcomes import HITS_AT, PART_OF, Outcomes
 from clipmill.report.document import KeptQueries, QueriesPart
 from clipmill.storage import Location
 

@@ -8,8 +8,8 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError
 from clipmill.core.settings import EmbedSettings, EvaluateSettings
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.evaluate.classification.class_names import IMAGENET
-from clipmill.evaluate.classification.templates import NAMED
+from clipmill.evaluation.classification.class_names import IMAGENET
+from clipmill.evaluation.classification.templates import NAMED
 from clipmill.source.inputs import locate, refuse_unreachable
 
 Problem = tuple[str, str, str]

@@ -8,7 +8,7 @@ from clipmill.core.errors import ClipmillError, RunFailed, UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import Manifest, read_manifest
-from clipmill.evaluate.classification.templates import NAMED
+from clipmill.evaluation.classification.templates import NAMED
 from clipmill.report.document import REPORT_VERSION, Figure, Report
 from clipmill.report.queries import QUERIES_FILE
 from clipmill.report.write import REPORT_FILE, SHOWN

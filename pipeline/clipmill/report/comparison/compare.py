@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clipmill.core.environment import software
-from clipmill.evaluate.statistics.permutation import holm
+from clipmill.evaluation.statistics.permutation import holm
 from clipmill.report.comparison.document import Candidate, Compared, Comparison, TaskChange
 from clipmill.report.comparison.names import short_names
 from clipmill.report.comparison.pair import Match

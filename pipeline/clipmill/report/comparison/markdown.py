@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.evaluate.statistics.bootstrap import LEVEL
+from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.comparison.document import Comparison, FlippedQuery, TaskChange
 from clipmill.report.comparison.format import change_text, p_text, range_text
 from clipmill.report.format import interval_text, number_text

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from clipmill.evaluate.statistics.bootstrap import LEVEL
+from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report import format as formats
 from clipmill.report.comparison import format as differences_format
 from clipmill.report.comparison.document import VERDICT, Candidate, Change, Compared, Comparison

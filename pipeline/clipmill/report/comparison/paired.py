@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.evaluate.statistics.bootstrap import LEVEL
+from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 _CELLS = 20_000_000
 _TAIL = (1 - LEVEL) / 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.evaluate.statistics.bootstrap import LEVEL
+from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.comparison.document import Candidate, Change, Compared, Row, TaskChange
 from clipmill.report.comparison.format import change_text, range_text
 from clipmill.report.document import Report

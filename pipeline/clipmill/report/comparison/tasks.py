@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipmill.evaluate.outcomes import HITS_AT, Task
+from clipmill.evaluation.outcomes import HITS_AT, Task
 from clipmill.report.comparison.document import Change, TaskChange, Verdict
 from clipmill.report.comparison.flips import find_flips, values_of
 from clipmill.report.comparison.pair import Match, Pairs, pair

@@ -1,7 +1,7 @@
 """The fit of the two towers as a part of the document."""
 
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate.retrieval.alignment import Alignment, Histogram, Loss
+from clipmill.evaluation.retrieval.alignment import Alignment, Histogram, Loss
 from clipmill.report.document import AlignmentPart, Figure, HistogramData, PairPart, Result
 from clipmill.report.lookup import rows_at
 from clipmill.report.parts.figures import bounds, definition_of, figure, histogram_data

@@ -3,8 +3,8 @@
 import numpy as np
 
 from clipmill.core.manifests import IndexManifest
-from clipmill.evaluate.fidelity import Fidelity
-from clipmill.evaluate.retrieval.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
+from clipmill.evaluation.fidelity import Fidelity
+from clipmill.evaluation.retrieval.through_index import DIFFERENCE, EXACT, THROUGH, ThroughIndex
 from clipmill.report.document import FidelityPart, Figure, ThroughPart
 from clipmill.report.parts.figures import definition_of, figure, histogram_data
 

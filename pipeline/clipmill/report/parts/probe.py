@@ -1,7 +1,7 @@
 """Classifiers trained on frozen embeddings as a part of the document."""
 
-from clipmill.evaluate.classification.few_shot import DRAWS
-from clipmill.evaluate.classification.supervised import Supervised
+from clipmill.evaluation.classification.few_shot import DRAWS
+from clipmill.evaluation.classification.supervised import Supervised
 from clipmill.report.document import Figure, ProbePart, Report, ShotsPart, SweepPoint
 from clipmill.report.parts.figures import figure
 

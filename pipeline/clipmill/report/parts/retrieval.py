@@ -1,10 +1,10 @@
 """Retrieval results and example queries as parts of the document."""
 
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate.retrieval.ceiling import Ceiling
-from clipmill.evaluate.retrieval.examples import Example
-from clipmill.evaluate.retrieval.folds import Protocol
-from clipmill.evaluate.retrieval.retrieval import MEDIAN_RANK, NDCG_AT, RECALL_AT, Retrieval
+from clipmill.evaluation.retrieval.ceiling import Ceiling
+from clipmill.evaluation.retrieval.examples import Example
+from clipmill.evaluation.retrieval.folds import Protocol
+from clipmill.evaluation.retrieval.retrieval import MEDIAN_RANK, NDCG_AT, RECALL_AT, Retrieval
 from clipmill.report.document import ExamplePart, ProtocolPart, Result, RetrievalPart
 from clipmill.report.lookup import rows_at
 from clipmill.report.parts.figures import figure

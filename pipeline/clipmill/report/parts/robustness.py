@@ -1,9 +1,9 @@
 """Robustness to worse pictures and to writing as parts of the document."""
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluate.classification.zero_shot import ZeroShot
-from clipmill.evaluate.retrieval.retrieval import Retrieval
-from clipmill.evaluate.studies.variations import Robustness, Variation
+from clipmill.evaluation.classification.zero_shot import ZeroShot
+from clipmill.evaluation.retrieval.retrieval import Retrieval
+from clipmill.evaluation.studies.variations import Robustness, Variation
 from clipmill.report.document import Figure, RobustnessPart, Unit, VariationPart
 from clipmill.report.parts.figures import definition_of, figure
 from clipmill.source.corrupt import STRENGTHS

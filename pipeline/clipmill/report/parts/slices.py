@@ -1,9 +1,9 @@
 """Figures by slices as a part of the document."""
 
-from clipmill.evaluate.classification.zero_shot import ZeroShot
-from clipmill.evaluate.retrieval.retrieval import Retrieval
-from clipmill.evaluate.studies.slices import LEVEL, Slice, Slices
-from clipmill.evaluate.studies.slices import SliceFigure as Measured
+from clipmill.evaluation.classification.zero_shot import ZeroShot
+from clipmill.evaluation.retrieval.retrieval import Retrieval
+from clipmill.evaluation.studies.slices import LEVEL, Slice, Slices
+from clipmill.evaluation.studies.slices import SliceFigure as Measured
 from clipmill.report.document import SlicedColumnPart, SliceFigure, SlicePart, SlicesPart, Unit
 from clipmill.report.parts.figures import bounds, figure
 

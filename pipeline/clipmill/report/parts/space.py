@@ -1,8 +1,8 @@
 """The shape of the space, outliers and near-duplicates as a part of the document."""
 
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluate.studies.outliers import NEAREST, Outliers
-from clipmill.evaluate.studies.space import ALIGNMENT, EFFECTIVE_RANK, UNIFORMITY, Space, Tower
+from clipmill.evaluation.studies.outliers import NEAREST, Outliers
+from clipmill.evaluation.studies.space import ALIGNMENT, EFFECTIVE_RANK, UNIFORMITY, Space, Tower
 from clipmill.report.document import Figure, NearPart, Result, SpacePart
 from clipmill.report.lookup import rows_at
 from clipmill.report.parts.figures import bounds, definition_of, figure

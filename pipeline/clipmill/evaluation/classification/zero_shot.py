@@ -1,0 +1,213 @@
+"""Zero-shot classification: each image is given the class whose prompts lie nearest to it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.manifests import Interval
+from clipmill.evaluation.classification.calibration import Calibration, calibrate
+from clipmill.evaluation.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
+from clipmill.evaluation.classification.templates import prompts
+from clipmill.evaluation.statistics.bootstrap import mean_intervals
+
+Encode = Callable[[list[str]], NDArray[np.float32]]
+UNLABELLED = -1
+TEMPLATE_IMAGES = 20_000
+"""Images at most on which templates are compared: each template costs as much as all of them together."""
+_EQUAL = 1e-9
+
+
+@dataclass(frozen=True)
+class TemplateEffect:
+    """acc1 of every template alone, that of all together on the same images, and each one's difference from that."""
+
+    alone: list[Interval]
+    together: Interval
+    differences: list[Interval]
+
+    @property
+    def mean(self) -> float:
+        """Mean acc1 of the templates, each used alone."""
+        return float(np.mean([interval.value for interval in self.alone]))
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Counts a class: images of it (``support``), and those whose class is first, or among the first five.
+
+    Where two classes score the same, hits are expected numbers over their random order. ``confusions`` counts images
+    by (class, class that came first) where they differ, most frequent first. ``unlabelled`` images were left out.
+    ``vectors`` (c, d) are those of the classes. ``positions``, ``truth``, ``each1`` and ``each5`` (images,) are the place
+    in the dataset, the class and the hits of each labelled image.
+    """
+
+    classes: tuple[str, ...]
+    support: NDArray[np.int64]
+    hits1: NDArray[np.float64]
+    hits5: NDArray[np.float64]
+    confusions: tuple[tuple[str, str, int], ...]
+    unlabelled: int
+    vectors: NDArray[np.float32]
+    intervals: dict[str, Interval]
+    calibration: Calibration | None = None
+    templates: TemplateEffect | None = None
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    truth: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    each1: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    each5: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def images(self) -> int:
+        return int(self.support.sum())
+
+    @property
+    def acc1(self) -> float:
+        """Share of labelled images for which the right class scores highest."""
+        return float(self.hits1.sum() / self.images)
+
+    @property
+    def acc5(self) -> float | None:
+        """Share of labelled images with the right class among the five that score highest; none below five classes."""
+        return float(self.hits5.sum() / self.images) if len(self.classes) >= 5 else None
+
+    @property
+    def mean_per_class_recall(self) -> float:
+        """Mean over classes of the share of their images that get the right class: every class counts alike."""
+        return mean_recall(self.hits1, self.support)
+
+    @property
+    def class_recall(self) -> NDArray[np.float64]:
+        """For each class the share of its images that get the right class; NaN for a class without images."""
+        return class_recall(self.hits1, self.support)
+
+
+def template_vectors(encode: Encode, classes: Sequence[str], templates: tuple[str, ...]) -> NDArray[np.float32]:
+    """One unit vector a class and template, float32 (c, t, d)."""
+    texts = [prompt for name in classes for prompt in prompts(templates, name)]
+    return _unit(encode(texts)).reshape(len(classes), len(templates), -1)
+
+
+def class_vectors(encode: Encode, classes: Sequence[str], templates: tuple[str, ...]) -> NDArray[np.float32]:
+    """One unit vector a class, float32 (c, d): see `ensemble`."""
+    return ensemble(template_vectors(encode, classes, templates))
+
+
+def ensemble(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One unit vector a class (c, d) of `template_vectors`: each prompt's embedding normalised, averaged, normalised again.
+
+    Radford et al. 2021, section 3.1.4.
+    """
+    return _unit(vectors.mean(axis=1))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    length: NDArray[np.float32] = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.divide(vectors, np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def classify(
+    batches: Iterable[tuple[NDArray[np.float16], NDArray[np.int64]]],
+    classes: Sequence[str],
+    prompt_vectors: NDArray[np.float32],
+    samples: int = 1000,
+    seed: int = 0,
+    *,
+    logit_scale: float | None = None,
+    by_template: NDArray[np.float32] | None = None,
+    template_share: float = 1.0,
+) -> ZeroShot:
+    """Scores image vectors (n, d) with their class numbers (n,), −1 for no label, batch by batch.
+
+    Some image has a label. ``classes`` are told apart by number, so names may repeat. The score is the inner product
+    with the class's vector, in float64. With a ``logit_scale``, the softmax of scores times it is checked for
+    calibration. With the vectors of each template, (c, t, d), these are compared in the same pass, on a random
+    ``template_share`` of the images.
+    """
+    weights = prompt_vectors.astype(np.float64).T
+    random = np.random.default_rng(seed)
+    positions, true_class, hits1, hits5, first, confidence, alone = [], [], [], [], [], [], []
+    unlabelled = seen = 0
+    for vectors, labels in batches:
+        known = labels != UNLABELLED
+        unlabelled += int(np.sum(~known))
+        positions.append(seen + np.flatnonzero(known))
+        seen += len(labels)
+        labels = labels[known]
+        if not len(labels):
+            continue
+        images = vectors[known].astype(np.float64)
+        scores = images @ weights
+        own = scores[np.arange(len(labels)), labels][:, None]
+        higher = np.sum(scores > own + _EQUAL, axis=1)
+        tied = np.sum(np.abs(scores - own) <= _EQUAL, axis=1)
+        true_class.append(labels)
+        hits1.append(np.clip((1 - higher) / tied, 0, 1))
+        hits5.append(np.clip((5 - higher) / tied, 0, 1))
+        first.append(np.argmax(scores, axis=1))
+        if logit_scale is not None:
+            best = scores.max(axis=1, keepdims=True)
+            confidence.append(1 / np.exp(logit_scale * (scores - best)).sum(axis=1))
+        if by_template is not None:
+            chosen = random.random(len(labels)) < template_share
+            each = _hits_by_template(images[chosen], labels[chosen], by_template)
+            alone.append(np.column_stack([each, hits1[-1][chosen]]))
+    truth, one, five = np.concatenate(true_class), np.concatenate(hits1), np.concatenate(hits5)
+    count = len(classes)
+    acc1, acc5 = mean_intervals(np.stack([one, five], axis=1), np.arange(len(truth)), samples, seed)
+    support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
+    recall = mean_recall_interval(right, support, samples, seed)
+    return ZeroShot(
+        classes=tuple(classes),
+        support=support,
+        hits1=right,
+        hits5=sum_by_class(truth, five, count),
+        confusions=_confusions(truth, np.concatenate(first), classes),
+        unlabelled=unlabelled,
+        vectors=prompt_vectors,
+        intervals={"acc1": acc1, "acc5": acc5, "mean_per_class_recall": recall},
+        calibration=(
+            calibrate(np.concatenate(confidence), one, logit_scale, samples, seed) if logit_scale is not None else None
+        ),
+        templates=_template_effect(np.concatenate(alone), samples, seed) if alone else None,
+        positions=np.concatenate(positions),
+        truth=truth,
+        each1=one,
+        each5=five,
+    )
+
+
+def _hits_by_template(
+    images: NDArray[np.float64], labels: NDArray[np.int64], vectors: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Hits at 1 (n, t) of each template alone."""
+    hits = np.empty((len(images), vectors.shape[1]))
+    for number in range(vectors.shape[1]):
+        scores = images @ vectors[:, number].astype(np.float64).T
+        own = scores[np.arange(len(labels)), labels][:, None]
+        higher = np.sum(scores > own + _EQUAL, axis=1)
+        hits[:, number] = np.where(higher == 0, 1 / np.sum(np.abs(scores - own) <= _EQUAL, axis=1), 0)
+    return hits
+
+
+def _template_effect(hits: NDArray[np.float64], samples: int, seed: int) -> TemplateEffect | None:
+    """From hits (n, t + 1), of which the last column is all templates together."""
+    if not len(hits):
+        return None
+    rows, together = np.arange(len(hits)), hits[:, -1:]
+    alone, differences = [], []
+    for number in range(hits.shape[1] - 1):
+        one = hits[:, number, None]
+        alone += mean_intervals(one, rows, samples, seed)
+        differences += mean_intervals(one - together, rows, samples, seed, proportions=False)
+    return TemplateEffect(alone, mean_intervals(together, rows, samples, seed)[0], differences)
+
+
+def _confusions(
+    truth: NDArray[np.int64], first: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[tuple[str, str, int], ...]:
+    wrong = truth != first
+    pairs, counts = np.unique(np.column_stack([truth[wrong], first[wrong]]), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:20]
+    return tuple((classes[pairs[i, 0]], classes[pairs[i, 1]], int(counts[i])) for i in order)

@@ -1,0 +1,125 @@
+"""The fidelity of a published index, on queries that it was not tuned on."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings, read_manifest
+from clipmill.evaluation.fidelity import Fidelity, measure_fidelity
+from clipmill.evaluation.quality import Progress, silent
+from clipmill.evaluation.retrieval.retrieval import Direction
+from clipmill.evaluation.retrieval.through_index import Asked, ThroughIndex, measure_through_index
+from clipmill.evaluation.vectors import blocks
+from clipmill.index.build.gallery import Gallery
+from clipmill.index.build.queries import draw_queries
+from clipmill.index.search.exact import exact_top_k
+from clipmill.index.search.open import open_index
+from clipmill.index.search.rerank import StoredVectors
+from clipmill.index.search.search import Index
+from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
+
+K = 10
+_BLOCK = 65_536
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """What the index is asked, and the scores (q, k) of exact search, best first."""
+
+    queries: NDArray[np.float32]
+    kind: str
+    scores: NDArray[np.float32]
+
+
+def manifest_of_index(embeddings: Embeddings, uri: str) -> IndexManifest:
+    """The manifest of the index at ``uri``. Raises UserError when it was built over other embeddings."""
+    manifest = read_manifest(storage.resolve(uri), IndexManifest)
+    if manifest.embeddings_manifest_sha256 != embeddings.manifest_sha256:
+        raise UserError(
+            f"--index {uri} was built over {manifest.embeddings}, whose manifest is not that of "
+            f"{embeddings.location}; give the index of these embeddings, or build one with `clipmill index`"
+        )
+    return manifest
+
+
+def measure_index(
+    uri: str,
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    cache: Path,
+    asked: dict[Direction, Asked],
+    progress: Progress = silent,
+    checkpoint: Checkpoint = no_checkpoints,
+) -> tuple[Fidelity, ThroughIndex | None]:
+    """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, and the model's recall through it.
+
+    Queries of the fidelity are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
+    Recall is of the direction whose gallery the index holds, on those ``asked``; None where that direction was not
+    ranked, or all its queries were tuned on. The index is opened only where one of the two was not kept.
+    """
+    opened = functools.cache(lambda: open_index(uri, cache))
+    through = checkpoint(
+        "through-index", list[ThroughIndex], lambda: _recall_through(opened(), embeddings, settings, asked)
+    )
+    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, checkpoint))
+    return fidelity, through[0] if through else None
+
+
+def _recall_through(
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, asked: dict[Direction, Asked]
+) -> list[ThroughIndex]:
+    """One, or none."""
+    manifest = index.manifest
+    ranked = asked.get("t2i" if manifest.gallery == "images" else "i2t")
+    if ranked is None:
+        return []
+    tuned_on = draw_queries(
+        Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
+    ).tuning
+    if manifest.exact:
+        tuned_on = tuned_on[:0]
+
+    def search_rows(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        return index.rows_at(index.search(queries, k)[1])
+
+    found = measure_through_index(ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
+    return [found] if found else []
+
+
+def _measure(
+    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress, checkpoint: Checkpoint
+) -> Fidelity:
+    stored = index.sharded.vectors
+    exact = checkpoint("exact", _Exact, lambda: _search_exactly(index, embeddings, settings))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        with progress(len(exact.queries), "index") as step:
+            return measure_fidelity(index.search, exact.scores, stored.scores, exact.queries, index.n, exact.kind, step)
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSettings) -> _Exact:
+    manifest = index.manifest
+    drawn = draw_queries(
+        Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
+    )
+    queries = (drawn.confirmation if len(drawn.confirmation) else drawn.tuning)[: settings.fidelity_queries]
+    scores, _ = exact_top_k(queries, _stream(index.sharded.vectors), min(K, manifest.n))
+    return _Exact(queries, drawn.kind, scores)
+
+
+def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:
+    for start, shard in zip(stored.starts[:-1], stored.shards, strict=True):
+        for part in blocks(len(shard), _BLOCK):
+            yield int(start) + part.start, shard[part]

@@ -1,0 +1,48 @@
+"""How each query came out, one by one: what a comparison of two models on the same queries needs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.evaluation.classification.zero_shot import ZeroShot
+from clipmill.evaluation.retrieval.ranks import Ranks
+
+Task = Literal["t2i", "i2t", "zero-shot"]
+HITS_AT = (1, 5, 10)
+PART_OF: dict[Task, str] = {"t2i": "captions", "i2t": "images", "zero-shot": "images"}
+"""The part of a dataset whose items are the queries of a task."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The queries of one task by their ``positions`` in its part, int64 (q,).
+
+    ``hits[K]`` float64 (q,) is whether a positive (zero-shot: the right class) is among the first K, a probability where
+    scores tie. ``rank`` float64 (q,) is the expected place of the first positive from 1; None for zero-shot, which has
+    ``truth`` int64 (q,) instead, numbers of ``classes``.
+    """
+
+    task: Task
+    positions: NDArray[np.int64]
+    hits: dict[int, NDArray[np.float64]]
+    rank: NDArray[np.float64] | None = None
+    truth: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def outcomes_of_ranks(task: Literal["t2i", "i2t"], ranks: Ranks) -> Outcomes:
+    """Of the queries that were ranked."""
+    return Outcomes(task, ranks.positions, {k: ranks.hits(k) for k in HITS_AT}, ranks.expected_rank())
+
+
+def outcomes_of_classes(result: ZeroShot) -> Outcomes:
+    """Of the images that have a label."""
+    hits = {1: result.each1}
+    if len(result.classes) >= 5:
+        hits[5] = result.each5
+    return Outcomes("zero-shot", result.positions, hits, truth=result.truth, classes=result.classes)

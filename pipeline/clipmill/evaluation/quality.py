@@ -1,0 +1,235 @@
+"""Everything that is measured of a model from a dataset's own captions and labels, and why what is absent is absent."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluation.absence import Absence
+from clipmill.evaluation.classification.classification import check_classification, measure_probe, measure_zero_shot
+from clipmill.evaluation.classification.labels import find_column
+from clipmill.evaluation.classification.prompt_cache import PromptCache
+from clipmill.evaluation.classification.supervised import Supervised
+from clipmill.evaluation.classification.templates import NAMED, load_templates
+from clipmill.evaluation.classification.zero_shot import Encode, ZeroShot
+from clipmill.evaluation.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
+from clipmill.evaluation.retrieval.alignment import Alignment, align
+from clipmill.evaluation.retrieval.ceiling import (
+    Ceiling,
+    hash_texts,
+    hash_vectors,
+    image_to_text_ceiling,
+    text_to_image_ceiling,
+)
+from clipmill.evaluation.retrieval.examples import Example, choose_examples
+from clipmill.evaluation.retrieval.folds import Protocol, coco_protocols
+from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.retrieval import RECALL_AT, Direction, Retrieval, retrieve
+from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
+from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
+from clipmill.evaluation.studies.variations import Classes
+from clipmill.evaluation.vectors import Vectors, read_vectors
+from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
+
+Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+"""Given a total and what is being done: a context whose value is called with the number of units just done."""
+
+
+@contextmanager
+def silent(total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Progress that is not shown."""
+    yield lambda done: None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured; each part is None, and has an `Absence`, where the dataset does not allow it."""
+
+    retrieval: dict[Direction, Retrieval] = field(default_factory=dict)
+    ceilings: dict[Direction, Ceiling] = field(default_factory=dict)
+    alignment: Alignment | None = None
+    examples: list[Example] = field(default_factory=list)
+    zero_shot: ZeroShot | None = None
+    label_column: str | None = None
+    templates: tuple[str, ...] = ()
+    absences: list[Absence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
+    caption_ranks: Ranks | None = None
+    protocols: list[Protocol] = field(default_factory=list)
+    asked: dict[Direction, Asked] = field(default_factory=dict)
+    studies: Studies = field(default_factory=Studies)
+    supervised: Supervised | None = None
+
+
+def measure_quality(
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    text_encoder: Callable[[], Encode],
+    scratch: Path,
+    progress: Progress = silent,
+    checkpoint: Checkpoint = no_checkpoints,
+    prompts: PromptCache | None = None,
+) -> Quality:
+    """Retrieval, ceilings, alignment and zero-shot of one dataset.
+
+    ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for a label
+    column or a template file that is not there.
+    """
+    column = check_settings(embeddings, settings)
+    classified = measure_zero_shot(embeddings, settings, column, text_encoder, checkpoint, prompts)
+    zero_shot, templates = classified.zero_shot, classified.templates
+    images = read_vectors(embeddings, "images", scratch)
+    captions = read_vectors(embeddings, "captions", scratch)
+    supervised, no_probe, probe_notes = measure_probe(
+        embeddings, settings, classified, images, scratch, progress, checkpoint
+    )
+    measured = _retrieval(embeddings, settings, images, captions, progress, checkpoint)
+    outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
+    classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
+    studied = Studied(embeddings, images, captions, outcomes, measured.caption_ranks, classes)
+    studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
+    return Quality(
+        retrieval=measured.retrieval,
+        ceilings=measured.ceilings,
+        alignment=measured.alignment,
+        examples=measured.examples,
+        zero_shot=zero_shot,
+        supervised=supervised,
+        label_column=column,
+        templates=templates,
+        absences=[*measured.absences, *classified.absences, *no_probe, *studies.absences],
+        notes=[*measured.notes, *classified.notes, *probe_notes],
+        outcomes=outcomes,
+        caption_ranks=measured.caption_ranks,
+        protocols=measured.protocols,
+        asked=measured.asked,
+        studies=studies,
+    )
+
+
+def check_settings(embeddings: Embeddings, settings: EvaluateSettings) -> str | None:
+    """The label column, if there is one. Raises UserError for one, or for a template file, that is not there; a bad
+    file is refused even where it turns out not to be needed."""
+    if settings.templates not in NAMED:
+        load_templates(settings.templates)
+    check_classification(embeddings, settings)
+    check_studies(embeddings, settings)
+    return find_column(embeddings, settings.label_column)
+
+
+def _retrieval(
+    embeddings: Embeddings,
+    settings: EvaluateSettings,
+    images: Vectors,
+    captions: Vectors,
+    progress: Progress,
+    checkpoint: Checkpoint,
+) -> Quality:
+    why = _no_retrieval(embeddings, images, captions)
+    if why:
+        names = ("Retrieval", "Alignment of the two towers", "Example retrievals")
+        return Quality(absences=[Absence(name, why) for name in names])
+    sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (captions, images), "i2t": (images, captions)}
+    retrieval: dict[Direction, Retrieval] = {}
+    outcomes, asked = [], {}
+    for direction, (queries, gallery) in sides.items():
+        with progress(len(queries), f"retrieval {direction}") as step:
+            found = retrieve(
+                direction,
+                queries,
+                gallery,
+                samples=settings.bootstrap_samples,
+                seed=settings.seed,
+                progress=step,
+                checkpoint=checkpoint,
+            )
+        assert found is not None  # some caption has its image
+        retrieval[direction], ranks = found
+        outcomes.append(outcomes_of_ranks(direction, ranks))
+        asked[direction] = draw_asked(ranks, queries, settings.fidelity_queries, settings.seed)
+        if direction == "t2i":
+            caption_ranks = ranks
+    protocols = checkpoint(
+        "protocols",
+        list[Protocol],
+        lambda: coco_protocols(images, captions, settings.bootstrap_samples, settings.seed),
+    )
+    ceilings = checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
+    model = embeddings.manifest.model
+    alignment = checkpoint(
+        "alignment",
+        Alignment,
+        lambda: align(
+            captions,
+            images,
+            caption_ranks,
+            temperature=1 / model.logit_scale if model else None,
+            samples=settings.bootstrap_samples,
+            seed=settings.seed,
+        ),
+    )
+    examples = checkpoint(
+        "examples", list[Example], lambda: choose_examples(caption_ranks, captions, images, seed=settings.seed)
+    )
+    notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
+    return Quality(
+        retrieval,
+        ceilings,
+        alignment,
+        examples,
+        notes=notes,
+        outcomes=outcomes,
+        caption_ranks=caption_ranks,
+        protocols=protocols,
+        asked=asked,
+    )
+
+
+def _ceilings(embeddings: Embeddings, images: Vectors, captions: Vectors) -> dict[Direction, Ceiling]:
+    texts = (text for batch in embeddings.batches("captions", ["caption"]) for text in batch.column(0).to_pylist())
+    sources = (hash_texts(texts), captions.rows, hash_vectors(images.values), images.rows)
+    return {
+        "t2i": text_to_image_ceiling(*sources, RECALL_AT),
+        "i2t": image_to_text_ceiling(*sources, RECALL_AT),
+    }
+
+
+def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) -> str | None:
+    counts = embeddings.manifest.counts
+    for there, rejected, name in (
+        (len(images), counts.rejected_images, "images"),
+        (len(captions), counts.rejected_captions, "captions"),
+    ):
+        if not there:
+            rejects = f": all {rejected:,} of its input were rejected" if rejected else ""
+            return f"the dataset has no {name}{rejects}"
+    if not np.isin(captions.rows, images.rows).any():
+        return "no caption belongs to an image that was embedded"
+    return None
+
+
+def _notes(result: Retrieval) -> list[str]:
+    queries, items = ("captions", "images") if result.direction == "t2i" else ("images", "captions")
+    notes = []
+    if result.without_positive:
+        lack = "image" if result.direction == "t2i" else "caption"
+        notes.append(f"{result.direction}: {result.without_positive:,} {queries} have no {lack} and are not queries.")
+    if result.gallery_only:
+        notes.append(
+            f"{result.direction}: {result.gallery_only:,} {items} are no query's answer; they are in the gallery only."
+        )
+    if result.gallery <= max(RECALL_AT):
+        trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
+        notes.append(f"{result.direction}: the gallery has {result.gallery:,} {items}, so {trivial} cannot fail.")
+    if result.ties:
+        notes.append(
+            f"{result.direction}: for {result.ties:,} queries other {items} score exactly as high as the right one; "
+            "their hits are expected numbers over a random order."
+        )
+    return notes

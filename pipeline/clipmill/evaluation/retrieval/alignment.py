@@ -1,0 +1,138 @@
+"""How the two towers' spaces fit: cosines of matched and unmatched pairs, and the contrastive loss."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.manifests import Interval
+from clipmill.evaluation.retrieval.ranks import Ranks, pair_scores
+from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.clustered import clustered_mean
+from clipmill.evaluation.vectors import Vectors
+
+BINS = 60
+UNMATCHED_PAIRS = 100_000
+LOSS_BATCH = 1000
+PAPER_TEMPERATURE = 0.07
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """``counts[i]`` values lie in [``edges[i]``, ``edges[i + 1]``), the last bin closed; ``mean`` and ``n`` of all."""
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    mean: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean InfoNCE over a batch of ``pairs``, and the mean probability it gives the matching text of an image."""
+
+    temperature: float
+    pairs: int
+    loss: float
+    match_probability: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """``matched``: cosine of each caption with its own image. ``unmatched``: of captions with images drawn at random.
+
+    ``worst`` are the positions of the captions whose cosine with their own image is lowest, lowest first, and
+    ``worst_images`` those of the images: captions that do not describe their image are found here. ``share_below`` is the
+    share of captions whose cosine with their own image is below the mean of unmatched pairs; None without such pairs.
+    """
+
+    matched: Histogram
+    unmatched: Histogram
+    losses: tuple[Loss, ...]
+    worst: NDArray[np.int64]
+    worst_images: NDArray[np.int64]
+    worst_scores: NDArray[np.float64]
+    matched_mean: Interval | None = None
+    share_below: Interval | None = None
+
+    @property
+    def gap(self) -> float:
+        """Mean cosine of matched pairs less that of unmatched ones: how far apart right and wrong lie."""
+        return self.matched.mean - self.unmatched.mean
+
+
+def align(
+    captions: Vectors,
+    images: Vectors,
+    ranks: Ranks,
+    *,
+    temperature: float | None,
+    worst: int = 8,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Alignment:
+    """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
+
+    Unmatched pairs and the loss batch (one caption an image) are drawn with ``seed``. ``temperature`` is the model's.
+    """
+    positions, scores = ranks.positions, ranks.score
+    random = np.random.default_rng(seed)
+    count = min(UNMATCHED_PAIRS, len(positions) * max(1, len(images) - 1))
+    caption, image = positions[random.integers(len(positions), size=count)], random.integers(len(images), size=count)
+    other = captions.rows[caption] != images.rows[image]
+    unmatched = pair_scores(captions.values, caption[other], images.values, image[other])
+    edges = _edges(np.concatenate([scores, unmatched]))
+    shuffled = random.permutation(positions)
+    rows, first = np.unique(captions.rows[shuffled], return_index=True)
+    batch = random.permutation(len(rows))[:LOSS_BATCH]
+    texts = captions.values[shuffled[first[batch]]].astype(np.float32)
+    order = np.argsort(images.rows, kind="stable")
+    pictures = images.values[order[np.searchsorted(images.rows[order], rows[batch])]].astype(np.float32)
+    temperatures = [PAPER_TEMPERATURE]
+    if temperature is not None and not math.isclose(temperature, PAPER_TEMPERATURE, rel_tol=0.01):
+        temperatures.insert(0, temperature)
+    lowest = np.argsort(scores, kind="stable")[:worst]
+    below = (scores < (unmatched.mean() if len(unmatched) else 0.0))[:, None].astype(np.float64)
+    return Alignment(
+        matched=histogram(scores, edges),
+        unmatched=histogram(unmatched, edges),
+        losses=tuple(info_nce(pictures, texts, value) for value in temperatures),
+        worst=positions[lowest],
+        worst_images=ranks.best[lowest],
+        worst_scores=scores[lowest],
+        matched_mean=clustered_mean(scores, ranks.rows),
+        share_below=mean_intervals(below, ranks.rows, samples, seed)[0] if len(unmatched) else None,
+    )
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = float(values.min()), float(values.max())
+    return np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
+
+
+def histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> Histogram:
+    """Counts of values between edges; ``mean`` is 0 where there are none."""
+    mean = float(values.mean()) if len(values) else 0.0
+    return Histogram(edges, np.histogram(values, edges)[0], mean, len(values))
+
+
+def match_probabilities(similarity: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """P(text j | image i) for similarities (n, n): the softmax of similarity / temperature over each row."""
+    logits = similarity.astype(np.float64) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    probabilities = np.exp(logits)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def info_nce(images: NDArray[np.float32], texts: NDArray[np.float32], temperature: float) -> Loss:
+    """CLIP's symmetric contrastive loss (Radford et al. 2021, figure 3) of n pairs, row i of one with row i of the other.
+
+    It depends on how many pairs compete, so ``pairs`` belongs to it.
+    """
+    similarity = images @ texts.T
+    of_image = np.diagonal(match_probabilities(similarity, temperature))
+    of_text = np.diagonal(match_probabilities(similarity.T, temperature))
+    least = np.finfo(np.float64).tiny
+    loss = -(np.log(np.maximum(of_image, least)).mean() + np.log(np.maximum(of_text, least)).mean()) / 2
+    return Loss(temperature, len(images), float(loss), float(of_image.mean()))

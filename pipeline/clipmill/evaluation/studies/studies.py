@@ -1,0 +1,182 @@
+"""What is measured beside retrieval and classification: the space itself, slices of the data, and robustness."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from clipmill.core.settings import EvaluateSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluation.absence import Absence
+from clipmill.evaluation.classification.zero_shot import Encode
+from clipmill.evaluation.outcomes import PART_OF, Outcomes
+from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.statistics.by_query import ByQuery
+from clipmill.evaluation.studies.corrupted import measure_corruption, open_corrupted
+from clipmill.evaluation.studies.outliers import Outliers, find_outliers
+from clipmill.evaluation.studies.slices import Slices, measure_slices
+from clipmill.evaluation.studies.slicing import check_columns, read_slicing
+from clipmill.evaluation.studies.space import Space, describe_space
+from clipmill.evaluation.studies.variations import Asked, Classes, Robustness, Variation, figures_of
+from clipmill.evaluation.studies.writing import draw_captions, measure_writing
+from clipmill.evaluation.vectors import Vectors
+from clipmill.stage.checkpoints import Checkpoint
+
+SPACE, OUTLIERS = "Shape of the space", "Outliers and near-duplicates"
+SLICES, CORRUPTION, WRITING = "Slices", "Robustness to worse pictures", "Robustness to writing"
+_FIGURES = {"t2i": (1, 10), "i2t": (1, 10), "zero-shot": (1,)}
+
+
+@dataclass(frozen=True)
+class Studied:
+    """What the studies read: both sides, how their queries came out, the ranks of captions, the labelled images."""
+
+    embeddings: Embeddings
+    images: Vectors
+    captions: Vectors
+    outcomes: Sequence[Outcomes]
+    ranks: Ranks | None
+    classes: Classes | None
+
+
+@dataclass(frozen=True)
+class Studies:
+    """What was measured; each is None, and has an `Absence`, where it was not asked for or the data does not allow it."""
+
+    space: Space | None = None
+    outliers: Outliers | None = None
+    slices: Slices | None = None
+    corruption: Robustness | None = None
+    writing: Robustness | None = None
+    absences: list[Absence] = field(default_factory=list)
+
+
+def check_studies(embeddings: Embeddings, settings: EvaluateSettings) -> None:
+    """Raises UserError for a column to slice by that is not there, or a corrupted dataset that does not belong to this."""
+    check_columns(embeddings, settings.slice_by)
+    open_corrupted(embeddings, settings.robustness)
+
+
+def not_asked_for(settings: EvaluateSettings) -> list[Absence]:
+    """The studies that an option would have brought."""
+    asked = {
+        SLICES: (
+            settings.slice_by,
+            "no --slice-by was given: a column, such as a source or a year, to part figures by",
+        ),
+        CORRUPTION: (settings.robustness, "no --robustness was given: embeddings that `clipmill embed --corrupt` made"),
+        WRITING: (settings.perturb_text, "--perturb-text was not given, which encodes texts again"),
+    }
+    return [Absence(what, why) for what, (given, why) in asked.items() if not given]
+
+
+def measure_studies(
+    of: Studied,
+    settings: EvaluateSettings,
+    text_encoder: Callable[[], Encode],
+    scratch: Path,
+    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    checkpoint: Checkpoint,
+) -> Studies:
+    """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` is a folder for what memory cannot hold."""
+    images, captions, samples, seed = of.images, of.captions, settings.bootstrap_samples, settings.seed
+    absences = []
+    space = checkpoint("space", Space, lambda: describe_space(images, captions, of.ranks, seed))
+    if space.images is None and space.captions is None:
+        absences.append(Absence(SPACE, "the dataset has no vectors"))
+    outliers = None
+    if len(images) < 2:
+        absences.append(Absence(OUTLIERS, f"they take two images, and the dataset has {len(images)}"))
+    else:
+        with progress(len(images), "outliers") as step:
+            outliers = checkpoint(
+                "outliers", Outliers, lambda: find_outliers(images, samples=samples, seed=seed, progress=step)
+            )
+    asked = Asked.draw(images, captions, of.classes, seed)
+    nothing = "no caption belongs to an image that was embedded, and no image was classified"
+    measurable = of.ranks is not None or asked.classes is not None
+    slices = corruption = writing = None
+    if settings.slice_by and measurable:
+        slices = checkpoint("slices", Slices, lambda: _slices(of, settings, progress))
+    elif settings.slice_by:
+        absences.append(Absence(SLICES, nothing))
+    if settings.robustness and len(images):
+        corruption = _corruption(of, asked, settings, scratch, progress, checkpoint)
+    elif settings.robustness:
+        absences.append(Absence(CORRUPTION, "the dataset has no images"))
+    if settings.perturb_text and (why := _no_writing(of, measurable, nothing)):
+        absences.append(Absence(WRITING, why))
+    elif settings.perturb_text:
+        writing = checkpoint("writing", Robustness, lambda: _writing(of, asked, settings, text_encoder()))
+    return Studies(space, outliers, slices, corruption, writing, absences)
+
+
+def _no_writing(of: Studied, measurable: bool, nothing: str) -> str | None:
+    if of.embeddings.manifest.model is None:
+        return "these vectors were made elsewhere, so no text encoder is known that could embed texts again"
+    return None if measurable else nothing
+
+
+def _slices(
+    of: Studied,
+    settings: EvaluateSettings,
+    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+) -> Slices:
+    figures = []
+    for outcome in of.outcomes:
+        side = of.captions if PART_OF[outcome.task] == "captions" else of.images
+        for k in _FIGURES[outcome.task]:
+            name = "acc1" if outcome.task == "zero-shot" else f"{outcome.task}_recall@{k}"
+            figures.append(ByQuery(name, side.rows[outcome.positions], outcome.hits[k]))
+    if of.ranks is not None:
+        figures.append(ByQuery("clip_score", of.ranks.rows, of.ranks.score, proportions=False))
+    slicings = [read_slicing(of.embeddings, column) for column in settings.slice_by]
+    with progress(len(figures) * len(slicings), "slices") as step:
+        return measure_slices(
+            of.images.rows,
+            figures,
+            slicings,
+            samples=settings.bootstrap_samples,
+            seed=settings.seed,
+            progress=step,
+        )
+
+
+def _corruption(
+    of: Studied,
+    asked: Asked,
+    settings: EvaluateSettings,
+    scratch: Path,
+    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    checkpoint: Checkpoint,
+) -> Robustness:
+    samples, seed = settings.bootstrap_samples, settings.seed
+    before = figures_of(of.images, of.captions, asked)
+    variations = []
+    corrupted = open_corrupted(of.embeddings, settings.robustness)
+    with progress(len(corrupted), "worse pictures") as step:
+        for dataset in corrupted:
+            corruption = dataset.corruption
+            name = f"corruption-{corruption.kind}-{corruption.strength}"
+            with TemporaryDirectory(dir=scratch) as folder:
+                variations.append(
+                    checkpoint(
+                        name,
+                        Variation,
+                        lambda dataset=dataset, folder=folder: measure_corruption(  # type: ignore[misc]
+                            dataset, of.images, of.captions, asked, before, Path(folder), samples, seed
+                        ),
+                    )
+                )
+            step(1)
+    return Robustness({name: figure.interval(samples, seed) for name, figure in before.items()}, tuple(variations))
+
+
+def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Encode) -> Robustness:
+    texts: list[str] = []
+    rows = of.captions.rows[:0]
+    if of.ranks is not None:
+        positions, texts = draw_captions(of.embeddings, of.ranks.positions, settings.seed)
+        rows = of.captions.rows[positions]
+    return measure_writing(encode, of.images, rows, texts, asked.classes, settings.bootstrap_samples, settings.seed)

@@ -1,0 +1,123 @@
+"""The same queries asked again with a variation in them: what is asked, and what came of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmill.core.manifests import Interval
+from clipmill.evaluation.classification.zero_shot import ZeroShot, classify
+from clipmill.evaluation.retrieval.ranks import rank_positives
+from clipmill.evaluation.statistics.by_query import ByQuery
+from clipmill.evaluation.studies.space import draw
+from clipmill.evaluation.vectors import Vectors, blocks
+
+QUERY_IMAGES = 5000
+"""Images that are asked about, with all their captions: enough to see a change of one per cent."""
+_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labelled images by position, their class ``numbers``, the ``names`` that prompts are made of, and their vectors."""
+
+    positions: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+    @staticmethod
+    def of(result: ZeroShot, names: tuple[str, ...], templates: tuple[str, ...]) -> "Classes":
+        """The images that were classified, by the ``names`` that their prompts were made of."""
+        return Classes(result.positions, result.truth, names, templates, result.vectors)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries of every variation: drawn images, their captions, and those of them that have a label."""
+
+    images: NDArray[np.int64]
+    captions: NDArray[np.int64]
+    classes: Classes | None
+
+    @staticmethod
+    def draw(images: Vectors, captions: Vectors, classes: Classes | None, seed: int) -> "Asked":
+        """At most `QUERY_IMAGES` images, drawn with ``seed``."""
+        chosen = draw(len(images), QUERY_IMAGES, np.random.default_rng(seed))
+        of_chosen = np.flatnonzero(np.isin(captions.rows, images.rows[chosen]))
+        if classes is None:
+            return Asked(chosen, of_chosen, None)
+        labelled = np.isin(classes.positions, chosen)
+        if not labelled.any():
+            return Asked(chosen, of_chosen, None)
+        few = Classes(
+            classes.positions[labelled], classes.numbers[labelled], classes.names, classes.templates, classes.vectors
+        )
+        return Asked(chosen, of_chosen, few)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Figures under one variation, and their paired change from the unvaried queries, which are the same.
+
+    ``name`` and ``strength``: a kind of corruption with 1 to 5, or a way of writing with 0; ``example`` is a text so
+    written.
+    """
+
+    name: str
+    strength: int
+    figures: dict[str, Interval]
+    changes: dict[str, Interval]
+    example: str = ""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """``clean``: the figures without any variation, on the same queries."""
+
+    clean: dict[str, Interval]
+    variations: tuple[Variation, ...]
+
+
+def figures_of(images: Vectors, captions: Vectors, asked: Asked) -> dict[str, ByQuery]:
+    """R@1 both ways and acc1, those that there are queries for, over the whole gallery of ``images`` or ``captions``."""
+    found = []
+    if len(asked.captions):
+        t2i = rank_positives(captions, images, asked.captions)
+        i2t = rank_positives(images, captions, asked.images)
+        found = [ByQuery("t2i_recall@1", t2i.rows, t2i.hits(1)), ByQuery("i2t_recall@1", i2t.rows, i2t.hits(1))]
+    if asked.classes:
+        found.append(class_hits(images, asked.classes, asked.classes.vectors))
+    return {figure.name: figure for figure in found}
+
+
+def class_hits(images: Vectors, classes: Classes, vectors: NDArray[np.float32]) -> ByQuery:
+    """acc1 of labelled images with the classes' ``vectors`` (c, d)."""
+    batches = (
+        (images.values[classes.positions[part]], classes.numbers[part])
+        for part in blocks(len(classes.positions), _BLOCK)
+    )
+    result = classify(batches, classes.names, vectors, samples=0)
+    return ByQuery("acc1", images.rows[classes.positions], result.each1)
+
+
+def compare(
+    name: str,
+    strength: int,
+    figures: dict[str, ByQuery],
+    before: dict[str, ByQuery],
+    samples: int,
+    seed: int,
+    example: str = "",
+) -> Variation:
+    """The figures of one variation beside those ``before`` it, on the same queries in the same order."""
+    return Variation(
+        name=name,
+        strength=strength,
+        figures={key: figure.interval(samples, seed) for key, figure in figures.items()},
+        changes={
+            key: figure.change_from(before[key], samples, seed) for key, figure in figures.items() if key in before
+        },
+        example=example,
+    )
