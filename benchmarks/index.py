@@ -262,7 +262,7 @@ def comparison_table(results: list[Result], arguments: argparse.Namespace, load:
         f"load before the timings {load:.1f}.",
         "",
         "| library | index | build s (of CPU) | index B/vector | private + mapped B/vector while searching | disk B/vector "
-        "| 10-recall@10 (standard error) | ms a query, batch | ms a query, one at a time |",
+        "| 10-recall@10 (standard error) | ms per query, batch | ms per query, one at a time |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -351,10 +351,10 @@ def judge_seeds(arguments: argparse.Namespace, folder: Path) -> str:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             rows += seed_rows(Path(place), arguments, seed)
     lines = [
-        f"{arguments.rows:,} generated image vectors, {arguments.queries} unseen text queries a seed. {machine()}.",
+        f"{arguments.rows:,} generated image vectors, {arguments.queries} unseen text queries per seed. {machine()}.",
         "",
         "| target | seed | nprobe × re-rank | met in tuning | recall in tuning | unseen recall | standard error "
-        "| mean ≥ target | 99.9% bound | ms a query, one thread | index B/vector | build s (first target) |",
+        "| mean ≥ target | 99.9% bound | ms per query, one thread | index B/vector | build s (first target) |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(text for _, text, _ in sorted(rows, key=lambda row: row[0])),
         "",

@@ -115,7 +115,7 @@ def table(points: list[Point], arguments: argparse.Namespace) -> str:
         f"{arguments.target_recall}, one thread, batches. {machine()}. Centroids are counted once a shard here; an open "
         "index shares them.",
         "",
-        "| rows | shards | index | nprobe × re-rank | 10-recall@10 (standard error) | ms a query | bytes a vector "
+        "| rows | shards | index | nprobe × re-rank | 10-recall@10 (standard error) | ms per query | bytes per vector "
         "| queries answered as in one piece |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -141,7 +141,7 @@ def draw(points: list[Point], picture: Path) -> None:
     left.set(
         xscale="log", xlabel="rows", ylabel="10-recall@10 of unseen text queries", title="recall, ± 2 standard errors"
     )
-    right.set(xscale="log", yscale="log", xlabel="rows", ylabel="ms a query, one thread", title="time of a query")
+    right.set(xscale="log", yscale="log", xlabel="rows", ylabel="ms per query, one thread", title="time of a query")
     left.legend()
     figure.savefig(picture, dpi=110)
 

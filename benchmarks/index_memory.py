@@ -20,7 +20,7 @@ from benchmarks.index import machine
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build import steps
 from clipmill.index.build.build import Build, make_build
-from clipmill.index.build.unfinished import Unfinished, open_build
+from clipmill.index.build.unfinished import Trained, Unfinished, read_record
 from tests.clustered import write_embeddings
 
 DIMENSION = 512
@@ -48,7 +48,7 @@ def one_step(build: Build, step: str) -> dict[str, int]:
     if step == "train":
         steps.train(build)
     else:
-        trained = open_build(build).trained
+        trained = read_record(Unfinished(build).trained, Trained)
         assert trained is not None
         for place in build.places:
             steps.fill(build, place, steps.trained_bytes(build, trained), trained.sha256)
@@ -74,7 +74,7 @@ def main() -> None:
             images[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
         write_embeddings(folder / "embeddings", images, images[:1], files=32, row_group_size=8192)
         build = make_build(settings(folder, arguments.factory))
-        open_build(build)
+        build.staging.open()
         peaks = {}
         for step in ("train", "fill"):
             command = [sys.executable, "-m", "benchmarks.index_memory", "--folder", scratch, "--step", step]

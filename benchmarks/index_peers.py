@@ -225,7 +225,7 @@ class Usearch:
 
 
 class Lancedb:
-    """lancedb with IVF_PQ of 64 bytes a vector, re-ranked from the float32 vectors on disk."""
+    """lancedb with IVF_PQ of 64 bytes per vector, re-ranked from the float32 vectors on disk."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.settings, self.folder = settings, folder / "lancedb"

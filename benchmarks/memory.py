@@ -100,7 +100,7 @@ def workers_below(process: int) -> dict[int, str]:
 
 
 def measure(rows: int, scratch: Path) -> dict[str, float]:
-    """Peak MB by kind of process, and rows a second, of one embed run."""
+    """Peak MB by kind of process, and rows per second, of one embed run."""
     write_input(scratch / f"input-{rows}", rows)
     arguments = ["--input", f"{scratch}/input-{rows}", "--output", f"{scratch}/out-{rows}"]
     command = [sys.executable, "-m", "clipmill_jobs", "embed", *arguments, "--model", f"local-dir:{scratch}/model"]
@@ -116,7 +116,7 @@ def measure(rows: int, scratch: Path) -> dict[str, float]:
         time.sleep(_SAMPLE_SECONDS)
     if run.returncode:
         raise RuntimeError(f"clipmill embed ended with {run.returncode}")
-    return {**peaks, "rows a second": rows / (time.monotonic() - began)}
+    return {**peaks, "rows per second": rows / (time.monotonic() - began)}
 
 
 def main() -> None:

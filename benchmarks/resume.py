@@ -15,11 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipmill import storage
 from clipmill.core.settings import EmbedSettings, ModelSettings
-from clipmill.embedding.plan import EmbedPlan, find_source, make_plan, open_staging
+from clipmill.embedding.plan import EmbedPlan, find_progress, find_source, make_plan
 from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.model import load_model
 from clipmill.engine.embed_stages import UnitSource
+from clipmill.stage.stage import Work
+from clipmill.storage.lease import Lease
 
 ROWS = 131_072
 
@@ -38,7 +41,7 @@ def write_input(folder: Path, files: int) -> None:
 
 def finish_all_but_one(plan: EmbedPlan) -> None:
     """The records and part files of every shard but the last, as the making of shards leaves them."""
-    plan.staging.open(overwrite=False)
+    plan.staging.open()
     record = json.dumps({"statistics": vars(Statistics(rows=ROWS)), "shards": []}).encode()
     places = [plan.layout.dataset.path, f"{plan.layout.staging.path}/shards"]
     for place in places:
@@ -64,7 +67,9 @@ def main() -> None:
             began = time.perf_counter()
             plan = make_plan(settings, find_source(settings), model.identity, model.preprocessing)
             planned = time.perf_counter()
-            progress = open_staging(plan)
+            with Lease.acquire(storage.staging_of(plan.output)) as lease:
+                plan.staging.open()
+                progress = find_progress(plan, Work(plan.staging, lease, plan.outline))
             opened = time.perf_counter()
             tasks = UnitSource(progress.todo, plan.inputs, plan.columns).get_read_tasks(1)
             ready = time.perf_counter()

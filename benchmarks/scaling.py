@@ -21,10 +21,10 @@ from typing import Any
 
 from benchmarks.fixed_latency import LATENCY_SECONDS, FixedLatency
 from benchmarks.memory import write_input, write_model
+from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, ModelSettings
 from clipmill.embedding.plan import find_source, make_plan
 from clipmill.encoders.model import load_model
-from clipmill.encoders.shipping import ship
 from clipmill.engine.cluster import connect
 from clipmill.engine.embed import embed
 from clipmill.source.units import plan_units
@@ -47,6 +47,8 @@ def growth(rows: int, scratch: Path) -> dict[str, float]:
         "--model",
         f"local-dir:{scratch}/model",
         "--overwrite",
+        "--address",
+        "local",
     ]
     began = time.monotonic()
     done = subprocess.run(
@@ -72,8 +74,8 @@ def worker_rate(workers: int, scratch: Path) -> float:
     plan = make_plan(settings, find_source(settings), model.identity, model.preprocessing)
     plan = replace(plan, units=plan_units(plan.inputs, _BATCHES_A_UNIT * BATCH, None))
     cluster_settings = ClusterSettings(cpus=workers)
-    with connect(cluster_settings) as cluster:
-        manifest = embed(plan, ship(model), cluster, cluster_settings, lambda done: None)
+    with connect(cluster_settings):
+        manifest = embed(plan, model, cluster_settings, Silent()).manifest
     return rows / _window(manifest.model_dump(), encoders=workers)
 
 

@@ -1,4 +1,4 @@
-"""Embedding beside its limit and its alternatives, in one run on the same photographs: images a CPU second.
+"""Embedding beside its limit and its alternatives, in one run on the same photographs: images per CPU second.
 
 The bare encoder, each stage alone and a plain loop run on one thread in a process of their own; clipmill, a Ray Data script
 and clip-retrieval run as whole commands on all cores, start-up included. Programs take turns over ``--rounds``; figures are

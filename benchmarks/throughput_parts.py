@@ -1,5 +1,5 @@
 """The parts of `benchmarks.throughput` that run in a process of their own, on one thread: the bare encoder on tensors in
-memory, each stage alone, and a plain loop of Pillow and torch. Prints images a CPU second as JSON.
+memory, each stage alone, and a plain loop of Pillow and torch. Prints images per CPU second as JSON.
 
     python -m benchmarks.throughput_parts bare|stages|loop|captions INPUT.parquet MODEL_FOLDER PRECISION IMAGES
 """
@@ -25,12 +25,11 @@ from clipmill.embedding.commit import commit_unit, pack_unit
 from clipmill.embedding.layout import PARTS
 from clipmill.embedding.plan import find_source, make_plan
 from clipmill.embedding.statistics import Statistics
+from clipmill.embedding.steps import read_rows
 from clipmill.embedding.unit import decode_unit, encode_unit
 from clipmill.encoders.model import ClipModel, load_model
-from clipmill.engine.embed_stages import _with_source
 from clipmill.source.decode import decode_image
 from clipmill.source.image_files import load_image_bytes
-from clipmill.source.reading import read_units
 
 BATCH = 32
 
@@ -71,13 +70,13 @@ def stages(source: str, folder: str, precision: str, count: int) -> dict[str, fl
         def load(path: str, beside: str) -> bytes:
             return load_image_bytes(path, storage.resolve(beside))
 
-        tables = read_units(plan.units, plan.inputs, plan.columns)
-        raw = timed("read", (_with_source(table, plan.inputs) for table in tables))
+        units = read_rows(plan.units, plan.inputs, plan.columns)
+        raw = timed("read", (table for _, table, _ in units))
         warm = decode_unit(raw[0].slice(0, BATCH), model.preprocessing, 10**9, None, load)
         decoded = timed("decode", (decode_unit(unit, model.preprocessing, 10**9, None, load) for unit in raw))
         encode_unit(model, warm, plan.layout.kept, thumbnails=False)
         done = timed("encode", (encode_unit(model, unit, plan.layout.kept, thumbnails=False) for unit in decoded))
-        plan.staging.open(overwrite=False)
+        plan.staging.open()
 
         def write(number: int) -> None:
             packed = pack_unit(done[number], Statistics.of(done[number], decoded[number].num_rows))
@@ -110,7 +109,7 @@ def loop(source: str, folder: str, precision: str, count: int) -> dict[str, floa
 
 
 def captions(source: str, folder: str, precision: str, count: int) -> dict[str, float]:
-    """Captions a CPU second, cut and deduplicated, and all at the full context length; and how well they agree."""
+    """Captions per CPU second, cut and deduplicated, and all at the full context length; and how well they agree."""
     model = model_of(folder, precision)
     texts = [text for row in pq.read_table(source).column("caption").to_pylist() for text in row][:count]
     made: dict[str, np.ndarray] = {}

@@ -48,7 +48,7 @@ def write_captioned(
     rejected_images: int = 0,
     paths: Sequence[str] = (),
 ) -> str:
-    """A finished dataset in two files a part; image i is row ``image_rows[i]`` (default i). Returns its place.
+    """A finished dataset in two files per part; image i is row ``image_rows[i]`` (default i). Returns its place.
 
     ``paths`` are those of its source files, by ordinal.
     """

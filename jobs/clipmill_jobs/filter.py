@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(settings: FilterSettings, as_json: bool) -> None:
     """Keep image rows that meet every condition, and say of each other why not.
 
-    kept/ and dropped/ hold one row an image: row, id, width, height, the columns kept from the source, captions,
+    kept/ and dropped/ hold one row per image: row, id, width, height, the columns kept from the source, captions,
     clip_score (of the best caption) and cosine_1, cosine_2, … (the similarity with each --prompt, in their order);
     dropped/ has `why` besides, with every reason there is. --where sees all these columns.
 

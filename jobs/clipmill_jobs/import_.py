@@ -18,12 +18,12 @@ _FORMATS = {
         "clipmill import flickr8k flickr8k/ --split test --output flickr8k-test/",
     ),
     "folder": (
-        "A folder of images: a .txt file of the same name has the captions, one a line; the first sub-folder becomes the "
+        "A folder of images: a .txt file of the same name has the captions, one per line; the first sub-folder becomes the "
         "column `label`.",
         "clipmill import folder photos/ --output photos-parquet/",
     ),
     "csv": (
-        "A CSV or TSV file with a caption a line; the lines of one image become one row. Image paths are relative to the "
+        "A CSV or TSV file with a caption per line; the lines of one image become one row. Image paths are relative to the "
         "file.",
         "clipmill import csv captions.csv --output captions-parquet/",
     ),

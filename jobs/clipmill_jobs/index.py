@@ -120,10 +120,10 @@ def _print_result(manifest: "IndexManifest", uri: str, *, already: bool) -> None
         click.echo(f"{uri} is already complete")
     click.echo(
         f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards} shards, {kind}\n"
-        f"{manifest.bytes_per_vector:,.1f} bytes a vector resident ({manifest.memory['total']:,} in all)\n"
+        f"{manifest.bytes_per_vector:,.1f} bytes per vector resident ({manifest.memory['total']:,} in all)\n"
         f"{manifest.k}-recall@{manifest.k} {_interval(_honest_recall(manifest))} on {manifest.query_kind}"
         f"{' that it was not tuned on' if point.confirmed_recall else ''}, "
-        f"{point.milliseconds_per_query:.3f} ms a query on one thread\n"
+        f"{point.milliseconds_per_query:.3f} ms per query on one thread\n"
         f"{uri}"
     )
 

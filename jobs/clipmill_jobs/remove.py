@@ -8,7 +8,7 @@ from clipmill_jobs.command import Job
 
 @click.command("remove", cls=Job, doing="reading the ids")
 @click.argument("output")
-@click.option("--ids", required=True, metavar="FILE", help="Text file of ids, one a line; local or s3://.")
+@click.option("--ids", required=True, metavar="FILE", help="Text file of ids, one per line; local or s3://.")
 def command(output: str, ids: str) -> None:
     """Take rows down by their id: a list beside the versions at an OUTPUT of `clipmill run`, which only grows.
 

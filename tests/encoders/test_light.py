@@ -77,11 +77,12 @@ def test_vectors_of_a_folder_are_the_same(tmp_path: Path, quick_gelu: bool) -> N
 
 
 def test_a_query_of_words_does_not_import_torch() -> None:
+    document = load_model(ModelSettings(), device="cpu").identity.model_dump_json()
     lines = (
         "import sys",
         "from clipmill.core.manifests import ModelIdentity",
         "from clipmill.encoders.query import QueryEncoder",
-        f"identity = ModelIdentity.model_validate_json({load_model(ModelSettings(), device='cpu').identity.model_dump_json()!r})",
+        f"identity = ModelIdentity.model_validate_json({document!r})",
         "print(QueryEncoder(identity, None, None).encode_texts(['a star']).shape, 'torch' in sys.modules)",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)

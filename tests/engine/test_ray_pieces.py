@@ -6,26 +6,36 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ClusterSettings
-from clipmill.engine.cluster import connect
-from clipmill.engine.ray_pieces import Tasks, _reason, cores_of_a_node, threads_each
+from clipmill.engine.cluster import Cluster, connect
+from clipmill.engine.ray_pieces import RayPieces, _reason, cores_of_a_node, threads_each
+from clipmill.stage.pieces import Alive, no_heartbeat
 from workers import workers
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[Cluster]:
     """One cluster for all of them, whose workers need not find this file."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with connect(ClusterSettings(cpus=2)):
-        yield
+    with connect(ClusterSettings(cpus=2)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pieces(cluster: Cluster) -> RayPieces:
+    return RayPieces(cluster, 60)
+
+
+@pytest.fixture
+def impatient(cluster: Cluster) -> RayPieces:
+    return RayPieces(cluster, 2)
 
 
 def note(place: Path) -> int:
@@ -35,40 +45,41 @@ def note(place: Path) -> int:
     return place.stat().st_size
 
 
-def die_at_first(place: Path, times: int) -> str:
+def die_at_first(alive: Alive, place: Path, times: int) -> str:
     if note(place) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return "done"
 
 
-def fail_at_first(place: Path, times: int, kind: type[Exception]) -> str:
+def fail_at_first(alive: Alive, place: Path, times: int, kind: type[Exception]) -> str:
     if note(place) <= times:
         raise kind("the disk is on fire")
     return "done"
 
 
-def hang(tally: Any, seconds: float, signs: bool) -> str:
+def hang(alive: Alive, seconds: float, signs: bool) -> str:
+    """Shows no sign of life, or one again and again."""
+    if not signs:
+        alive = no_heartbeat
     ended = time.monotonic() + seconds
     while time.monotonic() < ended:
         time.sleep(0.2)
-        if signs:
-            tally.alive.remote()
+        alive()
     return "done"
 
 
-def test_a_task_whose_worker_is_killed_is_tried_again(tmp_path: Path) -> None:
-    tasks, results = Tasks(60), []
-    tasks.start("digging", die_at_first, tmp_path / "tries", 2, cpus=1, then=results.append)
-    tasks.wait()
+def test_a_task_whose_worker_is_killed_is_tried_again(tmp_path: Path, pieces: RayPieces) -> None:
+    results: list[str] = []
+    pieces.start("digging", die_at_first, tmp_path / "tries", 2, cores=1, then=results.append)
+    pieces.wait()
     assert results == ["done"]
     assert (tmp_path / "tries").read_text() == "xxx"
 
 
-def test_a_task_that_always_dies_is_given_up_by_name(tmp_path: Path) -> None:
-    tasks = Tasks(60)
-    tasks.start("digging hole 3", die_at_first, tmp_path / "tries", 99, cpus=1)
+def test_a_task_that_always_dies_is_given_up_by_name(tmp_path: Path, pieces: RayPieces) -> None:
+    pieces.start("digging hole 3", die_at_first, tmp_path / "tries", 99, cores=1)
     with pytest.raises(RunFailed, match=r"digging hole 3 failed 4 times: its process was killed.*same command again"):
-        tasks.wait()
+        pieces.wait()
     assert (tmp_path / "tries").read_text() == "xxxx"
 
 
@@ -81,34 +92,34 @@ def test_a_task_that_always_dies_is_given_up_by_name(tmp_path: Path) -> None:
         (UserError, 1, "^the disk is on fire$"),
     ],
 )
-def test_only_what_may_pass_is_tried_again(kind: type[Exception], tries: int, said: str, tmp_path: Path) -> None:
-    tasks = Tasks(60)
-    tasks.start("digging", fail_at_first, tmp_path / "tries", 99, kind, cpus=1)
+def test_only_what_may_pass_is_tried_again(
+    kind: type[Exception], tries: int, said: str, tmp_path: Path, pieces: RayPieces
+) -> None:
+    pieces.start("digging", fail_at_first, tmp_path / "tries", 99, kind, cores=1)
     with pytest.raises(UserError if kind is UserError else RunFailed, match=said):
-        tasks.wait()
+        pieces.wait()
     assert len((tmp_path / "tries").read_text()) == tries
 
 
-def test_what_is_started_by_a_result_is_waited_for(tmp_path: Path) -> None:
-    tasks, results = Tasks(60), []
+def test_what_is_started_by_a_result_is_waited_for(tmp_path: Path, pieces: RayPieces) -> None:
+    results: list[str] = []
 
     def then(result: str) -> None:
         results.append(result)
         if len(results) < 3:
-            tasks.start("more", die_at_first, tmp_path / "tries", 0, cpus=0.5, then=then)
+            pieces.start("more", die_at_first, tmp_path / "tries", 0, cores=0.5, then=then)
 
-    tasks.start("first", die_at_first, tmp_path / "tries", 0, cpus=0.5, then=then)
-    tasks.wait()
+    pieces.start("first", die_at_first, tmp_path / "tries", 0, cores=0.5, then=then)
+    pieces.wait()
     assert results == ["done"] * 3
 
 
-def test_a_task_that_shows_no_sign_of_life_ends_the_run_and_is_named() -> None:
-    tasks = Tasks(2)
-    tasks.start("staring at the wall", hang, tasks.tally, 600, False, cpus=2)
+def test_a_task_that_shows_no_sign_of_life_ends_the_run_and_is_named(impatient: RayPieces) -> None:
+    impatient.start("staring at the wall", hang, 600, False, cores=2)
     with pytest.raises(
         RunFailed, match=r"nothing moved for 2 s while waiting for staring at the wall .*up to 2 CPUs"
     ) as said:
-        tasks.wait()
+        impatient.wait()
     assert "0 of 2 CPUs free" in str(said.value)
     deadline = time.monotonic() + 30
     while workers("hang"):
@@ -116,28 +127,27 @@ def test_a_task_that_shows_no_sign_of_life_ends_the_run_and_is_named() -> None:
         time.sleep(0.1)
 
 
-def test_tasks_that_wait_for_others_are_counted() -> None:
-    tasks = Tasks(2)
+def test_tasks_that_wait_for_others_are_counted(impatient: RayPieces) -> None:
     for number in range(5):
-        tasks.start(f"task {number}", hang, tasks.tally, 600, False, cpus=2)
+        impatient.start(f"task {number}", hang, 600, False, cores=2)
     with pytest.raises(RunFailed, match="task 0, task 1, task 2 and 2 more"):
-        tasks.wait()
+        impatient.wait()
 
 
-def test_a_task_that_fits_on_no_node_is_given_what_there_is() -> None:
-    tasks, results = Tasks(60), []
-    tasks.start("reaching for the stars", hang, tasks.tally, 0, False, cpus=64, then=results.append)
-    tasks.wait()
+def test_a_task_that_fits_on_no_node_is_given_what_there_is(pieces: RayPieces) -> None:
+    results: list[str] = []
+    pieces.start("reaching for the stars", hang, 0, False, cores=64, then=results.append)
+    pieces.wait()
     assert results == ["done"]
 
 
-def test_a_long_task_with_signs_of_life_is_waited_for() -> None:
-    tasks, results = Tasks(60), []
-    tasks.start("warming up", hang, tasks.tally, 1, True, cpus=1, then=results.append)
-    tasks.wait()  # a worker and the tally may take seconds to start
-    tasks._stall_timeout = 3
-    tasks.start("walking slowly", hang, tasks.tally, 7, True, cpus=1, then=results.append)
-    tasks.wait()
+def test_a_long_task_with_signs_of_life_is_waited_for(pieces: RayPieces) -> None:
+    results: list[str] = []
+    pieces.start("warming up", hang, 1, True, cores=1, then=results.append)
+    pieces.wait()  # a worker and the tally may take seconds to start
+    pieces._stall_timeout = 3
+    pieces.start("walking slowly", hang, 7, True, cores=1, then=results.append)
+    pieces.wait()
     assert results == ["done", "done"]
 
 

@@ -38,7 +38,7 @@ def test_differences_are_told_and_published(reports: tuple[str, str], tmp_path: 
     again = run(*reports, "--output", tmp_path / "c")
     assert (again.exit_code, "already complete" in again.stdout) == (0, True)
     other = run(*reports, "--output", tmp_path / "c", "--seed", 5)
-    assert (other.exit_code, "seed was 0 and is now 5" in other.stderr) == (2, True)
+    assert (other.exit_code, "seed: was 0, now 5" in other.stderr) == (2, True)
 
 
 def test_json_is_one_document(reports: tuple[str, str], tmp_path: Path) -> None:

@@ -30,19 +30,25 @@ def photos(tmp_path: Path) -> Path:
 def test_a_folder_becomes_parquet(photos: Path, tmp_path: Path) -> None:
     result = clipmill("folder", photos, "--output", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {
+    told = json.loads(result.stdout)
+    assert {name: told[name] for name in ("output", "already_complete", "rows", "captions", "missing_images")} == {
         "output": str(tmp_path / "out"),
-        "samples": 3,
+        "already_complete": False,
+        "rows": 3,
         "captions": 6,
         "missing_images": 0,
-        "files": 1,
     }
-    assert pq.read_table(tmp_path / "out")["caption"].to_pylist()[2] == ["cat 2", "another caption"]
+    assert [file["path"] for file in told["files"]] == ["part-00000.parquet"]
+    assert pq.read_table(tmp_path / "out/part-00000.parquet")["caption"].to_pylist()[2] == ["cat 2", "another caption"]
 
 
-def test_a_second_import_needs_overwrite(photos: Path, tmp_path: Path) -> None:
+def test_a_second_import_of_another_source_needs_overwrite(photos: Path, tmp_path: Path) -> None:
     arguments = ("folder", photos, "--output", tmp_path / "out")
     assert clipmill(*arguments).exit_code == 0
+    again = clipmill(*arguments)
+    assert (again.exit_code, "is already complete" in again.stdout) == (0, True)
+    moved = photos.rename(tmp_path / "moved")
+    arguments = ("folder", moved, "--output", tmp_path / "out")
     result = clipmill(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("clipmill import folder: --output")
@@ -100,4 +106,4 @@ def test_every_format_has_help_with_an_example() -> None:
 def test_coco_comes_whole(tmp_path: Path) -> None:
     result = clipmill("coco", PHOTOGRAPHS, "--output", tmp_path / "out", "--json")
     written = json.loads(result.stdout)
-    assert (written["samples"], written["captions"], written["missing_images"]) == (159, 795, 0)
+    assert (written["rows"], written["captions"], written["missing_images"]) == (159, 795, 0)

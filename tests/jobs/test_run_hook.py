@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
+from clipmill.runs import version_run
 from clipmill.runs.run_file import read_run_file
 from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
-from clipmill_jobs import run as run_module
 from clipmill_jobs.run import command
 
 
@@ -46,15 +46,15 @@ def test_a_run_that_was_taken_for_dead_leaves_the_summary_of_the_other_alone(
     """Its mark is gone when it looks after it, as when it was asleep for too long."""
 
     class Overtaken:
-        def __init__(self, run: object, place: Place, seen: object, ownership: Lease, record: object) -> None:
-            self.place, self.ownership = place, ownership
+        def __init__(self, run: object, place: Place, seen: object, lease: Lease, *told: object) -> None:
+            self.lease = lease
 
         def publish(self) -> None:
             (tmp_path / "out/run.owner.json").write_text("{}")
             (tmp_path / "out/summary.json").write_text("of the other")
-            self.ownership.check()
+            self.lease.check()
 
-    monkeypatch.setattr(run_module, "_Run", Overtaken)
+    monkeypatch.setattr(version_run, "VersionRun", Overtaken)
     done = CliRunner().invoke(command, [str(written(tmp_path, "hook: 'true'"))])
     assert done.exit_code == 1
     assert "another run took over" in done.output

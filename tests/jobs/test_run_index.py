@@ -1,44 +1,32 @@
 """The index of a run's next version: when it keeps the training of the one before, and when it is trained again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from clipmill_jobs.stages import VersionStages
 
 from clipmill.core.manifests import Counts, IndexManifest
-from clipmill.core.reporter import Silent
+from clipmill.core.reporter import Reporter, Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, GateSettings, IndexSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.index.build.build import Build, finished
+from clipmill.index.build.build import Build
+from clipmill.runs import version_stages
 from clipmill.runs.run_file import RunFile
+from clipmill.runs.stages import build_stage
+from clipmill.runs.version_stages import VersionStages
+from clipmill.stage.stage import Made
 from clipmill.verification.index import verify_index
 from clipmill.versions.base import Base
 from clipmill.versions.gates import recall_of
 from clipmill.versions.place import Place
 from clipmill.versions.version import Training, Version
-from clipmill_jobs import stages as stages_module
 from clustered import image_and_caption_vectors, write_embeddings
-from indexing import run_here
 from wholesome import identity
 
 FACTORY = "IVF2,PQ2x4fsr"
 """So coarse that among many vectors the true ones are not in the 128 that are looked at again; among 120 they are."""
-
-
-@pytest.fixture(autouse=True)
-def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same steps in this process."""
-
-    def build_here(build: Build, _: object) -> tuple[IndexManifest, bool]:
-        found = finished(build)
-        return (found, True) if found else (run_here(build), False)
-
-    monkeypatch.setattr(stages_module, "build_stage", build_here)
 
 
 @dataclass
@@ -56,7 +44,7 @@ class Nights:
         index = IndexSettings.model_validate({"embeddings": "-", "output": "-", **settings})
         embed = EmbedSettings.model_validate({"input": "-", "output": "-"})
         run = RunFile(str(self.folder), embed, index, None, ClusterSettings(), GateSettings())
-        return VersionStages(run, place, place.version(name), base, frozenset())
+        return VersionStages(run, place, place.version(name), base, frozenset(), Silent(), lambda stage, result: None)
 
     def published(self, name: str, images: np.ndarray) -> Base:
         """A version with its index, as what the next grows from."""
@@ -131,11 +119,8 @@ def test_after_a_fallen_recall_the_index_is_trained_again(
     base = nights.published("1", vectors[0][:120])
     assert base.met_target
     if killed:
-        whole = stages_module.build_stage
         with monkeypatch.context() as patch:
-            patch.setattr(
-                stages_module, "build_stage", lambda build, to: die_if(build.settings.overwrite, whole, build)
-            )
+            patch.setattr(version_stages, "build_stage", killed_when_training_again)
             with pytest.raises(KeyboardInterrupt):
                 nights.next(base, vectors[0])
     old = base.version.training
@@ -148,12 +133,11 @@ def test_after_a_fallen_recall_the_index_is_trained_again(
     assert recall_of(manifest) > float(notes[0].rsplit(" ", 1)[-1]), "codes of many vectors suit them better"
 
 
-def die_if(dies: bool, build_stage: Callable[..., Any], build: Build) -> tuple[IndexManifest, bool]:
-    """A run that is killed when the index is to be trained again."""
-    if dies:
+def killed_when_training_again(build: Build, cluster: ClusterSettings, reporter: Reporter) -> Made[IndexManifest]:
+    """Builds the index that keeps the old training, and is killed when it is to be trained anew."""
+    if build.settings.overwrite:
         raise KeyboardInterrupt
-    found: tuple[IndexManifest, bool] = build_stage(build, None)
-    return found
+    return build_stage(build, cluster, reporter)
 
 
 def test_a_recall_that_was_missed_before_is_no_reason_to_train(

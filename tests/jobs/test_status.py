@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,8 +15,10 @@ from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build import steps
 from clipmill.index.build.build import Build, make_build
-from clipmill.index.build.unfinished import open_build
+from clipmill.index.build.unfinished import find_progress
 from clipmill.runs.summary import recorded
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Work
 from clipmill.stage.staging import Staging
 from clipmill.stage.status import work_towards
 from clipmill.storage.lease import Lease
@@ -29,10 +32,10 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
-def state(output: Path) -> dict[str, object]:
+def state(output: Path) -> dict[str, Any]:
     done = run(output, "--json")
     assert done.exit_code == 0, done.output
-    document: dict[str, object] = json.loads(done.stdout)
+    document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
@@ -46,8 +49,11 @@ def staging(output: Path) -> Staging:
     """An embed run of 10,000 rows in 10 units, 4 of which make a shard: one shard is made and two units more are done."""
     cut = {"rows": 10_000, "units": "sha", "units a shard": 4}
     staging = Staging(storage.resolve(output), {"cut": cut, "model": {}})
-    staging.open(overwrite=False)
-    staging.note_start(2000, {"rows": 10_000, "units": 10})
+    staging.open()
+    files = {"units/*/*.arrow": 1, "shards/00002.json": 2, "shards/*.json": 4}
+    step = Step(doing="embedding units of rows", total=10, files=files, replaced_by="shards/{}.json")
+    staging.write_outline(Outline(stage="embed", unit="rows", amount=10_000, steps=(step,)))
+    staging.note_start(2000)
     (Path(staging.folder.path) / "shards").mkdir()
     (Path(staging.folder.path) / "shards/00000.json").write_text("{}")
     for unit in (3, 4, 9):  # unit 3 is a leftover of the shard that is made
@@ -76,11 +82,14 @@ def test_a_running_embed_tells_its_rate_and_the_time_that_is_left(at_work: Stagi
     assert work.seconds_left == pytest.approx(20.0, rel=0.01)
     done = run(output)
     assert done.exit_code == 0, done.output
-    assert "running: 60% embeddings" in done.stdout
-    assert "6 of 10 units embedded, 1 shards made" in done.stdout
+    assert "running: 60% embed " in done.stdout
+    assert "embedding units of rows: 6 of 10; 6,000 of 10,000 rows" in done.stdout
     assert f"process {os.getpid()}" in done.stdout
     assert "200.0 rows/s, about 20 s left" in done.stdout
-    assert state(output)["state"] == "running"
+    document = state(output)
+    assert document["state"] == "running"
+    (told,) = document["work"]
+    assert (told["stage"], told["holder"]["process"]) == ("embed", os.getpid())
 
 
 def test_a_killed_embed_is_stopped_and_says_how_to_go_on(staging: Staging, output: Path) -> None:
@@ -89,11 +98,17 @@ def test_a_killed_embed_is_stopped_and_says_how_to_go_on(staging: Staging, outpu
         left = {**json.loads(mark.read_text()), "process": 2**22 + 1, "token": "another"}
     mark.write_text(json.dumps(left))
     done = run(output)
-    assert "stopped: 60% embeddings" in done.stdout
+    assert "stopped: 60% embed " in done.stdout
     assert "has exited" in done.stdout
     assert "run the same command again to continue" in done.stdout
     assert "left;" not in done.stdout
     assert state(output)["state"] == "unfinished"
+
+
+def test_the_last_shard_counts_for_the_units_that_it_holds(staging: Staging, output: Path) -> None:
+    (Path(staging.folder.path) / "shards/00002.json").write_text("{}")
+    (work,) = work_towards(storage.resolve(output))
+    assert (work.done, work.doing) == (7000, "embedding units of rows: 7 of 10")
 
 
 def test_looking_changes_nothing(at_work: Staging, output: Path) -> None:
@@ -115,8 +130,10 @@ def build(clustered_embeddings: Callable[..., Embeddings], tmp_path: Path) -> Bu
 
 def test_an_index_is_told_by_its_steps_and_then_by_its_recall(build: Build, tmp_path: Path) -> None:
     index = tmp_path / "index"
-    with Lease.acquire(storage.staging_of(build.output)):
-        progress = open_build(build)
+    with Lease.acquire(storage.staging_of(build.output)) as lease:
+        build.staging.open()
+        build.staging.write_outline(build.outline)
+        progress = find_progress(build, Work(build.staging, lease, build.outline))
         assert "0% index" in run(index).stdout
         assert "training" in run(index).stdout
         trained = steps.train(build)
@@ -124,7 +141,7 @@ def test_an_index_is_told_by_its_steps_and_then_by_its_recall(build: Build, tmp_
         for place in progress.to_fill[:2]:
             steps.fill(build, place, data, trained.sha256)
         assert "running: 38% index" in run(index).stdout  # 3 of 8 steps
-        assert "2 of 3 shards filled, 0 searched exactly" in run(index).stdout
+        assert "searching shards exactly: 0 of 3, filling shards: 2 of 3, tuning" in run(index).stdout
     assert run_here(build).n == 2000
     done = run(index)
     assert f"finished: {build.plan.factory} over 2,000 images in 3 shards, recall" in done.stdout

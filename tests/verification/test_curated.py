@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from clipmill import storage
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
-from clipmill.curate import steps
-from clipmill.curate.dedup import make_dedup, publish_duplicates
+from clipmill.curate.dedup import make_dedup
+from clipmill.curate.graph import find_duplicates
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, describe_shard, write_shards
-from clipmill.storage.lease import Lease
+from clipmill.engine.here import Here
 from clipmill.verification.dataset import verify
 from clipmill.verification.findings import Findings
 from clipmill_jobs import filter as filter_job
@@ -37,13 +37,8 @@ def embeddings(tmp_path: Path) -> str:
 
 @pytest.fixture
 def duplicates(embeddings: str, tmp_path: Path) -> Path:
-    work = make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.9))
-    with Lease.acquire(storage.staging_of(work.output)) as ownership:
-        work.staging.open(overwrite=False)
-        steps.rotate(work)
-        for strip in work.strips:
-            steps.compare(work, strip)
-        publish_duplicates(work, work.staging.note_start(0), steps.collect(work), {}, ownership.check)
+    dedup = make_dedup(DedupSettings(embeddings=embeddings, output=str(tmp_path / "duplicates"), threshold=0.9))
+    dedup.run(lambda work: find_duplicates(dedup, work, Here(1), Silent()))
     return tmp_path / "duplicates"
 
 

@@ -38,7 +38,10 @@ def test_different_strings_have_different_hashes() -> None:
 def test_a_hash_depends_on_the_string_alone() -> None:
     whole = hashes_of(pa.array(["a", "", "bcd", "e", ""]))
     assert hashes_of(pa.array(["zz", "bcd", "e", ""]).slice(1)).tolist() == whole[2:].tolist()
-    program = "import pyarrow as pa; from clipmill.verification.ids import hashes_of; print(int(hashes_of(pa.array(['bcd']))[0]))"
+    program = (
+        "import pyarrow as pa; from clipmill.verification.ids import hashes_of\n"
+        "print(int(hashes_of(pa.array(['bcd']))[0]))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) == int(whole[2])
 

@@ -205,7 +205,7 @@ def test_on_s3_files_are_copied_by_the_server(
 def test_small_files_become_one_and_no_row_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: frozenset[str]
 ) -> None:
-    """Of 400 rows the first 200 are two files a part, as large as files get here, and the others twenty of ten rows."""
+    """Of 400 rows the first 200 are two files per part, as large as files get here, and the others twenty of ten rows."""
     place_of = wholesome._input_row
 
     def in_small_files(record: dict[str, Any], sources: Any) -> int:

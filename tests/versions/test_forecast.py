@@ -73,7 +73,7 @@ def figures(forecast: Forecast) -> dict[str, float]:
 
 
 def test_time_and_bytes_of_what_is_new_follow_from_the_version_before(tmp_path: Path) -> None:
-    """10 encoder seconds of two encoders are 5 s of 25 s for 2,000 rows: 20 s to start, and 2.5 ms a row."""
+    """10 encoder seconds of two encoders are 5 s of 25 s for 2,000 rows: 20 s to start, and 2.5 ms per row."""
     base = published(tmp_path, "1", 2000)
     found = make_forecast(ahead(base, files_of(4096)), base)
     assert found.basis == "as version 1 took"
@@ -120,7 +120,7 @@ def test_the_first_run_is_planned_by_published_figures(tmp_path: Path) -> None:
     named = model.model_copy(update={"name": "ViT-B-32"})
     files, index = files_of(2000, 4096), IndexSettings(embeddings="-", output="-")
     found = make_forecast(ahead(base, files, model=named, index=index), None)
-    assert found.basis == "by published figures and one caption an image"
+    assert found.basis == "by published figures and one caption per image"
     assert set(figures(found)) == {"embed_seconds", "embedding_bytes", "index_seconds", "index_bytes"}
     assert all(one.low <= one.planned <= one.high for one in found.figures)
 

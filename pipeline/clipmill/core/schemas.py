@@ -53,7 +53,7 @@ def images_schema(dimension: int, kept: Iterable[pa.Field] = (), *, thumbnails: 
 
 
 def captions_schema(dimension: int) -> pa.Schema:
-    """``captions/part-*.parquet``: one row a caption; ``clip_score`` is null for a caption without its image."""
+    """``captions/part-*.parquet``: one row per caption; ``clip_score`` is null for a caption without its image."""
     return pa.schema(
         [
             pa.field("row", pa.int64(), nullable=False),
@@ -133,7 +133,7 @@ def pairs_schema(*, captions: bool) -> pa.Schema:
 
 
 def groups_schema(*, captions: bool) -> pa.Schema:
-    """``groups.parquet``: one row a member of a group, sorted by group and position; one member of each is ``kept``."""
+    """``groups.parquet``: one row per member of a group, sorted by group and position; one member of each is ``kept``."""
     of_captions = [pa.field("caption_index", pa.int32(), nullable=False)] if captions else []
     return pa.schema(
         [
@@ -147,7 +147,7 @@ def groups_schema(*, captions: bool) -> pa.Schema:
 
 
 def selection_schema(kept: Iterable[pa.Field], prompts: int) -> pa.Schema:
-    """``kept/part-*.parquet``: one row an image, with the best ``clip_score`` of its captions and its cosine with each
+    """``kept/part-*.parquet``: one row per image, with the best ``clip_score`` of its captions and its cosine with each
     prompt; ``dropped/part-*.parquet`` has ``why: list<string>`` besides. A column kept from the source that is called
     like one of these gets the prefix ``source_``."""
     ours = [

@@ -60,7 +60,7 @@ class Dedup(Stage[DuplicatesManifest]):
 
     @property
     def outline(self) -> Outline:
-        """A piece a strip."""
+        """A piece per strip."""
         step = Step(doing="comparing strips of vectors", total=len(self.strips), files={"strips/*.npz": 1})
         return Outline(stage=self.name, unit="strips", steps=(step,))
 

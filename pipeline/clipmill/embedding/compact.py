@@ -23,7 +23,7 @@ _READ_THREADS = 16
 
 
 def compact_shard(layout: Layout, shard: int, on_unit: Callable[[], object] = lambda: None) -> float:
-    """The shard's units, in order, as one file a part; then its record, which makes it done; then the units go.
+    """The shard's units, in order, as one file per part; then its record, which makes it done; then the units go.
 
     ``on_unit`` is called after each. Returns the seconds that it took. Memory holds one unit and one row group a part.
     """

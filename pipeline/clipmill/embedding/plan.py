@@ -121,8 +121,10 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
 
     @property
     def outline(self) -> Outline:
-        """Units that are embedded, and then made into shards."""
-        files = {"units/*/*.arrow": 1, "shards/*.json": self._units_per_shard}
+        """Units that are embedded, and then made into shards, the last of which may hold fewer."""
+        last = self.layout.shards - 1
+        shards = {f"shards/{last:05d}.json": len(self.layout.units_of(last)), "shards/*.json": self._units_per_shard}
+        files = {"units/*/*.arrow": 1, **shards}
         return Outline(
             stage=self.name,
             unit="rows",

@@ -48,7 +48,7 @@ class UnitSource(Datasource):
         return None
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
-        """A task a group of units."""
+        """A task per group of units."""
         tasks = []
         for units in self._groups:
             files = [self._inputs[ordinal] for ordinal in sorted(set(units.ordinals.tolist()))]

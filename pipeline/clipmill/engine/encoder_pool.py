@@ -23,7 +23,7 @@ class EncoderPool:
 
 
 def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
-    """One actor a GPU (or share of one) where there are GPUs or were asked for, else one-threaded actors, one a core.
+    """One actor per GPU (or share of one) where there are GPUs or were asked for, else one-threaded actors, one per core.
 
     Two encoders with a thread each do more than one with two; beyond a few on a node, threads are cheaper than copies of
     the model. On a cluster that was there before, the pool grows with it, unless a number of actors was asked for. Raises

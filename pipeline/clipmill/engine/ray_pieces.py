@@ -32,7 +32,7 @@ class _Task:
 
 
 class RayPieces:
-    """The engine of a cluster (`clipmill.stage.pieces.Pieces`): a task a piece.
+    """The engine of a cluster (`clipmill.stage.pieces.Pieces`): a task per piece.
 
     Each is tried four times where a worker or node dies or storage fails; Ray itself retries none, since it would try
     again without end what is killed for lack of memory.

@@ -16,7 +16,7 @@ LEVEL_BYTES = 5
 """Of Parquet's repetition levels, which say where the vector of a row begins (uncompressed, run-length encoded)."""
 ASSUMED_IMAGE_COLUMNS = (4.0, 20.0, 100.0)
 ASSUMED_CAPTION_COLUMNS = (12.0, 35.0, 80.0)
-"""Compressed bytes a row of all columns but the vector: least, likely, most."""
+"""Compressed bytes per row of all columns but the vector: least, likely, most."""
 
 
 _USUAL_TEXT = "a dog and a cat in the grass"
@@ -24,7 +24,7 @@ _USUAL_TEXT = "a dog and a cat in the grass"
 
 @dataclass(frozen=True)
 class ColumnBytes:
-    """Bytes a row besides its vector and its share of the file's ends, as (least, likely, most)."""
+    """Bytes per row besides its vector and its share of the file's ends, as (least, likely, most)."""
 
     image: tuple[float, float, float]
     caption: tuple[float, float, float]
@@ -33,7 +33,7 @@ class ColumnBytes:
     kept: tuple[str, ...] = ()
     """Columns kept from the source."""
     thumbnail: float = 0.0
-    """Of the bytes an image, those of its thumbnail, which an index does not hold."""
+    """Of the bytes per image, those of its thumbnail, which an index does not hold."""
 
 
 ASSUMED = ColumnBytes(

@@ -23,7 +23,7 @@ CALIBRATED_RANGE = 1.2
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds a row: ``encode`` of one encoder (a GPU where ``on_gpu``, else a core), ``feed`` of a core that reads,
+    """Seconds per row: ``encode`` of one encoder (a GPU where ``on_gpu``, else a core), ``feed`` of a core that reads,
     decodes and writes, ``cores`` of a core for all of it (encoding too, where that is on cores). A unit of images of
     ``image_size`` (height, width) is encoded by one encoder: of a few units, some encoders have none."""
 

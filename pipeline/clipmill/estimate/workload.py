@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Workload:
-    """``rows`` images of so many encoded bytes and pixels each, with so many captions a row on average."""
+    """``rows`` images of so many encoded bytes and pixels each, with so many captions per row on average."""
 
     rows: int
     captions_a_row: float

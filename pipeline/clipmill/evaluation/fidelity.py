@@ -8,11 +8,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.index.search.recall import hits, recall_interval
 
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 """Queries (q, d) and k to scores and positions (q, k), best first; −inf and −1 where there has exited."""
 WARM_UP = 5
+"""Queries that are asked once before the clock runs."""
+LATENCY_AT = (50, 95, 99)
+BYTES_PER_VECTOR = Metric(
+    "index.bytes_per_vector",
+    "Bytes per vector",
+    "bytes",
+    "What search keeps resident (codes, ids, centroids, tables), divided by the number of vectors.",
+    higher_is_better=False,
+)
+ONE_RECALL = Metric(
+    "index.1_recall@1",
+    "1-recall@1",
+    "proportion",
+    "Share of queries for which the index's first result is the best by exact search.",
+)
+
+
+def k_recall(k: int) -> Metric:
+    """k-recall@k."""
+    return Metric(
+        f"index.{k}_recall@{k}",
+        f"{k}-recall@{k}",
+        "proportion",
+        "Share of the k best items by exact search that are among the k items the index returns.",
+    )
+
+
+def latency(percentile: int) -> Metric:
+    """The time within which this percentage of the queries is answered."""
+    return Metric(
+        f"index.latency_p{percentile}",
+        f"p{percentile}",
+        "milliseconds",
+        "Time within which this percentage of queries is answered (p50: half of them), one at a time on one thread.",
+        higher_is_better=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -36,17 +73,26 @@ class Fidelity:
 
     @property
     def k_recall_at_k(self) -> float:
-        """Share of the k best items by exact search that are among the k items the index returns."""
+        """The share of the best items that were found."""
         return self.found / self.wanted
 
     @property
     def one_recall_at_one(self) -> float:
-        """Share of queries for which the index's first result is the best by exact search."""
+        """The share of queries whose best item came first."""
         return self.first / self.queries
 
     def milliseconds(self, percentile: float) -> float:
-        """Time within which this percentage of queries is answered (p50: half of them), one at a time on one thread."""
+        """The latency at a percentile of the queries."""
         return float(np.percentile(self.seconds, percentile) * 1000)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Recall with its intervals, then latencies."""
+        return [
+            k_recall(self.k).figure(self.intervals["k_recall_at_k"]),
+            ONE_RECALL.figure(self.intervals["one_recall_at_one"]),
+            *(latency(at).figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
+        ]
 
 
 def measure_fidelity(
@@ -58,11 +104,11 @@ def measure_fidelity(
     query_kind: str = "captions",
     progress: Callable[[int], object] = lambda done: None,
 ) -> Fidelity:
-    """Asks an index of ``n`` items every query, one at a time, and compares with exact search.
+    """Asks an index of ``n`` items every query (q, d), one at a time, and compares with exact search.
 
     ``truth`` (q, k) are the scores of exact search, best first. ``exact_scores_of`` gives the exact scores (q, k) of
-    queries with the items at positions (q, k), −inf where these are −1. The caller sees to it that search runs on one
-    thread. The first few queries are asked once before.
+    queries with the items at positions (q, k), −inf where these are −1. The caller keeps search on one thread. The first
+    few queries are asked once before. ``progress`` is called with 1 after each query.
     """
     k = truth.shape[1]
     for query in queries[:WARM_UP]:
@@ -76,6 +122,7 @@ def measure_fidelity(
         positions[number] = found[0]
         progress(1)
     scores = exact_scores_of(queries, positions)
+    # Of items with equal scores each is as good as the other, so scores are compared and not positions.
     each = np.minimum(hits(scores, truth), k)
     first = hits(scores[:, :1], truth[:, :1])
     return Fidelity(

@@ -78,8 +78,8 @@ def measure_quality(
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for a label
-    column or a template file that is not there.
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for
+    a label column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
     classified = measure_zero_shot(embeddings, settings, column, text_encoder, checkpoint, prompts)

@@ -62,7 +62,7 @@ class Sample(SourceStage):
 
     @property
     def outline(self) -> Outline:
-        """A piece a file."""
+        """A piece per file."""
         files = len(_parts(self.settings.rows))
         step = Step(doing="rendering files", total=files, files={"records/*.json": 1})
         return Outline(stage=self.name, unit="rows", amount=self.settings.rows, steps=(step,))

@@ -13,8 +13,9 @@ class Step(BaseModel):
     """One step of a stage, made in ``total`` pieces (None: how many is not known before).
 
     A file that matches a pattern of ``files`` says that so many pieces are done as stand behind the pattern:
-    ``{"units/*/*.arrow": 1, "shards/*.json": 16}``. What lies in a folder ``units/N/`` counts no longer once there is the
-    file that ``replaced_by`` names: ``"shards/{}.json"``, with N in place of the braces.
+    ``{"units/*/*.arrow": 1, "shards/*.json": 16}``. Of several patterns the first counts. What lies in a folder
+    ``units/N/`` counts no longer once there is the file that ``replaced_by`` names: ``"shards/{}.json"``, with N in place
+    of the braces.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -28,8 +29,11 @@ class Step(BaseModel):
         """Pieces that are done. ``names`` are those of the files, relative to the staging folder."""
         there = set(names)
         counted = [name for name in names if not self._is_replaced(name, there)]
-        found = sum(pieces for pattern, pieces in self.files.items() for name in counted if fnmatchcase(name, pattern))
+        found = sum(self._pieces_of(name) for name in counted)
         return found if self.total is None else min(found, self.total)
+
+    def _pieces_of(self, name: str) -> int:
+        return next((pieces for pattern, pieces in self.files.items() if fnmatchcase(name, pattern)), 0)
 
     def _is_replaced(self, name: str, there: set[str]) -> bool:
         folders = name.split("/")

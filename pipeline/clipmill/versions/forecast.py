@@ -54,7 +54,7 @@ def make_forecast(planned_run: PlannedRun, base: Base | None) -> Forecast:
     if _index_is_planned(planned_run):
         figures += [whole.figure("index_seconds")] if len(planned_run.new) == len(planned_run.files) else []
         figures.append(whole.figure("index_bytes"))
-    basis = f"as version {name} took" if name else "by published figures and one caption an image"
+    basis = f"as version {name} took" if name else "by published figures and one caption per image"
     return Forecast(basis=basis, figures=[_expected(figure) for figure in figures])
 
 

@@ -77,7 +77,7 @@ def holds_ids(group: Group, ids: pa.Array) -> bool:
 def rewrite(
     groups: Sequence[Group], target: Location, name: str, dead: Sequence[int], removed: pa.Array
 ) -> list[Shard]:
-    """Writes the files of neighbours, in order of rows, to ``target`` as one file a part under another name, without rows
+    """Writes the files of neighbours, in order of rows, to ``target`` as one file per part under another name, without rows
     of ``dead`` source files; images and captions with an id in ``removed`` become rejects. Files that have no rows left
     are written empty.
 

@@ -37,7 +37,7 @@ def add_removed(place: Place, ids: Iterable[str]) -> tuple[int, int]:
 
 
 def read_ids(file: Location) -> list[str]:
-    """The ids in a text file, one a line; empty lines count for nothing. Raises FileNotFoundError."""
+    """The ids in a text file, one per line; empty lines count for nothing. Raises FileNotFoundError."""
     lines = storage.read_bytes(file).decode("utf-8-sig").split("\n")
     return [line.rstrip("\r") for line in lines if line.strip()]
 

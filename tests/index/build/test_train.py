@@ -33,7 +33,7 @@ def test_fewer_bytes_of_codes_find_more_after_the_rotation() -> None:
     )
     exact = np.argsort(-(queries @ vectors.astype(np.float32).T), axis=1)[:, :10]
     recall = []
-    for factory in ("IVF16,PQ16x4fsr", "PCAR24,IVF16,PQ12x4fsr"):  # 8 and 6 bytes a vector
+    for factory in ("IVF16,PQ16x4fsr", "PCAR24,IVF16,PQ12x4fsr"):  # 8 and 6 bytes per vector
         index = train_index(factory, 64, vectors, seed=0)
         index.add(vectors.astype(np.float32))
         faiss.extract_index_ivf(index).nprobe = 16

@@ -6,10 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 BINS = 15
 NORMAL_QUANTILE = 1.959964
+ERROR = Metric(
+    "zero-shot.calibration_error",
+    "Calibration error",
+    "proportion",
+    f"Expected calibration error (Guo et al. 2017, with {BINS} bins of equal width): the distance between the share of right "
+    "answers in a bin and the mean confidence there, averaged over images. The softmax over classes at the model's own "
+    "temperature is the confidence. Few images make the error look larger than it is: its interval is corrected for that, "
+    "so it may reach further down than up.",
+    higher_is_better=False,
+)
+MEAN_CONFIDENCE = Metric(
+    "zero-shot.mean_confidence",
+    "Mean confidence",
+    "proportion",
+    "Mean probability, by the softmax over classes at the model's own temperature, of the class that came first. Above acc1 "
+    "the model is surer than it is right; below, less sure.",
+    higher_is_better=None,
+)
 
 
 @dataclass(frozen=True)
@@ -25,17 +44,18 @@ class Calibration:
 
     @property
     def error(self) -> float:
-        """ForecastFigure calibration error (Guo et al. 2017, with 15 bins of equal width): the distance between the share of
-        right answers in a bin and the mean confidence there, averaged over images. The softmax over classes at the
-        model's own temperature is the confidence. Few images make the error look larger than it is: its interval is
-        corrected for that, so it may reach further down than up."""
+        """The distance between confidence and accuracy in a bin, averaged over images."""
         return _error(self.confidence, self.correct, int(self.counts.sum()))
 
     @property
     def mean_confidence(self) -> float:
-        """Mean probability, by the softmax over classes at the model's own temperature, of the class that came first.
-        Above acc1 the model is surer than it is right; below, less sure."""
+        """The mean confidence of the class that came first."""
         return float(self.confidence.sum() / self.counts.sum())
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Both with their intervals."""
+        return [ERROR.figure(self.intervals["error"]), MEAN_CONFIDENCE.figure(self.intervals["mean_confidence"])]
 
 
 def _error(confidence: NDArray[np.float64], correct: NDArray[np.float64], images: int) -> float:
@@ -50,7 +70,8 @@ def calibrate(
     samples: int = 1000,
     seed: int = 0,
 ) -> Calibration:
-    """The calibration of answers with a ``confidence`` (n,) in (0, 1] that were ``correct`` (n,), 0 to 1."""
+    """The calibration of answers with a ``confidence`` (n,) in (0, 1], of which ``correct`` (n,), from 0 to 1, says
+    whether they were right."""
     bins = bin_of(confidence)
     counts = np.bincount(bins, minlength=BINS)
     sure, right = (np.bincount(bins, values, BINS).astype(np.float64) for values in (confidence, correct))
@@ -73,13 +94,13 @@ def _error_interval(
     samples: int,
     seed: int,
 ) -> Interval:
-    """Upper end: the basic bootstrap, which takes what resampling adds to the error to be what sampling added to it. Lower
-    end: by the triangle inequality the error is off by no more than the sum over bins of what each bin's gap is off, whose
-    distribution the bootstrap gives; this holds for an honest classifier too, whose error is 0.
+    """The error with its interval. ``correct`` between 0 and 1 counts as a chance of being right.
 
-    What is drawn is how often each (bin, right or wrong) occurs, with the mean confidence of its images. Correctness
-    between 0 and 1 counts as a chance of being right.
+    Upper end: the basic bootstrap, which takes what resampling adds to the error to be what sampling added to it. Lower
+    end: by the triangle inequality the error is off by no more than the sum over bins of how far each bin's gap is off,
+    whose distribution the bootstrap gives; this holds for an honest classifier too, whose error is 0.
     """
+    # For each bin the images that are right and those that are wrong, and the mean confidence of each: (2, bins).
     right = np.stack([np.bincount(bins, correct, BINS), np.bincount(bins, 1 - correct, BINS)])
     sure = np.stack(
         [np.bincount(bins, confidence * correct, BINS), np.bincount(bins, confidence * (1 - correct), BINS)]
@@ -88,6 +109,7 @@ def _error_interval(
     value, n = _error(sure.sum(axis=0), right[0], len(bins)), len(bins)
     if not samples:
         return Interval(value=value, low=value, high=value, n=n)
+    # How often each of these 2 · bins cells occurs in a resample, and with it the gap of each bin, in images.
     random = np.random.default_rng(seed)
     drawn = random.multinomial(n, right.reshape(-1) / right.sum(), samples).reshape(samples, 2, BINS)
     gaps = (drawn * each).sum(axis=1) - drawn[:, 0]

@@ -1,4 +1,4 @@
-"""Few-shot classification: linear classifiers trained on a handful of images a class, several times."""
+"""Few-shot classification: linear classifiers trained on a handful of images per class, several times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.probe import FITS, Examples, Step, fit_predict, sweep
 from clipmill.evaluation.classification.splits import hash_rows, order_in_class
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -26,6 +27,18 @@ class FewShot:
     exponent: float
     short: int
 
+    @property
+    def figure(self) -> Figure:
+        """Accuracy over all draws."""
+        return Metric(
+            f"probe.few_shot_{self.shots}_acc1",
+            f"{self.shots} per class",
+            "proportion",
+            f"Share of test images given the right class by a linear probe of so few training images per class: mean of "
+            f"{DRAWS} random draws. The interval covers both the draws and the test images. The penalty is chosen on the "
+            "whole validation split, with the first draw.",
+        ).figure(self.accuracy)
+
 
 def few_shot(
     train: Examples,
@@ -37,8 +50,8 @@ def few_shot(
 ) -> list[FewShot]:
     """Trains on the first `SHOTS` images of each class in `DRAWS` random orders, by row (n,) of the training images.
 
-    C is swept on the validation split with the first draw. Shots that no class has are left out. ``step`` is told of
-    every fit.
+    C is swept on the validation split with the first draw. Shots that no class has are left out. ``step`` is called with
+    the fits just done.
     """
     sizes = np.unique(train.classes, return_counts=True)[1]
     found = []
@@ -62,8 +75,8 @@ def few_shot(
 def mean_over_draws(hits: Sequence[NDArray[np.bool_]]) -> Interval:
     """The mean of several draws' hits on the same images, each (n,), with its 95% interval.
 
-    Both what was drawn for training and which images test are chance: the variance of the mean over draws and that of
-    the mean over images are added, and Student's t is of as many degrees of freedom as there are draws but one. Where
+    Both the draw of training images and the choice of test images are chance: the variance of the mean over draws and
+    that of the mean over images are added, with Student's t of one degree of freedom less than there are draws. Where
     all hits are alike, the interval is Clopper and Pearson's (1934) for one draw.
     """
     from scipy.stats import t

@@ -1,4 +1,4 @@
-"""What labels of other images bring: linear probe, few-shot and nearest neighbours on the same splits."""
+"""What labels of other images add: linear probe, few-shot and nearest neighbours on the same splits."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,17 +9,48 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.few_shot import DRAWS, SHOTS, FewShot, few_shot
-from clipmill.evaluation.classification.neighbours import NEIGHBOURS, vote
+from clipmill.evaluation.classification.neighbours import NEIGHBOURS, TEMPERATURE, vote
 from clipmill.evaluation.classification.per_class import mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.probe import FITS, Examples, Scale, Sweep, fit_predict, sweep
 from clipmill.evaluation.classification.splits import Split, draw, split
 from clipmill.evaluation.classification.zero_shot import UNLABELLED
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.retrieval.ceiling import hash_vectors
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 from clipmill.evaluation.vectors import Vectors
 
 MEMORY_CELLS = 1 << 26
 """Numbers that the solver may hold: images × (dimension + 2 × classes). More images than that allows are sampled."""
+_PROBE = (
+    "of a linear probe: multinomial logistic regression on frozen embeddings, centred and scaled, with an L2 penalty chosen "
+    "on the validation split, then trained on training and validation images (Radford et al. 2021, A.3)."
+)
+LINEAR = Metric(
+    "probe.linear_probe_acc1", "Linear probe", "proportion", f"Share of test images given the right class, {_PROBE}"
+)
+LINEAR_RECALL = Metric(
+    "probe.linear_probe_mean_per_class_recall",
+    "Linear probe, class mean",
+    "proportion",
+    f"Mean over classes of the share of their test images given the right class, {_PROBE}",
+)
+ZERO_SHOT = Metric(
+    "probe.zero_shot_on_test_acc1",
+    "Zero-shot",
+    "proportion",
+    "acc1 of zero-shot classification on the same test images: no training images at all.",
+)
+
+
+def nearest(k: int) -> Metric:
+    """Accuracy of the votes of the k nearest images."""
+    definition = "Share of test images whose most similar training or validation image is of the right class."
+    if k > 1:
+        definition = (
+            f"Share of test images given the right class by the {k} most similar of the training and validation images, "
+            f"whose votes weigh exp(cosine / {TEMPERATURE:.2g}) (Wu et al. 2018)."
+        )
+    return Metric(f"probe.knn{k}_acc1", f"k-NN, k = {k}", "proportion", definition)
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,20 @@ class Supervised:
     few_shot: list[FewShot]
     zero_shot: Interval | None
 
+    @property
+    def figures(self) -> list[Figure]:
+        """The probe, then the neighbours; few-shot and zero-shot have their own places."""
+        return [
+            LINEAR.figure(self.linear),
+            LINEAR_RECALL.figure(self.linear_recall),
+            *(nearest(k).figure(interval) for k, interval in self.neighbours.items()),
+        ]
+
+    @property
+    def zero_shot_figure(self) -> Figure | None:
+        """Zero-shot on the same test images, where there are class prompts."""
+        return ZERO_SHOT.figure(self.zero_shot) if self.zero_shot else None
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -74,8 +119,10 @@ def images_at_most(dimension: int, classes: int) -> int:
 
 
 def part_images(tested: Labelled, trained: Labelled | None, classes: int, seed: int) -> Parts | str:
-    """Splits one dataset in three; with images to train on given, these in two, and all of ``tested`` test. Class numbers
-    of both are of the same classes. A string says why it cannot be done."""
+    """Splits one dataset in three; where images to train on are given, splits those in two and tests on all of ``tested``.
+
+    Class numbers of both are of the same ``classes``. Returns a sentence where there are too few images.
+    """
     most = images_at_most(tested.vectors.dimension, classes)
     sources = [tested] if trained is None else [tested, trained]
     known = [np.flatnonzero(source.numbers != UNLABELLED) for source in sources]
@@ -104,7 +151,7 @@ def measure_supervised(
     seed: int,
     progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
 ) -> Supervised:
-    """All classifiers. ``prompt_vectors`` (c, d) are the zero-shot ones of the same class numbers."""
+    """Trains and tests all classifiers. ``prompt_vectors`` (c, d) are the zero-shot ones of the same class numbers."""
     places = parts.split
     train, validation = _take(parts.source, places.train), _take(parts.source, places.validation)
     test_vectors, truth = parts.tested.vectors.values[places.test], parts.tested.numbers[places.test]

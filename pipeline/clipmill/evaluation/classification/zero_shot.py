@@ -1,7 +1,7 @@
 """Zero-shot classification: each image is given the class whose prompts lie nearest to it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,42 @@ from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.calibration import Calibration, calibrate
 from clipmill.evaluation.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.templates import prompts
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
+"""Texts to their vectors, float32 (texts, d)."""
 UNLABELLED = -1
 TEMPLATE_IMAGES = 20_000
 """Images at most on which templates are compared: each template costs as much as all of them together."""
 _EQUAL = 1e-9
+ACC1 = Metric(
+    "zero-shot.acc1", "acc1", "proportion", "Share of labelled images for which the right class scores highest."
+)
+ACC5 = Metric(
+    "zero-shot.acc5",
+    "acc5",
+    "proportion",
+    "Share of labelled images with the right class among the five that score highest; none below five classes.",
+)
+MEAN_PER_CLASS_RECALL = Metric(
+    "zero-shot.mean_per_class_recall",
+    "Mean per-class recall",
+    "proportion",
+    "Mean over classes of the share of their images that get the right class: every class counts alike.",
+)
+TEMPLATE_ENSEMBLE = Metric(
+    "zero-shot.template_ensemble_acc1",
+    "All together",
+    "proportion",
+    "acc1 of all templates together, on the images on which each was also tried alone.",
+)
+TEMPLATE_MEAN = Metric(
+    "zero-shot.template_mean_acc1",
+    "One template, on average",
+    "proportion",
+    "Mean acc1 of the templates, each used alone.",
+)
 
 
 @dataclass(frozen=True)
@@ -29,13 +58,18 @@ class TemplateEffect:
 
     @property
     def mean(self) -> float:
-        """Mean acc1 of the templates, each used alone."""
+        """The mean over templates of the acc1 of each alone."""
         return float(np.mean([interval.value for interval in self.alone]))
+
+    @property
+    def figures(self) -> list[Figure]:
+        """acc1 of all templates together, and of one on average."""
+        return [TEMPLATE_ENSEMBLE.figure(self.together), TEMPLATE_MEAN.figure(self.mean, self.together.n)]
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Counts a class: images of it (``support``), and those whose class is first, or among the first five.
+    """Counts by class: images of it (``support``), and those whose class is first, or among the first five.
 
     Where two classes score the same, hits are expected numbers over their random order. ``confusions`` counts images
     by (class, class that came first) where they differ, most frequent first. ``unlabelled`` images were left out.
@@ -60,21 +94,22 @@ class ZeroShot:
 
     @property
     def images(self) -> int:
+        """How many images have a label."""
         return int(self.support.sum())
 
     @property
     def acc1(self) -> float:
-        """Share of labelled images for which the right class scores highest."""
+        """The share of images whose class came first."""
         return float(self.hits1.sum() / self.images)
 
     @property
     def acc5(self) -> float | None:
-        """Share of labelled images with the right class among the five that score highest; none below five classes."""
+        """The share of images whose class is among the first five; None below five classes."""
         return float(self.hits5.sum() / self.images) if len(self.classes) >= 5 else None
 
     @property
     def mean_per_class_recall(self) -> float:
-        """Mean over classes of the share of their images that get the right class: every class counts alike."""
+        """The mean of `class_recall` over the classes that have images."""
         return mean_recall(self.hits1, self.support)
 
     @property
@@ -82,20 +117,26 @@ class ZeroShot:
         """For each class the share of its images that get the right class; NaN for a class without images."""
         return class_recall(self.hits1, self.support)
 
+    @property
+    def figures(self) -> list[Figure]:
+        """Accuracies with their intervals; acc5 only where there are five classes."""
+        metrics = [ACC1, ACC5, MEAN_PER_CLASS_RECALL] if len(self.classes) >= 5 else [ACC1, MEAN_PER_CLASS_RECALL]
+        return [metric.figure(self.intervals[metric.metric]) for metric in metrics]
+
 
 def template_vectors(encode: Encode, classes: Sequence[str], templates: tuple[str, ...]) -> NDArray[np.float32]:
-    """One unit vector a class and template, float32 (c, t, d)."""
+    """One unit vector per class and template, float32 (c, t, d)."""
     texts = [prompt for name in classes for prompt in prompts(templates, name)]
     return _unit(encode(texts)).reshape(len(classes), len(templates), -1)
 
 
 def class_vectors(encode: Encode, classes: Sequence[str], templates: tuple[str, ...]) -> NDArray[np.float32]:
-    """One unit vector a class, float32 (c, d): see `ensemble`."""
+    """One unit vector per class, float32 (c, d): see `ensemble`."""
     return ensemble(template_vectors(encode, classes, templates))
 
 
 def ensemble(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One unit vector a class (c, d) of `template_vectors`: each prompt's embedding normalised, averaged, normalised again.
+    """One unit vector per class (c, d) from `template_vectors`: each prompt normalised, averaged, normalised again.
 
     Radford et al. 2021, section 3.1.4.
     """
@@ -127,7 +168,8 @@ def classify(
     """
     weights = prompt_vectors.astype(np.float64).T
     random = np.random.default_rng(seed)
-    positions, true_class, hits1, hits5, first, confidence, alone = [], [], [], [], [], [], []
+    positions, labels_seen, alone = [], [], []
+    scored: list[_Scored] = []
     unlabelled = seen = 0
     for vectors, labels in batches:
         known = labels != UNLABELLED
@@ -138,23 +180,14 @@ def classify(
         if not len(labels):
             continue
         images = vectors[known].astype(np.float64)
-        scores = images @ weights
-        own = scores[np.arange(len(labels)), labels][:, None]
-        higher = np.sum(scores > own + _EQUAL, axis=1)
-        tied = np.sum(np.abs(scores - own) <= _EQUAL, axis=1)
-        true_class.append(labels)
-        hits1.append(np.clip((1 - higher) / tied, 0, 1))
-        hits5.append(np.clip((5 - higher) / tied, 0, 1))
-        first.append(np.argmax(scores, axis=1))
-        if logit_scale is not None:
-            best = scores.max(axis=1, keepdims=True)
-            confidence.append(1 / np.exp(logit_scale * (scores - best)).sum(axis=1))
+        labels_seen.append(labels)
+        scored.append(_Scored.of(images @ weights, labels, logit_scale))
         if by_template is not None:
             chosen = random.random(len(labels)) < template_share
             each = _hits_by_template(images[chosen], labels[chosen], by_template)
-            alone.append(np.column_stack([each, hits1[-1][chosen]]))
-    truth, one, five = np.concatenate(true_class), np.concatenate(hits1), np.concatenate(hits5)
-    count = len(classes)
+            alone.append(np.column_stack([each, scored[-1].hits1[chosen]]))
+    truth, answers = np.concatenate(labels_seen), _Scored.join(scored)
+    count, one, five = len(classes), answers.hits1, answers.hits5
     acc1, acc5 = mean_intervals(np.stack([one, five], axis=1), np.arange(len(truth)), samples, seed)
     support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
     recall = mean_recall_interval(right, support, samples, seed)
@@ -163,13 +196,11 @@ def classify(
         support=support,
         hits1=right,
         hits5=sum_by_class(truth, five, count),
-        confusions=_confusions(truth, np.concatenate(first), classes),
+        confusions=_confusions(truth, answers.first, classes),
         unlabelled=unlabelled,
         vectors=prompt_vectors,
         intervals={"acc1": acc1, "acc5": acc5, "mean_per_class_recall": recall},
-        calibration=(
-            calibrate(np.concatenate(confidence), one, logit_scale, samples, seed) if logit_scale is not None else None
-        ),
+        calibration=calibrate(answers.confidence, one, logit_scale, samples, seed) if logit_scale is not None else None,
         templates=_template_effect(np.concatenate(alone), samples, seed) if alone else None,
         positions=np.concatenate(positions),
         truth=truth,
@@ -178,17 +209,44 @@ def classify(
     )
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Hits among the first and the first five, the class that came ``first``, and its confidence, each (n,)."""
+
+    hits1: NDArray[np.float64]
+    hits5: NDArray[np.float64]
+    first: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+
+    @staticmethod
+    def of(scores: NDArray[np.float64], labels: NDArray[np.int64], logit_scale: float | None) -> "_Scored":
+        """From ``scores`` (n, c) of images with these ``labels`` (n,); without a ``logit_scale`` no confidence is known."""
+        confidence = np.full(len(labels), np.nan)
+        if logit_scale is not None:
+            confidence = 1 / np.exp(logit_scale * (scores - scores.max(axis=1, keepdims=True))).sum(axis=1)
+        return _Scored(_hits(scores, labels, 1), _hits(scores, labels, 5), np.argmax(scores, axis=1), confidence)
+
+    @staticmethod
+    def join(pieces: Sequence["_Scored"]) -> "_Scored":
+        """Several batches, one after the other."""
+        return _Scored(*(np.concatenate([getattr(piece, field.name) for piece in pieces]) for field in fields(_Scored)))
+
+
+def _hits(scores: NDArray[np.float64], labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Whether each label (n,) is among the ``k`` classes with the highest of ``scores`` (n, c); ties share their places."""
+    own = scores[np.arange(len(labels)), labels][:, None]
+    higher = np.sum(scores > own + _EQUAL, axis=1)
+    tied = np.sum(np.abs(scores - own) <= _EQUAL, axis=1)
+    return np.clip((k - higher) / tied, 0, 1)
+
+
 def _hits_by_template(
     images: NDArray[np.float64], labels: NDArray[np.int64], vectors: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Hits at 1 (n, t) of each template alone."""
-    hits = np.empty((len(images), vectors.shape[1]))
-    for number in range(vectors.shape[1]):
-        scores = images @ vectors[:, number].astype(np.float64).T
-        own = scores[np.arange(len(labels)), labels][:, None]
-        higher = np.sum(scores > own + _EQUAL, axis=1)
-        hits[:, number] = np.where(higher == 0, 1 / np.sum(np.abs(scores - own) <= _EQUAL, axis=1), 0)
-    return hits
+    templates = range(vectors.shape[1])
+    each = [_hits(images @ vectors[:, number].astype(np.float64).T, labels, 1) for number in templates]
+    return np.stack(each, axis=1)
 
 
 def _template_effect(hits: NDArray[np.float64], samples: int, seed: int) -> TemplateEffect | None:

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.retrieval.ranks import Ranks, pair_scores
+from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.retrieval.counting import pair_products
+from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
 from clipmill.evaluation.vectors import Vectors
@@ -16,6 +18,36 @@ BINS = 60
 UNMATCHED_PAIRS = 100_000
 LOSS_BATCH = 1000
 PAPER_TEMPERATURE = 0.07
+"""The temperature that CLIP's training begins with: at it, models with other temperatures compare."""
+
+_COSINE = "Mean inner product (cosine, as vectors have unit length) of "
+MATCHED = Metric(
+    "alignment.matched_cosine",
+    "Matched pairs",
+    "cosine",
+    _COSINE + "captions with their own image: the mean CLIP score.",
+)
+UNMATCHED = Metric(
+    "alignment.unmatched_cosine",
+    "Unmatched pairs",
+    "cosine",
+    _COSINE + "captions with images drawn at random that are not theirs.",
+    higher_is_better=None,
+)
+GAP = Metric(
+    "alignment.cosine_gap",
+    "Gap",
+    "cosine",
+    "Mean cosine of matched pairs less that of unmatched ones: how far apart right and wrong lie.",
+)
+BELOW_UNMATCHED = Metric(
+    "alignment.share_below_unmatched",
+    "Below unmatched",
+    "proportion",
+    "Share of captions that fit their own image less than a caption and an image drawn at random fit on average: an "
+    "upper bound, roughly, on captions that have nothing to do with their image.",
+    higher_is_better=False,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +69,27 @@ class Loss:
     loss: float
     match_probability: float
 
+    @property
+    def figures(self) -> list[Figure]:
+        """The loss and the probability; the temperature is part of their keys."""
+        temperature = f"{self.temperature:.4g}"
+        loss = Metric(
+            f"alignment.info_nce_tau_{temperature}",
+            f"InfoNCE at τ = {temperature}",
+            "nats",
+            f"CLIP's symmetric contrastive loss over one batch of {self.pairs:,} pairs at temperature {temperature}. It "
+            "rises with the number of pairs: compare only equal ones.",
+            higher_is_better=False,
+        )
+        probability = Metric(
+            f"alignment.match_probability_tau_{temperature}",
+            f"P(match) at τ = {temperature}",
+            "proportion",
+            f"Mean probability that the softmax over the batch's {self.pairs:,} texts, at temperature {temperature}, gives "
+            "an image's own text.",
+        )
+        return [loss.figure(self.loss, self.pairs), probability.figure(self.match_probability, self.pairs)]
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -57,9 +110,15 @@ class Alignment:
     share_below: Interval | None = None
 
     @property
-    def gap(self) -> float:
-        """Mean cosine of matched pairs less that of unmatched ones: how far apart right and wrong lie."""
-        return self.matched.mean - self.unmatched.mean
+    def figures(self) -> list[Figure]:
+        """Cosines, and both figures of each loss; without unmatched pairs nothing is compared with them."""
+        figures = [MATCHED.figure(self.matched_mean or self.matched.mean, self.matched.n)]
+        if self.unmatched.n:
+            figures.append(UNMATCHED.figure(self.unmatched.mean, self.unmatched.n))
+            figures.append(GAP.figure(self.matched.mean - self.unmatched.mean))
+        if self.share_below is not None:
+            figures.append(BELOW_UNMATCHED.figure(self.share_below))
+        return [*figures, *(figure for loss in self.losses for figure in loss.figures)]
 
 
 def align(
@@ -74,15 +133,18 @@ def align(
 ) -> Alignment:
     """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
 
-    Unmatched pairs and the loss batch (one caption an image) are drawn with ``seed``. ``temperature`` is the model's.
+    Unmatched pairs and the loss batch (one caption per image) are drawn with ``seed``. ``temperature`` is the model's;
+    ``worst`` captions are shown.
     """
     positions, scores = ranks.positions, ranks.score
     random = np.random.default_rng(seed)
     count = min(UNMATCHED_PAIRS, len(positions) * max(1, len(images) - 1))
+    # Captions with random images, less those that drew their own.
     caption, image = positions[random.integers(len(positions), size=count)], random.integers(len(images), size=count)
     other = captions.rows[caption] != images.rows[image]
-    unmatched = pair_scores(captions.values, caption[other], images.values, image[other])
+    unmatched = pair_products(captions.values, caption[other], images.values, image[other])
     edges = _edges(np.concatenate([scores, unmatched]))
+    # The batch of the loss: one random caption for each image, with that image.
     shuffled = random.permutation(positions)
     rows, first = np.unique(captions.rows[shuffled], return_index=True)
     batch = random.permutation(len(rows))[:LOSS_BATCH]

@@ -65,10 +65,12 @@ def text_to_image_ceiling(
     falling order of that value.
     """
     look, look_size, image_of, has_image = _join(caption_rows, image_looks, image_rows)
+    # Distinct pairs of a text and a look, how often each is asked for, and the places that the look takes.
     text = np.unique(caption_texts[has_image], return_inverse=True)[1]
     pairs, asked = np.unique(np.column_stack([text, look[image_of[has_image]]]), axis=0, return_counts=True)
     size = look_size[pairs[:, 1]]
     value = asked / size
+    # For each text the looks in falling order of value, and the places before each.
     order = np.lexsort((-value, pairs[:, 0]))
     size, value, group = size[order], value[order], pairs[order, 0]
     before = np.cumsum(size) - size
@@ -91,9 +93,11 @@ def image_to_text_ceiling(
     its own captions among its copies; and of images that look the same, K places can answer at most K.
     """
     look, look_size, image_of, has_image = _join(caption_rows, image_looks, image_rows)
+    # Distinct pairs of an image and a text of its own: how many of the text's copies are its own.
     text, copies = np.unique(caption_texts, return_inverse=True, return_counts=True)[1:]
     pairs, own = np.unique(np.column_stack([image_of[has_image], text[has_image]]), axis=0, return_counts=True)
     images, pair_image = np.unique(pairs[:, 0], return_inverse=True)
+    # The best text to begin with for each image, and no more than K answers for images that look the same.
     hits = {}
     for k in at:
         found = 1 - probability_of_none(copies[pairs[:, 1]], own, np.full(len(own), k), k)

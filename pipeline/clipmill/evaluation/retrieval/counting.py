@@ -16,12 +16,13 @@ _FLOAT32_ROUNDING = 2.0**-24
 _APART = 4.0
 """Scores lie within ±1, so query number · 4 − score orders the scores of all queries in one array."""
 _DENSE = 0.2
-"""Of a row where more items than this share reach the lowest level, each level is counted over the whole row."""
+"""Rows in which more than this share of the items reach the lowest level are dense: each level is counted over the row."""
 _CLOSE = 0.02
-"""Of a dense row where more than this share come too near to a level, all scores are computed in float64."""
+"""Dense rows in which more than this share of the items come near a level are computed in float64 throughout."""
 _COMPARED_LEVELS = 8
 """Levels of a dense row that are compared one by one; more are looked up in the sorted row."""
 _PAIRS = 8192
+"""Pairs whose vectors are widened to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Counts:
-    """Items seen so far, of each level: those whose score is exactly it, and those that exceed it but not the one before."""
+    """Items seen so far, for each level (l,) int64: those whose score equals it, and those between it and the one before."""
 
     equal: NDArray[np.int64]
     between: NDArray[np.int64]
@@ -90,13 +91,16 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     Strips of different queries may be counted at the same time: they change different entries.
     """
     rows, width = strip.scores.shape
+    # Most items score below every positive of a query. The others may reach a level: `found` of them in each row.
     np.greater_equal(strip.scores, levels.lowest[strip.first : strip.first + rows], out=reached)
     found = np.fromiter((np.count_nonzero(row) for row in reached), np.int64, rows)
+    # Rows in which many items reach a level are counted whole.
     dense = np.flatnonzero(found > _DENSE * width)
     if len(dense):
         _count_dense(strip, dense, levels, counts)
         reached[dense] = False
         found[dense] = 0
+    # What is left of all other rows are a few pairs, counted one by one.
     places = np.flatnonzero(reached)
     if len(places):
         row = np.repeat(np.arange(rows), found)
@@ -112,17 +116,21 @@ def _count_pairs(
     levels: Levels,
     counts: Counts,
 ) -> None:
-    """Counts single pairs: the first level that each exceeds is found among the sorted levels of all queries."""
+    """Counts pairs of ``query``, ``item`` and float32 ``score`` (n,), in rising order of query."""
     begin, end = levels.starts[query[0]], levels.starts[query[-1] + 1]
     keys = levels.keys[begin:end]
+    # The first level that each pair exceeds by more than the tolerance. The levels of all queries lie in one sorted array,
+    # so one search finds it for every pair.
     at = _APART * query - score
     exceeded = begin + np.searchsorted(keys - levels.tolerance, at, "right")
+    # Pairs whose level before that is within the tolerance: only their exact score tells on which side they lie.
     start = levels.starts[query]
     last = np.maximum(exceeded - 1, start)
     near = np.flatnonzero((exceeded > start) & (at <= levels.keys[last] + levels.tolerance))
     if len(near):
         exact = strip.exact(query[near], item[near])
         level, least = exceeded[near] - 1, start[near]
+        # Levels may lie closer together than the tolerance: climb, level by level, as far as the exact score does.
         while len(near):
             value = levels.values[level]
             np.add.at(counts.equal, level[exact == value], 1)
@@ -130,49 +138,68 @@ def _count_pairs(
             exceeded[near[above]] = level[above]
             go_on = above & (level > least)
             near, exact, level, least = near[go_on], exact[go_on], level[go_on] - 1, least[go_on]
+    # Pairs that exceed no level of their query count nowhere.
     counted = exceeded[exceeded < levels.starts[query + 1]]
     counts.between[begin:end] += np.bincount(counted - begin, minlength=end - begin)
 
 
 def _count_dense(strip: Strip, rows: NDArray[np.int64], levels: Levels, counts: Counts) -> None:
-    """Counts whole rows, each of which many items reach; rows where many come near a level are computed in float64."""
+    """Counts whole ``rows`` of the strip, each of which many items reach."""
     close = []
     for row in rows:
-        scores, query = strip.scores[row], strip.first + int(row)
+        query = strip.first + int(row)
         part = slice(levels.starts[query], levels.starts[query + 1])
-        values = levels.values[part]
-        low, high = (values - levels.tolerance).astype(np.float32), (values + levels.tolerance).astype(np.float32)
-        if len(values) <= _COMPARED_LEVELS:
-            higher = np.array([np.count_nonzero(scores > bound) for bound in high])
-            near = np.array([np.count_nonzero(scores >= bound) for bound in low]) - higher
-        else:
-            order = np.argsort(scores)
-            ordered = scores[order]
-            ends = np.searchsorted(ordered, high, "right")
-            higher, near = len(scores) - ends, ends - np.searchsorted(ordered, low, "left")
-        if near.sum() > _CLOSE * len(scores):
+        counted = _count_row(strip, strip.scores[row], query, levels.values[part], levels.tolerance)
+        if counted is None:
             close.append(query)
-            continue
-        if len(values) <= _COMPARED_LEVELS:
-            windows = [
-                np.flatnonzero((scores >= low[i]) & (scores <= high[i])) if near[i] else np.empty(0, np.int64)
-                for i in range(len(values))
-            ]
         else:
-            windows = [order[end - count : end] for end, count in zip(ends, near, strict=True)]
-        item, level = np.concatenate(windows), np.repeat(np.arange(len(values)), near)
-        exact = strip.exact(np.full(len(item), query), item)
-        higher = higher + np.bincount(level[exact > values[level]], minlength=len(values))
-        counts.equal[part] += np.bincount(level[exact == values[level]], minlength=len(values))
-        counts.between[part] += np.diff(higher, prepend=0)
-    if close:
-        products = strip.queries[close].astype(np.float64) @ strip.items.astype(np.float64).T
-        for query, exact in zip(close, products, strict=True):
-            part = slice(levels.starts[query], levels.starts[query + 1])
-            exact.sort()
-            ends = np.searchsorted(exact, levels.values[part], "right")
-            counts.equal[part] += ends - np.searchsorted(exact, levels.values[part], "left")
-            counts.between[part] += np.diff(len(exact) - ends, prepend=0)
+            counts.equal[part] += counted[0]
+            counts.between[part] += counted[1]
+    if not close:
+        return
+    # Rows where many items come near a level: all their scores in float64, sorted, and each level looked up.
+    products = strip.queries[close].astype(np.float64) @ strip.items.astype(np.float64).T
+    for query, exact in zip(close, products, strict=True):
+        part = slice(levels.starts[query], levels.starts[query + 1])
+        exact.sort()
+        ends = np.searchsorted(exact, levels.values[part], "right")
+        counts.equal[part] += ends - np.searchsorted(exact, levels.values[part], "left")
+        counts.between[part] += np.diff(len(exact) - ends, prepend=0)
+
+
+def _count_row(
+    strip: Strip, scores: NDArray[np.float32], query: int, values: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """For each level of one query, ``values`` (l,), the items equal to it and those between it and the level before.
+
+    None where so many of ``scores`` (n,) come near a level that the whole row is better computed in float64.
+    """
+    # Items surely above each level, and items near it, whose float32 score does not tell.
+    low, high = (values - tolerance).astype(np.float32), (values + tolerance).astype(np.float32)
+    few = len(values) <= _COMPARED_LEVELS
+    if few:
+        higher = np.array([np.count_nonzero(scores > bound) for bound in high])
+        near = np.array([np.count_nonzero(scores >= bound) for bound in low]) - higher
+    else:
+        order = np.argsort(scores)
+        ordered = scores[order]
+        ends = np.searchsorted(ordered, high, "right")
+        higher, near = len(scores) - ends, ends - np.searchsorted(ordered, low, "left")
+    if near.sum() > _CLOSE * len(scores):
+        return None
+    # The items near each level, and on which side of it their exact scores lie.
+    if few:
+        windows = [
+            np.flatnonzero((scores >= low[i]) & (scores <= high[i])) if near[i] else np.empty(0, np.int64)
+            for i in range(len(values))
+        ]
+    else:
+        windows = [order[end - count : end] for end, count in zip(ends, near, strict=True)]
+    item, level = np.concatenate(windows), np.repeat(np.arange(len(values)), near)
+    exact = strip.exact(np.full(len(item), query), item)
+    higher = higher + np.bincount(level[exact > values[level]], minlength=len(values))
+    equal = np.bincount(level[exact == values[level]], minlength=len(values))
+    return equal, np.diff(higher, prepend=0)
 
 
 def pair_products(

@@ -1,11 +1,13 @@
 """The COCO protocols: R@K among 1,000 images, mean of five folds, and among 5,000 (Karpathy and Fei-Fei 2015)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.retrieval.measures import RECALL_AT, hit_rate
 from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.retrieval.retrieval import Direction
 from clipmill.evaluation.statistics.bootstrap import percentile_interval, resampled_means
@@ -13,12 +15,15 @@ from clipmill.evaluation.vectors import Vectors
 
 FOLDS = 5
 FOLD_IMAGES = 1000
-_AT = (1, 5, 10)
+_DEFINITION = (
+    "Hit rate as R@K, in galleries of so many images with all their captions, as COCO's 1k and 5k protocols have it; mean "
+    "over the folds."
+)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """``folds`` galleries of ``images`` images each, with all ``captions`` of theirs.
+    """``folds`` galleries of ``images`` images each, with all their ``captions``, counted over the folds.
 
     ``recall[direction][K]`` is the mean over folds of R@K, with an interval that resamples images within each fold.
     """
@@ -28,6 +33,13 @@ class Protocol:
     images: int
     captions: int
     recall: dict[Direction, dict[int, Interval]]
+
+    def figures(self, direction: Direction) -> list[Figure]:
+        """R@K of one direction."""
+        return [
+            replace(hit_rate(k), key=f"{direction}.{self.name}_recall@{k}", definition=_DEFINITION).figure(interval)
+            for k, interval in self.recall[direction].items()
+        ]
 
 
 def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed: int = 0) -> list[Protocol]:
@@ -61,7 +73,7 @@ def _protocol(
         for direction, (queries, gallery) in sides.items():
             ranks = rank_positives(queries, gallery)
             in_all[direction] += len(ranks)
-            found = np.stack([ranks.hits(k) for k in _AT], axis=1)
+            found = np.stack([ranks.hits(k) for k in RECALL_AT], axis=1)
             hits[direction].append(found.mean(axis=0))
             resampled[direction].append(resampled_means(found, ranks.rows, samples, seed + number))
     recall: dict[Direction, dict[int, Interval]] = {}
@@ -69,6 +81,6 @@ def _protocol(
         means, draws = np.mean(hits[direction], axis=0), np.mean(resampled[direction], axis=0)
         recall[direction] = {
             k: percentile_interval(float(mean), drawn if samples else np.array([mean]), in_all[direction])
-            for k, mean, drawn in zip(_AT, means, draws.T, strict=True)
+            for k, mean, drawn in zip(RECALL_AT, means, draws.T, strict=True)
         }
     return Protocol(name, len(folds), len(folds[0]), in_all["t2i"], recall)

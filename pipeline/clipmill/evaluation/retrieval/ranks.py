@@ -20,7 +20,7 @@ BLOCK = 4096
 GALLERY_BLOCK = 16_384
 """Gallery items that are held at a time."""
 TILE_QUERIES = 512
-"""Queries a matrix product: 32 MiB of float32 scores."""
+"""Queries per matrix product: 32 MiB of float32 scores."""
 _STRIP_QUERIES = 64
 _MOST_WORKERS = BLOCK // TILE_QUERIES
 
@@ -126,8 +126,9 @@ def rank_positives(
 ) -> Ranks:
     """Ranks of the queries at ``positions`` (default: all) that have a positive: a gallery item of the same row.
 
-    Memory: a few blocks, whatever the sizes. ``progress`` is called with the number of queries just done.
+    Memory is a few blocks, whatever the sizes. ``progress`` is called with the number of queries just done.
     """
+    # The gallery in order of row: the positives of a query are the stretch that has its row.
     chosen = np.arange(len(queries)) if positions is None else positions
     order = np.argsort(gallery.rows, kind="stable")
     ordered = gallery.rows[order]
@@ -138,7 +139,7 @@ def rank_positives(
     done = []
     blas = ThreadpoolController().select(user_api="blas")
     workers = min(_MOST_WORKERS, max([1, *(library["num_threads"] for library in blas.info())]))
-    # Each worker multiplies and counts by itself: threads of the BLAS would wait, busily, while others count.
+    # Each worker both multiplies and counts: with BLAS threads of its own, one would spin while the other works.
     with blas.limit(limits=1), ThreadPoolExecutor(workers) as pool:
         for part in blocks(len(chosen), block):
             at, own = chosen[part], (first[part], last[part])
@@ -163,17 +164,20 @@ def _rank_block(
     workers: int,
     pool: ThreadPoolExecutor,
 ) -> Ranks:
-    """Ranks of the queries at positions ``at``, whose positives are ``order[first:last]``."""
+    """Ranks of the queries at positions ``at`` (q,), the positives of each of which are ``order[first:last]``."""
+    # Every pair of a query and a positive of it, with its exact score.
     positives = last - first
     starts = np.cumsum(positives) - positives
     query = np.repeat(np.arange(len(at)), positives)
     own = order[np.repeat(first - starts, positives) + np.arange(positives.sum())]
     scores = pair_products(queries.values, at[query], gallery.values, own)
+    # The positives of each query in falling order of score; where several score the same, they share a level.
     falling = np.lexsort((own, -scores, query))
     scores, own = scores[falling], own[falling]
     begins = np.r_[True, (scores[1:] != scores[:-1]) | (query[1:] != query[:-1])]
     level_at = np.flatnonzero(begins)
     levels = np.bincount(query[level_at], minlength=len(at))
+    # How many items of the whole gallery lie above each level, and at it.
     counted = Levels(np.concatenate([[0], np.cumsum(levels)]), scores[level_at], queries.dimension)
     counts = _count(queries.values[at].astype(np.float32), gallery, counted, gallery_block, workers, pool)
     return Ranks(
@@ -197,7 +201,7 @@ def _count(
     workers: int,
     pool: ThreadPoolExecutor,
 ) -> Counts:
-    """The whole gallery counted against the levels of the queries (q, d)."""
+    """Counts the whole gallery against the levels of the ``queries`` (q, d), block by block, tiles of queries at a time."""
     counts = Counts(np.zeros(len(levels.values), np.int64), np.zeros(len(levels.values), np.int64))
     width = min(gallery_block, len(gallery))
     rows = min(TILE_QUERIES, len(queries))
@@ -218,6 +222,7 @@ def _count(
         finally:
             free.put(buffers)
 
+    # Each block of the gallery is widened once; its tiles change different counts, so they run at the same time.
     for part in blocks(len(gallery), width):
         held = items[: part.stop - part.start]
         held[:] = gallery.values[part]
@@ -225,6 +230,3 @@ def _count(
         for tile in [pool.submit(count_tile, tile, held) for tile in blocks(len(queries), rows)]:
             tile.result()
     return counts
-
-
-pair_scores = pair_products

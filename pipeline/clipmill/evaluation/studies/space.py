@@ -1,21 +1,63 @@
 """The shape of the space: where each tower's vectors lie, how widely they spread, and how far the towers are apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.clustered import clustered_mean
 from clipmill.evaluation.vectors import Vectors, blocks
 
 SAMPLE = 200_000
-"""Vectors of a tower that are looked at: far more than it has dimensions, so that what is left to chance is small."""
+"""Vectors of a tower that are measured: far more than it has dimensions, so that little is left to chance."""
 UNIFORMITY_SAMPLE = 4096
 """Vectors of which all pairs are compared: eight million pairs."""
 _BLOCK = 8192
 _NEGLIGIBLE = 1e-12
+MODALITY_GAP = Metric(
+    "space.modality_gap",
+    "Modality gap",
+    "ratio",
+    "Distance between the mean of the images' unit vectors and the mean of the captions' (Liang et al. 2022). 0 where both "
+    "towers use the same part of the sphere; at most 2. It falls with training at high temperatures, and says by itself "
+    "nothing about retrieval.",
+    higher_is_better=None,
+)
+ALIGNMENT = Metric(
+    "space.alignment",
+    "Alignment",
+    "ratio",
+    "Mean squared distance between the unit vectors of a caption and of its own image (Wang and Isola 2020, with α = 2): "
+    "2 less twice their cosine. 0 is best.",
+    higher_is_better=False,
+)
+NORM_OF_MEAN = Metric(
+    "norm_of_mean",
+    "Norm of the mean",
+    "ratio",
+    "Length of the mean of the tower's unit vectors: 0 where they point everywhere alike, 1 where all are the same. What "
+    "all vectors share says nothing about any of them.",
+    higher_is_better=False,
+)
+EFFECTIVE_RANK = Metric(
+    "effective_rank",
+    "Effective rank",
+    "ratio",
+    "Exponential of the entropy of the eigenvalues of the covariance, each as a share of their sum (Roy and Vetterli "
+    "2007): how many directions the vectors really use, of as many as they have components.",
+)
+UNIFORMITY = Metric(
+    "uniformity",
+    "Uniformity",
+    "ratio",
+    "Logarithm of the mean of exp(−2·squared distance) over all pairs of different vectors of a sample of one tower (Wang "
+    "and Isola 2020, with t = 2). The lower, the more evenly the vectors fill the sphere; 0 where all are the same, about "
+    "−4 where they are spread evenly.",
+    higher_is_better=False,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +72,21 @@ class Tower:
 
     @property
     def norm_of_mean(self) -> float:
-        """Length of the mean of the tower's unit vectors: 0 where they point everywhere alike, 1 where all are the same.
-        What all vectors share says nothing about any of them."""
+        """Length of the mean of the tower's unit vectors."""
         return float(np.linalg.norm(self.mean))
+
+    def figures(self, side: str) -> list[Figure]:
+        """The metrics of this tower, images or captions; those that take two vectors are left out of one."""
+        measured = (
+            (NORM_OF_MEAN, self.norm_of_mean, self.n),
+            (EFFECTIVE_RANK, self.effective_rank, self.n),
+            (UNIFORMITY, self.uniformity, self.uniformity_n),
+        )
+        return [
+            replace(metric, key=f"space.{metric.key}_{side}", title=f"{metric.title}, {side}").figure(value, n)
+            for metric, value, n in measured
+            if value is not None
+        ]
 
 
 @dataclass(frozen=True)
@@ -45,27 +99,18 @@ class Space:
 
     @property
     def modality_gap(self) -> float | None:
-        """Distance between the mean of the images' unit vectors and the mean of the captions' (Liang et al. 2022). 0 where
-        both towers use the same part of the sphere; at most 2. It falls with training at high temperatures, and says by
-        itself nothing about retrieval."""
+        """Distance between the means of both towers' unit vectors; None where one has none."""
         if self.images is None or self.captions is None:
             return None
         return float(np.linalg.norm(self.images.mean - self.captions.mean))
 
-
-ALIGNMENT = (
-    "Mean squared distance between the unit vectors of a caption and of its own image (Wang and Isola 2020, with α = 2): "
-    "2 less twice their cosine. 0 is best."
-)
-UNIFORMITY = (
-    "Logarithm of the mean of exp(−2·squared distance) over all pairs of different vectors of a sample of one tower "
-    "(Wang and Isola 2020, with t = 2). The lower, the more evenly the vectors fill the sphere; 0 where all are the same, "
-    "about −4 where they are spread evenly."
-)
-EFFECTIVE_RANK = (
-    "Exponential of the entropy of the eigenvalues of the covariance, each as a share of their sum (Roy and Vetterli 2007): "
-    "how many directions the vectors really use, of as many as they have components."
-)
+    @property
+    def figures(self) -> list[Figure]:
+        """What there is of the gap, the alignment and both towers."""
+        figures = [] if self.modality_gap is None else [MODALITY_GAP.figure(self.modality_gap)]
+        figures += [] if self.alignment is None else [ALIGNMENT.figure(self.alignment)]
+        towers = (("images", self.images), ("captions", self.captions))
+        return figures + [figure for side, tower in towers if tower for figure in tower.figures(side)]
 
 
 def describe_space(images: Vectors, captions: Vectors, ranks: Ranks | None, seed: int = 0) -> Space:
@@ -102,14 +147,14 @@ def describe_tower(values: NDArray[np.float16], random: np.random.Generator) -> 
 
 
 def draw(count: int, most: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Positions of ``most`` of ``count`` items, all different and in rising order; all of them where there are no more."""
+    """Positions (n,) of at most ``most`` of ``count`` items, all different and in rising order."""
     if count <= most:
         return np.arange(count)
     return np.sort(random.choice(count, most, replace=False, shuffle=False))
 
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Vectors (n, d) scaled to unit length in float64: storing them as float16 changed it a little."""
+    """Vectors (n, d) scaled to unit length in float64: rounding to float16 changes their length a little."""
     wide = vectors.astype(np.float64)
     scaled: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), _NEGLIGIBLE)
     return scaled

@@ -79,7 +79,7 @@ def measure_studies(
     progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
     checkpoint: Checkpoint,
 ) -> Studies:
-    """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` is a folder for what memory cannot hold."""
+    """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` holds what memory cannot."""
     images, captions, samples, seed = of.images, of.captions, settings.bootstrap_samples, settings.seed
     absences = []
     space = checkpoint("space", Space, lambda: describe_space(images, captions, of.ranks, seed))

@@ -1,4 +1,4 @@
-"""Other formats to source Parquet: one file a format, each with one function of the same signature."""
+"""Other formats to source Parquet: one file per format, each with one function of the same signature."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A CSV or TSV file with a caption a line: the lines of one image become one row."""
+"""A CSV or TSV file with a caption per line: the lines of one image become one row."""
 
 import csv
 import io

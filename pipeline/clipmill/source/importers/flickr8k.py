@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k as they are handed out: a text file with five captions an image, and a folder of images."""
+"""Flickr8k and Flickr30k as they are handed out: a text file with five captions per image, and a folder of images."""
 
 import csv
 import re

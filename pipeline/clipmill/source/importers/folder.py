@@ -1,4 +1,4 @@
-"""A folder of images: captions in a .txt file beside each, one a line; the first sub-folder is the label."""
+"""A folder of images: captions in a .txt file beside each, one per line; the first sub-folder is the label."""
 
 from collections.abc import Iterator
 

@@ -52,7 +52,7 @@ def describe_rows(
     if columns.caption_is_list:
         raise UserError(
             f"{_OPTION} {name}: column {columns.caption_column!r} holds lists, but each text vector has one caption; "
-            "give a table with a row a text"
+            "give a table with a row per text"
         )
     kept = {field.name: _column(table, source).cast(field.type, safe=False) for source, field in columns.kept}
     return Metadata(

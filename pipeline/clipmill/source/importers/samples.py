@@ -1,4 +1,4 @@
-"""What every importer gives: samples, one an image, and the columns that come with them."""
+"""What every importer gives: samples, one per image, and the columns that come with them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

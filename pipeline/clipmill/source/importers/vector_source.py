@@ -20,7 +20,7 @@ class VectorSource:
     """Texts are taken in ``order``: that of the rows of their images.
 
     ``image_of`` and ``caption_index`` go with ``order``. ``described`` is the metadata row of an image, -1 for none;
-    None when the metadata has a row an image.
+    None when the metadata has a row per image.
     """
 
     images: VectorFiles

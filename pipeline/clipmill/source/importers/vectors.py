@@ -67,7 +67,7 @@ def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[
     """An embeddings dataset at ``settings.output``.
 
     Vectors are divided by their length and rounded to float16. Row i of the texts belongs to row i of the images unless
-    ``text_image`` has the image of every text. Metadata has a row an image, or with ``text_image`` a row a text.
+    ``text_image`` has the image of every text. Metadata has a row per image, or with ``text_image`` a row per text.
 
     Raises UserError when the parts do not fit together, and when another run works towards the output.
     """

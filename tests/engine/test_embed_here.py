@@ -1,0 +1,130 @@
+"""Rows that are embedded in this process become what a cluster makes of them, and stop and continue as there."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from apart import apart
+from clipmill.core.errors import RunFailed
+from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.reporter import Silent
+from clipmill.core.settings import ClusterSettings, EmbedSettings, SampleSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.embedding import steps
+from clipmill.embedding.layout import PARTS
+from clipmill.runs.stages import embed_stage
+from clipmill.scenes.dataset import write_scenes
+from clipmill.stage.stage import Made
+
+ROWS, REJECTED = 300, {"not_an_image": 2, "missing_image": 1, "empty_caption": 2}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered scenes in several units, of which some pictures and captions are none."""
+    folder = tmp_path_factory.mktemp("here") / "scenes"
+    write_scenes(SampleSettings(output=str(folder), rows=ROWS, image_size=48), Silent())
+    rows = pq.read_table(folder / "part-00000.parquet").to_pylist()
+    rows[3]["image"]["bytes"] = b"no picture"
+    rows[170]["image"]["bytes"] = rows[170]["image"]["bytes"][:40]
+    rows[171]["image"] = {"bytes": None, "path": None}
+    rows[40]["caption"], rows[171]["caption"] = ["", "a red circle"], [" "]
+    schema = pq.read_schema(folder / "part-00000.parquet")
+    spoiled = folder.parent / "spoiled"
+    spoiled.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema), spoiled / "rows.parquet", row_group_size=50)
+    shutil.rmtree(folder)
+    return spoiled
+
+
+def embed(source: Path, output: Path, cluster: dict[str, Any], **settings: Any) -> Made[EmbeddingsManifest]:
+    values = {"input": str(source), "output": str(output), "keep_columns": ["label", "scene"], **settings}
+    return embed_stage(EmbedSettings(**values), ClusterSettings(**cluster), Silent())
+
+
+def tables_of(output: Path) -> dict[str, pa.Table]:
+    dataset = Embeddings.open(str(output))
+    return {part: pa.concat_tables(dataset.open_shard(one).read() for one in dataset.shards_of(part)) for part in PARTS}
+
+
+@pytest.mark.cluster
+def test_the_tables_are_those_that_a_cluster_makes_value_for_value(source: Path, tmp_path: Path) -> None:
+    here = embed(source, tmp_path / "here", {"cpus": 1}, thumbnails=32).manifest
+    there = apart(embed, source, tmp_path / "there", {"address": "local", "cpus": 1}, thumbnails=32).manifest
+    ours, theirs = tables_of(tmp_path / "here"), tables_of(tmp_path / "there")
+    assert {part: table.num_rows for part, table in ours.items()} == {
+        "images": ROWS - 3,
+        "captions": here.counts.captions,
+        "rejected": 5,
+    }
+    for part in PARTS:
+        assert ours[part].schema.equals(theirs[part].schema)
+        assert ours[part].equals(theirs[part]), part
+    assert here.counts == there.counts
+    assert here.counts.rejected_by_reason == REJECTED
+    assert (here.configuration, here.model, here.encoded_with) == (there.configuration, there.model, there.encoded_with)
+
+
+def test_several_threads_make_the_rows_of_one_in_the_same_order(source: Path, tmp_path: Path) -> None:
+    one = embed(source, tmp_path / "one", {"cpus": 1}).manifest
+    several = embed(source, tmp_path / "several", {"cpus": 3}).manifest
+    assert (one.hardware["encoders"], several.hardware["encoders"]) == (1, 3)
+    assert tables_of(tmp_path / "one") == tables_of(tmp_path / "several")
+
+
+def test_a_stopped_run_continues_and_embeds_no_unit_twice(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed: list[int] = []
+    commit = steps.commit_unit
+
+    def stopping(layout: Any, unit: int, packed: pa.Table) -> None:
+        if len(committed) == 2:
+            raise KeyboardInterrupt
+        commit(layout, unit, packed)
+        committed.append(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "commit_unit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            embed(source, tmp_path / "out", {"cpus": 1})
+    assert not (tmp_path / "out").exists()
+    manifest = embed(source, tmp_path / "out", {"cpus": 1}).manifest
+    first, second = manifest.runs
+    assert first.rows_encoded == second.rows_reused > 0
+    assert second.rows_encoded == ROWS - second.rows_reused
+    embed(source, tmp_path / "straight", {"cpus": 1})
+    assert tables_of(tmp_path / "out") == tables_of(tmp_path / "straight")
+    assert embed(source, tmp_path / "out", {"cpus": 1}).already
+
+
+def test_a_failure_is_told_with_file_and_rows_and_keeps_what_is_done(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clipmill.embedding import unit
+
+    encode_unit = unit.encode_unit
+
+    def failing(model: Any, decoded: pa.Table, *others: Any, **options: Any) -> Any:
+        if 200 in decoded.column("row").to_pylist():
+            raise RuntimeError("a tensor of the wrong shape")
+        return encode_unit(model, decoded, *others, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit, "encode_unit", failing)
+        with pytest.raises(
+            RunFailed, match=r"encoding rows \d+ to \d+ of .*rows\.parquet failed: RuntimeError: a tensor"
+        ):
+            embed(source, tmp_path / "out", {"cpus": 1})
+    assert embed(source, tmp_path / "out", {"cpus": 1}).manifest.runs[-1].rows_reused > 0
+
+
+def test_too_many_rejects_end_the_run_and_a_higher_limit_continues(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="--max-rejects 0"):
+        embed(source, tmp_path / "out", {"cpus": 1}, max_rejects=0)
+    assert not (tmp_path / "out").exists()
+    assert embed(source, tmp_path / "out", {"cpus": 1}, max_rejects=5).manifest.counts.rejected_by_reason == REJECTED
