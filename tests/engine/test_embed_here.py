@@ -20,7 +20,7 @@ from clipmill.runs.stages import embed_stage
 from clipmill.scenes.dataset import write_scenes
 from clipmill.stage.stage import Made
 
-ROWS, REJECTED = 300, {"not_an_image": 2, "missing_image": 1, "empty_caption": 2}
+ROWS, REJECTED = 300, {"not_an_image": 1, "truncated_image": 1, "missing_image": 1, "empty_caption": 2}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ closed form (McSherry and Najork 2008); where nothing ties it is what ``trec_eva
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -97,6 +97,11 @@ def hit_rate(k: int) -> Metric:
         "proportion",
         "Hit rate: share of queries for which at least one positive is among the first K results.",
     )
+
+
+def hit_rate_of(direction: str, k: int) -> Metric:
+    """R@K of one direction, which its title names: for tables in which both stand side by side."""
+    return replace(hit_rate(k).of_group(direction), title=f"{direction} R@{k}")
 
 
 _HITS = Family(tuple(QueryMetric(hit_rate(k), partial(Ranks.hits, k=k)) for k in RECALL_AT))

@@ -1,41 +1,52 @@
-"""One figure query by query: what slices part and what variations of the same queries are compared in."""
+"""One metric query by query: what slices group, and what variations of the same queries are compared in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.figures import Figure, Metric
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
+
+_CHANGE = (
+    "How much it is higher than without the variation, on the same queries: paired differences, images resampled. "
+)
 
 
 @dataclass(frozen=True)
 class ByQuery:
-    """``values`` (q,), whose mean is the figure, and ``rows`` (q,) of the queries' images; q ≥ 1.
+    """``values`` float64 (q,), whose mean is the figure, and ``rows`` int64 (q,) of the queries' images; q ≥ 1."""
 
-    ``proportions`` are hits (0, 1, or expected hits between them) and not cosines.
-    """
-
-    name: str
+    metric: Metric
     rows: NDArray[np.int64]
     values: NDArray[np.float64]
-    proportions: bool = True
 
     def take(self, chosen: NDArray[np.bool_]) -> "ByQuery":
-        """The same figure over some of the queries."""
-        return ByQuery(self.name, self.rows[chosen], self.values[chosen], self.proportions)
+        """The same metric over some of the queries."""
+        return ByQuery(self.metric, self.rows[chosen], self.values[chosen])
 
     def interval(self, samples: int, seed: int) -> Interval:
-        """The figure, with images resampled: in so many samples for hits, in a formula for cosines."""
-        if self.proportions:
+        """The mean. Intervals of hits resample images ``samples`` times, those of cosines come from a formula."""
+        if self.metric.unit == "proportion":
             return mean_intervals(self.values[:, None], self.rows, samples, seed)[0]
         interval = clustered_mean(self.values, self.rows)
         assert interval is not None  # there is a query
         return interval
 
-    def change_from(self, before: "ByQuery", samples: int, seed: int) -> Interval:
-        """How much higher the figure is than ``before`` on the same queries in the same order, with the interval of the
+    def figure(self, samples: int, seed: int) -> Figure:
+        """The mean as a figure."""
+        return self.metric.figure(self.interval(samples, seed))
+
+    def change_from(self, before: "ByQuery", samples: int, seed: int) -> Figure:
+        """How much higher the mean is than ``before`` on the same queries in the same order; the interval is that of the
         paired differences."""
+        metric = replace(
+            self.metric,
+            key=f"{self.metric.key}_change",
+            title=f"{self.metric.title}, change",
+            definition=_CHANGE + self.metric.definition,
+        )
         differences = (self.values - before.values)[:, None]
-        return mean_intervals(differences, self.rows, samples, seed, proportions=False)[0]
+        return metric.figure(mean_intervals(differences, self.rows, samples, seed, proportions=False)[0])

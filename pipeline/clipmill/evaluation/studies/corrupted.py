@@ -8,12 +8,19 @@ import numpy as np
 
 from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluation.figures import Metric
 from clipmill.evaluation.statistics.by_query import ByQuery
-from clipmill.evaluation.studies.variations import Asked, Variation, compare, figures_of
+from clipmill.evaluation.studies.variations import Asked, Variation, ask, compare
 from clipmill.evaluation.vectors import Vectors, blocks, read_vectors
 from clipmill.source.corrupt import Corruption
 
 _BLOCK = 8192
+COSINE = Metric(
+    "robustness.cosine",
+    "Cosine",
+    "cosine",
+    "Mean cosine of an image's vector with that of the same image made worse.",
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,11 @@ class Corrupted:
 
 
 def open_corrupted(clean: Embeddings, uris: Sequence[str]) -> list[Corrupted]:
-    """The datasets at ``uris``. Raises UserError for one that is not of the same input, settings and model as ``clean``
-    but for the corruption, and for two of one kind and strength."""
+    """The datasets at ``uris``, by kind and strength.
+
+    Raises UserError for one that differs from ``clean`` in more than the corruption (input, settings or model), and for
+    two of one kind and strength.
+    """
     found: dict[tuple[str, int], Corrupted] = {}
     for uri in uris:
         embeddings = Embeddings.open(uri)
@@ -70,8 +80,11 @@ def measure_corruption(
     samples: int,
     seed: int,
 ) -> Variation:
-    """Figures of one corrupted dataset's images with the clean captions, and ``cosine``: that of an image's vector with the
-    vector of the same image made worse. ``scratch`` is an empty folder for what is too large for memory."""
+    """Figures of one corrupted dataset's images with the clean captions, their changes from those ``before``, and the
+    cosine of each image's vector with that of its worse self.
+
+    ``scratch`` is an empty folder for what is too large for memory. Raises UserError where the images are others.
+    """
     worse = read_vectors(corrupted.embeddings, "images", scratch)
     if not np.array_equal(worse.rows, images.rows):
         raise UserError(
@@ -82,6 +95,6 @@ def measure_corruption(
     for part in blocks(len(asked.images), _BLOCK):
         at = asked.images[part]
         cosines[part] = np.einsum("ij,ij->i", images.values[at].astype(np.float64), worse.values[at].astype(np.float64))
-    figures = figures_of(worse, captions, asked)
-    figures["cosine"] = ByQuery("cosine", images.rows[asked.images], cosines, proportions=False)
+    figures = ask(worse, captions, asked)
+    figures[COSINE.key] = ByQuery(COSINE, images.rows[asked.images], cosines)
     return compare(corrupted.corruption.kind, corrupted.corruption.strength, figures, before, samples, seed)

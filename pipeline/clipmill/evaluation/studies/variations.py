@@ -1,19 +1,21 @@
-"""The same queries asked again with a variation in them: what is asked, and what came of it."""
+"""The same queries asked again with a variation in them: which queries, and how their figures change."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.manifests import Interval
-from clipmill.evaluation.classification.zero_shot import ZeroShot, classify
-from clipmill.evaluation.retrieval.ranks import rank_positives
+from clipmill.evaluation.classification.zero_shot import ACC1, ZeroShot, classify
+from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.retrieval.measures import hit_rate_of
+from clipmill.evaluation.retrieval.ranks import Ranks, rank_positives
+from clipmill.evaluation.retrieval.retrieval import Direction
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.space import draw
 from clipmill.evaluation.vectors import Vectors, blocks
 
 QUERY_IMAGES = 5000
-"""Images that are asked about, with all their captions: enough to see a change of one per cent."""
+"""Images that queries are about, with all their captions: enough to see a change of one per cent."""
 _BLOCK = 8192
 
 
@@ -61,14 +63,14 @@ class Asked:
 class Variation:
     """Figures under one variation, and their paired change from the unvaried queries, which are the same.
 
-    ``name`` and ``strength``: a kind of corruption with 1 to 5, or a way of writing with 0; ``example`` is a text so
-    written.
+    ``name`` and ``strength`` are a kind of corruption with 1 to 5, or a way of writing with 0; ``example`` is a text
+    written in that way.
     """
 
     name: str
     strength: int
-    figures: dict[str, Interval]
-    changes: dict[str, Interval]
+    figures: tuple[Figure, ...]
+    changes: tuple[Figure, ...]
     example: str = ""
 
 
@@ -76,20 +78,25 @@ class Variation:
 class Robustness:
     """``clean``: the figures without any variation, on the same queries."""
 
-    clean: dict[str, Interval]
+    clean: tuple[Figure, ...]
     variations: tuple[Variation, ...]
 
 
-def figures_of(images: Vectors, captions: Vectors, asked: Asked) -> dict[str, ByQuery]:
-    """R@1 both ways and acc1, those that there are queries for, over the whole gallery of ``images`` or ``captions``."""
+def ask(images: Vectors, captions: Vectors, asked: Asked) -> dict[str, ByQuery]:
+    """R@1 both ways over the whole gallery and acc1, by key; those that there are queries for."""
     found = []
     if len(asked.captions):
         t2i = rank_positives(captions, images, asked.captions)
         i2t = rank_positives(images, captions, asked.images)
-        found = [ByQuery("t2i_recall@1", t2i.rows, t2i.hits(1)), ByQuery("i2t_recall@1", i2t.rows, i2t.hits(1))]
+        found = [hits_of("t2i", t2i), hits_of("i2t", i2t)]
     if asked.classes:
         found.append(class_hits(images, asked.classes, asked.classes.vectors))
-    return {figure.name: figure for figure in found}
+    return {figure.metric.key: figure for figure in found}
+
+
+def hits_of(direction: Direction, ranks: Ranks) -> ByQuery:
+    """R@1 of ranked queries."""
+    return ByQuery(hit_rate_of(direction, 1), ranks.rows, ranks.hits(1))
 
 
 def class_hits(images: Vectors, classes: Classes, vectors: NDArray[np.float32]) -> ByQuery:
@@ -99,7 +106,7 @@ def class_hits(images: Vectors, classes: Classes, vectors: NDArray[np.float32]) 
         for part in blocks(len(classes.positions), _BLOCK)
     )
     result = classify(batches, classes.names, vectors, samples=0)
-    return ByQuery("acc1", images.rows[classes.positions], result.each1)
+    return ByQuery(ACC1, images.rows[classes.positions], result.each1)
 
 
 def compare(
@@ -111,13 +118,13 @@ def compare(
     seed: int,
     example: str = "",
 ) -> Variation:
-    """The figures of one variation beside those ``before`` it, on the same queries in the same order."""
+    """The figures of one variation, and their change from those ``before`` it, on the same queries in the same order."""
     return Variation(
         name=name,
         strength=strength,
-        figures={key: figure.interval(samples, seed) for key, figure in figures.items()},
-        changes={
-            key: figure.change_from(before[key], samples, seed) for key, figure in figures.items() if key in before
-        },
+        figures=tuple(figure.figure(samples, seed) for figure in figures.values()),
+        changes=tuple(
+            figure.change_from(before[key], samples, seed) for key, figure in figures.items() if key in before
+        ),
         example=example,
     )

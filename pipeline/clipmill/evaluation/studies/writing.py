@@ -12,7 +12,7 @@ from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.perturb import AS_WRITTEN, VARIATIONS
 from clipmill.evaluation.studies.space import draw
-from clipmill.evaluation.studies.variations import Classes, Robustness, class_hits, compare
+from clipmill.evaluation.studies.variations import Classes, Robustness, class_hits, compare, hits_of
 from clipmill.evaluation.vectors import Vectors
 
 QUERY_CAPTIONS = 2000
@@ -43,27 +43,29 @@ def measure_writing(
     samples: int,
     seed: int,
 ) -> Robustness:
-    """R@1 of captions (their ``texts`` and rows) among all images, and acc1 of class prompts, each way of writing them."""
+    """R@1 of captions (their ``texts`` and rows) among all images, and acc1 of class prompts, each way of writing them.
+
+    There are captions, or classes, or both.
+    """
     found: dict[str, tuple[dict[str, ByQuery], str]] = {}
     for name, vary in VARIATIONS.items():
-        figures = {}
+        figures = []
         if len(texts):
             written = [vary(text, seed) for text in texts]
             queries = Vectors(caption_rows, encode(written).astype(np.float16))
-            ranks = rank_positives(queries, images)
-            figures["t2i_recall@1"] = ByQuery("t2i_recall@1", ranks.rows, ranks.hits(1))
+            figures.append(hits_of("t2i", rank_positives(queries, images)))
         if classes:
             vectors = class_vectors(
                 lambda prompts, vary=vary: encode([vary(prompt, seed) for prompt in prompts]),  # type: ignore[misc]
                 classes.names,
                 classes.templates,
             )
-            figures["acc1"] = class_hits(images, classes, vectors)
+            figures.append(class_hits(images, classes, vectors))
         example = texts[0] if len(texts) else prompts(classes.templates, classes.names[0])[0] if classes else ""
-        found[name] = figures, vary(example, seed)
+        found[name] = {figure.metric.key: figure for figure in figures}, vary(example, seed)
     before = found[AS_WRITTEN][0]
     return Robustness(
-        clean={name: figure.interval(samples, seed) for name, figure in before.items()},
+        clean=tuple(figure.figure(samples, seed) for figure in before.values()),
         variations=tuple(
             compare(name, 0, figures, before, samples, seed, example)
             for name, (figures, example) in found.items()
