@@ -37,14 +37,18 @@ def cores_here(settings: ClusterSettings) -> int:
 
 
 @contextmanager
-def pieces_for(settings: ClusterSettings, vectors: int, stage: str, reporter: Reporter) -> Iterator[Pieces]:
-    """What does the pieces of a ``stage`` over so many vectors, for the length of the block."""
+def pieces_for(
+    settings: ClusterSettings, vectors: int, stage: str, reporter: Reporter
+) -> Iterator[tuple[Pieces, Reporter]]:
+    """What does the pieces of a ``stage`` over so many vectors, for the length of the block, and whom the stage tells how
+    far it is: on Ray, its metrics too."""
     if runs_here(settings, small=vectors <= SMALL_VECTORS):
         from clipmill.engine.here import Here
 
-        yield Here(cores_here(settings))
+        yield Here(cores_here(settings)), reporter
         return
     from clipmill.engine.cluster import cause_of, connect
+    from clipmill.engine.metrics import Metered
     from clipmill.engine.ray_pieces import RayPieces
 
     reporter.message(stage, "connecting to Ray")
@@ -52,6 +56,6 @@ def pieces_for(settings: ClusterSettings, vectors: int, stage: str, reporter: Re
         import ray
 
         try:
-            yield RayPieces(cluster, settings.stall_timeout)
+            yield RayPieces(cluster, settings.stall_timeout), Metered(reporter)
         except ray.exceptions.RayError as error:
             raise cause_of(error, stage) from error

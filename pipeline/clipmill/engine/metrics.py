@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ray.util import metrics
 
+from clipmill.core.reporter import Reporter, Silent
 from clipmill.embedding.reject_limit import REASON
 from clipmill.embedding.steps import BYTES, ENCODING
 
@@ -42,20 +43,22 @@ STAGE_PROGRESS = Metric("clipmill_stage_progress_ratio", "gauge", "Done share of
 METRICS = (ROWS, REJECTS, IMAGES_PER_SECOND, GPU_BUSY, BYTES_WRITTEN, STAGE_PROGRESS)
 
 
-class StageMetric:
-    """How far one stage has come."""
+class Metered:
+    """A reporter that tells Prometheus, too, how far each stage is."""
 
-    def __init__(self, stage: str, total: int, done: int = 0) -> None:
-        self._tags = {"stage": stage}
-        self._total = total
-        self._done = done
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
         self._gauge = STAGE_PROGRESS.made()
-        self.add(0)
 
-    def add(self, done: int) -> None:
-        """So many more are done."""
-        self._done += done
-        self._gauge.set(self._done / self._total if self._total else 1.0, self._tags)
+    def message(self, stage: str, text: str) -> None:
+        """Passes it on."""
+        self._reporter.message(stage, text)
+
+    def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
+        """Passes it on, and sets the metric of the stage to the share that is done."""
+        if total is not None:
+            self._gauge.set(done / total if total else 1.0, {"stage": stage})
+        self._reporter.progress(stage, done, total, unit)
 
 
 class EmbedMetrics:
@@ -64,7 +67,8 @@ class EmbedMetrics:
     def __init__(self, total: int, done: int, encoders: int) -> None:
         self._encoders = encoders
         self._lately: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
-        self._progress = StageMetric("embed", total, done)
+        self._total, self._done = total, done
+        self._progress = Metered(Silent())
         self._rows, self._rejects, self._bytes = ROWS.made(), REJECTS.made(), BYTES_WRITTEN.made()
         self._images_per_second, self._busy = IMAGES_PER_SECOND.made(), GPU_BUSY.made()
 
@@ -79,7 +83,8 @@ class EmbedMetrics:
         for name, count in counts.items():
             if name.startswith(REASON) and count > 0:
                 self._rejects.inc(count, {"reason": name.removeprefix(REASON)})
-        self._progress.add(counts.get("rows", 0))
+        self._done += counts.get("rows", 0)
+        self._progress.progress("embed", self._done, self._total, "rows")
         images, busy = self._rates(counts, time.monotonic() if now is None else now)
         self._images_per_second.set(images)
         self._busy.set(busy)

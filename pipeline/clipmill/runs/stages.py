@@ -92,8 +92,8 @@ def build_stage(build: Build, cluster: ClusterSettings, reporter: Reporter) -> M
     from clipmill.index.build.graph import make_index
 
     def work(work: Any) -> IndexManifest:
-        with pieces_for(cluster, build.gallery.n, build.name, reporter) as pieces:
-            return make_index(build, work, pieces, reporter)
+        with pieces_for(cluster, build.gallery.n, build.name, reporter) as (pieces, told):
+            return make_index(build, work, pieces, told)
 
     return build.run(work)
 
@@ -107,8 +107,8 @@ def dedup_stage(settings: DedupSettings, cluster: ClusterSettings, reporter: Rep
     dedup = make_dedup(settings)
 
     def work(work: Any) -> DuplicatesManifest:
-        with pieces_for(cluster, dedup.gallery.n, dedup.name, reporter) as pieces:
-            return find_duplicates(dedup, work, pieces, reporter)
+        with pieces_for(cluster, dedup.gallery.n, dedup.name, reporter) as (pieces, told):
+            return find_duplicates(dedup, work, pieces, told)
 
     return dedup.run(work)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.errors import OutputDiffers, RunFailed, UserError
 from clipmill.core.manifests import Run, SourceFile, SourceManifest
 from clipmill.datasets.manifests import KINDS, MANIFEST, kind_at, read_manifest
 from clipmill.stage import publication
@@ -47,14 +47,14 @@ class SourceStage(Stage[SourceManifest], ABC):
     kind = SOURCE
 
     def finished(self) -> SourceManifest | None:
-        """As `Stage.finished`. Raises UserError where Parquet files without a manifest are at the output, which an older
+        """As `Stage.finished`. Raises OutputDiffers where Parquet files without a manifest are at the output, which an older
         clipmill wrote or somebody else, unless they may be replaced."""
         found = super().finished()
         if found is None and not self.settings.overwrite and not kind_at(self.output):
             published = publication.names_of(self.output)
             there = [info.path[len(self.output.path) + 1 :] for info in storage.list_files(self.output)]
             if any(is_part(name) and name not in published for name in there):
-                raise UserError(
+                raise OutputDiffers(
                     f"--output {self.output} holds Parquet files already, without the manifest of a finished run; "
                     "--overwrite replaces them"
                 )
