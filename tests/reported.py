@@ -10,8 +10,10 @@ from clipmill.core.manifests import ModelIdentity
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings
 from clipmill.evaluation.classification.zero_shot import Encode
+from clipmill.report import evaluation
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate, make_evaluation
+from clipmill.report.evaluation import LoadEncoder, make_evaluation
+from clipmill.stage.stage import Made
 
 WORDS = pairs(7, 1)[0]
 
@@ -20,7 +22,12 @@ def make_report(tmp_path: Path, **dataset: object) -> Report:
     """The report of a dataset that `write_captioned` makes of these options."""
     place = write_captioned(tmp_path / "e", **dataset)
     settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50)
-    return evaluate(make_evaluation(settings), load_encoder, tmp_path, Silent()).manifest
+    return evaluate(settings, load_encoder, tmp_path).manifest
+
+
+def evaluate(settings: EvaluateSettings, load: LoadEncoder, cache: Path = Path("/dev/null")) -> Made[Report]:
+    """An evaluation that nobody watches."""
+    return evaluation.evaluate(make_evaluation(settings), load, cache, Silent())
 
 
 def load_encoder(identity: ModelIdentity) -> Encode:

@@ -94,6 +94,7 @@ class Job(_JsonMistakes):
             logging.getLogger("clipmill").error("the command failed", exc_info=error)
             ended(1, f"{type(error).__name__}: {error}")
             context.exit(1)
+        reporter.release()
         reporter.close()
         ended(0)
         return result

@@ -89,18 +89,35 @@ class StderrReporter:
         self._paces: dict[str, Pace] = {}
         self._ended: dict[str, tuple[int, int | None, str]] = {}
         self._doing: tuple[str, str] | None = None
+        self._held: list[tuple[str, str]] | None = None
         self._since = self._told = self._created = clock()
 
-    @property
-    def silent_so_far(self) -> bool:
-        """Whether nothing at all has been told yet."""
-        return self._told == self._created
+    def hold(self) -> None:
+        """Keeps messages back until `release` or progress: where a command fails at once, that is all that is told."""
+        self._held = []
+
+    def release(self) -> None:
+        """Tells the messages that were kept back, and later ones at once."""
+        with self._lock:
+            held, self._held = self._held or [], None
+            for stage, text in held:
+                self._say(stage, text)
+
+    def speak_up(self, stage: str, text: str) -> None:
+        """Tells what was kept back, and this where nothing at all was told before."""
+        with self._lock:
+            if self._told == self._created:
+                self.message(stage, text)
+            self.release()
 
     def message(self, stage: str, text: str) -> None:
         """What ``stage`` is doing now."""
         with self._lock:
             self.doing(stage, text)
-            self._say(stage, text)
+            if self._held is None:
+                self._say(stage, text)
+            else:
+                self._held.append((stage, text))
 
     def doing(self, stage: str, text: str) -> None:
         """What ``stage`` is doing now, where that was told elsewhere: only the heartbeat tells it."""
@@ -113,6 +130,7 @@ class StderrReporter:
         with self._lock:
             if self._ended.get(stage) == (done, total, unit):
                 return  # the end of it was told already
+            self.release()
             pace = self._paces.get(stage)
             if pace is None or (pace.unit, pace.total) != (unit, total):
                 self.finish(stage)
@@ -300,6 +318,9 @@ class Events(StderrReporter):
     def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
         super().__init__(stream, clock)
         self._steps: dict[str, log.Steps] = {}
+
+    def hold(self) -> None:
+        """Does nothing: events are not for reading at a glance."""
 
     def _write(self, line: str) -> None:
         self._told = self._clock()

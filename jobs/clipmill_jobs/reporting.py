@@ -57,8 +57,9 @@ def reporter_for(stream: TextIO, *, as_json: bool) -> StderrReporter:
 @contextmanager
 def installed(name: str, doing: str, *, as_json: bool) -> Iterator[StderrReporter]:
     """Tells on stderr what happens in the block: reports, notices of the logger, and ``doing`` where for a second nobody
-    has said anything."""
+    has said anything. Messages wait for the end of that second, for progress, or for a good end."""
     reporter = reporter_for(sys.stderr, as_json=as_json)
+    reporter.hold()
     handler = _JsonHandler(sys.stderr) if as_json else _Handler(reporter)
     with ExitStack() as stack:
         if as_json:
@@ -88,8 +89,8 @@ def _heartbeat(reporter: StderrReporter, name: str, doing: str) -> Iterator[None
     stopped = threading.Event()
 
     def run() -> None:
-        if not stopped.wait(_FIRST_WORD_SECONDS) and reporter.silent_so_far:
-            reporter.message(name, doing)
+        if not stopped.wait(_FIRST_WORD_SECONDS):
+            reporter.speak_up(name, doing)
         while not stopped.wait(_BEAT_SECONDS):
             reporter.beat()
 

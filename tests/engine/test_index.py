@@ -113,13 +113,13 @@ def test_workers_that_are_killed_while_they_fill_shards_are_survived(dataset: Em
 
 
 def test_a_worker_that_hangs_ends_the_run_by_name_and_the_next_continues(dataset: Embeddings, tmp_path: Path) -> None:
-    options = ["--factory", "IVF32,PQ8x4fsr", "--shards", 6]
+    options = ["--factory", "IVF32,PQ8x4fsr", "--shards", 24]
     with struck("_fill", signal.SIGSTOP, 1) as stopped:
         result = run(dataset, tmp_path / "index", *options, "--stall-timeout", 10)
     assert len(stopped) == 1
     assert result.exit_code == 1
     assert re.search(
-        r"nothing moved for 10 s while waiting for filling shard \d \(vectors [\d,]+ to [\d,]+ of ", result.output
+        r"nothing moved for 10 s while waiting for filling shard \d+ \(vectors [\d,]+ to [\d,]+ of ", result.output
     )
     assert "same command again to continue" in result.output
     again = run(dataset, tmp_path / "index", *options, "--json")

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import ray
 
+from clipmill.core.reporter import Silent
 from clipmill.embedding.steps import BYTES, ENCODING
 from clipmill.engine import metrics
-from clipmill.engine.metrics import METRICS, EmbedMetrics, StageMetric
+from clipmill.engine.metrics import METRICS, EmbedMetrics, Metered
 
 LISTED = json.loads((Path(__file__).parents[2] / "infra/grafana/metrics.json").read_text(encoding="utf-8"))
 COUNTS = {"rows": 30, "images": 20, BYTES: 12_345, ENCODING: 6000, "rejected: missing_image": 3, "rejected: odd": 0}
@@ -93,9 +94,9 @@ def test_the_endpoint_of_ray_has_them_under_the_listed_names() -> None:
         port = free.getsockname()[1]
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port)
     try:
-        run, index = EmbedMetrics(100, 10, 2), StageMetric("index", 10)
+        run, index = EmbedMetrics(100, 10, 2), Metered(Silent())
         run.note(COUNTS)
-        index.add(4)
+        index.progress("index", 4, 10, "vectors")
         found = _scraped(f"http://127.0.0.1:{port}/metrics", len(METRICS) + 1)
     finally:
         ray.shutdown()

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core import log
+from clipmill.core.errors import UserError
 from clipmill.core.reporter import Reporter, Tally
 from clipmill_jobs import reporting
 from clipmill_jobs.__main__ import JOBS, main
@@ -183,6 +184,32 @@ def test_a_command_that_ends_at_once_says_nothing_of_itself() -> None:
         click.echo("done")
 
     assert CliRunner().invoke(quick).output == "done\n"
+
+
+def test_a_command_that_fails_at_once_tells_its_failure_and_nothing_else() -> None:
+    @click.command("quick", cls=Job)
+    def quick() -> None:
+        current().message("quick", "reading the manifest")
+        raise UserError("there is no manifest")
+
+    assert CliRunner().invoke(quick).stderr == "clipmill quick: there is no manifest\n"
+
+
+def test_a_command_that_ends_well_at_once_tells_all_it_had_to_say() -> None:
+    @click.command("work", cls=Job)
+    def moves() -> None:
+        current().message("work", "loading the model")
+        current().message("work", "embedding 2 rows")
+        current().progress("work", 0, 2, "rows")
+        current().progress("work", 2, 2, "rows")
+        current().message("work", "publishing")
+
+    assert CliRunner().invoke(moves).stderr.splitlines() == [
+        "work: loading the model",
+        "work: embedding 2 rows",
+        "work: 100% (2 of 2 rows), took 0 s",
+        "work: publishing",
+    ]
 
 
 def test_a_notice_goes_above_the_bar() -> None:

@@ -9,10 +9,10 @@ import pytest
 from captioned import identity, unit, write_captioned
 from clipmill.core.settings import EvaluateSettings
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
-from clipmill.report.page import definitions, html_text
+from clipmill.report.page import defined, html_text
+from clipmill.report.page_shell import definitions
 from clipmill.report.terminal import report_lines
-from reported import WORDS, load_encoder
+from reported import WORDS, evaluate, load_encoder
 
 HOSTILE = '<img src=x onerror="alert(1)">{{ 7 * 7 }}'
 NUMBERS = np.arange(60) % 3
@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Report:
     settings = EvaluateSettings(
         embeddings=place, output=str(folder / "r"), templates=str(folder / "templates.txt"), bootstrap_samples=50
     )
-    return evaluate(settings, load_encoder, folder)[0]
+    return evaluate(settings, load_encoder, folder).manifest
 
 
 def test_every_figure_has_its_interval_and_a_definition_on_the_page(made: Report) -> None:
@@ -37,12 +37,17 @@ def test_every_figure_has_its_interval_and_a_definition_on_the_page(made: Report
     assert made.zero_shot.calibration is not None
     assert made.zero_shot.template_effect is not None
     figures = [*made.probe.figures, *(shots.figure for shots in made.probe.shots), *made.zero_shot.calibration.figures]
-    defined = {definition for _, definition in definitions(made)}
+    explained = {definition for _, definition in definitions(defined(made))}
     for figure in figures:
         assert figure.low is not None
         assert figure.low <= figure.value <= figure.high
-        assert figure.definition in defined
-    assert {figure.name for figure in figures} >= {"linear_probe_acc1", "knn20_acc1", "knn1_acc1", "calibration_error"}
+        assert figure.definition in explained
+    assert {figure.metric for figure in figures} >= {
+        "linear_probe_acc1",
+        "knn20_acc1",
+        "knn1_acc1",
+        "calibration_error",
+    }
     assert [shots.shots for shots in made.probe.shots] == [1, 2, 4, 8]
     assert sum(bin.images for bin in made.zero_shot.calibration.bins) == 60
 
@@ -99,6 +104,6 @@ def test_a_report_from_before_is_read_and_shown(made: Report) -> None:
 def test_the_command_of_a_report_without_a_probe_makes_one_without(tmp_path: Path) -> None:
     place = write_captioned(tmp_path / "e", IMAGES, IMAGES[:0], [], labels=LABELS, model=identity(16))
     settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", probe=False)
-    report = evaluate(settings, load_encoder, tmp_path)[0]
+    report = evaluate(settings, load_encoder, tmp_path).manifest
     assert report.command.endswith("--no-probe")
-    assert evaluate(settings, load_encoder, tmp_path)[1]
+    assert evaluate(settings, load_encoder, tmp_path).already

@@ -20,8 +20,9 @@ from clipmill.evaluation.classification import classification, few_shot, probe
 from clipmill.evaluation.retrieval import retrieval
 from clipmill.index.search.search import Index
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
+from clipmill.stage.stage import Made
 from dying import dying
+from reported import evaluate
 
 IMAGES, CAPTIONS, ROWS = pairs(12, 2)
 WORDS = pairs(2, 1)[0]
@@ -98,21 +99,21 @@ def settings(dataset: str, index: str | None, output: Path, **values: Any) -> Ev
     return EvaluateSettings(embeddings=dataset, index=index, output=str(output), **given)
 
 
-def run(asked: EvaluateSettings) -> tuple[Report, bool]:
-    return evaluate(asked, load_encoder, Path("/dev/null"))
+def run(asked: EvaluateSettings) -> Made[Report]:
+    return evaluate(asked, load_encoder)
 
 
 def figures(report: Report) -> dict[str, Any]:
     """The report without what is another in every run: times, and the command with its place."""
     document = report.model_dump(exclude={"created", "seconds", "command", "summary"})
     document["fidelity"] = [
-        (figure.name, figure.value) for figure in report.fidelity.figures if figure.unit != "milliseconds"
+        (figure.key, figure.value) for figure in report.fidelity.figures if figure.unit != "milliseconds"
     ]
     return document
 
 
 def test_it_may_die_at_any_instant(dataset: str, index: str, measured: Counter[str], tmp_path: Path) -> None:
-    whole = figures(run(settings(dataset, index, tmp_path / "reference"))[0])
+    whole = figures(run(settings(dataset, index, tmp_path / "reference")).manifest)
     assert dict(measured) == PARTS
     for instant in itertools.count():
         measured.clear()
@@ -125,8 +126,8 @@ def test_it_may_die_at_any_instant(dataset: str, index: str, measured: Counter[s
         before = dict(measured)
         kept = {path.stem for path in output.parent.glob(".report.staging/*/parts/*.npz")}
         measured.clear()
-        report, already = run(asked)
-        if not already:
+        done = run(asked)
+        if not done.already:
             assert measured["rank_positives"] == PARTS["rank_positives"] - sum(
                 name.startswith("ranks") for name in kept
             )
@@ -141,7 +142,7 @@ def test_it_may_die_at_any_instant(dataset: str, index: str, measured: Counter[s
             ):
                 assert measured[measure] == (name not in kept)
             assert sum(before.values()) + sum(measured.values()) <= sum(PARTS.values()) + 2
-        assert figures(report) == whole
+        assert figures(done.manifest) == whole
         assert {path.name for path in output.iterdir()} == {
             f"report.{end}" for end in ("csv", "html", "json", "md", "queries.parquet")
         }
@@ -186,8 +187,9 @@ def test_the_encoder_and_the_index_are_not_opened_for_what_is_measured(
     def no_encoder(model: object) -> None:
         raise AssertionError("the class names were encoded before")
 
-    report, already = evaluate(asked, no_encoder, Path("/dev/null"))
-    assert not already
+    done = evaluate(asked, no_encoder)
+    report = done.manifest
+    assert not done.already
     assert report.zero_shot is not None
     assert report.fidelity is not None
 
@@ -196,7 +198,7 @@ def test_the_time_of_earlier_starts_belongs_to_the_report(dataset: str, index: s
     asked = settings(dataset, index, tmp_path / "report")
     folder = stop_after("alignment", asked)
     _pretend_seconds(folder / "parts" / "alignment.npz", 7200.0)
-    assert run(asked)[0].seconds > 7200
+    assert run(asked).manifest.seconds > 7200
 
 
 def _pretend_seconds(place: Path, seconds: float) -> None:
@@ -214,5 +216,5 @@ def test_a_mistake_found_late_leaves_nothing_to_continue(dataset: str, tmp_path:
         raise UserError("these weights did not make the embeddings")
 
     with pytest.raises(UserError, match="did not make"):
-        evaluate(settings(dataset, None, tmp_path / "report"), another_model, Path("/dev/null"))
+        evaluate(settings(dataset, None, tmp_path / "report"), another_model)
     assert list(tmp_path.iterdir()) == []

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from clipmill.report.plots.differences import Dot, differences
 from clipmill.report.plots.panels import Panel, Point, panels
+from clipmill.report.plots.rows import Dot, differences
 
 CIRCLE = re.compile(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="4.5"')
 

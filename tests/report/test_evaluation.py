@@ -10,7 +10,8 @@ from captioned import identity, pairs, write_captioned
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.settings import EvaluateSettings
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
+from clipmill.stage.stage import Made
+from reported import evaluate
 
 IMAGES, CAPTIONS, ROWS = pairs(12, 2)
 
@@ -24,16 +25,16 @@ def settings(tmp_path: Path, **values: object) -> EvaluateSettings:
     )
 
 
-def run(asked: EvaluateSettings) -> tuple[Report, bool]:
+def run(asked: EvaluateSettings) -> Made[Report]:
     def no_encoder(identity: object) -> None:
         raise AssertionError("no text encoder is needed here")
 
-    return evaluate(asked, no_encoder, Path("/dev/null"))
+    return evaluate(asked, no_encoder)
 
 
 def test_the_folder_holds_the_five_files_and_nothing_else(tmp_path: Path) -> None:
-    made, already = run(settings(tmp_path))
-    assert not already
+    done = run(settings(tmp_path))
+    assert not done.already
     assert sorted(os.listdir(tmp_path / "r")) == [
         "report.csv",
         "report.html",
@@ -42,27 +43,27 @@ def test_the_folder_holds_the_five_files_and_nothing_else(tmp_path: Path) -> Non
         "report.queries.parquet",
     ]
     assert sorted(os.listdir(tmp_path)) == ["e", "r"]
-    assert Report.model_validate_json((tmp_path / "r" / "report.json").read_bytes()) == made
+    assert Report.model_validate_json((tmp_path / "r" / "report.json").read_bytes()) == done.manifest
     assert json.loads((tmp_path / "r" / "report.json").read_text())["schema_version"] == 1
 
 
 def test_the_same_again_is_already_complete(tmp_path: Path) -> None:
-    made, _ = run(settings(tmp_path))
-    again, already = run(settings(tmp_path))
-    assert already
-    assert again == made
+    made = run(settings(tmp_path)).manifest
+    again = run(settings(tmp_path))
+    assert again.already
+    assert again.manifest == made
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({"seed": 4}, "seed was 0 and is now 4"), ({"templates": "simple"}, "templates")]
+    ("change", "said"), [({"seed": 4}, "seed: was 0, now 4"), ({"templates": "simple"}, "templates")]
 )
 def test_other_settings_are_refused_and_replace_only_when_asked(tmp_path: Path, change: dict, said: str) -> None:
-    made, _ = run(settings(tmp_path))
+    made = run(settings(tmp_path)).manifest
     with pytest.raises(OutputDiffers, match=said):
         run(settings(tmp_path, **change))
-    replaced, already = run(settings(tmp_path, **change, overwrite=True))
-    assert not already
-    assert replaced.settings != made.settings
+    replaced = run(settings(tmp_path, **change, overwrite=True))
+    assert not replaced.already
+    assert replaced.manifest.settings != made.settings
 
 
 def test_other_embeddings_and_other_templates_in_the_same_file_are_refused(tmp_path: Path) -> None:
@@ -89,16 +90,16 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_report_names_the_command_that_makes_it_again(tmp_path: Path) -> None:
-    made, _ = run(settings(tmp_path, output=tmp_path / "my report", seed=7))
+    made = run(settings(tmp_path, output=tmp_path / "my report", seed=7)).manifest
     assert made.command == (
-        f"clipmill evaluate --embeddings {tmp_path}/e --output '{tmp_path}/my report' --templates plain "
+        f"clipmill evaluate --output '{tmp_path}/my report' --embeddings {tmp_path}/e --templates plain "
         "--bootstrap-samples 20 --seed 7"
     )
 
 
 def test_identical_captions_lower_the_ceiling_and_not_the_honesty(tmp_path: Path) -> None:
     write_captioned(tmp_path / "e", IMAGES, IMAGES[[0] * 12], range(12), texts=["same"] * 12, model=identity(16))
-    made, _ = run(settings(tmp_path))
+    made = run(settings(tmp_path)).manifest
     t2i = made.retrieval[0]
     assert t2i.ceiling[1] == pytest.approx(1 / 12)
     assert t2i.figures[0].value <= t2i.ceiling[1] + 1e-9

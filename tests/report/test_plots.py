@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from clipmill.report.document import HistogramData
 from clipmill.report.format import size_text
-from clipmill.report.plots.bars import Bar, bars
 from clipmill.report.plots.canvas import round_steps
+from clipmill.report.plots.curves import Mark, counts
 from clipmill.report.plots.histogram import histogram
-from clipmill.report.plots.lines import lines
+from clipmill.report.plots.rows import Bar, bars
+from clipmill.report.schema.shared import HistogramData
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:
@@ -21,8 +21,9 @@ def test_a_bar_is_as_long_as_its_value() -> None:
 
 
 @pytest.mark.parametrize("points", [{1: 0.0}, {1: 1.0, 2: 1.0}, {1: 0.1, 10: 0.4, 1000: 1.0}])
-def test_lines_rise_with_their_values(points: dict[int, float]) -> None:
-    drawn = ElementTree.fromstring(str(lines("x", {"a": points, "b": points}, "K")))
+def test_curves_rise_with_their_values(points: dict[int, float]) -> None:
+    marks = [Mark(at, value, "t") for at, value in points.items()]
+    drawn = ElementTree.fromstring(str(counts("x", {"a": marks, "b": marks}, "K")))
     heights = [float(dot.get("cy")) for dot in drawn.iter("circle") if dot.get("class") == "fill1"]
     assert len(heights) == len(points)
     assert heights == sorted(heights, reverse=True)

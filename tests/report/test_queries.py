@@ -10,9 +10,8 @@ from captioned import identity, pairs, write_captioned
 from clipmill.core.settings import EvaluateSettings
 from clipmill.report import queries
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
 from clipmill.storage import resolve, sha256
-from reported import load_encoder, make_report
+from reported import evaluate, load_encoder, make_report
 
 IMAGES, CAPTIONS, ROWS = pairs(40, 3, noise=3.0)
 IMAGE_ROWS = [number if number < 25 else (1 << 32) + number for number in range(40)]
@@ -43,14 +42,14 @@ def mean(rows: list[dict], name: str) -> float:
 def test_the_figures_of_the_report_follow_from_its_queries(tmp_path: Path) -> None:
     report, by_task = made(tmp_path)
     for part in report.retrieval:
-        figures = {figure.name.removeprefix(f"{part.direction}_"): figure.value for figure in part.figures}
+        figures = {figure.metric: figure.value for figure in part.figures}
         rows = by_task[part.direction]
         for k in (1, 5, 10):
             assert figures[f"recall@{k}"] == pytest.approx(mean(rows, f"hit_{k}"))
         assert figures["mean_rank"] == pytest.approx(mean(rows, "rank"))
         assert figures["mean_reciprocal_rank"] == pytest.approx(np.mean([1 / row["rank"] for row in rows]))
     assert report.zero_shot is not None
-    figures = {figure.name: figure.value for figure in report.zero_shot.figures}
+    figures = {figure.metric: figure.value for figure in report.zero_shot.figures}
     rows = by_task["zero-shot"]
     assert figures["acc1"] == pytest.approx(mean(rows, "hit_1"))
     assert figures["acc5"] == pytest.approx(mean(rows, "hit_5"))
@@ -118,5 +117,5 @@ def test_two_reports_of_the_same_files_keep_the_same_sample_of_whole_images(
 def test_where_nothing_was_asked_there_is_no_file(tmp_path: Path) -> None:
     place = write_captioned(tmp_path / "e", IMAGES[:2], CAPTIONS[:0], [])
     settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain")
-    assert evaluate(settings, load_encoder, tmp_path)[0].queries is None
+    assert evaluate(settings, load_encoder, tmp_path).manifest.queries is None
     assert not (tmp_path / "r/report.queries.parquet").exists()

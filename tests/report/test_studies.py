@@ -8,9 +8,8 @@ import numpy as np
 from captioned import identity, pairs, write_captioned
 from clipmill.core.settings import EvaluateSettings
 from clipmill.report.document import Report
-from clipmill.report.evaluation import evaluate
 from clipmill.report.page import html_text
-from reported import load_encoder
+from reported import evaluate, load_encoder
 
 HOSTILE = '"><script>alert(1)</script>'
 IMAGES, CAPTIONS, ROWS = pairs(40, 2)
@@ -25,7 +24,7 @@ def settings(tmp_path: Path, **values: object) -> EvaluateSettings:
 
 
 def test_hostile_values_of_a_column_are_shown_as_text(tmp_path: Path) -> None:
-    made, _ = evaluate(settings(tmp_path, slice_by=("label",), perturb_text=True), load_encoder, tmp_path)
+    made = evaluate(settings(tmp_path, slice_by=("label",), perturb_text=True), load_encoder, tmp_path).manifest
     content = html_text(made)
     assert "<script" not in content
     assert "&lt;script&gt;" in content
@@ -37,13 +36,13 @@ def test_hostile_values_of_a_column_are_shown_as_text(tmp_path: Path) -> None:
 
 
 def test_what_was_not_asked_for_is_named_with_its_option(tmp_path: Path) -> None:
-    made, _ = evaluate(settings(tmp_path), load_encoder, tmp_path)
+    made = evaluate(settings(tmp_path), load_encoder, tmp_path).manifest
     why = {absence.what: absence.why for absence in made.absences}
     assert "--slice-by" in why["Slices"]
     assert "--robustness" in why["Robustness to worse pictures"]
     assert "--perturb-text" in why["Robustness to writing"]
     assert made.space is not None
-    assert {figure.name for figure in made.space.figures} >= {"modality_gap", "alignment", "effective_rank_images"}
+    assert {figure.metric for figure in made.space.figures} >= {"modality_gap", "alignment", "effective_rank_images"}
 
 
 def test_an_older_report_is_read_and_shown_and_is_the_same_evaluation(tmp_path: Path) -> None:
@@ -56,22 +55,22 @@ def test_an_older_report_is_read_and_shown_and_is_the_same_evaluation(tmp_path: 
     for name in ("slice_by", "perturb_text"):
         del document["settings"][name]
     place.write_text(json.dumps(document))
-    old, already = evaluate(asked, load_encoder, tmp_path)
-    assert already
-    assert old.space is None
-    assert "Robustness" in html_text(old)
+    old = evaluate(asked, load_encoder, tmp_path)
+    assert old.already
+    assert old.manifest.space is None
+    assert "Robustness" in html_text(old.manifest)
 
 
 def test_a_slice_that_does_worse_is_marked(tmp_path: Path) -> None:
     images = IMAGES.copy()
     images[1::2] = images[1]
     write_captioned(tmp_path / "e", images, CAPTIONS, ROWS, labels=["a", "b"] * 20)
-    made, _ = evaluate(settings(tmp_path, slice_by=("label",)), load_encoder, tmp_path)
+    made = evaluate(settings(tmp_path, slice_by=("label",)), load_encoder, tmp_path).manifest
     assert made.slices is not None
     marked = [
-        (part.text, figure.name) for part in made.slices.columns[0].slices for figure in part.figures if figure.worse
+        (part.text, figure.key) for part in made.slices.columns[0].slices for figure in part.figures if figure.worse
     ]
-    assert ("b", "t2i_recall@1") in marked
+    assert ("b", "t2i.recall@1") in marked
     assert {text for text, _ in marked} == {"b"}
     assert "Of 2 slices of the data by label, 1 does significantly worse than the rest." in made.summary
     assert 'class="worse" title=' in html_text(made)

@@ -6,7 +6,10 @@ import pytest
 
 from clipmill.core.manifests import Counts, EmbeddingsManifest, IndexManifest, Interval, OperatingPoint, Throughput
 from clipmill.core.settings import GateSettings, build
-from clipmill.report.document import DatasetPart, FidelityPart, Figure, Report, RetrievalPart
+from clipmill.evaluation.figures import Figure
+from clipmill.report.document import DatasetPart, Report
+from clipmill.report.schema.index import FidelityPart
+from clipmill.report.schema.retrieval import RetrievalPart
 from clipmill.versions.gates import Judged, judge
 from clipmill.versions.version import Bar
 from wholesome import NOW, identity
@@ -66,19 +69,22 @@ def index(recall: float, confirmed: float | None) -> IndexManifest:
     )
 
 
-def figure(name: str, value: float, half: float | None = None) -> Figure:
+def figure(key: str, value: float, half: float | None = None) -> Figure:
     low, high = (None, None) if half is None else (value - half, value + half)
-    return Figure(name=name, title=name, value=value, unit="proportion", definition="", low=low, high=high)
+    return Figure(key=key, title=key, value=value, unit="proportion", definition="", low=low, high=high)
 
 
 def report(recall: float | None = None, half: float = 0.01, p99: float | None = None) -> Report:
-    retrieval = RetrievalPart.model_construct(direction="t2i", figures=[figure("t2i_recall@10", recall or 0, half)])
-    fidelity = FidelityPart.model_construct(figures=[figure("latency_p99", p99 or 0)])
+    retrieval = RetrievalPart.model_construct(direction="t2i", figures=[figure("t2i.recall@10", recall or 0, half)])
+    fidelity = FidelityPart.model_construct(figures=[figure("index.latency_p99", p99 or 0)])
     return Report.model_construct(
         created=NOW,
         dataset=DatasetPart.model_construct(),
         retrieval=[] if recall is None else [retrieval],
         fidelity=None if p99 is None else fidelity,
+        zero_shot=None,
+        alignment=None,
+        cost=[],
     )
 
 

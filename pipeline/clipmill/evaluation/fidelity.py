@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.index.search.recall import hits, recall_interval
 
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -16,40 +16,6 @@ Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray
 WARM_UP = 5
 """Queries that are asked once before the clock runs."""
 LATENCY_AT = (50, 95, 99)
-BYTES_PER_VECTOR = Metric(
-    "index.bytes_per_vector",
-    "Bytes per vector",
-    "bytes",
-    "What search keeps resident (codes, ids, centroids, tables), divided by the number of vectors.",
-    higher_is_better=False,
-)
-ONE_RECALL = Metric(
-    "index.1_recall@1",
-    "1-recall@1",
-    "proportion",
-    "Share of queries for which the index's first result is the best by exact search.",
-)
-
-
-def k_recall(k: int) -> Metric:
-    """k-recall@k."""
-    return Metric(
-        f"index.{k}_recall@{k}",
-        f"{k}-recall@{k}",
-        "proportion",
-        "Share of the k best items by exact search that are among the k items the index returns.",
-    )
-
-
-def latency(percentile: int) -> Metric:
-    """The time within which this percentage of the queries is answered."""
-    return Metric(
-        f"index.latency_p{percentile}",
-        f"p{percentile}",
-        "milliseconds",
-        "Time within which this percentage of queries is answered (p50: half of them), one at a time on one thread.",
-        higher_is_better=False,
-    )
 
 
 @dataclass(frozen=True)
@@ -89,9 +55,9 @@ class Fidelity:
     def figures(self) -> list[Figure]:
         """Recall with its intervals, then latencies."""
         return [
-            k_recall(self.k).figure(self.intervals["k_recall_at_k"]),
-            ONE_RECALL.figure(self.intervals["one_recall_at_one"]),
-            *(latency(at).figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
+            metric(f"index.{self.k}_recall@{self.k}").figure(self.intervals["k_recall_at_k"]),
+            metric("index.1_recall@1").figure(self.intervals["one_recall_at_one"]),
+            *(metric(f"index.latency_p{at}").figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
         ]
 
 

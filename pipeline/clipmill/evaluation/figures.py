@@ -1,15 +1,18 @@
 """A metric says what is measured, a figure is one value of it: everything that reports print and compare, by a stable key.
 
-The definitions are data, not docstrings, so ``python -OO`` keeps them. A key is ``group.metric``, such as
-``t2i.recall@10``: whoever reads figures looks them up by it and knows no metric by its title.
+Metrics are data, in ``metrics.yaml``. A key is ``part.metric``, such as ``t2i.recall@10``: whoever reads figures looks them
+up by it and knows no metric by its title.
 """
 
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
 
+import yaml
 from pydantic import computed_field, model_validator
 
 from clipmill.core.manifests import Interval, Record
@@ -18,9 +21,20 @@ Unit = Literal[
     "proportion", "ratio", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds"
 ]
 DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
-"""The groups whose metrics are the same, by what they are called."""
-GROUPS = {**DIRECTIONS, "zero-shot": "zero-shot", "index": "index", "cost": "cost"}
-"""The groups of figures that say how good or how costly a model is, in the order in which reports compare them."""
+"""The parts that are directions of retrieval, and what they are called."""
+COMPARED = {**DIRECTIONS, "zero-shot": "zero-shot", "index": "index", "cost": "cost"}
+"""The parts that say how good or how costly a model is, what they are called, in the order in which reports compare them."""
+METRICS = Path(__file__).parent / "metrics.yaml"
+_BETTER = {"higher": True, "lower": False, "neither": None}
+_PLACES = {
+    "direction": "|".join(DIRECTIONS),
+    "k": r"\d+",
+    "protocol": r"\d+k",
+    "side": "images|captions",
+    "item": "image|caption",
+    "temperature": r"[-+.\de]+",
+}
+"""What can stand in the places of a key."""
 
 
 class Keyed(Record):
@@ -31,29 +45,30 @@ class Keyed(Record):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def name(self) -> str:
-        """The key as readers of ``report.json`` have known it: without its group, save for directions of retrieval."""
-        return self.metric if self.group not in DIRECTIONS else f"{self.group}_{self.metric}"
+        """The key as readers of ``report.json`` have known it: without its part, save for directions of retrieval."""
+        return _name_of(self.key)
 
     @property
-    def group(self) -> str:
+    def part(self) -> str:
         """What is measured: a direction of retrieval, a kind of classification, the index, the cost."""
         return self.key.partition(".")[0]
 
     @property
     def metric(self) -> str:
-        """The key without its group."""
+        """The key without its part."""
         return self.key.partition(".")[2]
 
     @model_validator(mode="before")
     @classmethod
     def _upgrade(cls, document: Any) -> Any:
-        """Gives a figure of an older report the key, and the better direction, that its name and unit imply."""
+        """Gives what an older report holds the key of its name, and the direction in which its metric is better."""
         if not isinstance(document, dict) or "name" not in document:
             return document
         upgraded = {field: value for field, value in document.items() if field != "name"}
-        upgraded.setdefault("key", _key_of_name(document["name"]))
-        if "higher_is_better" in cls.model_fields and "unit" in document:
-            upgraded.setdefault("higher_is_better", _higher_is_better(document["name"], document["unit"]))
+        if "key" not in upgraded:
+            upgraded["key"], better = _known_by(document["name"])
+            if "higher_is_better" in cls.model_fields:
+                upgraded.setdefault("higher_is_better", better)
         return upgraded
 
 
@@ -75,26 +90,17 @@ class Figure(Keyed):
 
 @dataclass(frozen=True)
 class Metric:
-    """What a figure says, whatever its value. ``key`` is ``group.metric``, or the metric alone until `of_group` names it."""
+    """What a figure says, whatever its value."""
 
     key: str
     title: str
     unit: Unit
     definition: str
-    higher_is_better: bool | None = True
-
-    def of_group(self, group: str) -> "Metric":
-        """The same metric in a group, such as a direction of retrieval."""
-        return replace(self, key=f"{group}.{self.key}")
+    higher_is_better: bool | None
 
     def figure(self, measured: Interval | float, n: int | None = None) -> Figure:
         """A value of this metric, over ``n`` cases. An interval brings both; one without finite ends has none."""
-        low: float | None = None
-        high: float | None = None
-        if isinstance(measured, Interval):
-            n = measured.n
-            if math.isfinite(measured.low) and math.isfinite(measured.high):
-                low, high = measured.low, measured.high
+        low, high = finite_ends(measured) if isinstance(measured, Interval) else (None, None)
         return Figure(
             key=self.key,
             title=self.title,
@@ -103,9 +109,22 @@ class Metric:
             definition=self.definition,
             low=low,
             high=high,
-            n=n,
+            n=measured.n if isinstance(measured, Interval) else n,
             higher_is_better=self.higher_is_better,
         )
+
+
+def metric(key: str, **values: object) -> Metric:
+    """The metric of a key, such as ``t2i.recall@10``; ``values`` are what its definition needs besides the key.
+
+    Raises KeyError for a key that ``metrics.yaml`` does not have.
+    """
+    for pattern, _, entry in _entries():
+        found = pattern.fullmatch(key)
+        if found:
+            title, definition = (entry[text].format(**found.groupdict(), **values) for text in ("title", "definition"))
+            return Metric(key, title, cast(Unit, entry["unit"]), definition, _BETTER[entry["better"]])
+    raise KeyError(f"metrics.yaml has no {key}")
 
 
 def find(figures: Iterable[Figure], key: str) -> Figure | None:
@@ -113,24 +132,45 @@ def find(figures: Iterable[Figure], key: str) -> Figure | None:
     return next((figure for figure in figures if figure.key == key), None)
 
 
-_GROUP_OF_NAME = {
-    r"(t2i|i2t)_": "",
-    r"acc\d|mean_per_class_recall|calibration_error|mean_confidence|template_": "zero-shot.",
-    r"linear_probe_|knn\d|few_shot_|zero_shot_on_test": "probe.",
-    r"\d+_recall@|latency_|bytes_per_vector|(exact|index|less)_recall@": "index.",
-    r"(images|captions)_per_|embedding_wall_|bytes_per_": "cost.",
-    r"(un)?matched_cosine|cosine_gap|share_below_|info_nce_|match_probability_|clip_score": "alignment.",
-    r"cosine": "robustness.",
-}
-"""The group of a figure in a report without keys: of the first pattern that its name begins with, else the space's."""
+def finite_ends(interval: Interval) -> tuple[float, float] | tuple[None, None]:
+    """``low`` and ``high``; none of an interval without an end, as that of a single image."""
+    ends = interval.low, interval.high
+    return ends if all(map(math.isfinite, ends)) else (None, None)
 
 
-def _key_of_name(name: str) -> str:
-    group = next((group for pattern, group in _GROUP_OF_NAME.items() if re.match(pattern, name)), "space.")
-    return group + name if group else name.replace("_", ".", 1)
+@cache
+def _entries() -> list[tuple[re.Pattern[str], str, dict[str, str]]]:
+    """What keys of each metric look like, the key with its places in braces, and the entry; exact keys come first."""
+    entries = yaml.safe_load(METRICS.read_text(encoding="utf-8"))
+    return [(_pattern(key), key, entries[key]) for key in sorted(entries, key=lambda key: "{" in key)]
 
 
-def _higher_is_better(name: str, unit: str) -> bool | None:
-    if unit in ("rank", "milliseconds", "bytes", "seconds", "nats") or re.search("error|loss|gap", name):
-        return False
-    return True if unit in ("proportion", "ratio", "per second") else None
+def _pattern(template: str) -> re.Pattern[str]:
+    """A regular expression for keys, or names, with named groups for the places in braces."""
+    pattern, seen = "", set()
+    for number, piece in enumerate(re.split(r"\{(\w+)\}", template)):
+        if number % 2 == 0:
+            pattern += re.escape(piece)
+        elif piece in seen:
+            pattern += f"(?P={piece})"
+        else:
+            seen.add(piece)
+            pattern += f"(?P<{piece}>{_PLACES[piece]})"
+    return re.compile(pattern)
+
+
+def _name_of(key: str) -> str:
+    part, _, rest = key.partition(".")
+    return f"{part}_{rest}" if part in (*DIRECTIONS, "{direction}") else rest
+
+
+@cache
+def _known_by(name: str) -> tuple[str, bool | None]:
+    """The key of a figure in a report without keys, by its name, and whether higher is better. The change of a metric has
+    its name with a suffix."""
+    for _, key, entry in _entries():
+        found = _pattern(_name_of(key)).fullmatch(name.removesuffix("_change"))
+        if found:
+            part = found.groupdict().get("direction", key.partition(".")[0])
+            return f"{part}.{name.removeprefix(f'{part}_')}", _BETTER[entry["better"]]
+    return f"other.{name}", None

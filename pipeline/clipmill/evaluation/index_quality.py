@@ -15,9 +15,10 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
 from clipmill.evaluation.fidelity import Fidelity, measure_fidelity
-from clipmill.evaluation.quality import Progress, silent
+from clipmill.evaluation.progress import Progress, silent
+from clipmill.evaluation.results import ThroughPart
 from clipmill.evaluation.retrieval.retrieval import Direction
-from clipmill.evaluation.retrieval.through_index import Asked, ThroughIndex, measure_through_index
+from clipmill.evaluation.retrieval.through_index import Asked, measure_through_index
 from clipmill.evaluation.vectors import blocks
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import draw_queries
@@ -59,7 +60,7 @@ def measure_index(
     asked: dict[Direction, Asked],
     progress: Progress = silent,
     checkpoint: Checkpoint = no_checkpoints,
-) -> tuple[Fidelity, ThroughIndex | None]:
+) -> tuple[Fidelity, ThroughPart | None]:
     """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, and the model's recall through it.
 
     Queries of the fidelity are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
@@ -68,7 +69,7 @@ def measure_index(
     """
     opened = functools.cache(lambda: open_index(uri, cache))
     through = checkpoint(
-        "through-index", list[ThroughIndex], lambda: _recall_through(opened(), embeddings, settings, asked)
+        "through-index", list[ThroughPart], lambda: _recall_through(opened(), embeddings, settings, asked)
     )
     fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, checkpoint))
     return fidelity, through[0] if through else None
@@ -76,10 +77,11 @@ def measure_index(
 
 def _recall_through(
     index: Index, embeddings: Embeddings, settings: EvaluateSettings, asked: dict[Direction, Asked]
-) -> list[ThroughIndex]:
+) -> list[ThroughPart]:
     """One, or none."""
     manifest = index.manifest
-    ranked = asked.get("t2i" if manifest.gallery == "images" else "i2t")
+    direction: Direction = "t2i" if manifest.gallery == "images" else "i2t"
+    ranked = asked.get(direction)
     if ranked is None:
         return []
     tuned_on = draw_queries(
@@ -91,7 +93,7 @@ def _recall_through(
     def search_rows(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         return index.rows_at(index.search(queries, k)[1])
 
-    found = measure_through_index(ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
+    found = measure_through_index(direction, ranked, tuned_on, search_rows, settings.bootstrap_samples, settings.seed)
     return [found] if found else []
 
 

@@ -1,7 +1,6 @@
 """Everything that is measured of a model from a dataset's own captions and labels, and why what is absent is absent."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.absence import Absence
 from clipmill.evaluation.classification.classification import check_classification, measure_probe, measure_zero_shot
 from clipmill.evaluation.classification.labels import find_column
 from clipmill.evaluation.classification.prompt_cache import PromptCache
@@ -17,6 +15,8 @@ from clipmill.evaluation.classification.supervised import Supervised
 from clipmill.evaluation.classification.templates import NAMED, load_templates
 from clipmill.evaluation.classification.zero_shot import Encode, ZeroShot
 from clipmill.evaluation.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
+from clipmill.evaluation.progress import Absence, Progress, silent
+from clipmill.evaluation.results import ProtocolPart
 from clipmill.evaluation.retrieval.alignment import Alignment, align
 from clipmill.evaluation.retrieval.ceiling import (
     Ceiling,
@@ -26,23 +26,15 @@ from clipmill.evaluation.retrieval.ceiling import (
     text_to_image_ceiling,
 )
 from clipmill.evaluation.retrieval.examples import Example, choose_examples
-from clipmill.evaluation.retrieval.folds import Protocol, coco_protocols
+from clipmill.evaluation.retrieval.folds import coco_protocols
+from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.retrieval.retrieval import RECALL_AT, Direction, Retrieval, retrieve
+from clipmill.evaluation.retrieval.retrieval import Direction, Retrieval, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
 from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluation.studies.variations import Classes
 from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
-
-Progress = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
-"""Given a total and what is being done: a context whose value is called with the number of units just done."""
-
-
-@contextmanager
-def silent(total: int, description: str) -> Iterator[Callable[[int], None]]:
-    """Progress that is not shown."""
-    yield lambda done: None
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Quality:
     notes: list[str] = field(default_factory=list)
     outcomes: list[Outcomes] = field(default_factory=list)
     caption_ranks: Ranks | None = None
-    protocols: list[Protocol] = field(default_factory=list)
+    protocols: list[ProtocolPart] = field(default_factory=list)
     asked: dict[Direction, Asked] = field(default_factory=dict)
     studies: Studies = field(default_factory=Studies)
     supervised: Supervised | None = None
@@ -157,7 +149,7 @@ def _retrieval(
             caption_ranks = ranks
     protocols = checkpoint(
         "protocols",
-        list[Protocol],
+        list[ProtocolPart],
         lambda: coco_protocols(images, captions, settings.bootstrap_samples, settings.seed),
     )
     ceilings = checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))

@@ -1,5 +1,6 @@
 """Everything measured, put together as one document."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -8,20 +9,20 @@ from clipmill.core.environment import hardware, software
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.fidelity import Fidelity
-from clipmill.evaluation.quality import Absence, Quality
-from clipmill.evaluation.retrieval.through_index import ThroughIndex
-from clipmill.report.document import DatasetPart, Missing, Report
+from clipmill.evaluation.progress import Absence
+from clipmill.evaluation.quality import Quality
+from clipmill.evaluation.results import ThroughPart
+from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, Report
 from clipmill.report.lookup import pictures_at
 from clipmill.report.parts.alignment import alignment_part
 from clipmill.report.parts.cost import cost_figures
 from clipmill.report.parts.fidelity import fidelity_part
 from clipmill.report.parts.probe import probe_part
-from clipmill.report.parts.retrieval import example_parts, protocol_parts, retrieval_part
-from clipmill.report.parts.robustness import corruption_sentence, robustness_part
-from clipmill.report.parts.slices import slices_part, slices_sentence
+from clipmill.report.parts.retrieval import example_parts, retrieval_part
 from clipmill.report.parts.space import space_part
 from clipmill.report.parts.zero_shot import zero_shot_part
 from clipmill.report.published import published_of
+from clipmill.report.schema.retrieval import Result
 from clipmill.report.summary import summary
 
 
@@ -32,7 +33,7 @@ class MeasuredIndex:
     uri: str
     manifest: IndexManifest
     fidelity: Fidelity
-    through: ThroughIndex | None = None
+    through: ThroughPart | None = None
 
 
 @dataclass(frozen=True)
@@ -54,33 +55,10 @@ def assemble(
     absences: list[Absence] | None = None,
 ) -> Report:
     """The document of one evaluation; ``absences`` are those beside the ones that ``quality`` has."""
-    manifest = embeddings.manifest
-    retrieval = [retrieval_part(result, quality.ceilings[name]) for name, result in quality.retrieval.items()]
-    examples = example_parts(embeddings, quality.examples)
-    alignment = alignment_part(embeddings, quality.alignment) if quality.alignment else None
-    zero_shot = (
-        zero_shot_part(quality.zero_shot, quality.label_column, making.settings["templates"], quality.templates)
-        if quality.zero_shot and quality.label_column
-        else None
-    )
-    probe = (
-        probe_part(quality.supervised, quality.label_column, making.trained_on)
-        if quality.supervised and quality.label_column
-        else None
-    )
-    studies = quality.studies
-    space = space_part(embeddings, studies.space, studies.outliers) if studies.space else None
-    slices = slices_part(studies.slices) if studies.slices else None
-    corruption = robustness_part(studies.corruption) if studies.corruption else None
-    fidelity = fidelity_part(index.fidelity, index.manifest, index.uri, index.through) if index else None
-    shown = {result.image for example in examples for result in (example.own, *example.results)}
-    shown |= {pair.own.image for pair in alignment.worst} if alignment else set()
-    if space:
-        shown |= {result.image for result in space.outliers}
-        shown |= {result.image for pair in space.near for result in (pair.one, pair.other)}
-    studied = [slices_sentence(slices) if slices else None, corruption_sentence(corruption) if corruption else None]
+    manifest, studies, column = embeddings.manifest, quality.studies, quality.label_column
+    templates = making.settings["templates"], quality.templates
     finished = datetime.now(timezone.utc)
-    return Report(
+    report = Report(
         created=finished,
         seconds=(finished - making.started).total_seconds(),
         command=making.command,
@@ -94,26 +72,37 @@ def assemble(
             columns=manifest.kept_columns,
         ),
         model=manifest.model,
-        summary=[
-            *summary(manifest.counts, retrieval, zero_shot, fidelity, manifest.dimension, probe),
-            *filter(None, studied),
-        ],
-        retrieval=retrieval,
-        examples=examples,
-        alignment=alignment,
-        zero_shot=zero_shot,
-        fidelity=fidelity,
+        summary=[],
+        retrieval=[retrieval_part(result, quality.ceilings[name]) for name, result in quality.retrieval.items()],
+        examples=example_parts(embeddings, quality.examples),
+        alignment=alignment_part(embeddings, quality.alignment) if quality.alignment else None,
+        zero_shot=zero_shot_part(quality.zero_shot, column, *templates) if quality.zero_shot and column else None,
+        fidelity=fidelity_part(index.fidelity, index.manifest, index.uri, index.through) if index else None,
         cost=cost_figures(embeddings),
-        pictures=pictures_at(embeddings, shown),
+        pictures={},
         absences=[Missing(what=absence.what, why=absence.why) for absence in [*quality.absences, *(absences or [])]],
         notes=quality.notes,
         software=software(),
         hardware=hardware(),
         published=published_of(manifest.model),
-        protocols=protocol_parts(quality.protocols),
-        space=space,
-        slices=slices,
-        corruption=corruption,
-        writing=robustness_part(studies.writing) if studies.writing else None,
-        probe=probe,
+        protocols=quality.protocols,
+        space=space_part(embeddings, studies.space, studies.outliers) if studies.space else None,
+        slices=studies.slices,
+        corruption=studies.corruption,
+        writing=studies.writing,
+        probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
+        page_version=PAGE_VERSION,
     )
+    pictures = pictures_at(embeddings, {result.image for result in _shown(report)})
+    return report.model_copy(update={"pictures": pictures, "summary": summary(report)})
+
+
+def _shown(report: Report) -> Iterator[Result]:
+    """The images that the page shows."""
+    for example in report.examples:
+        yield from (example.own, *example.results)
+    if report.alignment:
+        yield from (pair.own for pair in report.alignment.worst)
+    if report.space:
+        yield from report.space.outliers
+        yield from (result for pair in report.space.near for result in (pair.one, pair.other))

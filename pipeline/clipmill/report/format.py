@@ -1,6 +1,6 @@
-"""Numbers as the page and the terminal print them."""
+"""Numbers, differences and sizes as every page, table and terminal prints them."""
 
-from clipmill.report.document import Figure
+from clipmill.evaluation.figures import Figure
 
 TITLES = {
     "embed_seconds": "time to embed",
@@ -28,9 +28,14 @@ def value_text(figure: Figure) -> str:
 
 def interval_text(figure: Figure) -> str:
     """The 95% interval, or nothing."""
-    if figure.low is None or figure.high is None:
+    return ends_text(figure.low, figure.high, figure.unit)
+
+
+def ends_text(low: float | None, high: float | None, unit: str) -> str:
+    """An interval of a unit; nothing where there is none."""
+    if low is None or high is None:
         return ""
-    return f"{number_text(figure.low, figure.unit).rstrip('%')}–{number_text(figure.high, figure.unit).rstrip('%')}"
+    return "–".join(number_text(end, unit).rstrip("%") for end in (low, high))
 
 
 def number_text(value: float, unit: str) -> str:
@@ -50,6 +55,34 @@ def number_text(value: float, unit: str) -> str:
     if unit == "seconds":
         return f"{value:,.1f} s"
     return f"{value:,.1f}" if value != int(value) else f"{value:,.0f}"
+
+
+def signed_text(value: float, unit: str) -> str:
+    """A difference of a unit with its sign; proportions in percentage points."""
+    if unit == "proportion":
+        text = f"{100 * abs(value):.2f}"
+    elif unit == "rank":
+        text = f"{abs(value):,.2f}"
+    else:
+        text = number_text(abs(value), unit)
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def change_text(difference: float, unit: str) -> str:
+    """A difference in a sentence."""
+    return signed_text(difference, unit) + (" points" if unit == "proportion" else "")
+
+
+def signed_range(low: float, high: float, unit: str) -> str:
+    """The 95% interval of a difference."""
+    return f"{signed_text(low, unit)} to {signed_text(high, unit)}"
+
+
+def p_text(p: float) -> str:
+    """A p-value to three digits."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def size_text(count: float) -> str:
@@ -88,9 +121,7 @@ def _rounded_size(count: float) -> str:
 
 def hover_text(figure: Figure) -> str:
     """What a figure says under the pointer: its definition, all its digits and what it was measured over."""
-    parts = [figure.definition, f"Value {figure.value:.6g}"]
+    text = f"{figure.definition} Value {figure.value:.6g}"
     if figure.low is not None and figure.high is not None:
-        parts[1] += f", 95% interval {figure.low:.6g} to {figure.high:.6g}"
-    if figure.n is not None:
-        parts[1] += f", n = {figure.n:,}"
-    return " ".join([parts[0], parts[1] + "."])
+        text += f", 95% interval {figure.low:.6g} to {figure.high:.6g}"
+    return f"{text}, n = {figure.n:,}." if figure.n is not None else f"{text}."

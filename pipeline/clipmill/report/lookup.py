@@ -19,7 +19,7 @@ _MAX_PIXELS = 4_000_000
 def rows_at(
     embeddings: Embeddings, part: str, columns: Sequence[str], positions: Iterable[int]
 ) -> dict[int, dict[str, Any]]:
-    """Some columns of the rows at these positions of a part, by position; only row groups that hold one are read."""
+    """These columns of the rows at some positions of a part, by position; only row groups that hold one are read."""
     wanted = np.unique(np.fromiter(positions, np.int64))
     found: dict[int, dict[str, Any]] = {}
     start = 0
@@ -39,7 +39,7 @@ def rows_at(
 
 
 def has_thumbnails(embeddings: Embeddings) -> bool:
-    """Whether the images were embedded with thumbnails."""
+    """True if the images were embedded with thumbnails."""
     shards = embeddings.shards_of("images")
     return bool(shards) and "thumbnail" in embeddings.open_shard(shards[0]).schema_arrow.names
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from clipmill.core.manifests import Forecast
-from clipmill.report.document import Figure, PublishedPart, Report
+from clipmill.evaluation.figures import DIRECTIONS, Figure
+from clipmill.report.document import PublishedPart, Report
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text
 from clipmill.report.markdown_text import code, prose, table
-from clipmill.report.page import DIRECTIONS
 
 
 def markdown_text(report: Report) -> str:

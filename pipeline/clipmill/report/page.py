@@ -1,135 +1,81 @@
 """``report.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
 
 from functools import cache
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
-from clipmill.report import format as formats
-from clipmill.report.document import ClassPart, Report, RetrievalPart
-from clipmill.report.parts.probe import classification_figures
-from clipmill.report.plots.bars import Bar, bars
+from clipmill.evaluation.figures import Figure
+from clipmill.report import page_plots
+from clipmill.report.document import Report
+from clipmill.report.format import TITLES, amount_text
+from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.histogram import histogram
-from clipmill.report.plots.lines import lines
 from clipmill.report.plots.reliability import reliability_plot
-from clipmill.report.plots.shots import shots_plot
-from clipmill.report.study_plots import (
-    kinds_of,
-    slice_hover,
-    slice_interval,
-    slice_name,
-    slice_value,
-    slices_plot,
-    strengths_plot,
-)
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
-DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
+_FIRST = ("recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mean_reciprocal_rank")
+"""Metrics of a direction of retrieval in its first table; all others stand in the second."""
+_TILES = {
+    "t2i.recall@1": "text → image, R@1",
+    "t2i.recall@10": "text → image, R@10",
+    "i2t.recall@1": "image → text, R@1",
+    "i2t.recall@10": "image → text, R@10",
+    "zero-shot.acc1": "zero-shot, acc1",
+    "probe.linear_probe_acc1": "linear probe, acc1",
+}
+"""The figures on top of the page, and what they are called there."""
 
 
 def html_text(report: Report) -> str:
     """The whole page."""
-    text: str = _environment().get_template("report.html").render(report=report, directions=DIRECTIONS)
+    text: str = _environment().get_template("report.html").render(report=report, document=report)
     return text
 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        stylesheet=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        amount=formats.amount_text,
-        titles=formats.TITLES,
-        recall_plot=recall_plot,
-        curve_plot=curve_plot,
-        smaller_plot=smaller_plot,
-        class_plot=class_plot,
+    return page_environment(
+        amount=amount_text,
+        titles=TITLES,
+        recall_plot=page_plots.recall_plot,
+        curve_plot=page_plots.curve_plot,
+        smaller_plot=page_plots.smaller_plot,
+        class_plot=page_plots.class_plot,
         reliability_plot=reliability_plot,
-        shots_plot=shots_plot,
-        definitions=definitions,
+        shots_plot=page_plots.shots_plot,
         histogram=histogram,
-        kinds_of=kinds_of,
-        slice_hover=slice_hover,
-        slice_interval=slice_interval,
-        slice_name=slice_name,
-        slice_value=slice_value,
-        slices_plot=slices_plot,
-        strengths_plot=strengths_plot,
+        kinds_of=page_plots.kinds_of,
+        slice_hover=page_plots.slice_hover,
+        slice_interval=page_plots.slice_interval,
+        slice_name=page_plots.slice_name,
+        slice_value=page_plots.slice_value,
+        slices_plot=page_plots.slices_plot,
+        strengths_plot=page_plots.strengths_plot,
+        first=first,
+        others=others,
+        tiles=tiles,
+        defined=defined,
     )
-    environment.filters.update(
-        value=formats.value_text,
-        interval=formats.interval_text,
-        hover=formats.hover_text,
-        size=formats.size_text,
-    )
-    return environment
 
 
-def recall_plot(parts: list[RetrievalPart]) -> Markup:
-    """R@1, R@5 and R@10 of both directions with their intervals and ceilings."""
-    items = []
-    for colour, part in enumerate(parts, start=1):
-        for figure in part.figures:
-            if figure.title.startswith("R@"):
-                limit = part.ceiling[int(figure.title.removeprefix("R@"))]
-                items.append(
-                    Bar(
-                        label=f"{part.direction} {figure.title}",
-                        value=figure.value,
-                        low=figure.low,
-                        high=figure.high,
-                        limit=limit,
-                        colour=colour,
-                        title=f"{part.direction} {figure.title} = {formats.value_text(figure)}, 95% interval "
-                        f"{formats.interval_text(figure)}; ceiling {limit:.2%}",
-                    )
-                )
-    return bars("Recall with 95% intervals", items)
+def first(figures: list[Figure]) -> list[Figure]:
+    """The figures of a direction in its first table, in the table's order."""
+    return [figure for metric in _FIRST for figure in figures if figure.metric == metric]
 
 
-def curve_plot(parts: list[RetrievalPart]) -> Markup:
-    """R@K against K."""
-    last = min(max(part.curve) for part in parts)
-    series: dict[str, dict[int, float]] = {
-        str(part.direction): {k: share for k, share in part.curve.items() if k <= last} for part in parts
-    }
-    return lines("Recall by number of results", series, "results looked at (K)")
+def others(figures: list[Figure]) -> list[Figure]:
+    """Those in the second."""
+    return [figure for figure in figures if figure.metric not in _FIRST]
 
 
-def smaller_plot(parts: list[RetrievalPart]) -> Markup:
-    """R@1 against the size of the gallery."""
-    series = {str(part.direction): part.smaller[1] for part in parts}
-    return lines("R@1 by size of the gallery", series, "items in the gallery", point="R@1 of {:,}")
+def tiles(report: Report) -> list[tuple[str, Figure]]:
+    """The headline figures with what they are called, as far as they were measured."""
+    found = [(name, figure) for key, name in _TILES.items() if (figure := report.figure(key))]
+    if report.fidelity:
+        recall = report.fidelity.figures[0]
+        found.append((f"index, {recall.title}", recall))
+    return found
 
 
-def class_plot(classes: list[ClassPart]) -> Markup:
-    """Recall a class, the weakest last; of many, the best and the weakest few."""
-    few = len(classes) <= _BEST_CLASSES + _WEAKEST_CLASSES
-    shown = classes if few else [*classes[:_BEST_CLASSES], *classes[-_WEAKEST_CLASSES:]]
-    items = [
-        Bar(part.name, part.recall, f"{part.name}: {part.recall:.2%} of {part.support:,} images") for part in shown
-    ]
-    return bars("Recall by class", items, left=150)
-
-
-def definitions(report: Report) -> list[tuple[list[str], str]]:
-    """Each definition on the page once, with the titles of the figures that it defines."""
-    through = report.fidelity.through if report.fidelity else None
-    measured = (report.zero_shot, report.alignment, report.space, report.slices, report.fidelity)
-    parts = [*report.retrieval, *report.protocols, through, *measured]
-    figures = [figure for part in parts if part is not None for figure in part.figures] + report.cost
-    figures += classification_figures(report)
-    titles: dict[str, list[str]] = {}
-    for figure in figures:
-        named = titles.setdefault(figure.definition, [])
-        if figure.title not in named:
-            named.append(figure.title)
-    return [(named, definition) for definition, named in titles.items()]
+def defined(report: Report) -> list[Figure]:
+    """Every figure on the page whose definition belongs there."""
+    return report.figures + (report.slices.figures if report.slices else [])

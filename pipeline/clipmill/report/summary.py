@@ -1,29 +1,36 @@
 """The result in sentences for someone who has never heard of recall."""
 
 from clipmill.core.manifests import Counts
-from clipmill.report.document import FidelityPart, Figure, ProbePart, RetrievalPart, ZeroShotPart
+from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.results import RobustnessPart, SlicesPart
+from clipmill.report.document import Report
 from clipmill.report.format import number_text, size_text
+from clipmill.report.schema.classification import ProbePart, ZeroShotPart
+from clipmill.report.schema.index import FidelityPart
+from clipmill.report.schema.retrieval import RetrievalPart
 
 _VISIBLE = 0.005
+"""A ceiling that is nearer than this to 1 is not worth a sentence."""
+_WORDS = {
+    "t2i": ("Asked with a caption", "the right image", "images", "identical captions or images"),
+    "i2t": ("Asked with an image", "a right caption", "captions", "identical images or captions"),
+}
 
 
-def summary(
-    counts: Counts,
-    retrieval: list[RetrievalPart],
-    zero_shot: ZeroShotPart | None,
-    fidelity: FidelityPart | None,
-    dimension: int,
-    probe: ProbePart | None = None,
-) -> list[str]:
-    """What was embedded, how good the model is at it, and what the index keeps of that."""
-    sentences = [_embedded(counts)]
-    sentences += [_retrieval(part) for part in retrieval]
-    if zero_shot:
-        sentences.append(_zero_shot(zero_shot))
-    if probe:
-        sentences.append(_probe(probe))
-    if fidelity:
-        sentences.append(_fidelity(fidelity, dimension))
+def summary(report: Report) -> list[str]:
+    """What was embedded, how good the model is at it, what the index keeps of that, and what the studies found."""
+    sentences = [_embedded(report.dataset.counts)]
+    sentences += [_retrieval(report, part) for part in report.retrieval]
+    if report.zero_shot:
+        sentences.append(_zero_shot(report, report.zero_shot))
+    if report.probe:
+        sentences.append(_probe(report, report.probe))
+    if report.fidelity:
+        sentences.append(_fidelity(report, report.fidelity))
+    if report.slices:
+        sentences.append(_slices(report.slices))
+    if report.corruption and report.corruption.clean and report.corruption.variations:
+        sentences.append(_corruption(report.corruption))
     return sentences
 
 
@@ -37,67 +44,71 @@ def _embedded(counts: Counts) -> str:
     return f"{text}; {' and '.join(rejected)} could not be used." if rejected else f"{text}; nothing was rejected."
 
 
-def _retrieval(part: RetrievalPart) -> str:
-    first, tenth = _figure(part.figures, "R@1"), _figure(part.figures, "R@10")
-    if part.direction == "t2i":
-        asked, right, answers, alike = (
-            "Asked with a caption",
-            "the right image",
-            "images",
-            "identical captions or images",
-        )
-    else:
-        asked, right, answers, alike = (
-            "Asked with an image",
-            "a right caption",
-            "captions",
-            "identical images or captions",
-        )
+def _retrieval(report: Report, part: RetrievalPart) -> str:
+    asked, right, answers, alike = _WORDS[part.direction]
     text = (
-        f"{asked}, the model puts {right} first in {_percent(first)} of {part.queries:,} cases and among the first ten "
-        f"in {_percent(tenth)}, out of {part.gallery:,} {answers}."
+        f"{asked}, the model puts {right} first in {_percent(report, f'{part.direction}.recall@1')} of {part.queries:,} "
+        f"cases and among the first ten in {_percent(report, f'{part.direction}.recall@10')}, out of {part.gallery:,} "
+        f"{answers}."
     )
     if 1 - part.ceiling[1] >= _VISIBLE:
         text += f" As {alike} cannot be told apart, no model could expect more than {part.ceiling[1]:.1%} first places."
     return text
 
 
-def _zero_shot(part: ZeroShotPart) -> str:
-    acc1 = _figure(part.figures, "acc1")
+def _zero_shot(report: Report, part: ZeroShotPart) -> str:
     return (
-        f"Given nothing but the names of {len(part.classes):,} classes, it names the right one for {_percent(acc1)} of "
-        f"{part.images:,} images; guessing would get {1 / len(part.classes):.1%}."
+        f"Given nothing but the names of {len(part.classes):,} classes, it names the right one for "
+        f"{_percent(report, 'zero-shot.acc1')} of {part.images:,} images; guessing would get {1 / len(part.classes):.1%}."
     )
 
 
-def _probe(part: ProbePart) -> str:
+def _probe(report: Report, part: ProbePart) -> str:
     text = (
         f"Shown {part.train + part.validation:,} labelled images of {part.classes:,} classes, a linear classifier on its "
-        f"embeddings names the right one for {_percent(part.figures[0])} of {part.test:,} others"
+        f"embeddings names the right one for {_percent(report, 'probe.linear_probe_acc1')} of {part.test:,} others"
     )
     if not part.shots:
         return f"{text}."
     last = part.shots[-1]
-    return f"{text}; with {last.shots} a class, for {last.figure.value:.1%}."
+    return f"{text}; with {last.shots} per class, for {last.figure.value:.1%}."
 
 
-def _fidelity(part: FidelityPart, dimension: int) -> str:
-    recall, typical = part.figures[0], _figure(part.figures, "p50")
-    size = _figure(part.figures, "Bytes a vector").value
+def _fidelity(report: Report, part: FidelityPart) -> str:
+    size, stored = _figure(report, "index.bytes_per_vector").value, 2 * report.dataset.dimension
     text = (
-        f"The index returns {_percent(recall)} of what exact search would, in "
-        f"{number_text(typical.value, 'milliseconds')} for a typical query on one core, with {size_text(size)} a vector "
-        "in memory"
+        f"The index returns {_percent(report, part.figures[0].key)} of what exact search would, in "
+        f"{number_text(_figure(report, 'index.latency_p50').value, 'milliseconds')} for a typical query on one core, with "
+        f"{size_text(size)} per vector in memory"
     )
-    stored = 2 * dimension
     return f"{text} in place of {size_text(stored)}." if size < stored else f"{text}."
 
 
-def _figure(figures: list[Figure], title: str) -> Figure:
-    return next(figure for figure in figures if figure.title == title)
+def _slices(part: SlicesPart) -> str:
+    slices = [one for column in part.columns for one in column.slices]
+    worse = sum(any(figure.worse for figure in one.figures) for one in slices)
+    columns = ", ".join(column.column for column in part.columns)
+    found = f"{worse:,} {'does' if worse == 1 else 'do'}" if worse else "none does"
+    return f"Of {len(slices):,} slices of the data by {columns}, {found} significantly worse than the rest."
 
 
-def _percent(figure: Figure) -> str:
+def _corruption(part: RobustnessPart) -> str:
+    first = part.clean[0]
+    worst = min(part.variations, key=lambda variation: variation.figures[0].value)
+    return (
+        f"With worse pictures, {first.title} falls from {first.value:.1%} to as little as {worst.figures[0].value:.1%} "
+        f"({worst.name} at strength {worst.strength} of 5, on {first.n:,} queries)."
+    )
+
+
+def _figure(report: Report, key: str) -> Figure:
+    figure = report.figure(key)
+    assert figure is not None  # its part was measured
+    return figure
+
+
+def _percent(report: Report, key: str) -> str:
+    figure = _figure(report, key)
     text = f"{figure.value:.1%}"
     if figure.low is not None and figure.high is not None:
         text += f" ({100 * figure.low:.1f}–{100 * figure.high:.1f})"

@@ -1,4 +1,4 @@
-"""``report.csv``: one row a model, dataset and task, with the columns that CLIP_benchmark's CSV builder writes.
+"""``report.csv``: one row per model, dataset and task, with the columns that CLIP_benchmark's CSV builder writes.
 
 ``language`` is empty: it is not known which language captions and class names are in.
 """
@@ -6,17 +6,21 @@
 import csv
 import io
 
-from clipmill.report.document import Figure, Report
+from clipmill.report.document import Report
 
-_DIRECTIONS = {"t2i": "image_retrieval", "i2t": "text_retrieval"}
-RETRIEVAL_METRICS = tuple(f"{name}_recall@{k}" for name in ("image_retrieval", "text_retrieval") for k in (1, 5, 10))
-CLASSIFICATION_METRICS = ("acc1", "acc5", "mean_per_class_recall")
+RETRIEVAL = {
+    f"{direction}.recall@{k}": f"{name}_recall@{k}"
+    for direction, name in (("t2i", "image_retrieval"), ("i2t", "text_retrieval"))
+    for k in (1, 5, 10)
+}
+CLASSIFICATION = {f"zero-shot.{name}": name for name in ("acc1", "acc5", "mean_per_class_recall")}
+"""The columns of each task, by the key of the figure that stands in them."""
 HEAD = ("model", "pretrained", "model_fullname", "dataset", "task", "language")
-COLUMNS = (*HEAD, *RETRIEVAL_METRICS, *CLASSIFICATION_METRICS)
+COLUMNS = (*HEAD, *RETRIEVAL.values(), *CLASSIFICATION.values())
 
 
 def rows_of(report: Report) -> list[dict[str, str | float]]:
-    """One row a task that was measured; metrics of other tasks are absent from it."""
+    """One row per task that was measured; metrics of other tasks are absent from it."""
     model = report.model.name if report.model else ""
     pretrained = report.model.pretrained if report.model else ""
     head: dict[str, str | float] = {
@@ -25,22 +29,13 @@ def rows_of(report: Report) -> list[dict[str, str | float]]:
         "model_fullname": f"{model} {pretrained}".strip(),
         "dataset": report.dataset.name,
     }
+    tasks = {"zeroshot_retrieval": RETRIEVAL, "zeroshot_classification": CLASSIFICATION}
     rows = []
-    if report.retrieval:
-        metrics = {
-            f"{_DIRECTIONS[part.direction]}_recall@{figure.title.removeprefix('R@')}": figure.value
-            for part in report.retrieval
-            for figure in part.figures
-            if figure.title.startswith("R@")
-        }
-        rows.append({**head, "task": "zeroshot_retrieval", **metrics})
-    if report.zero_shot:
-        rows.append({**head, "task": "zeroshot_classification", **_by_name(report.zero_shot.figures)})
+    for task, columns in tasks.items():
+        values = {columns[figure.key]: figure.value for figure in report.main_figures if figure.key in columns}
+        if values:
+            rows.append({**head, "task": task, **values})
     return rows
-
-
-def _by_name(figures: list[Figure]) -> dict[str, float]:
-    return {figure.name: figure.value for figure in figures if figure.name in CLASSIFICATION_METRICS}
 
 
 def csv_text(report: Report) -> str:

@@ -1,38 +1,46 @@
 """The short table of results that a terminal shows."""
 
-from clipmill.report.document import Figure, Report
+from collections.abc import Sequence
+
+from clipmill.evaluation.figures import DIRECTIONS, Figure
+from clipmill.report.document import Report
 from clipmill.report.format import number_text
 
-_NAMES = {"t2i": "text → image", "i2t": "image → text"}
+_SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
+"""Metrics of a direction of retrieval that fit a line."""
 
 
 def report_lines(report: Report) -> list[str]:
     """Each task on a line with its figures, and a line for each thing that is absent."""
     lines = []
     for part in report.retrieval:
-        recalls = "  ".join(f"{figure.title} {_fraction(figure)}" for figure in part.figures[:3])
-        rest = "  ".join(f"{figure.title.lower()} {figure.value:.4g}" for figure in part.figures[3:4])
+        figures = [figure for figure in part.figures if figure.metric in _SHOWN]
         lines.append(
-            f"{_NAMES[part.direction]}  {recalls}  {rest}  ({part.queries:,} queries, {part.gallery:,} in the gallery; "
+            f"{DIRECTIONS[part.direction]}  {_listed(figures)}  ({part.queries:,} queries, {part.gallery:,} in the gallery; "
             f"ceiling of R@1 {part.ceiling[1]:.4f})"
         )
     if report.zero_shot:
-        accuracy = "  ".join(f"{figure.title} {_fraction(figure)}" for figure in report.zero_shot.figures)
-        lines.append(f"zero-shot     {accuracy}  ({len(report.zero_shot.classes):,} classes)")
+        lines.append(f"zero-shot     {_listed(report.zero_shot.figures)}  ({len(report.zero_shot.classes):,} classes)")
     if report.probe:
-        accuracy = "  ".join(f"{figure.title} {_fraction(figure)}" for figure in report.probe.figures)
-        shots = "  ".join(f"{part.shots}: {_fraction(part.figure)}" for part in report.probe.shots)
-        lines.append(f"trained       {accuracy}  ({report.probe.test:,} test images)")
-        lines.append(f"few-shot      {shots}  (images a class)")
+        lines.append(f"trained       {_listed(report.probe.figures)}  ({report.probe.test:,} test images)")
+        shots = "  ".join(f"{part.shots}: {part.figure.value:.4f}" for part in report.probe.shots)
+        lines.append(f"few-shot      {shots}  (images per class)")
     if report.fidelity:
-        figures = "  ".join(
-            f"{figure.title} {_fraction(figure) if figure.unit == 'proportion' else number_text(figure.value, figure.unit)}"
-            for figure in report.fidelity.figures
-        )
-        lines.append(f"index         {figures}")
+        lines.append(f"index         {_listed(report.fidelity.figures)}")
     lines += [f"not measured  {absence.what}: {absence.why}" for absence in report.absences]
     return lines
 
 
-def _fraction(figure: Figure) -> str:
-    return f"{figure.value:.4f}"
+def _listed(figures: Sequence[Figure]) -> str:
+    return "  ".join(f"{figure.title} {_number(figure)}" for figure in figures)
+
+
+def _number(figure: Figure) -> str:
+    """Proportions as fractions, as papers and other tools print them."""
+    return f"{figure.value:.4f}" if figure.unit == "proportion" else number_text(figure.value, figure.unit)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

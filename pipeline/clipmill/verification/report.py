@@ -9,7 +9,7 @@ from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import Manifest, read_manifest
 from clipmill.evaluation.classification.templates import NAMED
-from clipmill.report.document import REPORT_VERSION, Figure, Report
+from clipmill.report.document import PAGE_VERSION, REPORT_VERSION, Report
 from clipmill.report.queries import QUERIES_FILE
 from clipmill.report.write import REPORT_FILE, SHOWN
 from clipmill.storage import Location
@@ -40,7 +40,7 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     _check_queries(location, report, sizes, findings)
     tally.add(sizes.get(QUERIES_FILE, 0))
     findings.count("files", 1)
-    findings.count("figures", len(_figures(report)))
+    findings.count("figures", len(report.figures))
     _check_embeddings(report, findings)
     _check_index(report, findings)
     _check_templates(report, findings)
@@ -77,17 +77,16 @@ def _read(location: Location) -> Report:
 
 
 def _tell_difference(path: str, report: Report, findings: Findings) -> None:
-    """Another version of clipmill may draw the same page differently."""
+    """Another version of clipmill, and pages of another version, may show the same report differently."""
     made_by, here = report.software.get("clipmill"), software().get("clipmill")
-    if made_by == here:
-        findings.fault(f"{path} does not show what {REPORT_FILE} holds: one of them was altered")
-    else:
+    if made_by != here:
         findings.notes.append(f"{path} was made by clipmill {made_by}, this is {here}: they cannot be compared")
-
-
-def _figures(report: Report) -> list[Figure]:
-    parts = [*report.retrieval, report.alignment, report.zero_shot, report.fidelity]
-    return [figure for part in parts if part is not None for figure in part.figures] + list(report.cost)
+    elif report.page_version != PAGE_VERSION:
+        findings.notes.append(
+            f"{path} is of page version {report.page_version}, this clipmill makes {PAGE_VERSION}: they cannot be compared"
+        )
+    else:
+        findings.fault(f"{path} does not show what {REPORT_FILE} holds: one of them was altered")
 
 
 def _check_embeddings(report: Report, findings: Findings) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from clipmill.core.manifests import Counts, EmbeddingsManifest, IndexManifest
 from clipmill.core.settings import GateSettings
-from clipmill.report.document import Figure, Report
+from clipmill.evaluation.figures import Figure
+from clipmill.report.document import Report
 from clipmill.versions.compose import NEW, rejects_of
 from clipmill.versions.version import Bar
 
@@ -29,7 +30,7 @@ def judge(gates: GateSettings, made: Judged, published: Judged | None) -> list[B
 
 
 def _bars(gates: GateSettings, made: Judged, published: Judged | None) -> Iterator[Bar]:
-    recall = _figure(made.report, "t2i")
+    recall = _recall(made.report)
     if gates.min_t2i_recall_at_10 is not None:
         yield _at_least("t2i R@10", recall.value if recall else None, gates.min_t2i_recall_at_10)
     if gates.max_t2i_drop is not None:
@@ -51,16 +52,13 @@ def recall_of(manifest: IndexManifest) -> float:
     return (point.confirmed_recall or point.recall).value
 
 
-def _figure(report: Report | None, direction: str) -> Figure | None:
-    for part in report.retrieval if report else ():
-        if part.direction == direction:
-            return next((figure for figure in part.figures if figure.name == f"{direction}_recall@10"), None)
-    return None
+def _recall(report: Report | None) -> Figure | None:
+    return report.figure("t2i.recall@10") if report else None
 
 
 def _p99(report: Report | None) -> float | None:
-    figures = report.fidelity.figures if report and report.fidelity else []
-    return next((figure.value for figure in figures if figure.name == "latency_p99"), None)
+    figure = report.figure("index.latency_p99") if report else None
+    return figure.value if figure else None
 
 
 def _at_least(name: str, value: float | None, bar: float) -> Bar:
@@ -87,7 +85,7 @@ def _drop(recall: Figure | None, published: Judged | None, bar: float) -> Bar:
     name, wanted = "drop of t2i R@10", f"at most {bar:g}"
     if published is None:
         return Bar(name=name, measured="nothing to compare with", bar=wanted)
-    before = _figure(published.report, "t2i")
+    before = _recall(published.report)
     if before is None:
         return Bar(name=name, measured="not measured in the published version", bar=wanted)
     if recall is None:

@@ -13,7 +13,7 @@ from clipmill.evaluation.classification.neighbours import vote
 from clipmill.evaluation.classification.probe import COARSE, ITERATIONS, Examples, Scale, Sweep, sweep
 from clipmill.evaluation.classification.splits import hash_rows, split
 from clipmill.evaluation.classification.supervised import Labelled, Parts, Supervised, measure_supervised, part_images
-from clipmill.evaluation.quality import silent
+from clipmill.evaluation.progress import silent
 from clipmill.evaluation.vectors import Vectors
 
 CLASSES = 4

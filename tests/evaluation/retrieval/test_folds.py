@@ -21,7 +21,15 @@ def recall(scores: np.ndarray, right: np.ndarray, k: int) -> float:
 
 def test_recall_is_the_mean_of_five_consecutive_folds_and_that_of_all() -> None:
     images, captions, rows = pairs(100, 3, noise=4.0)
-    one, all_ = coco_protocols(Vectors(np.arange(100), images), Vectors(rows, captions), samples=200)
+    parts = coco_protocols(Vectors(np.arange(100), images), Vectors(rows, captions), samples=200)
+    assert [(part.name, part.direction) for part in parts] == [
+        ("1k", "t2i"),
+        ("1k", "i2t"),
+        ("5k", "t2i"),
+        ("5k", "i2t"),
+    ]
+    one, all_ = parts[0], parts[2]
+    figures = {figure.key: figure for part in parts for figure in part.figures}
     scores = captions.astype(np.float64) @ images.astype(np.float64).T
     right = rows[:, None] == np.arange(100)
     assert (one.name, one.folds, one.images, one.captions) == ("1k", 5, 20, 300)
@@ -30,10 +38,10 @@ def test_recall_is_the_mean_of_five_consecutive_folds_and_that_of_all() -> None:
         parts = [(slice(60 * i, 60 * i + 60), slice(20 * i, 20 * i + 20)) for i in range(5)]
         t2i = np.mean([recall(scores[part], right[part], k) for part in parts])
         i2t = np.mean([recall(scores[part].T, right[part].T, k) for part in parts])
-        assert one.recall["t2i"][k].value == pytest.approx(t2i)
-        assert one.recall["i2t"][k].value == pytest.approx(i2t)
-        assert all_.recall["t2i"][k].value == pytest.approx(recall(scores, right, k))
-        assert one.recall["t2i"][k].low < t2i < one.recall["t2i"][k].high
+        assert figures[f"t2i.1k_recall@{k}"].value == pytest.approx(t2i)
+        assert figures[f"i2t.1k_recall@{k}"].value == pytest.approx(i2t)
+        assert figures[f"t2i.5k_recall@{k}"].value == pytest.approx(recall(scores, right, k))
+        assert figures[f"t2i.1k_recall@{k}"].low < t2i < figures[f"t2i.1k_recall@{k}"].high
 
 
 def test_too_few_images_with_captions_have_no_protocol() -> None:

@@ -41,9 +41,11 @@ def test_recall_with_several_captions_is_that_of_the_full_score_matrix() -> None
         assert result.queries == len(matrix)
         for k in (1, 5, 10):
             assert result.recall(k) == pytest.approx(np.mean(places <= k))
-        assert result.median_rank == np.median(places)
-        assert result.mean_rank == pytest.approx(places.mean())
-        assert result.mean_reciprocal_rank == pytest.approx(np.mean(1 / places))
+        found = {figure.metric: figure.value for figure in result.figures}
+        assert [found[f"recall@{k}"] for k in (1, 5, 10)] == [result.recall(k) for k in (1, 5, 10)]
+        assert found["median_rank"] == np.median(places)
+        assert found["mean_rank"] == pytest.approx(places.mean())
+        assert found["mean_reciprocal_rank"] == pytest.approx(np.mean(1 / places))
 
 
 def test_items_without_a_partner_are_counted_and_compete() -> None:

@@ -1,6 +1,7 @@
 """Worse pictures are compared with the clean ones on the same queries, and only where they are the same pictures."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from captioned import identity, pairs, unit, write_captioned
 from clipmill.core.errors import UserError
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluation.figures import Figure
 from clipmill.evaluation.quality import Quality, measure_quality
 from clipmill.evaluation.studies.corrupted import open_corrupted
 
@@ -40,6 +42,10 @@ def measure(tmp_path: Path, clean: str, **settings: object) -> Quality:
     return measure_quality(Embeddings.open(clean), values, lambda: encode, scratch)
 
 
+def values(figures: Iterable[Figure]) -> dict[str, float]:
+    return {figure.key: figure.value for figure in figures}
+
+
 def encode(texts: list[str]) -> np.ndarray:
     return np.array([IMAGES[int("cat" in text.lower())] for text in texts], np.float32)
 
@@ -54,19 +60,19 @@ def test_figures_are_those_of_the_worse_pictures_with_the_clean_captions(tmp_pat
     assert found.studies.corruption is not None
     blur, noise = found.studies.corruption.variations
     assert (blur.name, blur.strength, noise.name, noise.strength) == ("blur", 1, "noise", 3)
-    before = found.studies.corruption.clean
-    assert before["t2i_recall@1"].value == found.retrieval["t2i"].recall(1)
-    assert before["i2t_recall@1"].value == found.retrieval["i2t"].recall(1)
+    before = values(found.studies.corruption.clean)
+    assert before["t2i.recall@1"] == found.retrieval["t2i"].recall(1)
+    assert before["i2t.recall@1"] == found.retrieval["i2t"].recall(1)
     assert found.zero_shot is not None
-    assert before["acc1"].value == found.zero_shot.acc1
-    assert blur.figures["cosine"].value == pytest.approx(1, abs=1e-3)
-    assert {name: interval.value for name, interval in blur.changes.items()} == dict.fromkeys(before, 0)
+    assert before["zero-shot.acc1"] == found.zero_shot.acc1
+    assert values(blur.figures)["robustness.cosine"] == pytest.approx(1, abs=1e-3)
+    assert values(blur.changes) == {f"{key}_change": 0 for key in before}
     scores = CAPTIONS.astype(np.float64) @ worse(0.5).astype(np.float64).T
     expected = float(np.mean(scores.argmax(axis=1) == ROWS))
-    assert noise.figures["t2i_recall@1"].value == pytest.approx(expected)
-    assert noise.changes["t2i_recall@1"].value == pytest.approx(expected - before["t2i_recall@1"].value)
+    assert values(noise.figures)["t2i.recall@1"] == pytest.approx(expected)
+    assert values(noise.changes)["t2i.recall@1_change"] == pytest.approx(expected - before["t2i.recall@1"])
     cosines = np.einsum("ij,ij->i", IMAGES.astype(np.float64), worse(0.5).astype(np.float64))
-    assert noise.figures["cosine"].value == pytest.approx(cosines.mean())
+    assert values(noise.figures)["robustness.cosine"] == pytest.approx(cosines.mean())
 
 
 @pytest.mark.parametrize(
@@ -98,17 +104,17 @@ def test_slices_and_writing_are_measured_where_they_are_asked_for(tmp_path: Path
     clean = dataset(tmp_path / "clean")
     found = measure(tmp_path, clean, slice_by=("label",), perturb_text=True).studies
     assert found.slices is not None
-    assert list(found.slices.overall) == [
-        "t2i_recall@1",
-        "t2i_recall@10",
-        "i2t_recall@1",
-        "i2t_recall@10",
-        "acc1",
-        "clip_score",
+    assert [figure.key for figure in found.slices.figures] == [
+        "t2i.recall@1",
+        "t2i.recall@10",
+        "i2t.recall@1",
+        "i2t.recall@10",
+        "zero-shot.acc1",
+        "alignment.clip_score",
     ]
-    assert [part.name.text for part in found.slices.columns[0].slices] == ["cat", "dog"]
+    assert [part.text for part in found.slices.columns[0].slices] == ["cat", "dog"]
     assert found.writing is not None
-    assert set(found.writing.clean) == {"t2i_recall@1", "acc1"}
+    assert set(values(found.writing.clean)) == {"t2i.recall@1", "zero-shot.acc1"}
     assert found.absences == []
 
 

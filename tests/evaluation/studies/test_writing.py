@@ -48,12 +48,12 @@ def test_an_encoder_that_reads_capitals_wrongly_is_found_out() -> None:
         np.arange(30), np.arange(30), tuple(f"pic {n}" for n in range(30)), ("{}",), np.zeros((30, 16), np.float32)
     )
     found = measure_writing(encode, images, np.arange(10), [f"pic {n}" for n in range(10)], classes, 200, 0)
-    assert {name: interval.value for name, interval in found.clean.items()} == {"t2i_recall@1": 1, "acc1": 1}
+    assert {figure.key: figure.value for figure in found.clean} == {"t2i.recall@1": 1, "zero-shot.acc1": 1}
     assert [one.name for one in found.variations] == [name for name in VARIATIONS if name != AS_WRITTEN]
     for one in found.variations:
         lost = 1 if one.name == "upper case" else 0
-        assert {name: interval.value for name, interval in one.changes.items()} == {
-            "t2i_recall@1": -lost,
-            "acc1": -lost,
+        assert {figure.key: figure.value for figure in one.changes} == {
+            "t2i.recall@1_change": -lost,
+            "zero-shot.acc1_change": -lost,
         }
     assert found.variations[1].example == "PIC 0"

@@ -20,7 +20,7 @@ from two_models import CAPTIONS, IMAGES, PATHS, ROWS, caption_ranks
 
 def compared(tmp_path: Path, *reports: str, **options: object) -> Comparison:
     settings = CompareSettings(reports=reports, output=str(tmp_path / "c"), bootstrap_samples=1000, **options)
-    return make_comparison(settings)[0]
+    return make_comparison(settings).manifest
 
 
 def task_of(comparison: Comparison, name: str = "t2i") -> TaskChange:
@@ -30,15 +30,15 @@ def task_of(comparison: Comparison, name: str = "t2i") -> TaskChange:
 def test_differences_and_flips_are_those_of_the_ranks(good: str, bad: str, tmp_path: Path) -> None:
     task = task_of(compared(tmp_path, good, bad))
     before, after = caption_ranks(0), caption_ranks(2.0)
-    changes = {change.title: change for change in task.changes}
+    changes = {change.metric: change for change in task.changes}
     for k in (1, 5, 10):
-        change = changes[f"R@{k}"]
+        change = changes[f"recall@{k}"]
         assert change.difference == pytest.approx((after <= k).mean() - (before <= k).mean())
         assert change.low <= change.difference <= change.high
-    assert changes["MRR"].difference == pytest.approx((1 / after).mean() - (1 / before).mean())
-    assert changes["Median rank"].difference == np.median(after) - np.median(before)
-    assert (changes["R@1"].verdict, changes["Mean rank"].verdict) == ("worse", "worse")
-    assert changes["R@1"].p <= changes["R@1"].p_holm < 0.05
+    assert changes["mean_reciprocal_rank"].difference == pytest.approx((1 / after).mean() - (1 / before).mean())
+    assert changes["median_rank"].difference == np.median(after) - np.median(before)
+    assert (changes["recall@1"].verdict, changes["mean_rank"].verdict) == ("worse", "worse")
+    assert changes["recall@1"].p <= changes["recall@1"].p_holm < 0.05
     flips = task.flips
     assert flips is not None
     assert flips.lost == int(((before <= 10) & (after > 10)).sum())
@@ -80,7 +80,7 @@ def test_reports_of_different_data_are_side_by_side_without_tests(
         assert (task.changes, task.flips) == ([], None)
     assert "no query in common" in (task_of(comparison).why_not or "")
     assert sum("not tested" in sentence for sentence in comparison.summary) == 3
-    row = next(row for row in comparison.rows if row.name == "t2i_recall@1")
+    row = next(row for row in comparison.rows if row.key == "t2i.recall@1")
     assert [figure.value for figure in row.figures if figure] == [pytest.approx((caption_ranks(0) <= 1).mean())] * 2
 
 
@@ -156,7 +156,7 @@ def test_zero_shot_is_compared_on_the_images_that_have_a_label(
     task = task_of(compared(tmp_path, good, report(images=shuffled)), "zero-shot")
     found = [pq.read_table(Path(place) / "report.queries.parquet").to_pylist() for place in (good,)]
     hits = [row["hit_1"] for row in found[0] if row["task"] == "zero-shot"]
-    changes = {change.name: change for change in task.changes}
+    changes = {change.metric: change for change in task.changes}
     assert changes["acc1"].first == pytest.approx(np.mean(hits))
     assert changes["acc1"].n == 120
     assert changes["mean_per_class_recall"].first == pytest.approx(
@@ -175,23 +175,24 @@ def test_three_reports_are_each_compared_with_the_first(
 
 def test_the_folder_is_complete_and_the_same_again_is_already_there(good: str, bad: str, tmp_path: Path) -> None:
     settings = CompareSettings(reports=(good, bad), output=str(tmp_path / "c"), bootstrap_samples=1000)
-    made, already = make_comparison(settings)
-    assert not already
+    done = make_comparison(settings)
+    made = done.manifest
+    assert not done.already
     assert sorted(os.listdir(tmp_path / "c")) == ["comparison.html", "comparison.json", "comparison.md"]
     assert os.listdir(tmp_path) == ["c"]
     assert Comparison.model_validate_json((tmp_path / "c/comparison.json").read_bytes()) == made
-    again, already = make_comparison(settings)
-    assert (again, already) == (made, True)
+    again = make_comparison(settings)
+    assert (again.manifest, again.already) == (made, True)
     for change, said in (
-        ({"seed": 3}, "seed was 0 and is now 3"),
+        ({"seed": 3}, "seed: was 0, now 3"),
         ({"reports": (bad, good)}, "the reports were"),
-        ({"match": "id"}, "match was path"),
+        ({"match": "id"}, "match: was path"),
     ):
         other = settings.model_copy(update=change)
         with pytest.raises(OutputDiffers, match=said):
             make_comparison(other)
-    replaced, already = make_comparison(settings.model_copy(update={"seed": 3, "overwrite": True}))
-    assert (replaced.settings["seed"], already) == (3, False)
+    replaced = make_comparison(settings.model_copy(update={"seed": 3, "overwrite": True}))
+    assert (replaced.manifest.settings["seed"], replaced.already) == (3, False)
 
 
 def test_a_report_that_was_made_anew_is_another(good: str, bad: str, tmp_path: Path) -> None:

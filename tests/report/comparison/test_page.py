@@ -60,7 +60,7 @@ def hostile(report: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
     }
     reports = (report(**options), report(noise=2.0, **options))
     output = tmp_path_factory.mktemp("comparison") / "c"
-    return make_comparison(CompareSettings(reports=reports, output=str(output), bootstrap_samples=1000))[0]
+    return make_comparison(CompareSettings(reports=reports, output=str(output), bootstrap_samples=1000)).manifest
 
 
 def test_captions_ids_and_labels_are_shown_as_text_and_nothing_else(hostile: Comparison) -> None:
@@ -109,7 +109,7 @@ def test_published_figures_stand_apart_with_their_source(hostile: Comparison) ->
     assert "Flickr30k" in published
     assert "89fb801f" in published
     assert "Flickr30k" not in content.replace(published, "")
-    assert "GFLOPs an image" in content[content.index('id="cost"') : content.index('id="published"')]
+    assert "GFLOPs per image" in content[content.index('id="cost"') : content.index('id="published"')]
 
 
 def test_no_row_of_the_summary_is_broken_by_text(hostile: Comparison) -> None:
@@ -127,7 +127,7 @@ def test_no_row_of_the_summary_is_broken_by_text(hostile: Comparison) -> None:
 def test_a_comparison_without_tests_has_a_page(good: str, report: Callable[..., str], tmp_path: Path) -> None:
     elsewhere = report(paths=["s3://other/one.parquet"], labels=None, model=None)
     settings = CompareSettings(reports=(good, elsewhere), output=str(tmp_path / "c"), bootstrap_samples=1000)
-    comparison = make_comparison(settings)[0]
+    comparison = make_comparison(settings).manifest
     page = Page(html_text(comparison))
     assert page.open == []
     text = re.sub(r"\s+", " ", " ".join(page.text))

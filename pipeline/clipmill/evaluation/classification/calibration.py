@@ -6,29 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 BINS = 15
 NORMAL_QUANTILE = 1.959964
-ERROR = Metric(
-    "zero-shot.calibration_error",
-    "Calibration error",
-    "proportion",
-    f"Expected calibration error (Guo et al. 2017, with {BINS} bins of equal width): the distance between the share of right "
-    "answers in a bin and the mean confidence there, averaged over images. The softmax over classes at the model's own "
-    "temperature is the confidence. Few images make the error look larger than it is: its interval is corrected for that, "
-    "so it may reach further down than up.",
-    higher_is_better=False,
-)
-MEAN_CONFIDENCE = Metric(
-    "zero-shot.mean_confidence",
-    "Mean confidence",
-    "proportion",
-    "Mean probability, by the softmax over classes at the model's own temperature, of the class that came first. Above acc1 "
-    "the model is surer than it is right; below, less sure.",
-    higher_is_better=None,
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +37,8 @@ class Calibration:
     @property
     def figures(self) -> list[Figure]:
         """Both with their intervals."""
-        return [ERROR.figure(self.intervals["error"]), MEAN_CONFIDENCE.figure(self.intervals["mean_confidence"])]
+        error, confidence = metric("zero-shot.calibration_error", bins=BINS), metric("zero-shot.mean_confidence")
+        return [error.figure(self.intervals["error"]), confidence.figure(self.intervals["mean_confidence"])]
 
 
 def _error(confidence: NDArray[np.float64], correct: NDArray[np.float64], images: int) -> float:

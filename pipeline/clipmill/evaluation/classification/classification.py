@@ -1,7 +1,6 @@
 """What a dataset's labels allow to be measured: zero-shot classification, and classifiers trained on frozen embeddings."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from clipmill.core.errors import UserError
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.absence import Absence
 from clipmill.evaluation.classification.class_names import ClassNames, load_class_names
 from clipmill.evaluation.classification.labels import Labels, find_column, labelled_batches, read_labels
 from clipmill.evaluation.classification.prompt_cache import PromptCache
@@ -24,6 +22,7 @@ from clipmill.evaluation.classification.zero_shot import (
     ensemble,
     template_vectors,
 )
+from clipmill.evaluation.progress import Absence, Progress
 from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint
 
@@ -151,7 +150,7 @@ def measure_probe(
     classified: Classified,
     images: Vectors,
     scratch: Path,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    progress: Progress,
     checkpoint: Checkpoint,
 ) -> tuple[Supervised | None, list[Absence], list[str]]:
     """Trained classifiers on the images that ``classified`` has labels of; else why there are none."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.probe import FITS, Examples, Step, fit_predict, sweep
 from clipmill.evaluation.classification.splits import hash_rows, order_in_class
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -30,14 +30,7 @@ class FewShot:
     @property
     def figure(self) -> Figure:
         """Accuracy over all draws."""
-        return Metric(
-            f"probe.few_shot_{self.shots}_acc1",
-            f"{self.shots} per class",
-            "proportion",
-            f"Share of test images given the right class by a linear probe of so few training images per class: mean of "
-            f"{DRAWS} random draws. The interval covers both the draws and the test images. The penalty is chosen on the "
-            "whole validation split, with the first draw.",
-        ).figure(self.accuracy)
+        return metric(f"probe.few_shot_{self.shots}_acc1", draws=DRAWS).figure(self.accuracy)
 
 
 def few_shot(

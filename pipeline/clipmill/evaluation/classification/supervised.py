@@ -1,7 +1,5 @@
 """What labels of other images add: linear probe, few-shot and nearest neighbours on the same splits."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,48 +7,19 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.few_shot import DRAWS, SHOTS, FewShot, few_shot
-from clipmill.evaluation.classification.neighbours import NEIGHBOURS, TEMPERATURE, vote
+from clipmill.evaluation.classification.neighbours import NEIGHBOURS, vote
 from clipmill.evaluation.classification.per_class import mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.probe import FITS, Examples, Scale, Sweep, fit_predict, sweep
 from clipmill.evaluation.classification.splits import Split, draw, split
 from clipmill.evaluation.classification.zero_shot import UNLABELLED
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
+from clipmill.evaluation.progress import Progress
 from clipmill.evaluation.retrieval.ceiling import hash_vectors
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 from clipmill.evaluation.vectors import Vectors
 
 MEMORY_CELLS = 1 << 26
 """Numbers that the solver may hold: images × (dimension + 2 × classes). More images than that allows are sampled."""
-_PROBE = (
-    "of a linear probe: multinomial logistic regression on frozen embeddings, centred and scaled, with an L2 penalty chosen "
-    "on the validation split, then trained on training and validation images (Radford et al. 2021, A.3)."
-)
-LINEAR = Metric(
-    "probe.linear_probe_acc1", "Linear probe", "proportion", f"Share of test images given the right class, {_PROBE}"
-)
-LINEAR_RECALL = Metric(
-    "probe.linear_probe_mean_per_class_recall",
-    "Linear probe, class mean",
-    "proportion",
-    f"Mean over classes of the share of their test images given the right class, {_PROBE}",
-)
-ZERO_SHOT = Metric(
-    "probe.zero_shot_on_test_acc1",
-    "Zero-shot",
-    "proportion",
-    "acc1 of zero-shot classification on the same test images: no training images at all.",
-)
-
-
-def nearest(k: int) -> Metric:
-    """Accuracy of the votes of the k nearest images."""
-    definition = "Share of test images whose most similar training or validation image is of the right class."
-    if k > 1:
-        definition = (
-            f"Share of test images given the right class by the {k} most similar of the training and validation images, "
-            f"whose votes weigh exp(cosine / {TEMPERATURE:.2g}) (Wu et al. 2018)."
-        )
-    return Metric(f"probe.knn{k}_acc1", f"k-NN, k = {k}", "proportion", definition)
 
 
 @dataclass(frozen=True)
@@ -90,15 +59,15 @@ class Supervised:
     def figures(self) -> list[Figure]:
         """The probe, then the neighbours; few-shot and zero-shot have their own places."""
         return [
-            LINEAR.figure(self.linear),
-            LINEAR_RECALL.figure(self.linear_recall),
-            *(nearest(k).figure(interval) for k, interval in self.neighbours.items()),
+            metric("probe.linear_probe_acc1").figure(self.linear),
+            metric("probe.linear_probe_mean_per_class_recall").figure(self.linear_recall),
+            *(metric(f"probe.knn{k}_acc1").figure(interval) for k, interval in self.neighbours.items()),
         ]
 
     @property
     def zero_shot_figure(self) -> Figure | None:
         """Zero-shot on the same test images, where there are class prompts."""
-        return ZERO_SHOT.figure(self.zero_shot) if self.zero_shot else None
+        return metric("probe.zero_shot_on_test_acc1").figure(self.zero_shot) if self.zero_shot else None
 
 
 @dataclass(frozen=True)
@@ -149,7 +118,7 @@ def measure_supervised(
     prompt_vectors: NDArray[np.float32] | None,
     samples: int,
     seed: int,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    progress: Progress,
 ) -> Supervised:
     """Trains and tests all classifiers. ``prompt_vectors`` (c, d) are the zero-shot ones of the same class numbers."""
     places = parts.split

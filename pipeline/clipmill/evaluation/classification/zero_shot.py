@@ -10,7 +10,7 @@ from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.calibration import Calibration, calibrate
 from clipmill.evaluation.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.templates import prompts
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
@@ -19,33 +19,6 @@ UNLABELLED = -1
 TEMPLATE_IMAGES = 20_000
 """Images at most on which templates are compared: each template costs as much as all of them together."""
 _EQUAL = 1e-9
-ACC1 = Metric(
-    "zero-shot.acc1", "acc1", "proportion", "Share of labelled images for which the right class scores highest."
-)
-ACC5 = Metric(
-    "zero-shot.acc5",
-    "acc5",
-    "proportion",
-    "Share of labelled images with the right class among the five that score highest; none below five classes.",
-)
-MEAN_PER_CLASS_RECALL = Metric(
-    "zero-shot.mean_per_class_recall",
-    "Mean per-class recall",
-    "proportion",
-    "Mean over classes of the share of their images that get the right class: every class counts alike.",
-)
-TEMPLATE_ENSEMBLE = Metric(
-    "zero-shot.template_ensemble_acc1",
-    "All together",
-    "proportion",
-    "acc1 of all templates together, on the images on which each was also tried alone.",
-)
-TEMPLATE_MEAN = Metric(
-    "zero-shot.template_mean_acc1",
-    "One template, on average",
-    "proportion",
-    "Mean acc1 of the templates, each used alone.",
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +37,8 @@ class TemplateEffect:
     @property
     def figures(self) -> list[Figure]:
         """acc1 of all templates together, and of one on average."""
-        return [TEMPLATE_ENSEMBLE.figure(self.together), TEMPLATE_MEAN.figure(self.mean, self.together.n)]
+        together, mean = metric("zero-shot.template_ensemble_acc1"), metric("zero-shot.template_mean_acc1")
+        return [together.figure(self.together), mean.figure(self.mean, self.together.n)]
 
 
 @dataclass(frozen=True)
@@ -120,8 +94,8 @@ class ZeroShot:
     @property
     def figures(self) -> list[Figure]:
         """Accuracies with their intervals; acc5 only where there are five classes."""
-        metrics = [ACC1, ACC5, MEAN_PER_CLASS_RECALL] if len(self.classes) >= 5 else [ACC1, MEAN_PER_CLASS_RECALL]
-        return [metric.figure(self.intervals[metric.metric]) for metric in metrics]
+        names = [name for name in self.intervals if name != "acc5" or self.acc5 is not None]
+        return [metric(f"zero-shot.{name}").figure(self.intervals[name]) for name in names]
 
 
 def template_vectors(encode: Encode, classes: Sequence[str], templates: tuple[str, ...]) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
+from clipmill.evaluation.results import HistogramData
 from clipmill.evaluation.retrieval.counting import pair_products
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
@@ -19,45 +20,6 @@ UNMATCHED_PAIRS = 100_000
 LOSS_BATCH = 1000
 PAPER_TEMPERATURE = 0.07
 """The temperature that CLIP's training begins with: at it, models with other temperatures compare."""
-
-_COSINE = "Mean inner product (cosine, as vectors have unit length) of "
-MATCHED = Metric(
-    "alignment.matched_cosine",
-    "Matched pairs",
-    "cosine",
-    _COSINE + "captions with their own image: the mean CLIP score.",
-)
-UNMATCHED = Metric(
-    "alignment.unmatched_cosine",
-    "Unmatched pairs",
-    "cosine",
-    _COSINE + "captions with images drawn at random that are not theirs.",
-    higher_is_better=None,
-)
-GAP = Metric(
-    "alignment.cosine_gap",
-    "Gap",
-    "cosine",
-    "Mean cosine of matched pairs less that of unmatched ones: how far apart right and wrong lie.",
-)
-BELOW_UNMATCHED = Metric(
-    "alignment.share_below_unmatched",
-    "Below unmatched",
-    "proportion",
-    "Share of captions that fit their own image less than a caption and an image drawn at random fit on average: an "
-    "upper bound, roughly, on captions that have nothing to do with their image.",
-    higher_is_better=False,
-)
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """``counts[i]`` values lie in [``edges[i]``, ``edges[i + 1]``), the last bin closed; ``mean`` and ``n`` of all."""
-
-    edges: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    mean: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -72,23 +34,11 @@ class Loss:
     @property
     def figures(self) -> list[Figure]:
         """The loss and the probability; the temperature is part of their keys."""
-        temperature = f"{self.temperature:.4g}"
-        loss = Metric(
-            f"alignment.info_nce_tau_{temperature}",
-            f"InfoNCE at τ = {temperature}",
-            "nats",
-            f"CLIP's symmetric contrastive loss over one batch of {self.pairs:,} pairs at temperature {temperature}. It "
-            "rises with the number of pairs: compare only equal ones.",
-            higher_is_better=False,
-        )
-        probability = Metric(
-            f"alignment.match_probability_tau_{temperature}",
-            f"P(match) at τ = {temperature}",
-            "proportion",
-            f"Mean probability that the softmax over the batch's {self.pairs:,} texts, at temperature {temperature}, gives "
-            "an image's own text.",
-        )
-        return [loss.figure(self.loss, self.pairs), probability.figure(self.match_probability, self.pairs)]
+        values = {"info_nce": self.loss, "match_probability": self.match_probability}
+        return [
+            metric(f"alignment.{name}_tau_{self.temperature:.4g}", pairs=self.pairs).figure(value, self.pairs)
+            for name, value in values.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,8 +50,8 @@ class Alignment:
     share of captions whose cosine with their own image is below the mean of unmatched pairs; None without such pairs.
     """
 
-    matched: Histogram
-    unmatched: Histogram
+    matched: HistogramData
+    unmatched: HistogramData
     losses: tuple[Loss, ...]
     worst: NDArray[np.int64]
     worst_images: NDArray[np.int64]
@@ -112,12 +62,12 @@ class Alignment:
     @property
     def figures(self) -> list[Figure]:
         """Cosines, and both figures of each loss; without unmatched pairs nothing is compared with them."""
-        figures = [MATCHED.figure(self.matched_mean or self.matched.mean, self.matched.n)]
+        figures = [metric("alignment.matched_cosine").figure(self.matched_mean or self.matched.mean, self.matched.n)]
         if self.unmatched.n:
-            figures.append(UNMATCHED.figure(self.unmatched.mean, self.unmatched.n))
-            figures.append(GAP.figure(self.matched.mean - self.unmatched.mean))
+            figures.append(metric("alignment.unmatched_cosine").figure(self.unmatched.mean, self.unmatched.n))
+            figures.append(metric("alignment.cosine_gap").figure(self.matched.mean - self.unmatched.mean))
         if self.share_below is not None:
-            figures.append(BELOW_UNMATCHED.figure(self.share_below))
+            figures.append(metric("alignment.share_below_unmatched").figure(self.share_below))
         return [*figures, *(figure for loss in self.losses for figure in loss.figures)]
 
 
@@ -157,8 +107,8 @@ def align(
     lowest = np.argsort(scores, kind="stable")[:worst]
     below = (scores < (unmatched.mean() if len(unmatched) else 0.0))[:, None].astype(np.float64)
     return Alignment(
-        matched=histogram(scores, edges),
-        unmatched=histogram(unmatched, edges),
+        matched=_histogram("matched", scores, edges),
+        unmatched=_histogram("unmatched", unmatched, edges),
         losses=tuple(info_nce(pictures, texts, value) for value in temperatures),
         worst=positions[lowest],
         worst_images=ranks.best[lowest],
@@ -173,10 +123,10 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
 
 
-def histogram(values: NDArray[np.float64], edges: NDArray[np.float64]) -> Histogram:
+def _histogram(name: str, values: NDArray[np.float64], edges: NDArray[np.float64]) -> HistogramData:
     """Counts of values between edges; ``mean`` is 0 where there are none."""
-    mean = float(values.mean()) if len(values) else 0.0
-    return Histogram(edges, np.histogram(values, edges)[0], mean, len(values))
+    mean, counts = float(values.mean()) if len(values) else 0.0, np.histogram(values, edges)[0]
+    return HistogramData(name=name, edges=edges.tolist(), counts=counts.tolist(), mean=mean, n=len(values))
 
 
 def match_probabilities(similarity: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

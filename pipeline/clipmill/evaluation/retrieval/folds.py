@@ -1,13 +1,11 @@
 """The COCO protocols: R@K among 1,000 images, mean of five folds, and among 5,000 (Karpathy and Fei-Fei 2015)."""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure
-from clipmill.evaluation.retrieval.measures import RECALL_AT, hit_rate
+from clipmill.evaluation.figures import metric
+from clipmill.evaluation.results import ProtocolPart
+from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.retrieval.retrieval import Direction
 from clipmill.evaluation.statistics.bootstrap import percentile_interval, resampled_means
@@ -15,37 +13,13 @@ from clipmill.evaluation.vectors import Vectors
 
 FOLDS = 5
 FOLD_IMAGES = 1000
-_DEFINITION = (
-    "Hit rate as R@K, in galleries of so many images with all their captions, as COCO's 1k and 5k protocols have it; mean "
-    "over the folds."
-)
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """``folds`` galleries of ``images`` images each, with all their ``captions``, counted over the folds.
+def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed: int = 0) -> list[ProtocolPart]:
+    """Both directions of 1k and 5k over 5,000 images that have a caption; none where there are fewer.
 
-    ``recall[direction][K]`` is the mean over folds of R@K, with an interval that resamples images within each fold.
-    """
-
-    name: str
-    folds: int
-    images: int
-    captions: int
-    recall: dict[Direction, dict[int, Interval]]
-
-    def figures(self, direction: Direction) -> list[Figure]:
-        """R@K of one direction."""
-        return [
-            replace(hit_rate(k), key=f"{direction}.{self.name}_recall@{k}", definition=_DEFINITION).figure(interval)
-            for k, interval in self.recall[direction].items()
-        ]
-
-
-def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed: int = 0) -> list[Protocol]:
-    """1k and 5k over 5,000 images that have a caption; none where there are fewer.
-
-    Of more than 5,000, as many are drawn with ``seed``. They stay in the dataset's order, and folds are consecutive.
+    Each figure is the mean over folds of R@K, and its interval resamples images within each fold. Of more than 5,000
+    images, as many are drawn with ``seed``. They stay in the dataset's order, and folds are consecutive.
     """
     captioned = np.flatnonzero(np.isin(images.rows, captions.rows))
     wanted = FOLDS * FOLD_IMAGES
@@ -54,14 +28,15 @@ def coco_protocols(images: Vectors, captions: Vectors, samples: int = 1000, seed
     drawn = np.sort(np.random.default_rng(seed).permutation(len(captioned))[:wanted])
     chosen = captioned[drawn]
     return [
-        _protocol(name, np.split(chosen, folds), images, captions, samples, seed)
+        part
         for name, folds in (("1k", FOLDS), ("5k", 1))
+        for part in _protocol(name, np.split(chosen, folds), images, captions, samples, seed)
     ]
 
 
 def _protocol(
     name: str, folds: list[NDArray[np.int64]], images: Vectors, captions: Vectors, samples: int, seed: int
-) -> Protocol:
+) -> list[ProtocolPart]:
     hits: dict[Direction, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
     resampled: dict[Direction, list[NDArray[np.float64]]] = {"t2i": [], "i2t": []}
     in_all = {"t2i": 0, "i2t": 0}
@@ -76,11 +51,22 @@ def _protocol(
             found = np.stack([ranks.hits(k) for k in RECALL_AT], axis=1)
             hits[direction].append(found.mean(axis=0))
             resampled[direction].append(resampled_means(found, ranks.rows, samples, seed + number))
-    recall: dict[Direction, dict[int, Interval]] = {}
+    parts = []
     for direction in hits:
         means, draws = np.mean(hits[direction], axis=0), np.mean(resampled[direction], axis=0)
-        recall[direction] = {
+        intervals = {
             k: percentile_interval(float(mean), drawn if samples else np.array([mean]), in_all[direction])
             for k, mean, drawn in zip(RECALL_AT, means, draws.T, strict=True)
         }
-    return Protocol(name, len(folds), len(folds[0]), in_all["t2i"], recall)
+        figures = [metric(f"{direction}.{name}_recall@{k}").figure(interval) for k, interval in intervals.items()]
+        parts.append(
+            ProtocolPart(
+                name=name,
+                direction=direction,
+                folds=len(folds),
+                images=len(folds[0]),
+                captions=in_all["t2i"],
+                figures=figures,
+            )
+        )
+    return parts

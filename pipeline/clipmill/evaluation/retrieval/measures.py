@@ -1,8 +1,8 @@
-"""The metrics of retrieval: for each its definition, and its value for every query, from the ranks of the positives.
+"""The metrics of retrieval: the value of each for every query, from the ranks of its positives.
 
 Relevance is binary. Items that tie stand in random order, and each measure is its exact expectation over that order, in
 closed form (McSherry and Najork 2008); where nothing ties it is what ``trec_eval`` computes. A new metric is a function of
-`Ranks` and an entry in `FAMILIES`: every report then has it.
+`Ranks`, its entry in `FAMILIES` and one in ``metrics.yaml``: every report then has it.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Metric
+from clipmill.evaluation.figures import Metric, metric
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval
 
@@ -63,123 +63,42 @@ def _harmonic(n: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(n <= 32, small[np.minimum(n, 32)], series - 1 / (252 * large**6))
 
 
-@dataclass(frozen=True)
-class QueryMetric:
-    """A metric of one direction, and its value for each query, float64 (q,), from their ranks."""
-
-    metric: Metric
-    of: Callable[[Ranks], NDArray[np.float64]]
-
-
-Estimate = Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]]
-"""Values (q, m) of the queries, the rows (q,) of their images, samples and seed to an interval per column."""
+Values = Callable[[Ranks], NDArray[np.float64]]
+"""The ranks of q queries to a value for each, float64 (q,)."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics whose intervals come from the same resamples of the images, by ``estimate``."""
+    """Metrics of a direction, by key, whose intervals come from the same resamples of the images, by ``estimate``."""
 
-    metrics: tuple[QueryMetric, ...]
-    estimate: Estimate = mean_intervals
+    metrics: dict[str, Values]
+    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = mean_intervals
 
     def intervals(self, ranks: Ranks, samples: int, seed: int) -> dict[str, Interval]:
-        """Each metric with its 95% interval, by key."""
-        values = np.stack([metric.of(ranks) for metric in self.metrics], axis=1)
-        found = self.estimate(values, ranks.rows, samples, seed)
-        return {metric.metric.key: interval for metric, interval in zip(self.metrics, found, strict=True)}
+        """Each metric with its 95% interval."""
+        values = np.stack([values(ranks) for values in self.metrics.values()], axis=1)
+        return dict(zip(self.metrics, self.estimate(values, ranks.rows, samples, seed), strict=True))
 
 
-def hit_rate(k: int) -> Metric:
-    """R@K, without its direction."""
-    return Metric(
-        f"recall@{k}",
-        f"R@{k}",
-        "proportion",
-        "Hit rate: share of queries for which at least one positive is among the first K results.",
-    )
+FAMILIES = (
+    Family({f"recall@{k}": partial(Ranks.hits, k=k) for k in RECALL_AT}),
+    Family(
+        {"median_rank": Ranks.expected_rank},
+        lambda values, rows, samples, seed: [median_interval(values[:, 0], rows, samples, seed)],
+    ),
+    Family({"mean_rank": Ranks.expected_rank}, partial(mean_intervals, proportions=False)),
+    Family(
+        {
+            **{f"true_recall@{k}": partial(share_found, k=k) for k in RECALL_AT},
+            f"ndcg@{NDCG_AT}": partial(ndcg, k=NDCG_AT),
+            "mean_average_precision": average_precision,
+            "mean_reciprocal_rank": lambda ranks: 1 / ranks.expected_rank(),
+        }
+    ),
+)
+"""Every metric of a direction, in the order of the reports; ``metrics.yaml`` says what each is."""
 
 
 def hit_rate_of(direction: str, k: int) -> Metric:
     """R@K of one direction, which its title names: for tables in which both stand side by side."""
-    return replace(hit_rate(k).of_group(direction), title=f"{direction} R@{k}")
-
-
-_HITS = Family(tuple(QueryMetric(hit_rate(k), partial(Ranks.hits, k=k)) for k in RECALL_AT))
-_MEDIAN_RANK = Family(
-    (
-        QueryMetric(
-            Metric(
-                "median_rank",
-                "Median rank",
-                "rank",
-                "The place, from 1, at which the first positive comes for the middle query.",
-                higher_is_better=False,
-            ),
-            Ranks.expected_rank,
-        ),
-    ),
-    lambda values, rows, samples, seed: [median_interval(values[:, 0], rows, samples, seed)],
-)
-_MEAN_RANK = Family(
-    (
-        QueryMetric(
-            Metric(
-                "mean_rank",
-                "Mean rank",
-                "rank",
-                "Mean over queries of the place, from 1, at which the first positive comes.",
-                higher_is_better=False,
-            ),
-            Ranks.expected_rank,
-        ),
-    ),
-    partial(mean_intervals, proportions=False),
-)
-_OVER_POSITIVES = Family(
-    (
-        *(
-            QueryMetric(
-                Metric(
-                    f"true_recall@{k}",
-                    f"True recall@{k}",
-                    "proportion",
-                    "Share of a query's positives that are among the first K results, mean over queries; R@K asks for "
-                    "one only.",
-                ),
-                partial(share_found, k=k),
-            )
-            for k in RECALL_AT
-        ),
-        QueryMetric(
-            Metric(
-                f"ndcg@{NDCG_AT}",
-                f"nDCG@{NDCG_AT}",
-                "ratio",
-                f"Discounted gain of the first {NDCG_AT} results, where a positive at place r gains 1 / log₂(1 + r), "
-                "over that of all positives in the first places; mean over queries.",
-            ),
-            partial(ndcg, k=NDCG_AT),
-        ),
-        QueryMetric(
-            Metric(
-                "mean_average_precision",
-                "mAP",
-                "ratio",
-                "Mean over a query's positives of the share of positives among the results up to it, mean over queries "
-                "(mAP).",
-            ),
-            average_precision,
-        ),
-        QueryMetric(
-            Metric(
-                "mean_reciprocal_rank",
-                "MRR",
-                "ratio",
-                "Mean over queries of 1 / rank of the first positive: 1 when every query has a positive in first place.",
-            ),
-            lambda ranks: 1 / ranks.expected_rank(),
-        ),
-    )
-)
-FAMILIES = (_HITS, _MEDIAN_RANK, _MEAN_RANK, _OVER_POSITIVES)
-"""Every metric of a direction, in the order of the reports."""
+    return replace(metric(f"{direction}.recall@{k}"), title=f"{direction} R@{k}")

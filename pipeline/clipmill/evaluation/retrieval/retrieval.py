@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.retrieval.gallery_size import gallery_sizes, recall_in_gallery
 from clipmill.evaluation.retrieval.measures import FAMILIES, RECALL_AT
 from clipmill.evaluation.retrieval.ranks import BLOCK, Ranks, join_ranks, rank_positives
@@ -30,8 +30,8 @@ class Retrieval:
 
     ``hits[K]`` is the number of queries with a positive among the first K. Where items score exactly the same it is an
     expected number, over a random order of them, so that vectors which are all alike score no better than chance.
-    ``intervals`` are by the key of the metric. ``most_positives`` is the most that any query has, and ``smaller[K]`` maps
-    sizes of random galleries to the expected R@K in them.
+    ``intervals`` are by the key of the metric, without its direction. ``most_positives`` is the most that any query has,
+    and ``smaller[K]`` maps sizes of random galleries to the expected R@K in them.
     """
 
     direction: Direction
@@ -56,8 +56,7 @@ class Retrieval:
     @property
     def figures(self) -> list[Figure]:
         """All metrics of the direction."""
-        metrics = [metric.metric for family in FAMILIES for metric in family.metrics]
-        return [metric.of_group(self.direction).figure(self.intervals[metric.key]) for metric in metrics]
+        return [metric(f"{self.direction}.{key}").figure(interval) for key, interval in self.intervals.items()]
 
 
 def retrieve(

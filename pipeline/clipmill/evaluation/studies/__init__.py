@@ -1,1 +1,1 @@
-"""What is measured beside retrieval and classification: the space, slices of the data, robustness."""
+"""What is measured besides retrieval and classification: the space, slices of the data, robustness."""

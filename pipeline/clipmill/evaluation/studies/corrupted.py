@@ -8,19 +8,24 @@ import numpy as np
 
 from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.figures import Metric
+from clipmill.evaluation.figures import metric
+from clipmill.evaluation.results import VariationPart
 from clipmill.evaluation.statistics.by_query import ByQuery
-from clipmill.evaluation.studies.variations import Asked, Variation, ask, compare
+from clipmill.evaluation.studies.variations import Asked, ask, compare
 from clipmill.evaluation.vectors import Vectors, blocks, read_vectors
-from clipmill.source.corrupt import Corruption
+from clipmill.source.corrupt import STRENGTHS, Corruption
 
 _BLOCK = 8192
-COSINE = Metric(
-    "robustness.cosine",
-    "Cosine",
-    "cosine",
-    "Mean cosine of an image's vector with that of the same image made worse.",
-)
+_AMOUNTS = {
+    "blur": "σ {:.1%} of the shorter side",
+    "noise": "σ {:.0%} of the range",
+    "jpeg": "quality {:.0f}",
+    "brightness": "+{:.0%} of the range",
+    "crop": "{:.0%} of each side",
+    "rotation": "{:.0f}°",
+    "greyscale": "{:.0%} of the colour left",
+}
+"""What a strength of each kind of corruption amounts to."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def measure_corruption(
     scratch: Path,
     samples: int,
     seed: int,
-) -> Variation:
+) -> VariationPart:
     """Figures of one corrupted dataset's images with the clean captions, their changes from those ``before``, and the
     cosine of each image's vector with that of its worse self.
 
@@ -96,5 +101,7 @@ def measure_corruption(
         at = asked.images[part]
         cosines[part] = np.einsum("ij,ij->i", images.values[at].astype(np.float64), worse.values[at].astype(np.float64))
     figures = ask(worse, captions, asked)
-    figures[COSINE.key] = ByQuery(COSINE, images.rows[asked.images], cosines)
-    return compare(corrupted.corruption.kind, corrupted.corruption.strength, figures, before, samples, seed)
+    figures["robustness.cosine"] = ByQuery(metric("robustness.cosine"), images.rows[asked.images], cosines)
+    kind, strength = corrupted.corruption.kind, corrupted.corruption.strength
+    amount = _AMOUNTS[kind].format(STRENGTHS[kind][strength - 1])
+    return compare(kind, figures, before, samples, seed, strength=strength, amount=amount)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.statistics.bootstrap import mean_intervals
 from clipmill.evaluation.studies.space import draw
 from clipmill.evaluation.vectors import Vectors, blocks
@@ -18,21 +18,6 @@ NEIGHBOURS = 5
 NEAR = 0.98
 """Least cosine of two near-duplicates."""
 _BLOCK = 65_536
-NEAR_DUPLICATES = Metric(
-    "space.near_duplicates",
-    "Near-duplicates",
-    "proportion",
-    "Share of images whose nearest other image has a cosine of .98 or more: near-duplicates, of which a caption can mean "
-    "only one.",
-    higher_is_better=None,
-)
-NEAREST_COSINE = Metric(
-    "space.nearest_cosine",
-    "Nearest other image",
-    "cosine",
-    "Mean cosine of an image with the nearest other image of the whole dataset.",
-    higher_is_better=None,
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,8 @@ class Outliers:
     @property
     def figures(self) -> list[Figure]:
         """How many near-duplicates there are, and how near the nearest other image is."""
-        return [NEAR_DUPLICATES.figure(self.near_interval), NEAREST_COSINE.figure(self.nearest, self.queries)]
+        near, nearest = metric("space.near_duplicates"), metric("space.nearest_cosine")
+        return [near.figure(self.near_interval), nearest.figure(self.nearest, self.queries)]
 
 
 def find_outliers(
@@ -92,7 +78,9 @@ def find_outliers(
     count = min(NEIGHBOURS, len(images) - 1)
     scores, positions = exact_top_k(images.values[chosen].astype(np.float32), _blocks(images, progress), count + 1)
     itself = positions == chosen[:, None]
-    itself[:, -1] |= ~itself.any(axis=1)  # an image with so many copies that it is not among its own best: leave out one
+    itself[:, -1] |= ~itself.any(
+        axis=1
+    )  # an image with so many copies that it is not among its own best: leave out one
     cosines = scores[~itself].reshape(len(chosen), count).astype(np.float64)
     others = positions[~itself].reshape(len(chosen), count)
     near = cosines[:, 0] >= NEAR

@@ -1,61 +1,19 @@
 """Metrics of quality by the slices of a column, and the slices that do worse than the rest of the dataset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.figures import finite_ends
+from clipmill.evaluation.results import SlicedColumnPart, SliceFigure, SlicePart, SlicesPart
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.statistics.permutation import draws_needed, holm, p_worse, residual_levels
-from clipmill.evaluation.studies.slicing import SliceName, Slicing
+from clipmill.evaluation.studies.slicing import Slicing
 
 LEVEL = 0.05
 """The chance of even one false alarm among all comparisons of a report."""
-
-
-@dataclass(frozen=True)
-class SliceFigure:
-    """The metric ``key`` over the queries of one slice. ``p_value`` is of the hypothesis that it is no worse than the
-    rest, and ``adjusted`` the same corrected for all comparisons of the report; None where there is no rest."""
-
-    key: str
-    interval: Interval
-    p_value: float | None = None
-    adjusted: float | None = None
-
-    @property
-    def is_worse(self) -> bool:
-        """True if it is significantly below the rest, at a level of 5% over all comparisons together."""
-        return self.adjusted is not None and self.adjusted <= LEVEL
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One slice: how many images it has, and the figures that have a query in it."""
-
-    name: SliceName
-    images: int
-    figures: tuple[SliceFigure, ...]
-
-
-@dataclass(frozen=True)
-class SlicedColumn:
-    """The slices of one column."""
-
-    column: str
-    slices: tuple[Slice, ...]
-
-
-@dataclass(frozen=True)
-class Slices:
-    """All columns, the ``figures`` over the whole dataset, and how many comparisons were made."""
-
-    figures: tuple[Figure, ...]
-    columns: tuple[SlicedColumn, ...]
-    comparisons: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +34,7 @@ def measure_slices(
     samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
-) -> Slices:
+) -> SlicesPart:
     """Figures of every slice, each from the queries of the slice's images; the gallery stays whole.
 
     ``image_rows`` (images,) are the rows of the images that ``slicings`` number. ``progress`` is called with 1 for every
@@ -98,23 +56,35 @@ def measure_slices(
     # All p-values together, since Holm's correction is over all comparisons.
     p_values = _p_values(cells, figures, images, slicings, seed)
     found: dict[tuple[int, int], list[SliceFigure]] = {}
-    for cell, interval, p_value in zip(cells, intervals, p_values, strict=True):
-        made = SliceFigure(figures[cell.figure].metric.key, interval, *p_value)
-        found.setdefault((cell.column, cell.slice), []).append(made)
-    return Slices(
-        figures=tuple(figure.figure(samples, seed) for figure in figures),
-        columns=tuple(
-            SlicedColumn(
-                slicing.column,
-                tuple(
-                    Slice(name, int(np.sum(slicing.numbers == at)), tuple(found.get((column, at), ())))
-                    for at, name in enumerate(slicing.names)
-                ),
-            )
-            for column, slicing in enumerate(slicings)
-        ),
+    for cell, interval, (p_value, adjusted) in zip(cells, intervals, p_values, strict=True):
+        low, high = finite_ends(interval)
+        figure = SliceFigure(
+            key=figures[cell.figure].metric.key,
+            value=interval.value,
+            low=low,
+            high=high,
+            n=interval.n,
+            p_value=p_value,
+            adjusted=adjusted,
+            worse=adjusted is not None and adjusted <= LEVEL,
+        )
+        found.setdefault((cell.column, cell.slice), []).append(figure)
+    return SlicesPart(
+        figures=[figure.figure(samples, seed) for figure in figures],
+        columns=[_column(number, slicing, found) for number, slicing in enumerate(slicings)],
         comparisons=sum(cell.has_rest for cell in cells),
+        level=LEVEL,
     )
+
+
+def _column(number: int, slicing: Slicing, found: Mapping[tuple[int, int], list[SliceFigure]]) -> SlicedColumnPart:
+    """The slices of one column, also those without a figure."""
+    images_of = np.bincount(slicing.numbers, minlength=len(slicing.names)).tolist()
+    slices = [
+        SlicePart(kind=name.kind, text=name.text, images=images, figures=found.get((number, at), []))
+        for at, (name, images) in enumerate(zip(slicing.names, images_of, strict=True))
+    ]
+    return SlicedColumnPart(column=slicing.column, slices=slices)
 
 
 def _p_values(
@@ -123,8 +93,8 @@ def _p_values(
     images: Sequence[NDArray[np.int64]],
     slicings: Sequence[Slicing],
     seed: int,
-) -> list[tuple[float, float] | tuple[()]]:
-    """The p-value of each cell, and the same adjusted; an empty tuple for a cell without a rest."""
+) -> list[tuple[float, float] | tuple[None, None]]:
+    """The p-value of each cell, and the same adjusted; neither for a cell without a rest."""
     compared = [cell for cell in cells if cell.has_rest]
     draws = draws_needed(len(compared), LEVEL)
     by_image = [_by_image(figure, of_query) for figure, of_query in zip(figures, images, strict=True)]
@@ -134,7 +104,7 @@ def _p_values(
         members = slicings[cell.column].numbers[present] == cell.slice
         found[number] = p_worse(values, level, members, draws, np.random.default_rng([seed, number]))
     pairs = iter(zip(found.tolist(), holm(found).tolist(), strict=True))
-    return [next(pairs) if cell.has_rest else () for cell in cells]
+    return [next(pairs) if cell.has_rest else (None, None) for cell in cells]
 
 
 def _by_image(

@@ -1,12 +1,12 @@
 """The shape of the space: where each tower's vectors lie, how widely they spread, and how far the towers are apart."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.figures import Figure, Metric
+from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.clustered import clustered_mean
 from clipmill.evaluation.vectors import Vectors, blocks
@@ -17,47 +17,6 @@ UNIFORMITY_SAMPLE = 4096
 """Vectors of which all pairs are compared: eight million pairs."""
 _BLOCK = 8192
 _NEGLIGIBLE = 1e-12
-MODALITY_GAP = Metric(
-    "space.modality_gap",
-    "Modality gap",
-    "ratio",
-    "Distance between the mean of the images' unit vectors and the mean of the captions' (Liang et al. 2022). 0 where both "
-    "towers use the same part of the sphere; at most 2. It falls with training at high temperatures, and says by itself "
-    "nothing about retrieval.",
-    higher_is_better=None,
-)
-ALIGNMENT = Metric(
-    "space.alignment",
-    "Alignment",
-    "ratio",
-    "Mean squared distance between the unit vectors of a caption and of its own image (Wang and Isola 2020, with α = 2): "
-    "2 less twice their cosine. 0 is best.",
-    higher_is_better=False,
-)
-NORM_OF_MEAN = Metric(
-    "norm_of_mean",
-    "Norm of the mean",
-    "ratio",
-    "Length of the mean of the tower's unit vectors: 0 where they point everywhere alike, 1 where all are the same. What "
-    "all vectors share says nothing about any of them.",
-    higher_is_better=False,
-)
-EFFECTIVE_RANK = Metric(
-    "effective_rank",
-    "Effective rank",
-    "ratio",
-    "Exponential of the entropy of the eigenvalues of the covariance, each as a share of their sum (Roy and Vetterli "
-    "2007): how many directions the vectors really use, of as many as they have components.",
-)
-UNIFORMITY = Metric(
-    "uniformity",
-    "Uniformity",
-    "ratio",
-    "Logarithm of the mean of exp(−2·squared distance) over all pairs of different vectors of a sample of one tower (Wang "
-    "and Isola 2020, with t = 2). The lower, the more evenly the vectors fill the sphere; 0 where all are the same, about "
-    "−4 where they are spread evenly.",
-    higher_is_better=False,
-)
 
 
 @dataclass(frozen=True)
@@ -78,15 +37,11 @@ class Tower:
     def figures(self, side: str) -> list[Figure]:
         """The metrics of this tower, images or captions; those that take two vectors are left out of one."""
         measured = (
-            (NORM_OF_MEAN, self.norm_of_mean, self.n),
-            (EFFECTIVE_RANK, self.effective_rank, self.n),
-            (UNIFORMITY, self.uniformity, self.uniformity_n),
+            ("norm_of_mean", self.norm_of_mean, self.n),
+            ("effective_rank", self.effective_rank, self.n),
+            ("uniformity", self.uniformity, self.uniformity_n),
         )
-        return [
-            replace(metric, key=f"space.{metric.key}_{side}", title=f"{metric.title}, {side}").figure(value, n)
-            for metric, value, n in measured
-            if value is not None
-        ]
+        return [metric(f"space.{name}_{side}").figure(value, n) for name, value, n in measured if value is not None]
 
 
 @dataclass(frozen=True)
@@ -107,8 +62,8 @@ class Space:
     @property
     def figures(self) -> list[Figure]:
         """What there is of the gap, the alignment and both towers."""
-        figures = [] if self.modality_gap is None else [MODALITY_GAP.figure(self.modality_gap)]
-        figures += [] if self.alignment is None else [ALIGNMENT.figure(self.alignment)]
+        figures = [] if self.modality_gap is None else [metric("space.modality_gap").figure(self.modality_gap)]
+        figures += [] if self.alignment is None else [metric("space.alignment").figure(self.alignment)]
         towers = (("images", self.images), ("captions", self.captions))
         return figures + [figure for side, tower in towers if tower for figure in tower.figures(side)]
 
@@ -161,7 +116,7 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def effective_rank(covariance: NDArray[np.float64]) -> float:
-    """`EFFECTIVE_RANK` of a covariance (d, d); 0 where nothing varies."""
+    """exp of the entropy of the eigenvalues of a covariance (d, d), as shares; 0 where nothing varies."""
     shares = np.linalg.eigvalsh(covariance)
     if shares.max() <= _NEGLIGIBLE:
         return 0.0
@@ -171,7 +126,7 @@ def effective_rank(covariance: NDArray[np.float64]) -> float:
 
 
 def uniformity(vectors: NDArray[np.float64]) -> float:
-    """`UNIFORMITY` of unit vectors (n, d), n ≥ 2, over their n(n − 1) ordered pairs."""
+    """log of the mean of exp(−2·squared distance) of unit vectors (n, d), n ≥ 2, over their n(n − 1) ordered pairs."""
     total = 0.0
     for part in blocks(len(vectors), 1024):
         closeness = np.exp(4 * np.minimum(vectors[part] @ vectors.T, 1.0) - 4)

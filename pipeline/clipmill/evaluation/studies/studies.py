@@ -1,31 +1,34 @@
-"""What is measured beside retrieval and classification: the space itself, slices of the data, and robustness."""
+"""What is measured besides retrieval and classification: the space itself, slices of the data, and robustness."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.absence import Absence
 from clipmill.evaluation.classification.zero_shot import Encode
+from clipmill.evaluation.figures import metric
 from clipmill.evaluation.outcomes import PART_OF, Outcomes
+from clipmill.evaluation.progress import Absence, Progress
+from clipmill.evaluation.results import RobustnessPart, SlicesPart, VariationPart
+from clipmill.evaluation.retrieval.measures import hit_rate_of
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.corrupted import measure_corruption, open_corrupted
 from clipmill.evaluation.studies.outliers import Outliers, find_outliers
-from clipmill.evaluation.studies.slices import Slices, measure_slices
+from clipmill.evaluation.studies.slices import measure_slices
 from clipmill.evaluation.studies.slicing import check_columns, read_slicing
 from clipmill.evaluation.studies.space import Space, describe_space
-from clipmill.evaluation.studies.variations import Asked, Classes, Robustness, Variation, figures_of
+from clipmill.evaluation.studies.variations import Asked, Classes, ask
 from clipmill.evaluation.studies.writing import draw_captions, measure_writing
 from clipmill.evaluation.vectors import Vectors
 from clipmill.stage.checkpoints import Checkpoint
 
 SPACE, OUTLIERS = "Shape of the space", "Outliers and near-duplicates"
 SLICES, CORRUPTION, WRITING = "Slices", "Robustness to worse pictures", "Robustness to writing"
-_FIGURES = {"t2i": (1, 10), "i2t": (1, 10), "zero-shot": (1,)}
+_SLICED_AT = {"t2i": (1, 10), "i2t": (1, 10), "zero-shot": (1,)}
+"""The K of the hits that slices are compared in."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +49,24 @@ class Studies:
 
     space: Space | None = None
     outliers: Outliers | None = None
-    slices: Slices | None = None
-    corruption: Robustness | None = None
-    writing: Robustness | None = None
+    slices: SlicesPart | None = None
+    corruption: RobustnessPart | None = None
+    writing: RobustnessPart | None = None
     absences: list[Absence] = field(default_factory=list)
 
 
 def check_studies(embeddings: Embeddings, settings: EvaluateSettings) -> None:
-    """Raises UserError for a column to slice by that is not there, or a corrupted dataset that does not belong to this."""
+    """Raises UserError for a column to slice by that the dataset lacks, or a corrupted dataset that is of another one."""
     check_columns(embeddings, settings.slice_by)
     open_corrupted(embeddings, settings.robustness)
 
 
 def not_asked_for(settings: EvaluateSettings) -> list[Absence]:
-    """The studies that an option would have brought."""
+    """The studies that would need an option."""
     asked = {
         SLICES: (
             settings.slice_by,
-            "no --slice-by was given: a column, such as a source or a year, to part figures by",
+            "no --slice-by was given: a column, such as a source or a year, to group images by",
         ),
         CORRUPTION: (settings.robustness, "no --robustness was given: embeddings that `clipmill embed --corrupt` made"),
         WRITING: (settings.perturb_text, "--perturb-text was not given, which encodes texts again"),
@@ -76,7 +79,7 @@ def measure_studies(
     settings: EvaluateSettings,
     text_encoder: Callable[[], Encode],
     scratch: Path,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    progress: Progress,
     checkpoint: Checkpoint,
 ) -> Studies:
     """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` holds what memory cannot."""
@@ -98,7 +101,7 @@ def measure_studies(
     measurable = of.ranks is not None or asked.classes is not None
     slices = corruption = writing = None
     if settings.slice_by and measurable:
-        slices = checkpoint("slices", Slices, lambda: _slices(of, settings, progress))
+        slices = checkpoint("slices", SlicesPart, lambda: _slices(of, settings, progress))
     elif settings.slice_by:
         absences.append(Absence(SLICES, nothing))
     if settings.robustness and len(images):
@@ -108,7 +111,7 @@ def measure_studies(
     if settings.perturb_text and (why := _no_writing(of, measurable, nothing)):
         absences.append(Absence(WRITING, why))
     elif settings.perturb_text:
-        writing = checkpoint("writing", Robustness, lambda: _writing(of, asked, settings, text_encoder()))
+        writing = checkpoint("writing", RobustnessPart, lambda: _writing(of, asked, settings, text_encoder()))
     return Studies(space, outliers, slices, corruption, writing, absences)
 
 
@@ -118,29 +121,19 @@ def _no_writing(of: Studied, measurable: bool, nothing: str) -> str | None:
     return None if measurable else nothing
 
 
-def _slices(
-    of: Studied,
-    settings: EvaluateSettings,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
-) -> Slices:
+def _slices(of: Studied, settings: EvaluateSettings, progress: Progress) -> SlicesPart:
     figures = []
     for outcome in of.outcomes:
         side = of.captions if PART_OF[outcome.task] == "captions" else of.images
-        for k in _FIGURES[outcome.task]:
-            name = "acc1" if outcome.task == "zero-shot" else f"{outcome.task}_recall@{k}"
-            figures.append(ByQuery(name, side.rows[outcome.positions], outcome.hits[k]))
+        for k in _SLICED_AT[outcome.task]:
+            hits = metric("zero-shot.acc1") if outcome.task == "zero-shot" else hit_rate_of(outcome.task, k)
+            figures.append(ByQuery(hits, side.rows[outcome.positions], outcome.hits[k]))
     if of.ranks is not None:
-        figures.append(ByQuery("clip_score", of.ranks.rows, of.ranks.score, proportions=False))
+        figures.append(ByQuery(metric("alignment.clip_score"), of.ranks.rows, of.ranks.score))
     slicings = [read_slicing(of.embeddings, column) for column in settings.slice_by]
+    samples, seed = settings.bootstrap_samples, settings.seed
     with progress(len(figures) * len(slicings), "slices") as step:
-        return measure_slices(
-            of.images.rows,
-            figures,
-            slicings,
-            samples=settings.bootstrap_samples,
-            seed=settings.seed,
-            progress=step,
-        )
+        return measure_slices(of.images.rows, figures, slicings, samples=samples, seed=seed, progress=step)
 
 
 def _corruption(
@@ -148,11 +141,11 @@ def _corruption(
     asked: Asked,
     settings: EvaluateSettings,
     scratch: Path,
-    progress: Callable[[int, str], AbstractContextManager[Callable[[int], None]]],
+    progress: Progress,
     checkpoint: Checkpoint,
-) -> Robustness:
+) -> RobustnessPart:
     samples, seed = settings.bootstrap_samples, settings.seed
-    before = figures_of(of.images, of.captions, asked)
+    before = ask(of.images, of.captions, asked)
     variations = []
     corrupted = open_corrupted(of.embeddings, settings.robustness)
     with progress(len(corrupted), "worse pictures") as step:
@@ -163,17 +156,17 @@ def _corruption(
                 variations.append(
                     checkpoint(
                         name,
-                        Variation,
+                        VariationPart,
                         lambda dataset=dataset, folder=folder: measure_corruption(  # type: ignore[misc]
                             dataset, of.images, of.captions, asked, before, Path(folder), samples, seed
                         ),
                     )
                 )
             step(1)
-    return Robustness({name: figure.interval(samples, seed) for name, figure in before.items()}, tuple(variations))
+    return RobustnessPart(clean=[figure.figure(samples, seed) for figure in before.values()], variations=variations)
 
 
-def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Encode) -> Robustness:
+def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Encode) -> RobustnessPart:
     texts: list[str] = []
     rows = of.captions.rows[:0]
     if of.ranks is not None:

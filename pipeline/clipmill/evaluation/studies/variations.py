@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.evaluation.classification.zero_shot import ACC1, ZeroShot, classify
-from clipmill.evaluation.figures import Figure
+from clipmill.evaluation.classification.zero_shot import ZeroShot, classify
+from clipmill.evaluation.figures import metric
+from clipmill.evaluation.results import VariationPart
 from clipmill.evaluation.retrieval.measures import hit_rate_of
 from clipmill.evaluation.retrieval.ranks import Ranks, rank_positives
 from clipmill.evaluation.retrieval.retrieval import Direction
@@ -59,29 +60,6 @@ class Asked:
         return Asked(chosen, of_chosen, few)
 
 
-@dataclass(frozen=True)
-class Variation:
-    """Figures under one variation, and their paired change from the unvaried queries, which are the same.
-
-    ``name`` and ``strength`` are a kind of corruption with 1 to 5, or a way of writing with 0; ``example`` is a text
-    written in that way.
-    """
-
-    name: str
-    strength: int
-    figures: tuple[Figure, ...]
-    changes: tuple[Figure, ...]
-    example: str = ""
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """``clean``: the figures without any variation, on the same queries."""
-
-    clean: tuple[Figure, ...]
-    variations: tuple[Variation, ...]
-
-
 def ask(images: Vectors, captions: Vectors, asked: Asked) -> dict[str, ByQuery]:
     """R@1 both ways over the whole gallery and acc1, by key; those that there are queries for."""
     found = []
@@ -106,25 +84,27 @@ def class_hits(images: Vectors, classes: Classes, vectors: NDArray[np.float32]) 
         for part in blocks(len(classes.positions), _BLOCK)
     )
     result = classify(batches, classes.names, vectors, samples=0)
-    return ByQuery(ACC1, images.rows[classes.positions], result.each1)
+    return ByQuery(metric("zero-shot.acc1"), images.rows[classes.positions], result.each1)
 
 
 def compare(
     name: str,
-    strength: int,
     figures: dict[str, ByQuery],
     before: dict[str, ByQuery],
     samples: int,
     seed: int,
+    *,
+    strength: int = 0,
+    amount: str = "",
     example: str = "",
-) -> Variation:
+) -> VariationPart:
     """The figures of one variation, and their change from those ``before`` it, on the same queries in the same order."""
-    return Variation(
+    changed = [figure.change_from(before[key], samples, seed) for key, figure in figures.items() if key in before]
+    return VariationPart(
         name=name,
         strength=strength,
-        figures=tuple(figure.figure(samples, seed) for figure in figures.values()),
-        changes=tuple(
-            figure.change_from(before[key], samples, seed) for key, figure in figures.items() if key in before
-        ),
+        amount=amount,
         example=example,
+        figures=[figure.figure(samples, seed) for figure in figures.values()],
+        changes=changed,
     )

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.evaluation.classification.zero_shot import Encode, class_vectors
+from clipmill.evaluation.results import RobustnessPart
 from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.perturb import AS_WRITTEN, VARIATIONS
 from clipmill.evaluation.studies.space import draw
-from clipmill.evaluation.studies.variations import Classes, Robustness, class_hits, compare, hits_of
+from clipmill.evaluation.studies.variations import Classes, class_hits, compare, hits_of
 from clipmill.evaluation.vectors import Vectors
 
 QUERY_CAPTIONS = 2000
@@ -42,7 +43,7 @@ def measure_writing(
     classes: Classes | None,
     samples: int,
     seed: int,
-) -> Robustness:
+) -> RobustnessPart:
     """R@1 of captions (their ``texts`` and rows) among all images, and acc1 of class prompts, each way of writing them.
 
     There are captions, or classes, or both.
@@ -64,11 +65,11 @@ def measure_writing(
         example = texts[0] if len(texts) else prompts(classes.templates, classes.names[0])[0] if classes else ""
         found[name] = {figure.metric.key: figure for figure in figures}, vary(example, seed)
     before = found[AS_WRITTEN][0]
-    return Robustness(
-        clean=tuple(figure.figure(samples, seed) for figure in before.values()),
-        variations=tuple(
-            compare(name, 0, figures, before, samples, seed, example)
+    return RobustnessPart(
+        clean=[figure.figure(samples, seed) for figure in before.values()],
+        variations=[
+            compare(name, figures, before, samples, seed, example=example)
             for name, (figures, example) in found.items()
             if name != AS_WRITTEN
-        ),
+        ],
     )

@@ -1,4 +1,4 @@
-"""Quality bars: drops that are larger than the user accepts."""
+"""Quality bars: drops larger than the user accepts."""
 
 from clipmill.report.comparison.document import Comparison
 from clipmill.report.format import number_text

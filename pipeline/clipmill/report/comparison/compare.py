@@ -14,7 +14,7 @@ from clipmill.report.comparison.pair import Match
 from clipmill.report.comparison.read import Opened
 from clipmill.report.comparison.sides import rows_of, settings_of
 from clipmill.report.comparison.summary import notes, summary
-from clipmill.report.comparison.tasks import TITLES, Sampling, Side, compare_task, tasks_of
+from clipmill.report.comparison.tasks import TASKS, Sampling, Side, compare_task, tasks_of
 from clipmill.report.published import published_of
 
 
@@ -48,9 +48,7 @@ def _tasks(first: Side, second: Side, match: Match, sampling: Sampling) -> list[
     """All tasks that either report measured, p-values corrected over all of them."""
     measured = [tasks_of(side.opened.report) for side in (first, second)]
     tasks = [
-        compare_task(task, first, second, match, sampling)
-        for task in TITLES
-        if any(task in found for found in measured)
+        compare_task(task, first, second, match, sampling) for task in TASKS if any(task in found for found in measured)
     ]
     adjusted = iter(holm(np.array([change.p for task in tasks for change in task.changes])).tolist())
     return [

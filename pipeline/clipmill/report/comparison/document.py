@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from clipmill.core.manifests import Record
-from clipmill.report.document import Figure, PublishedPart, Unit
+from clipmill.evaluation.figures import Figure, Keyed, Unit
+from clipmill.report.document import PublishedPart
 
 COMPARISON_VERSION = 1
 Verdict = Literal["better", "worse", "no visible difference"]
@@ -34,11 +35,10 @@ class Compared(Record):
     published: PublishedPart | None
 
 
-class Row(Record):
+class Row(Keyed):
     """One figure of every report, null where a report does not have it. ``higher_is_better`` is null where neither is."""
 
     group: str
-    name: str
     title: str
     unit: Unit
     definition: str
@@ -46,14 +46,13 @@ class Row(Record):
     figures: list[Figure | None]
 
 
-class Change(Record):
+class Change(Keyed):
     """A figure of the baseline (``first``) and of another report (``second``) over the ``n`` queries that they share.
 
     ``low`` and ``high`` bound the difference, second less first, at 95%; ``p`` is two-sided, ``p_holm`` corrected for all
     figures that were compared with that report.
     """
 
-    name: str
     title: str
     unit: Unit
     first: float

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.comparison.document import Comparison, FlippedQuery, TaskChange
-from clipmill.report.comparison.format import change_text, p_text, range_text
-from clipmill.report.format import interval_text, number_text
+from clipmill.report.format import change_text, interval_text, number_text, p_text, signed_range
 from clipmill.report.markdown import published_lines
 from clipmill.report.markdown_text import code, prose, table
 
@@ -53,7 +52,7 @@ def _tested(task: TaskChange, first: str, second: str) -> list[str]:
             prose(change.title),
             number_text(change.first, change.unit),
             number_text(change.second, change.unit),
-            f"{change_text(change)} ({range_text(change)})",
+            f"{change_text(change.difference, change.unit)} ({signed_range(change.low, change.high, change.unit)})",
             p_text(change.p),
             change.verdict
             + (" (not after correction)" if change.p_holm > 1 - LEVEL and not change.verdict.startswith("no") else ""),

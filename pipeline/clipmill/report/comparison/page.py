@@ -1,70 +1,52 @@
 """``comparison.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
 
 from functools import cache
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from clipmill.evaluation.figures import COMPARED, Figure
 from clipmill.evaluation.statistics.bootstrap import LEVEL
-from clipmill.report import format as formats
-from clipmill.report.comparison import format as differences_format
 from clipmill.report.comparison.document import VERDICT, Candidate, Change, Compared, Comparison
-from clipmill.report.document import Figure
-from clipmill.report.page import DIRECTIONS
-from clipmill.report.plots.differences import Dot, differences
+from clipmill.report.format import change_text, signed_range, value_text
+from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.panels import Panel, Point, panels
+from clipmill.report.plots.rows import Dot, differences
 
-_HERE = Path(__file__).parent / "templates"
-_REPORT = Path(__file__).parents[1] / "templates"
-_QUALITY = (("text → image", "R@1"), ("zero-shot", "acc1"), ("image → text", "R@1"))
-_BYTES = (("index", "bytes_per_vector"), ("cost", "bytes_per_stored_vector"))
+_HEADLINES = ("recall@1", "recall@10", "acc1")
+_QUALITY = ("t2i.recall@1", "zero-shot.acc1", "i2t.recall@1")
+"""What quality against cost is shown by: the first of these that two reports have."""
+_BYTES = ("index.bytes_per_vector", "cost.bytes_per_stored_vector")
+"""What the bytes of a vector are: in the index, or as stored where none was measured."""
 _KINDS = {"better": "better", "worse": "worse", "no visible difference": "same"}
 
 
 def html_text(comparison: Comparison) -> str:
     """The whole page."""
-    text: str = _environment().get_template("comparison.html").render(comparison=comparison, directions=DIRECTIONS)
+    text: str = _environment().get_template("comparison.html").render(comparison=comparison, document=comparison)
     return text
 
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([_HERE, _REPORT]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    styles = [
-        (_REPORT / "style.css").read_text(encoding="utf-8"),
-        (_HERE / "comparison.css").read_text(encoding="utf-8"),
-    ]
-    environment.globals.update(
-        stylesheet=Markup("\n").join(Markup(style) for style in styles),
+    return page_environment(
         difference_plot=difference_plot,
         cost_plot=cost_plot,
         is_corrected_away=is_corrected_away,
-        definitions=definitions,
+        is_headline=is_headline,
+        signed_range=signed_range,
         verdict_definition=VERDICT,
         kinds=_KINDS,
     )
-    environment.filters.update(
-        value=formats.value_text,
-        interval=formats.interval_text,
-        hover=formats.hover_text,
-        size=formats.size_text,
-        number=formats.number_text,
-        change=differences_format.change_text,
-        change_range=differences_format.range_text,
-        p=differences_format.p_text,
-    )
-    return environment
+
+
+def is_headline(change: Change) -> bool:
+    """True if the change stands on top of the page."""
+    return change.metric in _HEADLINES
 
 
 def is_corrected_away(change: Change) -> bool:
-    """Whether a visible difference does not stand once all figures are judged together."""
+    """True if a visible difference does not stand once all figures are judged together."""
     return change.verdict != "no visible difference" and change.p_holm > 1 - LEVEL
 
 
@@ -76,8 +58,8 @@ def difference_plot(candidate: Candidate) -> Markup | None:
             value=100 * change.difference,
             low=100 * change.low,
             high=100 * change.high,
-            title=f"{task.title} {change.title}: {differences_format.change_text(change)}, 95% interval "
-            f"{differences_format.range_text(change)}, {change.verdict}",
+            title=f"{task.title} {change.title}: {change_text(change.difference, change.unit)}, 95% interval "
+            f"{signed_range(change.low, change.high, change.unit)}, {change.verdict}",
             kind=_KINDS[change.verdict],
         )
         for task in candidate.tasks
@@ -88,34 +70,30 @@ def difference_plot(candidate: Candidate) -> Markup | None:
 
 
 def cost_plot(comparison: Comparison) -> tuple[str, Markup] | None:
-    """Quality against images a second, bytes a vector and GFLOPs, as far as known: what the quality is, and the plot."""
+    """Quality against images/s, bytes per vector and GFLOPs, as far as known: what the quality is, and the plot."""
     tables = [_figures(comparison, number) for number in range(len(comparison.reports))]
-    quality = next((key for key in _QUALITY if sum(_quality(table, key) is not None for table in tables) > 1), None)
+    quality = next((key for key in _QUALITY if sum(key in table for table in tables) > 1), None)
     if quality is None:
         return None
-    found: dict[str, list[Point]] = {"images a second": [], "bytes a vector": [], "GFLOPs an image": []}
+    found: dict[str, list[Point]] = {"images/s": [], "bytes per vector": [], "GFLOPs per image": []}
     for number, (report, table) in enumerate(zip(comparison.reports, tables, strict=True)):
-        figure = _quality(table, quality)
-        if figure is None:
+        if quality not in table:
             continue
+        speed = table.get("cost.images_per_second")
         size = next((table[key] for key in _BYTES if key in table), None)
-        speed = table.get(("cost", "images_per_second"))
         gflops = report.published.image_gflops if report.published else None
-        for axis, value in zip(
-            found, (speed.value if speed else None, size.value if size else None, gflops), strict=True
-        ):
+        values = (speed.value if speed else None, size.value if size else None, gflops)
+        for axis, value in zip(found, values, strict=True):
             if value:
-                found[axis].append(_point(number, report, figure, value, axis))
+                found[axis].append(_point(number, report, table[quality], value, axis))
     shown = [Panel(axis, points) for axis, points in found.items() if points]
-    return (f"{quality[0]} {quality[1]}", panels("Quality against cost", shown)) if shown else None
+    title = next(row.title for row in comparison.rows if row.key == quality)
+    part = COMPARED[quality.partition(".")[0]]
+    return (f"{part} {title}", panels("Quality against cost", shown)) if shown else None
 
 
-def _figures(comparison: Comparison, number: int) -> dict[tuple[str, str], Figure]:
-    return {(row.group, row.name): figure for row in comparison.rows if (figure := row.figures[number])}
-
-
-def _quality(table: dict[tuple[str, str], Figure], key: tuple[str, str]) -> Figure | None:
-    return next((figure for (group, _), figure in table.items() if group == key[0] and figure.title == key[1]), None)
+def _figures(comparison: Comparison, number: int) -> dict[str, Figure]:
+    return {row.key: figure for row in comparison.rows if (figure := row.figures[number])}
 
 
 def _point(number: int, report: Compared, figure: Figure, value: float, axis: str) -> Point:
@@ -125,16 +103,6 @@ def _point(number: int, report: Compared, figure: Figure, value: float, axis: st
         low=figure.low,
         high=figure.high,
         mark=chr(ord("A") + number % 26),
-        title=f"{report.name}: {figure.title} {formats.value_text(figure)} at {value:,.4g} {axis}",
+        title=f"{report.name}: {figure.title} {value_text(figure)} at {value:,.4g} {axis}",
         colour=1 if number == 0 else 2,
     )
-
-
-def definitions(comparison: Comparison) -> list[tuple[list[str], str]]:
-    """Each definition once, with the titles of the figures that it defines."""
-    titles: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        named = titles.setdefault(row.definition, [])
-        if row.title not in named:
-            named.append(row.title)
-    return [(named, definition) for definition, named in titles.items()]

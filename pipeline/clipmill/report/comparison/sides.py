@@ -2,63 +2,38 @@
 
 from collections.abc import Sequence
 
+from clipmill.evaluation.figures import COMPARED, Figure, metric
 from clipmill.report.comparison.document import Row, Setting
-from clipmill.report.document import Figure, Report
-from clipmill.report.page import DIRECTIONS
-
-_LOWER_UNITS = ("rank", "milliseconds", "bytes", "seconds", "nats")
-_LOWER_NAMES = ("error", "loss", "gap")
-_HIGHER_UNITS = ("proportion", "ratio", "per second")
+from clipmill.report.document import Report
 
 
-def figures_of(report: Report) -> list[tuple[str, Figure]]:
-    """The figures of a report that say how good or how costly it is, each with its group."""
-    found = [(DIRECTIONS[part.direction], figure) for part in report.retrieval for figure in part.figures]
-    if report.zero_shot:
-        found += [("zero-shot", figure) for figure in report.zero_shot.figures]
-    if report.fidelity:
-        found += [("index", figure) for figure in report.fidelity.figures]
-    stored = Figure(
-        name="bytes_per_stored_vector",
-        title="Bytes a stored vector",
-        unit="bytes",
-        value=2 * report.dataset.dimension,
-        definition="Size of one float16 vector of the embeddings, before any index.",
-    )
-    return found + [("cost", figure) for figure in [*report.cost, stored]]
+def figures_of(report: Report) -> list[Figure]:
+    """The figures of a report that say how good or how costly it is, and the bytes of a vector before any index."""
+    return [*report.main_figures, metric("cost.bytes_per_stored_vector").figure(2 * report.dataset.dimension)]
 
 
 def rows_of(reports: Sequence[Report]) -> list[Row]:
-    """One row a figure that any report has, in the order of their first appearance within a group."""
-    tables = [{(group, figure.name): figure for group, figure in figures_of(report)} for report in reports]
-    groups = ("text → image", "image → text", "zero-shot", "index", "cost")
-    keys = sorted(dict.fromkeys(key for table in tables for key in table), key=lambda key: groups.index(key[0]))
-    rows = []
-    for key in keys:
-        found = [table.get(key) for table in tables]
-        figure = next(figure for figure in found if figure is not None)
-        rows.append(
-            Row(
-                group=key[0],
-                name=figure.name,
-                title=figure.title,
-                unit=figure.unit,
-                definition=figure.definition,
-                higher_is_better=_higher_is_better(figure),
-                figures=found,
-            )
+    """One row for each figure that any report has, part by part, in the order in which they first appear."""
+    tables = [{figure.key: figure for figure in figures_of(report)} for report in reports]
+    parts = list(COMPARED)
+    known = {key: figure for table in reversed(tables) for key, figure in table.items()}
+    keys = dict.fromkeys(key for table in tables for key in table)
+    return [
+        Row(
+            key=key,
+            group=COMPARED[known[key].part],
+            title=known[key].title,
+            unit=known[key].unit,
+            definition=known[key].definition,
+            higher_is_better=known[key].higher_is_better,
+            figures=[table.get(key) for table in tables],
         )
-    return rows
-
-
-def _higher_is_better(figure: Figure) -> bool | None:
-    if figure.unit in _LOWER_UNITS or any(word in figure.name for word in _LOWER_NAMES):
-        return False
-    return True if figure.unit in _HIGHER_UNITS else None
+        for key in sorted(keys, key=lambda key: parts.index(known[key].part))
+    ]
 
 
 def settings_of(reports: Sequence[Report]) -> list[Setting]:
-    """What each report was made of: model, data, evaluation, index, machine."""
+    """What each report was made from: data, model, evaluation, index, machine."""
     tables = [_settings(report) for report in reports]
     keys = dict.fromkeys(key for table in tables for key in table)
     found = []

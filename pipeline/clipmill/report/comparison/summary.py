@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.comparison.document import Candidate, Change, Compared, Row, TaskChange
-from clipmill.report.comparison.format import change_text, range_text
 from clipmill.report.document import Report
-from clipmill.report.format import number_text
+from clipmill.report.format import change_text, number_text, signed_range
 
-_HEADLINES = ("R@1", "acc1")
-_INDEX = ("p50", "Bytes a vector")
+_HEADLINES = ("recall@1", "acc1")
+"""The metric of each task that its sentence tells."""
+_INDEX = ("index.latency_p50", "index.bytes_per_vector")
+"""What is told of an index, besides its recall."""
 
 
 def summary(reports: Sequence[Compared], rows: Sequence[Row], candidates: Sequence[Candidate]) -> list[str]:
-    """A few sentences a report, the baseline named in each."""
+    """A few sentences for each report, the baseline named in each."""
     sentences = []
     first = reports[0]
     for candidate in candidates:
@@ -35,12 +36,13 @@ def _task(first: Compared, second: Compared, task: TaskChange) -> str:
     title = task.title[0].upper() + task.title[1:]
     if task.why_not:
         return f"{title}, {second.name} against {first.name}: side by side only, not tested: {task.why_not}."
-    change = next(change for change in task.changes if change.title in _HEADLINES)
+    change = next(change for change in task.changes if change.metric in _HEADLINES)
     flips = task.flips
     assert flips is not None  # what was tested has flips
     return (
         f"{title}: {second.name} has {number_text(change.second, change.unit)} {change.title}, {first.name} "
-        f"{number_text(change.first, change.unit)}: {change.verdict}, {change_text(change)} ({range_text(change)}). "
+        f"{number_text(change.first, change.unit)}: {change.verdict}, {change_text(change.difference, change.unit)} "
+        f"({signed_range(change.low, change.high, change.unit)}). "
         f"Of {task.shared:,} queries, {flips.lost:,} lost and {flips.gained:,} gained their {flips.hit}."
     )
 
@@ -53,8 +55,8 @@ def _counts(second: Compared, changes: Sequence[Change]) -> str:
 
 
 def _index(first: Compared, second: Compared, rows: Sequence[Row], number: int) -> list[str]:
-    of_index = [row for row in rows if row.group == "index" and row.figures[0] and row.figures[number]]
-    chosen = [*of_index[:1], *(row for row in of_index if row.title in _INDEX)]
+    of_index = [row for row in rows if row.part == "index" and row.figures[0] and row.figures[number]]
+    chosen = [*of_index[:1], *(row for row in of_index if row.key in _INDEX)]
     parts = [
         f"{row.title} {number_text(after.value, row.unit)} against {number_text(before.value, row.unit)}"
         for row in chosen

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from clipmill.evaluation.figures import Figure
 from clipmill.evaluation.outcomes import HITS_AT, Task
 from clipmill.report.comparison.document import Change, TaskChange, Verdict
 from clipmill.report.comparison.flips import find_flips, values_of
 from clipmill.report.comparison.pair import Match, Pairs, pair
 from clipmill.report.comparison.paired import Difference, class_recall_difference, mean_differences, median_difference
 from clipmill.report.comparison.read import Opened
-from clipmill.report.document import KeptQueries, Report, Unit
+from clipmill.report.document import KeptQueries, Report
 
 MIN_SHARE = 0.8
 """Of the queries of the larger side and of the larger gallery: below it ranks depend more on the data than on the model."""
-TITLES: Mapping[Task, str] = {"t2i": "text → image", "i2t": "image → text", "zero-shot": "zero-shot classification"}
+TASKS: Mapping[Task, str] = {"t2i": "text → image", "i2t": "image → text", "zero-shot": "zero-shot classification"}
+"""The tasks that are tested, and what they are called."""
 _KEYS: Mapping[Match, str] = {"path": "source path and row number", "id": "id"}
 
 
@@ -66,7 +69,7 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
         counts = [len(table) if table is not None else 0 for table in tables]
         values = {
             "task": task,
-            "title": TITLES[task],
+            "title": TASKS[task],
             "shared": len(pairs) if pairs else 0,
             "first": pairs.of_first if pairs else counts[0],
             "second": pairs.of_second if pairs else counts[1],
@@ -107,13 +110,18 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
         None,
         pairs,
         shared=len(use),
-        changes=_changes(task, tested[0], tested[1], pairs.images[use], sampling),
+        changes=_changes(task, tested[0], tested[1], pairs.images[use], sampling, _known(first, second)),
         flips=find_flips(
             "right class first" if task == "zero-shot" else "hit@10",
             "hit_1" if task == "zero-shot" else "hit_10",
             *tested,
         ),
     )
+
+
+def _known(first: Side, second: Side) -> dict[str, Figure]:
+    """The figures of either report by key: what they are called, and which way is better."""
+    return {figure.key: figure for side in (second, first) for figure in side.opened.report.main_figures}
 
 
 def _same_content(task: Task, first: pa.Table, second: pa.Table) -> pa.Array:
@@ -131,38 +139,42 @@ def _why_not(pairs: Pairs, agreeing: float, match: Match) -> str:
     return f"only {pairs.share:.1%} of the queries are in both, by {_KEYS[match]}; {MIN_SHARE:.0%} are needed"
 
 
-def _changes(task: Task, first: pa.Table, second: pa.Table, images: np.ndarray, sampling: Sampling) -> list[Change]:
+def _changes(
+    task: Task,
+    first: pa.Table,
+    second: pa.Table,
+    images: NDArray[np.int64],
+    sampling: Sampling,
+    known: Mapping[str, Figure],
+) -> list[Change]:
+    """The metrics that the outcomes of single queries give, of those ``known`` from the reports, by key."""
     samples, seed = sampling.samples, sampling.seed
     ks = [k for k in HITS_AT if not any(table.column(f"hit_{k}").null_count for table in (first, second))]
     hits = [np.stack([values_of(table, f"hit_{k}") for k in ks], axis=1) for table in (first, second)]
-    differences = mean_differences(hits[0], hits[1], images, samples, seed, proportions=True)
+    at_k = mean_differences(hits[0], hits[1], images, samples, seed, proportions=True)
+    name = "acc{}" if task == "zero-shot" else "recall@{}"
+    found = {name.format(k): difference for k, difference in zip(ks, at_k, strict=True)}
     if task == "zero-shot":
         labels = first.column("label").combine_chunks().dictionary_encode()
         if isinstance(labels, pa.ChunkedArray):
             labels = labels.combine_chunks()
         classes = labels.indices.to_numpy().astype(np.int64)
-        recall = class_recall_difference(classes, hits[0][:, 0], hits[1][:, 0], samples, seed)
-        return [
-            *(_change(f"acc{k}", f"acc{k}", "proportion", found) for k, found in zip(ks, differences, strict=True)),
-            _change("mean_per_class_recall", "Mean per-class recall", "proportion", recall),
-        ]
-    ranks = [values_of(table, "rank") for table in (first, second)]
-    placed = [np.stack([1 / rank, rank], axis=1) for rank in ranks]
-    reciprocal, mean = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
-    median = median_difference(ranks[0], ranks[1], images, samples, seed)
-    return [
-        *(_change(f"{task}_recall@{k}", f"R@{k}", "proportion", f) for k, f in zip(ks, differences, strict=True)),
-        _change(f"{task}_mean_reciprocal_rank", "MRR", "ratio", reciprocal),
-        _change(f"{task}_median_rank", "Median rank", "rank", median),
-        _change(f"{task}_mean_rank", "Mean rank", "rank", mean),
-    ]
+        found["mean_per_class_recall"] = class_recall_difference(classes, hits[0][:, 0], hits[1][:, 0], samples, seed)
+    else:
+        ranks = [values_of(table, "rank") for table in (first, second)]
+        placed = [np.stack([1 / rank, rank], axis=1) for rank in ranks]
+        reciprocal, mean = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
+        found["mean_reciprocal_rank"] = reciprocal
+        found["median_rank"] = median_difference(ranks[0], ranks[1], images, samples, seed)
+        found["mean_rank"] = mean
+    return [_change(known[key], found[metric]) for metric in found if (key := f"{task}.{metric}") in known]
 
 
-def _change(name: str, title: str, unit: Unit, found: Difference) -> Change:
+def _change(figure: Figure, found: Difference) -> Change:
     return Change(
-        name=name,
-        title=title,
-        unit=unit,
+        key=figure.key,
+        title=figure.title,
+        unit=figure.unit,
         first=found.first,
         second=found.second,
         difference=found.value,
@@ -171,7 +183,7 @@ def _change(name: str, title: str, unit: Unit, found: Difference) -> Change:
         p=found.p,
         p_holm=found.p,
         n=found.n,
-        verdict=verdict(found.low, found.high, higher_is_better=unit != "rank"),
+        verdict=verdict(found.low, found.high, higher_is_better=figure.higher_is_better is not False),
     )
 
 

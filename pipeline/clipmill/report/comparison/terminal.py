@@ -1,12 +1,12 @@
 """The short table of differences that a terminal shows."""
 
 from clipmill.report.comparison.document import Comparison
-from clipmill.report.comparison.format import p_text, range_text, signed
-from clipmill.report.format import number_text
+from clipmill.report.format import number_text, p_text, signed_range, signed_text
+from clipmill.report.terminal import columns
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """A table a report: every figure that was tested, and a line for each task that was not."""
+    """A table for each report of every figure that was tested, and a line for each task that was not."""
     first = comparison.reports[0].name
     lines = []
     for candidate in comparison.candidates:
@@ -18,18 +18,15 @@ def comparison_lines(comparison: Comparison) -> list[str]:
                     f"{task.title} {change.title}",
                     number_text(change.first, change.unit),
                     number_text(change.second, change.unit),
-                    signed(change.difference, change.unit),
-                    range_text(change),
+                    signed_text(change.difference, change.unit),
+                    signed_range(change.low, change.high, change.unit),
                     p_text(change.p),
                     change.verdict,
                 ]
                 for change in task.changes
             ]
         if len(rows) > 1:
-            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-            lines += [
-                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-            ]
+            lines += columns(rows)
         for task in candidate.tasks:
             if task.why_not:
                 lines.append(f"not tested  {second} against {first}, {task.title}: {task.why_not}")
@@ -45,8 +42,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 def _side_by_side(comparison: Comparison) -> list[str]:
     """The figures of each report over its own data, where something was not tested, and those of index and cost."""
-    untested = {task.title for candidate in comparison.candidates for task in candidate.tasks if task.why_not}
-    untested = {"zero-shot" if title.startswith("zero-shot") else title for title in untested}
+    untested = {task.task for candidate in comparison.candidates for task in candidate.tasks if task.why_not}
     rows = [["side by side", *(report.name for report in comparison.reports)]]
     rows += [
         [
@@ -54,7 +50,6 @@ def _side_by_side(comparison: Comparison) -> list[str]:
             *(number_text(figure.value, row.unit) if figure else "" for figure in row.figures),
         ]
         for row in comparison.rows
-        if row.group in {*untested, "index", "cost"}
+        if row.part in {*untested, "index", "cost"}
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns(rows)

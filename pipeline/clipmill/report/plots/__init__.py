@@ -1,1 +1,1 @@
-"""Plots as inline SVG: one kind a file, each a function from data to markup, coloured by the page's style sheet."""
+"""Plots as inline SVG: one kind per file, each a function from data to markup, coloured by the page's style sheet."""

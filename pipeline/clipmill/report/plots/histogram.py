@@ -4,42 +4,37 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from clipmill.report.document import HistogramData
-from clipmill.report.plots.canvas import WIDTH, hover, line, path, round_steps, svg, text
+from clipmill.evaluation.results import HistogramData
+from clipmill.report.plots.canvas import WIDTH, Frame, hover, line, path, round_steps, text
 
-_LEFT, _RIGHT, _TOP, _HEIGHT = 6, 6, 40, 150
 _LABEL_ROW = 15
 
 
 def histogram(label: str, series: Sequence[HistogramData], x_title: str) -> Markup:
     """Up to two histograms; a dashed line marks each mean."""
     shown = [data for data in series if data.n]
-    low = min(data.edges[0] for data in shown)
-    high = max(data.edges[-1] for data in shown)
+    low, high = min(data.edges[0] for data in shown), max(data.edges[-1] for data in shown)
     peak = max(max(data.counts) / data.n for data in shown)
-    span, bottom = WIDTH - _LEFT - _RIGHT, _TOP + _HEIGHT
+    frame = Frame(left=6, right=6, top=40, height=150)
 
     def x(value: float) -> float:
-        return _LEFT + span * (value - low) / (high - low)
+        return frame.x((value - low) / (high - low))
 
     body = []
     for number, data in enumerate(shown, start=1):
-        outline = [(x(data.edges[0]), float(bottom))]
+        outline = [(x(data.edges[0]), frame.bottom)]
         for index, count in enumerate(data.counts):
-            top = bottom - _HEIGHT * count / data.n / peak
+            top = frame.y(count / data.n / peak)
             outline += [(x(data.edges[index]), top), (x(data.edges[index + 1]), top)]
-        outline.append((x(data.edges[-1]), float(bottom)))
-        body.append(
-            hover([path(outline, f"area{number}", closed=True)], f"{data.name}: {data.n:,}, mean {data.mean:.3f}")
-        )
-        middle = min(max(x(data.mean), _LEFT), WIDTH - _RIGHT)
-        height = _TOP - 8 - _LABEL_ROW * (len(shown) - number)
-        body.append(line(middle, height + 4, middle, bottom, f"mean{number}"))
+        outline.append((x(data.edges[-1]), frame.bottom))
+        title = f"{data.name}: {data.n:,}, mean {data.mean:.3f}"
+        body.append(hover([path(outline, f"area{number}", closed=True)], title))
+        middle = min(max(x(data.mean), frame.left), WIDTH - frame.right)
+        height = frame.top - 8 - _LABEL_ROW * (len(shown) - number)
+        body.append(line(middle, height + 4, middle, frame.bottom, f"mean{number}"))
         anchor = "end" if middle > WIDTH * 0.75 else "start" if middle < WIDTH * 0.25 else "middle"
         body.append(text(middle, height, f"{data.name} {data.mean:.3f}", f"name{number}", anchor))
-    body.append(line(_LEFT, bottom, WIDTH - _RIGHT, bottom, "axis"))
+    body.append(line(frame.left, frame.bottom, WIDTH - frame.right, frame.bottom, "axis"))
     for step in round_steps(low, high):
-        body.append(line(x(step), bottom, x(step), bottom + 4, "axis"))
-        body.append(text(x(step), bottom + 17, f"{step:g}", "tick", "middle"))
-    body.append(text(_LEFT + span / 2, bottom + 34, x_title, "tick", "middle"))
-    return svg(bottom + 40, label, body)
+        body += frame.tick(x(step), f"{step:g}")
+    return frame.finish(label, body, x_title)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from clipmill.report.plots.canvas import WIDTH, hover, line, round_steps, svg, text
+from clipmill.report.plots.canvas import WIDTH, line, mark, round_steps, svg, text
 
 _LEFT, _RIGHT, _TOP, _HEIGHT, _GAP = 44, 10, 12, 190, 26
 _LEAST_SPAN = 2.0
@@ -71,15 +71,8 @@ def _panel(panel: Panel, left: float, span: float, bottom: float, y: Callable[[f
         body.append(line(x(step), bottom, x(step), bottom + 4, "axis"))
         body.append(text(x(step), bottom + 17, _short(step), "tick", "middle"))
     for point in panel.points:
-        shapes = [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="11" class="catch"/>').format(x(point.x), y(point.y))]
-        if point.low is not None and point.high is not None:
-            shapes.append(line(x(point.x), y(point.low), x(point.x), y(point.high), "whisker"))
-        shapes.append(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4.5" class="fill{}"/>').format(
-                x(point.x), y(point.y), point.colour
-            )
-        )
-        body.append(hover(shapes, point.title))
+        ends = None if point.low is None or point.high is None else (y(point.low), y(point.high))
+        body.append(mark(x(point.x), y(point.y), 4.5, f"fill{point.colour}", point.title, ends))
     names: list[tuple[float, float]] = []
     for point in sorted(panel.points, key=lambda point: -point.y):
         across, down = x(point.x) + 8, y(point.y) + 4
