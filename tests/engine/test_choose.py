@@ -47,8 +47,10 @@ def test_cores_are_those_asked_for_else_those_that_this_process_may_use(monkeypa
 
 def test_pieces_over_few_vectors_are_done_one_after_the_other_in_this_process() -> None:
     done: list[str] = []
-    with pieces_for(ClusterSettings(cpus=2), SMALL_VECTORS, "index", Silent()) as pieces:
+    reporter = Silent()
+    with pieces_for(ClusterSettings(cpus=2), SMALL_VECTORS, "index", reporter) as (pieces, told):
         assert isinstance(pieces, Here)
+        assert told is reporter
         assert (pieces.cores, pieces.cores_each(7)) == (2, 2)
         pieces.start("one", lambda alive, name: done.append(name) or name, "one", then=lambda said: start_more(said))
 

@@ -203,7 +203,7 @@ def test_csv_lines_of_one_image_become_one_row(source: Path, jpeg: Jpeg, delimit
         ("", {}, "no header line"),
         ("a,b\n1,2\n", {}, "no column of image paths among 'a', 'b'"),
         ("image,caption,text\nx,y,z\n", {}, "several columns could be the caption: caption, text"),
-        ("image,caption\nx,y\nx,y,z\n", {}, "ForecastFigure 2 columns, got 3"),
+        ("image,caption\nx,y\nx,y,z\n", {}, "Expected 2 columns, got 3"),
         ("image,caption\nx,y\n", {"image_column": "photo"}, "--image-column photo: .* no such column"),
         ('image,caption\nx,"a\nb"\ny,"a dog\nz,b\n', {}, "a quote that is opened in line 4 is not closed"),
         ('image,caption\nx,a\ny,"', {}, "opened in line 3 is not closed"),

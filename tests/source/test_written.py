@@ -85,9 +85,9 @@ def test_what_is_half_published_is_refused_until_it_is_whole(bucket: Any, monkey
     with monkeypatch.context() as patch:
         patch.setattr(publish, "put_if", killed)
         with pytest.raises(KeyboardInterrupt):
-            sample("s3://photos/out")
-    assert storage.list_files(storage.resolve("s3://photos/out"))
-    with pytest.raises(RunFailed, match="s3://photos/out is only partly there"):
-        find_inputs("s3://photos/out")
-    sample("s3://photos/out")
-    assert names("s3://photos/out") == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+            sample("s3://photos/half")
+    assert storage.list_files(storage.resolve("s3://photos/half"))
+    with pytest.raises(RunFailed, match="s3://photos/half is only partly there"):
+        find_inputs("s3://photos/half")
+    sample("s3://photos/half")
+    assert names("s3://photos/half") == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]

@@ -81,9 +81,11 @@ class LightTexts:
 
     def _activated(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.quick_gelu:
-            return hidden / (1 + np.exp(np.float32(-1.702) * hidden))
+            result: NDArray[np.float32] = hidden / (1 + np.exp(np.float32(-1.702) * hidden))
+            return result
         erf = np.frompyfunc(math.erf, 1, 1)(hidden / math.sqrt(2)).astype(np.float32)
-        return np.float32(0.5) * hidden * (1 + erf)
+        result = np.float32(0.5) * hidden * (1 + erf)
+        return result
 
 
 def light_texts(identity: ModelIdentity, pretrained: str | None = None) -> LightTexts | None:
@@ -142,5 +144,5 @@ def _weights_sha256(weights: Weights) -> str:
     for name, array in sorted(weights.items()):
         digest.update(f"{name}{tuple(array.shape)}".encode())
         values = array.astype(np.float32) if array.dtype.kind == "f" else array
-        digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8) if values.size else b"")
+        digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Everything that is measured of a model from a dataset's own captions and labels, and why what is absent is absent."""
+"""Everything that is measured of a model with a dataset's own captions and labels as truth, and why what is absent is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +86,8 @@ def measure_quality(
     classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
     studied = Studied(embeddings, images, captions, outcomes, measured.caption_ranks, classes)
     studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
-    return Quality(
-        retrieval=measured.retrieval,
-        ceilings=measured.ceilings,
-        alignment=measured.alignment,
-        examples=measured.examples,
+    return replace(
+        measured,
         zero_shot=zero_shot,
         supervised=supervised,
         label_column=column,
@@ -98,9 +95,6 @@ def measure_quality(
         absences=[*measured.absences, *classified.absences, *no_probe, *studies.absences],
         notes=[*measured.notes, *classified.notes, *probe_notes],
         outcomes=outcomes,
-        caption_ranks=measured.caption_ranks,
-        protocols=measured.protocols,
-        asked=measured.asked,
         studies=studies,
     )
 
@@ -123,63 +117,41 @@ def _retrieval(
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> Quality:
+    """Both directions, and what follows from the ranks of captions."""
     why = _no_retrieval(embeddings, images, captions)
     if why:
         names = ("Retrieval", "Alignment of the two towers", "Example retrievals")
         return Quality(absences=[Absence(name, why) for name in names])
+    samples, seed, model = settings.bootstrap_samples, settings.seed, embeddings.manifest.model
     sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (captions, images), "i2t": (images, captions)}
     retrieval: dict[Direction, Retrieval] = {}
-    outcomes, asked = [], {}
-    for direction, (queries, gallery) in sides.items():
-        with progress(len(queries), f"retrieval {direction}") as step:
-            found = retrieve(
-                direction,
-                queries,
-                gallery,
-                samples=settings.bootstrap_samples,
-                seed=settings.seed,
-                progress=step,
-                checkpoint=checkpoint,
-            )
+    ranked: dict[Direction, Ranks] = {}
+    for direction, side in sides.items():
+        with progress(len(side[0]), f"retrieval {direction}") as step:
+            found = retrieve(direction, *side, samples=samples, seed=seed, progress=step, checkpoint=checkpoint)
         assert found is not None  # some caption has its image
-        retrieval[direction], ranks = found
-        outcomes.append(outcomes_of_ranks(direction, ranks))
-        asked[direction] = draw_asked(ranks, queries, settings.fidelity_queries, settings.seed)
-        if direction == "t2i":
-            caption_ranks = ranks
-    protocols = checkpoint(
-        "protocols",
-        list[ProtocolPart],
-        lambda: coco_protocols(images, captions, settings.bootstrap_samples, settings.seed),
-    )
-    ceilings = checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions))
-    model = embeddings.manifest.model
-    alignment = checkpoint(
-        "alignment",
-        Alignment,
-        lambda: align(
-            captions,
-            images,
-            caption_ranks,
-            temperature=1 / model.logit_scale if model else None,
-            samples=settings.bootstrap_samples,
-            seed=settings.seed,
-        ),
-    )
-    examples = checkpoint(
-        "examples", list[Example], lambda: choose_examples(caption_ranks, captions, images, seed=settings.seed)
-    )
-    notes = [note for direction in retrieval for note in _notes(retrieval[direction])]
+        retrieval[direction], ranked[direction] = found
+    of_captions = ranked["t2i"]
+    temperature = 1 / model.logit_scale if model else None
     return Quality(
         retrieval,
-        ceilings,
-        alignment,
-        examples,
-        notes=notes,
-        outcomes=outcomes,
-        caption_ranks=caption_ranks,
-        protocols=protocols,
-        asked=asked,
+        ceilings=checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions)),
+        alignment=checkpoint(
+            "alignment",
+            Alignment,
+            lambda: align(captions, images, of_captions, temperature=temperature, samples=samples, seed=seed),
+        ),
+        examples=checkpoint(
+            "examples", list[Example], lambda: choose_examples(of_captions, captions, images, seed=seed)
+        ),
+        notes=[note for result in retrieval.values() for note in _notes(result)],
+        outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
+        caption_ranks=of_captions,
+        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, samples, seed)),
+        asked={
+            direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)
+            for direction, ranks in ranked.items()
+        },
     )
 
 
@@ -207,21 +179,14 @@ def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) ->
 
 
 def _notes(result: Retrieval) -> list[str]:
-    queries, items = ("captions", "images") if result.direction == "t2i" else ("images", "captions")
-    notes = []
-    if result.without_positive:
-        lack = "image" if result.direction == "t2i" else "caption"
-        notes.append(f"{result.direction}: {result.without_positive:,} {queries} have no {lack} and are not queries.")
-    if result.gallery_only:
-        notes.append(
-            f"{result.direction}: {result.gallery_only:,} {items} are no query's answer; they are in the gallery only."
-        )
-    if result.gallery <= max(RECALL_AT):
-        trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
-        notes.append(f"{result.direction}: the gallery has {result.gallery:,} {items}, so {trivial} cannot fail.")
-    if result.ties:
-        notes.append(
-            f"{result.direction}: for {result.ties:,} queries other {items} score exactly as high as the right one; "
-            "their hits are expected numbers over a random order."
-        )
-    return notes
+    """What a reader should know of the queries and the gallery of one direction."""
+    queries, items = ("caption", "image") if result.direction == "t2i" else ("image", "caption")
+    trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
+    notes = {
+        f"{result.without_positive:,} {queries}s have no {items} and are not queries.": result.without_positive,
+        f"{result.gallery_only:,} {items}s are no query's answer; they are in the gallery only.": result.gallery_only,
+        f"the gallery has {result.gallery:,} {items}s, so {trivial} cannot fail.": trivial,
+        f"for {result.ties:,} queries other {items}s score exactly as high as the right one; their hits are expected "
+        "numbers over a random order.": result.ties,
+    }
+    return [f"{result.direction}: {note}" for note, holds in notes.items() if holds]

@@ -20,7 +20,8 @@ from clipmill.evaluation.classification.templates import NAMED
 from clipmill.evaluation.classification.zero_shot import Encode
 from clipmill.evaluation.index_quality import manifest_of_index, measure_index
 from clipmill.evaluation.outcomes import Outcomes
-from clipmill.evaluation.quality import Absence, Progress, check_settings, measure_quality
+from clipmill.evaluation.progress import Absence, Progress
+from clipmill.evaluation.quality import check_settings, measure_quality
 from clipmill.evaluation.studies.corrupted import open_corrupted
 from clipmill.evaluation.studies.studies import not_asked_for
 from clipmill.report.assemble import Making, MeasuredIndex, assemble

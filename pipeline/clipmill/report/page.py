@@ -9,8 +9,6 @@ from clipmill.report import page_plots
 from clipmill.report.document import Report
 from clipmill.report.format import TITLES, amount_text
 from clipmill.report.page_shell import page_environment
-from clipmill.report.plots.histogram import histogram
-from clipmill.report.plots.reliability import reliability_plot
 
 _FIRST = ("recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mean_reciprocal_rank")
 """Metrics of a direction of retrieval in its first table; all others stand in the second."""
@@ -33,27 +31,9 @@ def html_text(report: Report) -> str:
 
 @cache
 def _environment() -> Environment:
+    plots = {name: getattr(page_plots, name) for name in page_plots.__all__}
     return page_environment(
-        amount=amount_text,
-        titles=TITLES,
-        recall_plot=page_plots.recall_plot,
-        curve_plot=page_plots.curve_plot,
-        smaller_plot=page_plots.smaller_plot,
-        class_plot=page_plots.class_plot,
-        reliability_plot=reliability_plot,
-        shots_plot=page_plots.shots_plot,
-        histogram=histogram,
-        kinds_of=page_plots.kinds_of,
-        slice_hover=page_plots.slice_hover,
-        slice_interval=page_plots.slice_interval,
-        slice_name=page_plots.slice_name,
-        slice_value=page_plots.slice_value,
-        slices_plot=page_plots.slices_plot,
-        strengths_plot=page_plots.strengths_plot,
-        first=first,
-        others=others,
-        tiles=tiles,
-        defined=defined,
+        **plots, amount=amount_text, titles=TITLES, first=first, others=others, tiles=tiles, defined=defined
     )
 
 

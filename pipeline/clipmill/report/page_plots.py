@@ -1,4 +1,4 @@
-"""The plots of the report's page, from the parts of the document."""
+"""The plots of the report's page, and what it says of slices and variations, from the parts of the document."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,28 @@ from clipmill.evaluation.figures import Figure, find
 from clipmill.evaluation.results import RobustnessPart, SlicedColumnPart, SliceFigure, SlicePart, VariationPart
 from clipmill.report.format import ends_text, interval_text, number_text, value_text
 from clipmill.report.plots.curves import Mark, counts, shots, strengths
+from clipmill.report.plots.histogram import histogram
+from clipmill.report.plots.reliability import reliability_plot
 from clipmill.report.plots.rows import Bar, bars
 from clipmill.report.schema.classification import ClassPart, ProbePart
 from clipmill.report.schema.retrieval import RetrievalPart
 
+__all__ = [
+    "class_plot",
+    "curve_plot",
+    "histogram",
+    "kinds_of",
+    "recall_plot",
+    "reliability_plot",
+    "shots_plot",
+    "slice_hover",
+    "slice_interval",
+    "slice_name",
+    "slice_value",
+    "slices_plot",
+    "smaller_plot",
+    "strengths_plot",
+]
 _BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
 _STRONGEST = 5
 
@@ -32,7 +50,7 @@ def recall_plot(parts: Sequence[RetrievalPart]) -> Markup:
 def curve_plot(parts: Sequence[RetrievalPart]) -> Markup:
     """R@K against K."""
     last = min(max(part.curve) for part in parts)
-    series = {
+    series: dict[str, list[Mark]] = {
         part.direction: [
             Mark(k, share, f"{part.direction} R@{k:,} = {share:.2%}") for k, share in part.curve.items() if k <= last
         ]
@@ -43,7 +61,7 @@ def curve_plot(parts: Sequence[RetrievalPart]) -> Markup:
 
 def smaller_plot(parts: Sequence[RetrievalPart]) -> Markup:
     """R@1 against the size of the gallery."""
-    series = {
+    series: dict[str, list[Mark]] = {
         part.direction: [
             Mark(size, share, f"{part.direction} R@1 of {size:,} = {share:.2%}")
             for size, share in part.smaller[1].items()

@@ -66,7 +66,8 @@ def hash_rows(path_hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64]) -
     mixed = path_hashes ^ (row_numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
+    result: NDArray[np.uint32] = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
+    return result
 
 
 def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes]) -> QueriesPart | None:

@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.statistics.bootstrap import LEVEL, mean_intervals
-
-_CELLS = 20_000_000
+from clipmill.evaluation.statistics.bootstrap import draw_outcomes, mean_intervals, percentile_interval
 
 
 def sum_by_class(truth: NDArray[np.int64], values: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
@@ -16,7 +14,8 @@ def sum_by_class(truth: NDArray[np.int64], values: NDArray[np.float64], classes:
 
 def class_recall(hits: NDArray[np.float64], support: NDArray[np.int64]) -> NDArray[np.float64]:
     """Hits as a share of each class's images; NaN for a class without any."""
-    return np.divide(hits, support, out=np.full(hits.shape, np.nan), where=support > 0)
+    result: NDArray[np.float64] = np.divide(hits, support, out=np.full(hits.shape, np.nan), where=support > 0)
+    return result
 
 
 def mean_recall(hits: NDArray[np.float64], support: NDArray[np.int64]) -> float:
@@ -33,14 +32,10 @@ def mean_recall_interval(
     if value in (0.0, 1.0) or not samples:
         (alike,) = mean_intervals(np.full((n, 1), value), np.arange(n), 0)
         return alike
-    cells = np.concatenate([hits, support - hits]) / n
-    random = np.random.default_rng(seed)
-    step = max(1, _CELLS // len(cells))
     means = []
-    for start in range(0, samples, step):
-        hit, missed = np.split(random.multinomial(n, cells, min(step, samples - start)), 2, axis=1)
-        drawn = hit + missed
-        recalls = np.divide(hit, drawn, out=np.zeros(hit.shape), where=drawn > 0)
-        means.append(recalls.sum(axis=1) / np.sum(drawn > 0, axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value=value, low=float(low), high=float(high), n=n)
+    for drawn in draw_outcomes(np.concatenate([hits, support - hits]), samples, seed):
+        hit, missed = np.split(drawn, 2, axis=1)
+        of_class = hit + missed
+        recalls = np.divide(hit, of_class, out=np.zeros(hit.shape), where=of_class > 0)
+        means.append(recalls.sum(axis=1) / np.sum(of_class > 0, axis=1))
+    return percentile_interval(value, np.concatenate(means), n)

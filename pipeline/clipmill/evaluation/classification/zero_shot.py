@@ -211,7 +211,8 @@ def _hits(scores: NDArray[np.float64], labels: NDArray[np.int64], k: int) -> NDA
     own = scores[np.arange(len(labels)), labels][:, None]
     higher = np.sum(scores > own + _EQUAL, axis=1)
     tied = np.sum(np.abs(scores - own) <= _EQUAL, axis=1)
-    return np.clip((k - higher) / tied, 0, 1)
+    result: NDArray[np.float64] = np.clip((k - higher) / tied, 0, 1)
+    return result
 
 
 def _hits_by_template(

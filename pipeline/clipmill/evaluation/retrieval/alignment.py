@@ -134,7 +134,8 @@ def match_probabilities(similarity: NDArray[np.float32], temperature: float) -> 
     logits = similarity.astype(np.float64) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     probabilities = np.exp(logits)
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    result: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return result
 
 
 def info_nce(images: NDArray[np.float32], texts: NDArray[np.float32], temperature: float) -> Loss:

@@ -64,7 +64,8 @@ class Counts:
         """Items that score strictly higher than each level, all levels (l,) of queries that begin at ``starts``."""
         summed = np.cumsum(self.between)
         before = np.concatenate([[0], summed])[starts[:-1]]
-        return summed - np.repeat(before, np.diff(starts))
+        result: NDArray[np.int64] = summed - np.repeat(before, np.diff(starts))
+        return result
 
 
 @dataclass(frozen=True)

@@ -87,4 +87,5 @@ def _fewer_drawn(
 
 
 def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64], logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    return logs[n] - logs[k] - logs[n - k]
+    result: NDArray[np.float64] = logs[n] - logs[k] - logs[n - k]
+    return result

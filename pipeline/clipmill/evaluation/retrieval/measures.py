@@ -36,7 +36,8 @@ def ndcg(ranks: Ranks, k: int) -> NDArray[np.float64]:
     first = np.minimum(ranks.level_higher, k)
     last = np.minimum(ranks.level_higher + ranks.level_items, k)
     gain = ranks.sum_levels(ranks.level_positives * (gained[last] - gained[first]) / ranks.level_items)
-    return gain / gained[np.minimum(ranks.positives, k)]
+    result: NDArray[np.float64] = gain / gained[np.minimum(ranks.positives, k)]
+    return result
 
 
 def average_precision(ranks: Ranks) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ def measure_through_index(
     right = search_rows(asked.values[unseen].astype(np.float32), max(RECALL_AT)) == rows[:, None]
     through = np.stack([right[:, :k].any(axis=1) for k in RECALL_AT], axis=1).astype(np.float64)
     exact = asked.hits[unseen]
-    unchanged = ~(through - exact).any(axis=0)
+    unchanged = np.logical_not((through - exact).any(axis=0)).tolist()
     columns = {
         "exact": mean_intervals(exact, rows, samples, seed),
         "index": mean_intervals(through, rows, samples, seed),

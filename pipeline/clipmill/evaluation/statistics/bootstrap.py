@@ -1,4 +1,9 @@
-"""95% intervals by resampling images, not captions: the captions of one image succeed and fail together."""
+"""95% intervals by resampling images, not captions: the captions of one image succeed and fail together.
+
+Images whose queries came out alike are interchangeable, so what is drawn of few images is how often each outcome occurs.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +12,7 @@ from clipmill.core.manifests import Interval
 
 LEVEL = 0.95
 _CELLS = 20_000_000
+"""Numbers that a batch of resamples may hold."""
 _ONE_BY_ONE = 50_000
 """More images than this are drawn one by one: of so many, few have the same outcome."""
 
@@ -17,9 +23,8 @@ def mean_intervals(
     """The mean of each column of ``values`` (q, m) over queries, with its percentile interval.
 
     ``rows`` (q,) names the image of each query. Whole images are drawn with replacement, ``samples`` times (the cluster
-    bootstrap; Field and Welsh 2007). Images whose queries came out alike are interchangeable, so what is drawn of few
-    images is how often each outcome occurs. Where ``proportions``
-    are all 0 or all 1 a resample cannot vary; then the interval is Clopper and Pearson's (1934), one trial an image.
+    bootstrap; Field and Welsh 2007). Where ``proportions`` are all 0 or all 1 a resample cannot vary; then the interval is
+    Clopper and Pearson's (1934), one trial per image.
     """
     resampled = resampled_means(values, rows, samples, seed)
     trials = len(np.unique(rows)) if proportions else None
@@ -31,25 +36,39 @@ def resampled_means(
     values: NDArray[np.float64], rows: NDArray[np.int64], samples: int, seed: int = 0
 ) -> NDArray[np.float64]:
     """The means (samples, m) of the columns of ``values`` (q, m) over queries, whole images drawn with replacement."""
-    columns = values.shape[1]
-    images, image_of = np.unique(rows, return_inverse=True)
-    sums = np.stack([np.bincount(image_of, values[:, column], len(images)) for column in range(columns)], axis=1)
-    counts = np.bincount(image_of, minlength=len(images)).astype(np.float64)
-    outcomes = np.column_stack([counts, sums])
-    random = np.random.default_rng(seed)
-    totals = np.empty((samples, columns + 1))
-    if len(images) > _ONE_BY_ONE:
-        for sample in range(samples):
-            totals[sample] = (
-                np.bincount(random.integers(len(images), size=len(images)), minlength=len(images)) @ outcomes
-            )
+    outcomes = sum_by_image(values, rows)
+    images = len(outcomes)
+    if images > _ONE_BY_ONE:
+        random = np.random.default_rng(seed)
+        drawn = (np.bincount(random.integers(images, size=images), minlength=images) for _ in range(samples))
+        totals = [(counts @ outcomes)[None] for counts in drawn]
     else:
         outcomes, occurrences = np.unique(outcomes, axis=0, return_counts=True)
-        step = max(1, _CELLS // len(outcomes))
-        for start in range(0, samples, step):
-            part = slice(start, min(start + step, samples))
-            totals[part] = random.multinomial(len(images), occurrences / len(images), part.stop - start) @ outcomes
-    return totals[:, 1:] / totals[:, :1]
+        totals = [counts @ outcomes for counts in draw_outcomes(occurrences, samples, seed)]
+    summed = np.concatenate([np.empty((0, outcomes.shape[1])), *totals])
+    means: NDArray[np.float64] = summed[:, 1:] / summed[:, :1]
+    return means
+
+
+def sum_by_image(values: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each image the number of its queries, then the sum of each column of ``values`` (q, m): (images, 1 + m)."""
+    images, image_of = np.unique(rows, return_inverse=True)
+    sums = [np.bincount(image_of, column, len(images)) for column in values.T]
+    return np.column_stack([np.bincount(image_of, minlength=len(images)).astype(np.float64), *sums])
+
+
+def draw_outcomes(
+    occurrences: NDArray[np.int64] | NDArray[np.float64], samples: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """How often each outcome occurs when images are drawn with replacement, ``samples`` times: batches (b, o).
+
+    ``occurrences`` (o,) is how many images have each outcome, perhaps in expectation; as many as there are are drawn.
+    """
+    random = np.random.default_rng(seed)
+    total = round(float(occurrences.sum()))
+    step = max(1, _CELLS // len(occurrences))
+    for start in range(0, samples, step):
+        yield random.multinomial(total, occurrences / total, min(step, samples - start))
 
 
 def _interval(value: float, resampled: NDArray[np.float64], queries: int, trials: int | None) -> Interval:
@@ -57,9 +76,7 @@ def _interval(value: float, resampled: NDArray[np.float64], queries: int, trials
     if trials and value in (0.0, 1.0):
         margin = 1 - tail ** (1 / trials)
         return Interval(value=value, low=max(0.0, value - margin), high=min(1.0, value + margin), n=queries)
-    if not len(resampled):
-        return Interval(value=value, low=value, high=value, n=queries)
-    return percentile_interval(value, resampled, queries)
+    return percentile_interval(value, resampled if len(resampled) else np.array([value]), queries)
 
 
 def percentile_interval(value: float, resampled: NDArray[np.float64], queries: int) -> Interval:
@@ -71,14 +88,23 @@ def percentile_interval(value: float, resampled: NDArray[np.float64], queries: i
 def median_interval(values: NDArray[np.float64], rows: NDArray[np.int64], samples: int, seed: int = 0) -> Interval:
     """The median of ``values`` (q,) with its percentile interval, whole images resampled; fewer samples of very many."""
     value = float(np.median(values))
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
+    medians = resampled_medians([values], rows, samples, 100, seed)[:, 0]
+    return percentile_interval(value, medians if len(medians) else np.array([value]), len(values))
+
+
+def resampled_medians(
+    columns: Sequence[NDArray[np.float64]], rows: NDArray[np.int64], samples: int, least: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """The medians (samples, m) of m columns (q,) over the same draws of whole images; of very many queries fewer samples
+    are drawn, but ``least`` if that many are asked for."""
     images, image_of = np.unique(rows, return_inverse=True)
-    image_of = image_of[order]
+    orders = [np.argsort(values, kind="stable") for values in columns]
+    sides = [(values[order], image_of[order]) for values, order in zip(columns, orders, strict=True)]
     random = np.random.default_rng(seed)
-    medians = []
-    for _ in range(min(samples, max(100, 10 * _CELLS // len(values)))):
+    medians = np.empty((min(samples, max(least, 10 * _CELLS // len(rows))), len(columns)))
+    for sample in medians:
         drawn = np.bincount(random.integers(len(images), size=len(images)), minlength=len(images))
-        below = np.cumsum(drawn[image_of])
-        medians.append(ordered[np.searchsorted(below, below[-1] / 2)])
-    return percentile_interval(value, np.array(medians or [value]), len(values))
+        for column, (ordered, owners) in enumerate(sides):
+            below = np.cumsum(drawn[owners])
+            sample[column] = ordered[np.searchsorted(below, below[-1] / 2)]
+    return medians

@@ -58,7 +58,7 @@ def measure_slices(
     found: dict[tuple[int, int], list[SliceFigure]] = {}
     for cell, interval, (p_value, adjusted) in zip(cells, intervals, p_values, strict=True):
         low, high = finite_ends(interval)
-        figure = SliceFigure(
+        measured = SliceFigure(
             key=figures[cell.figure].metric.key,
             value=interval.value,
             low=low,
@@ -68,7 +68,7 @@ def measure_slices(
             adjusted=adjusted,
             worse=adjusted is not None and adjusted <= LEVEL,
         )
-        found.setdefault((cell.column, cell.slice), []).append(figure)
+        found.setdefault((cell.column, cell.slice), []).append(measured)
     return SlicesPart(
         figures=[figure.figure(samples, seed) for figure in figures],
         columns=[_column(number, slicing, found) for number, slicing in enumerate(slicings)],

@@ -76,14 +76,16 @@ def _images(first: pa.Table, second: pa.Table, match: Match) -> NDArray[np.int64
     encoded = both.combine_chunks().dictionary_encode()
     codes = pa.compute.fill_null(encoded.indices, _NONE).to_numpy(zero_copy_only=False).astype(np.int64)
     if match == "id":
-        return codes
+        result: NDArray[np.int64] = codes
+        return result
     numbers = np.concatenate([table.column("row_number").to_numpy() for table in (first, second)])
     return np.where(codes == _NONE, _NONE, (codes << 32) | numbers)
 
 
 def _caption_indices(table: pa.Table) -> NDArray[np.int64]:
     indices = pa.compute.fill_null(table.column("caption_index"), _NONE)
-    return indices.to_numpy().astype(np.int64)
+    result: NDArray[np.int64] = indices.to_numpy().astype(np.int64)
+    return result
 
 
 def _unique(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:

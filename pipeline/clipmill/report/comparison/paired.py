@@ -5,15 +5,13 @@ Both models are drawn with the same images each time (the paired bootstrap; Efro
 two intervals.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.evaluation.statistics.bootstrap import LEVEL
+from clipmill.evaluation.statistics.bootstrap import LEVEL, draw_outcomes, resampled_medians, sum_by_image
 
-_CELLS = 20_000_000
 _TAIL = (1 - LEVEL) / 2
 
 
@@ -49,23 +47,18 @@ def mean_differences(
 ) -> list[Difference]:
     """The differences of the means of each column of (q, m) values; ``images`` (q,) names the image of each query.
 
-    Images whose queries came out alike are interchangeable, so what is drawn is how often each outcome occurs. Where
-    ``proportions`` differ alike for every image a resample cannot vary; then the interval is as wide as an image that
+    Where ``proportions`` differ alike for every image a resample cannot vary; then the interval is as wide as an image that
     differs otherwise could go unseen (Clopper and Pearson 1934).
     """
-    number, image_of = _numbered(images)
     change = second - first
-    sums = np.stack([np.bincount(image_of, column, number) for column in change.T], axis=1)
-    counts = np.bincount(image_of, minlength=number).astype(np.float64)
-    outcomes, occurrences = np.unique(np.column_stack([counts, sums]), axis=0, return_counts=True)
-    draws = []
-    for drawn in _draws(occurrences, number, samples, seed):
-        totals = drawn @ outcomes
-        draws.append(totals[:, 1:] / totals[:, :1])
-    resampled = np.concatenate(draws) if draws else np.empty((0, change.shape[1]))
+    by_image = sum_by_image(change, images)
+    outcomes, occurrences = np.unique(by_image, axis=0, return_counts=True)
+    totals = [drawn @ outcomes for drawn in draw_outcomes(occurrences, samples, seed)]
+    summed = np.concatenate([np.empty((0, outcomes.shape[1])), *totals])
+    resampled = summed[:, 1:] / summed[:, :1]
     found = []
     for column in range(change.shape[1]):
-        margin = 1 - _TAIL ** (1 / number) if proportions and np.ptp(change[:, column]) == 0 else None
+        margin = 1 - _TAIL ** (1 / len(by_image)) if proportions and np.ptp(change[:, column]) == 0 else None
         means = float(first[:, column].mean()), float(second[:, column].mean())
         found.append(_difference(means, resampled[:, column], len(change), margin))
     return found
@@ -75,20 +68,9 @@ def median_difference(
     first: NDArray[np.float64], second: NDArray[np.float64], images: NDArray[np.int64], samples: int, seed: int = 0
 ) -> Difference:
     """The difference of the medians of (q,) values; fewer samples of very many queries."""
-    number, image_of = _numbered(images)
-    orders = [np.argsort(values, kind="stable") for values in (first, second)]
-    ordered = [values[order] for values, order in zip((first, second), orders, strict=True)]
-    owners = [image_of[order] for order in orders]
-    random = np.random.default_rng(seed)
-    draws = []
-    for _ in range(min(samples, max(1000, 10 * _CELLS // len(first)))):
-        drawn = np.bincount(random.integers(number, size=number), minlength=number)
-        medians = []
-        for values, owner in zip(ordered, owners, strict=True):
-            below = np.cumsum(drawn[owner])
-            medians.append(values[np.searchsorted(below, below[-1] / 2)])
-        draws.append(medians[1] - medians[0])
-    return _difference((float(np.median(first)), float(np.median(second))), np.array(draws), len(first), None)
+    medians = resampled_medians([first, second], images, samples, 1000, seed)
+    values = float(np.median(first)), float(np.median(second))
+    return _difference(values, medians[:, 1] - medians[:, 0], len(first), None)
 
 
 def class_recall_difference(
@@ -108,27 +90,12 @@ def class_recall_difference(
         return np.asarray(recall.sum(axis=1) / np.sum(support > 0, axis=1))
 
     draws = [
-        means(drawn, cells[:, 2]) - means(drawn, cells[:, 1])
-        for drawn in _draws(occurrences, len(label), samples, seed)
+        means(drawn, cells[:, 2]) - means(drawn, cells[:, 1]) for drawn in draw_outcomes(occurrences, samples, seed)
     ]
     change = second - first
     margin = 1 - _TAIL ** (1 / len(label)) if np.ptp(change) == 0 else None
     values = [float(means(occurrences[None], cells[:, column])[0]) for column in (1, 2)]
     return _difference((values[0], values[1]), np.concatenate(draws) if draws else np.empty(0), len(label), margin)
-
-
-def _numbered(images: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-    found, number = np.unique(images, return_inverse=True)
-    return len(found), number
-
-
-def _draws(occurrences: NDArray[np.int64], images: int, samples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """How often each outcome occurs when as many images are drawn with replacement, ``samples`` times, in batches."""
-    random = np.random.default_rng(seed)
-    step = max(1, _CELLS // len(occurrences))
-    shares = occurrences / images
-    for start in range(0, samples, step):
-        yield random.multinomial(images, shares, min(step, samples - start))
 
 
 def _difference(
