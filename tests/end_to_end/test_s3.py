@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.storage.s3 import client as s3_client
+from clipmill_jobs import reporting
 from clipmill_jobs.__main__ import main
 from faulty_s3 import ACCESS_KEY, BUCKET, SECRET_KEY, FaultyS3
 
@@ -36,15 +37,18 @@ def home(store: FaultyS3, tmp_path: Path) -> Iterator[dict[str, str]]:
     shutil.rmtree(ray_logs, ignore_errors=True)
 
 
-def whole_way(base: str, run: Callable[..., Any], wanted: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """What each of the wanted commands printed, by its name, and all text that was printed."""
+def whole_way(
+    base: str, run: Callable[..., Any], wanted: tuple[str, ...], cluster: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], str]:
+    """What each of the wanted commands printed, by its name, and all text that was printed; ``cluster`` are options that
+    say where they work."""
     names = ("data", "embeddings", "index", "report")
     data, embeddings, index, report = (f"{base}/{name}" for name in names)
     commands = {
         "sample": ("sample", "--output", data, "--rows", ROWS, "--seed", 3),
-        "embed": ("embed", "--input", data, "--output", embeddings, "--json"),
+        "embed": ("embed", "--input", data, "--output", embeddings, "--json", *cluster),
         "verify": ("verify", embeddings, "--json"),
-        "index": ("index", "--embeddings", embeddings, "--output", index, "--json"),
+        "index": ("index", "--embeddings", embeddings, "--output", index, "--json", *cluster),
         "search": ("search", "--index", index, "--text", "two green triangles", "--json"),
         "evaluate": ("evaluate", "--embeddings", embeddings, "--index", index, "--output", report, "--json"),
         "verify index": ("verify", index, "--json"),
@@ -94,7 +98,8 @@ def test_the_whole_way_over_a_failing_store_is_the_whole_way(
     store: FaultyS3, home: dict[str, str], clipmill: Callable, tmp_path: Path
 ) -> None:
     store.share = 0.1
-    there, printed = whole_way(f"s3://{BUCKET}/way", lambda *command: clipmill(*command, **home), (*MAKING, *PROVING))
+    base, wanted = f"s3://{BUCKET}/way", (*MAKING, *PROVING)
+    there, printed = whole_way(base, lambda *command: clipmill(*command, **home), wanted, ("--address", "local"))
     store.share = 0.0
     assert store.faults.total() >= 15
     assert not [key for key in store.listed() if not key.startswith(("way/data", "way/emb", "way/index", "way/report"))]
@@ -139,7 +144,8 @@ def test_a_refusal_in_a_worker_is_told_as_one_at_home(
 ) -> None:
     assert clipmill("sample", "--output", f"s3://{BUCKET}/refused", "--rows", 20, **home).code == 0
     store.plan = lambda number, method, path: "403" if method == "PUT" and "/units/" in path else None
-    done = clipmill("embed", "--input", f"s3://{BUCKET}/refused", "--output", f"s3://{BUCKET}/never", **home)
+    places = ("--input", f"s3://{BUCKET}/refused", "--output", f"s3://{BUCKET}/never")
+    done = clipmill("embed", *places, "--address", "local", **home)
     store.plan = None
     assert done.code == 2, done.err
     last = done.err.strip().splitlines()[-1]
@@ -166,6 +172,7 @@ def test_every_command_tells_a_refusal_in_one_sentence(
     kind: str, command: tuple[str, ...], store: FaultyS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = {"403": "denied", "expired": "expired", "no bucket": "no bucket called nowhere", "no answer": "be reached"}
+    monkeypatch.setattr(reporting, "_FIRST_WORD_SECONDS", 60)  # however slow the machine is
     for name, value in {**store.environment, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
     if kind == "no answer":

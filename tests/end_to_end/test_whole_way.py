@@ -52,7 +52,7 @@ def test_search_by_text_image_and_id_find_the_same_scene(
     demo: tuple[Path, str], clipmill: Callable, tmp_path: Path
 ) -> None:
     folder, _ = demo
-    scene = pq.read_table(folder / "scenes").slice(7, 1).to_pylist()[0]
+    scene = pq.read_table(folder / "scenes/part-00000.parquet").slice(7, 1).to_pylist()[0]
     picture = tmp_path / "scene.jpg"
     picture.write_bytes(scene["image"]["bytes"])
     index = ("--index", folder / "index", "--json")

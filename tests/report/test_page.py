@@ -2,7 +2,6 @@
 
 import html
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from captioned import identity, pairs
 from clipmill.core.manifests import Forecast, ForecastFigure
 from clipmill.report.document import Report
 from clipmill.report.page import html_text
+from html_page import Page
 from reported import make_report
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} " onmouseover="alert(2)'
@@ -23,34 +23,6 @@ PLAN = Forecast(
         ForecastFigure(name="index_bytes", planned=2e6, low=1e6, high=3e6, unit="bytes"),
     ],
 )
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, whether tags close in order, and the text between them."""
-
-    VOID = ("meta", "link", "img", "br", "line", "rect", "circle", "path")
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.open: list[str] = []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 def jpeg(path: Path) -> bytes:

@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from clipmill.evaluation.results import HistogramData
 from clipmill.report.format import size_text
 from clipmill.report.plots.canvas import round_steps
 from clipmill.report.plots.curves import Mark, counts
 from clipmill.report.plots.histogram import histogram
 from clipmill.report.plots.rows import Bar, bars
-from clipmill.report.schema.shared import HistogramData
 
 
 def test_a_bar_is_as_long_as_its_value() -> None:

@@ -85,6 +85,14 @@ def test_a_page_of_another_version_is_not_compared(report: Path, check: Callable
     assert any("clipmill 0.0.1" in note for note in findings.notes)
 
 
+def test_a_page_of_an_older_page_version_is_not_compared(report: Path, check: Callable) -> None:
+    (report / "report.html").write_text("drawn otherwise")
+    edit(report, lambda document: document.pop("page_version"))
+    findings = check(report)
+    assert findings.whole
+    assert any("page version 1" in note for note in findings.notes)
+
+
 def test_a_report_of_a_newer_version_is_not_judged(report: Path, check: Callable) -> None:
     edit(report, lambda document: document.update(schema_version=99))
     with pytest.raises(UserError, match="newer clipmill"):

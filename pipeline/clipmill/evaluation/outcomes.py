@@ -1,4 +1,4 @@
-"""How each query came out, one by one: what a comparison of two models on the same queries needs."""
+"""The outcome of each single query: what a comparison of two models on the same queries needs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -36,12 +36,12 @@ class Outcomes:
 
 
 def outcomes_of_ranks(task: Literal["t2i", "i2t"], ranks: Ranks) -> Outcomes:
-    """Of the queries that were ranked."""
+    """The outcomes of ranked queries."""
     return Outcomes(task, ranks.positions, {k: ranks.hits(k) for k in HITS_AT}, ranks.expected_rank())
 
 
 def outcomes_of_classes(result: ZeroShot) -> Outcomes:
-    """Of the images that have a label."""
+    """The outcomes of labelled images."""
     hits = {1: result.each1}
     if len(result.classes) >= 5:
         hits[5] = result.each5

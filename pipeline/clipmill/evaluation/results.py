@@ -77,7 +77,7 @@ class SlicesPart(Record):
 class VariationPart(Record):
     """Figures with the same queries varied, and ``changes`` from the unvaried: their paired differences, by key.
 
-    ``name`` and ``strength`` are a kind of corruption with 1 to 5, whose ``amount`` is told, or a way of writing with 0;
+    ``name`` and ``strength`` are a kind of corruption with 1 to 5, whose ``amount`` is in words, or a way of writing with 0;
     ``example`` is a text written in that way.
     """
 

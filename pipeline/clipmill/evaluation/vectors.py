@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipmill.datasets.manifests import Embeddings, vectors_of
 
 IN_MEMORY = 512 << 20
-"""A part of more bytes than this is laid down in a scratch file and mapped, so that memory does not grow with it."""
+"""A part of more bytes than this goes to a memory-mapped scratch file, so that memory does not grow with it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Vectors:
 
     @property
     def dimension(self) -> int:
+        """Components of each vector."""
         return int(self.values.shape[1])
 
 
@@ -49,9 +50,9 @@ def read_vectors(embeddings: Embeddings, part: str, scratch: Path) -> Vectors:
 
 
 def let_go(values: NDArray[np.float16]) -> None:
-    """Takes the pages of a mapped file out of this process's memory; they stay in the file, and in the system's cache.
+    """Drops the pages of a memory-mapped file from this process; they stay in the file and in the system's page cache.
 
-    Called after each block, it keeps memory the same however large the file is. Other arrays stay as they are.
+    Called after each block, it keeps memory constant however large the file is. Other arrays are left alone.
     """
     mapped = getattr(values, "_mmap", None)
     if mapped is not None and getattr(values, "mode", "c") != "c" and hasattr(mmap, "MADV_DONTNEED"):

@@ -54,7 +54,7 @@ def assemble(
     making: Making,
     absences: list[Absence] | None = None,
 ) -> Report:
-    """The document of one evaluation; ``absences`` are those beside the ones that ``quality`` has."""
+    """The document of one evaluation; ``absences`` are those besides the ones of ``quality``."""
     manifest, studies, column = embeddings.manifest, quality.studies, quality.label_column
     templates = making.settings["templates"], quality.templates
     finished = datetime.now(timezone.utc)

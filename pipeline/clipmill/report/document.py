@@ -35,7 +35,7 @@ class KeptQueries(Record):
 
 
 class QueriesPart(Record):
-    """The file beside this one that says how each query came out (`clipmill.report.queries`), by task."""
+    """The file beside this one that holds the outcome of each query (`clipmill.report.queries`), by task."""
 
     file: str
     sha256: str

@@ -9,6 +9,8 @@ from clipmill.report import page_plots
 from clipmill.report.document import Report
 from clipmill.report.format import TITLES, amount_text
 from clipmill.report.page_shell import page_environment
+from clipmill.report.plots.histogram import histogram
+from clipmill.report.plots.reliability import reliability_plot
 
 _FIRST = ("recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mean_reciprocal_rank")
 """Metrics of a direction of retrieval in its first table; all others stand in the second."""
@@ -31,10 +33,15 @@ def html_text(report: Report) -> str:
 
 @cache
 def _environment() -> Environment:
-    plots = {name: getattr(page_plots, name) for name in page_plots.__all__}
-    return page_environment(
-        **plots, amount=amount_text, titles=TITLES, first=first, others=others, tiles=tiles, defined=defined
-    )
+    names = {
+        "first": first,
+        "others": others,
+        "tiles": tiles,
+        "defined": defined,
+        "amount": amount_text,
+        "titles": TITLES,
+    }
+    return page_environment(plots=page_plots, histogram=histogram, reliability_plot=reliability_plot, **names)
 
 
 def first(figures: list[Figure]) -> list[Figure]:

@@ -8,28 +8,10 @@ from clipmill.evaluation.figures import Figure, find
 from clipmill.evaluation.results import RobustnessPart, SlicedColumnPart, SliceFigure, SlicePart, VariationPart
 from clipmill.report.format import ends_text, interval_text, number_text, value_text
 from clipmill.report.plots.curves import Mark, counts, shots, strengths
-from clipmill.report.plots.histogram import histogram
-from clipmill.report.plots.reliability import reliability_plot
 from clipmill.report.plots.rows import Bar, bars
 from clipmill.report.schema.classification import ClassPart, ProbePart
 from clipmill.report.schema.retrieval import RetrievalPart
 
-__all__ = [
-    "class_plot",
-    "curve_plot",
-    "histogram",
-    "kinds_of",
-    "recall_plot",
-    "reliability_plot",
-    "shots_plot",
-    "slice_hover",
-    "slice_interval",
-    "slice_name",
-    "slice_value",
-    "slices_plot",
-    "smaller_plot",
-    "strengths_plot",
-]
 _BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
 _STRONGEST = 5
 
@@ -56,7 +38,7 @@ def curve_plot(parts: Sequence[RetrievalPart]) -> Markup:
         ]
         for part in parts
     }
-    return counts("Recall by number of results", series, "results looked at (K)")
+    return counts("Recall by number of results", series, "results considered (K)")
 
 
 def smaller_plot(parts: Sequence[RetrievalPart]) -> Markup:

@@ -1,6 +1,6 @@
 """What others published of a model: figures on public datasets, and what it costs. Never mixed with what is measured.
 
-The facts are carried in ``published_clip.csv`` beside this file.
+The data lies in ``published_clip.csv`` next to this file.
 """
 
 import csv
@@ -39,7 +39,7 @@ def published_of(model: ModelIdentity | None) -> PublishedPart | None:
 
 
 def published_gflops(model: str) -> tuple[float, float] | None:
-    """10⁹ operations of one image and of one text at the full context length; None for a model that is not listed."""
+    """GFLOPs per image and per text at the full context length; None for a model that is not listed."""
     cost = _by_name().get(model)
     return (float(cost["image_gflops"]), float(cost["text_gflops"])) if cost else None
 

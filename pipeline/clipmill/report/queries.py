@@ -1,4 +1,4 @@
-"""``report.queries.parquet``: how each query came out, by source file and row, so that two reports can be paired.
+"""``report.queries.parquet``: the outcome of each query, by source file and row, so that two reports can be paired.
 
 A dataset with more queries than are kept is sampled by a hash of source file and row number: all captions of an image
 are in or out together, and two reports over the same files keep the same ones.
@@ -22,7 +22,7 @@ from clipmill.storage import Location
 
 QUERIES_FILE = "report.queries.parquet"
 QUERIES_KEPT = 1_000_000
-"""Queries of a task that are kept at most."""
+"""Most queries of a task that are kept."""
 TEXTS_KEPT = 20_000
 TEXT_LENGTH = 200
 _HASHES = 1 << 32
@@ -42,7 +42,7 @@ QUERIES = pa.schema(
         *(pa.field(f"hit_{k}", pa.float64()) for k in HITS_AT),
     ]
 )
-"""One row a query and task. ``task`` is t2i, i2t or zero-shot. ``path`` and ``row_number`` are the source file and the row
+"""One row per query and task. ``task`` is t2i, i2t or zero-shot. ``path`` and ``row_number`` are the source file and the row
 in it, ``path`` null where the dataset does not list its files; ``caption_index`` is null where an image is the query.
 ``text`` is the beginning of the caption, for some of them; ``label`` the right class. ``rank`` is the expected place of
 the first positive and ``hit_K`` whether one is among the first K: a probability where scores tie."""
@@ -62,7 +62,7 @@ def hash_path(path: str | None) -> int:
 
 
 def hash_rows(path_hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """32 evenly spread bits a row of a source file (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
+    """32 evenly spread bits per row of a source file (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
     mixed = path_hashes ^ (row_numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -185,7 +185,7 @@ def _tables(
 
 
 def _grouped(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of at least a row group, but for the last."""
+    """The same rows in tables of at least a row group, except the last."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)

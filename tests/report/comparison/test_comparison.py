@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +22,17 @@ from two_models import CAPTIONS, IMAGES, PATHS, ROWS, caption_ranks
 def compared(tmp_path: Path, *reports: str, **options: object) -> Comparison:
     settings = CompareSettings(reports=reports, output=str(tmp_path / "c"), bootstrap_samples=1000, **options)
     return make_comparison(settings).manifest
+
+
+def without_keys(document: Any) -> Any:
+    """A report as it was written before its figures had keys, and before they said which way is better."""
+    if isinstance(document, dict):
+        return {
+            name: without_keys(value)
+            for name, value in document.items()
+            if name not in ("key", "higher_is_better", "page_version")
+        }
+    return [without_keys(value) for value in document] if isinstance(document, list) else document
 
 
 def task_of(comparison: Comparison, name: str = "t2i") -> TaskChange:
@@ -136,11 +148,26 @@ def test_an_old_report_without_its_queries_is_side_by_side(good: str, bad: str, 
     (old / "report.queries.parquet").unlink()
     document = json.loads((old / "report.json").read_text())
     del document["queries"], document["published"]
-    (old / "report.json").write_text(json.dumps(document))
+    (old / "report.json").write_text(json.dumps(without_keys(document)))
     comparison = compared(tmp_path, good, str(old))
     assert "made before reports kept the outcome" in (task_of(comparison).why_not or "")
     assert all(row.figures[1] is not None for row in comparison.rows)
+    assert [row.higher_is_better for row in comparison.rows if row.key in ("t2i.recall@1", "i2t.mean_rank")] == [
+        True,
+        False,
+    ]
     assert bars_missed(comparison, 0.01)[0].startswith("old cannot be judged")
+
+
+def test_a_report_from_before_there_were_keys_is_tested_like_any_other(good: str, bad: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(bad, old)
+    document = without_keys(json.loads((old / "report.json").read_text()))
+    assert "key" not in document["retrieval"][0]["figures"][0]
+    (old / "report.json").write_text(json.dumps(document))
+    new, compared_old = compared(tmp_path / "1", good, bad), compared(tmp_path / "2", good, str(old))
+    assert compared_old.candidates == new.candidates
+    assert [(row.key, row.figures) for row in compared_old.rows] == [(row.key, row.figures) for row in new.rows]
 
 
 def test_a_task_that_one_did_not_measure_is_named(good: str, report: Callable[..., str], tmp_path: Path) -> None:

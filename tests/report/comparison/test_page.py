@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,39 +12,12 @@ from clipmill.report.comparison.comparison import make_comparison
 from clipmill.report.comparison.document import Comparison
 from clipmill.report.comparison.markdown import markdown_text
 from clipmill.report.comparison.page import html_text
+from html_page import Page
 
 HOSTILE = (
     '</q><script>alert("caption")</script><img src=x onerror=alert(1)>{{ 7 * 7 }} | `x` [a](javascript:b) " onload="c'
 )
 MODEL = identity(16).model_copy(update={"name": "ViT-B-32", "pretrained": "openai"})
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, whether tags close in order, and the text between them."""
-
-    VOID = ("meta", "link", "img", "br", "line", "rect", "circle", "path")
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.open: list[str] = []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")

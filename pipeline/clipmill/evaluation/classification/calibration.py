@@ -1,4 +1,4 @@
-"""Whether a classifier's confidence can be taken at its word."""
+"""Calibration: how far a classifier's confidence can be trusted as a probability."""
 
 from dataclasses import dataclass
 

@@ -49,7 +49,7 @@ def load_class_names(name: str) -> ClassNames:
     """The names called ``imagenet`` (open_clip's, for labels 0 to 999), or those in a UTF-8 file.
 
     A ``.json`` file is an object from label to name, or a list of names; a ``.csv`` file has the columns `label` and
-    `name`; any other has a name a line, blank ones skipped. Raises UserError for a file that cannot be used.
+    `name`; any other has one name per line, blank ones skipped. Raises UserError for a file that cannot be used.
     """
     if name == IMAGENET:
         import open_clip
@@ -64,7 +64,7 @@ def load_class_names(name: str) -> ClassNames:
     suffix = location.name.lower().rpartition(".")[2]
     names = {"json": _from_json, "csv": _from_csv}.get(suffix, _from_lines)(name, text)
     if not names.names:
-        raise _refusal(name, "it has no names; write one a line")
+        raise _refusal(name, "it has no names; write one per line")
     for number, (label, words) in enumerate(zip(names.labels or names.names, names.names, strict=True), start=1):
         if not words.strip():
             raise _refusal(name, f"entry {number} ({label!r}) has an empty name")

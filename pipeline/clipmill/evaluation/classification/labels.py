@@ -69,7 +69,7 @@ def read_labels(embeddings: Embeddings, column: str, class_names: ClassNames | N
             texts.append(values.cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise UserError(
-                f"--label-column {column}: it holds {values.type}, which is not one label an image; choose a column "
+                f"--label-column {column}: it holds {values.type}, which is not one label per image; choose a column "
                 "of text, numbers or booleans"
             ) from None
     labels = pa.chunked_array(texts, pa.string())

@@ -15,7 +15,7 @@ FINER = (1.0, 0.5, 0.25)
 FITS = len(COARSE) + 2 * len(FINER)
 ITERATIONS = 500
 _SMALL = 1 << 28
-"""Multiply-adds an iteration below which threads cost more than they bring, on a busy machine many times more."""
+"""Multiply-adds per iteration below which threads cost more than they save, on a busy machine many times more."""
 Step = Callable[[int], None]
 
 
@@ -30,6 +30,7 @@ class Examples:
         return len(self.classes)
 
     def join(self, other: "Examples") -> "Examples":
+        """These and the others."""
         return Examples(np.concatenate([self.vectors, other.vectors]), np.concatenate([self.classes, other.classes]))
 
 

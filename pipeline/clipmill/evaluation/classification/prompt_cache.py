@@ -1,4 +1,4 @@
-"""Vectors of prompts on this machine's disk: a prompt set is encoded once a model, however many reports ask for it."""
+"""Vectors of prompts on this machine's disk: a prompt set is encoded once per model, however many reports need it."""
 
 import hashlib
 import json
@@ -34,9 +34,9 @@ class PromptCache:
         templates: tuple[str, ...],
         text_encoder: Callable[[], Encode],
     ) -> NDArray[np.float32]:
-        """As `template_vectors` of the model, float32 (c, t, d); ``text_encoder`` loads it where they are not there yet.
+        """The `template_vectors` of the model, float32 (c, t, d); ``text_encoder`` loads it where they are not cached yet.
 
-        A folder that cannot be read or written is as good as none.
+        A folder that cannot be read or written counts as empty.
         """
         path = self.folder / f"{_digest(identity, classes, templates)}.npz"
         with suppress(OSError, ClipmillError):

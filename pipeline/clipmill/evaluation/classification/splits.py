@@ -1,4 +1,4 @@
-"""Splits of labelled images into training, validation and test, that depend on which rows there are and not on their order."""
+"""Splits of labelled images into training, validation and test, which depend on the rows and not on their order."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Split:
 
 
 def hash_rows(rows: NDArray[np.int64], *salt: int) -> NDArray[np.uint64]:
-    """64 random-looking bits a row that depend on the row and the salt only (SplitMix64; Steele, Lea and Flood 2014)."""
+    """64 random-looking bits per row that depend on the row and the salt only (SplitMix64; Steele, Lea and Flood 2014)."""
     mixed = rows.astype(np.uint64)
     for number in (*salt, 0):
         mixed = mixed + np.uint64((number * 2 + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)

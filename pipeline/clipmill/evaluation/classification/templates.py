@@ -35,7 +35,7 @@ def _simple() -> tuple[str, ...]:
 
 
 def _cifar10() -> tuple[str, ...]:
-    """The 18 of the CLIP paper for CIFAR-10: nine kinds of photo, of a class and of the class."""
+    """The 18 of the CLIP paper for CIFAR-10: nine kinds of photo, each of "a" and of "the" class."""
     return tuple(template.format(article) for article in ("a", "the") for template in _CIFAR10)
 
 
@@ -53,7 +53,7 @@ NAMED: dict[str, Callable[[], tuple[str, ...]]] = {
 
 
 def load_templates(name: str) -> tuple[str, ...]:
-    """The templates of a name, or of a UTF-8 file with one a line (blank lines and lines from # are skipped).
+    """The templates of a name, or of a UTF-8 file with one per line (blank lines and lines that begin with # are skipped).
 
     Raises UserError when there is neither such a name nor such a file, or a line has no `{}`.
     """
@@ -76,7 +76,7 @@ def load_templates(name: str) -> tuple[str, ...]:
         templates.append(template)
     if not templates:
         raise UserError(
-            f"--templates {name}: the file has no template; write one a line, such as: a photo of a {PLACE}."
+            f"--templates {name}: the file has no template; write one per line, such as: a photo of a {PLACE}."
         )
     return tuple(templates)
 

@@ -1,8 +1,8 @@
 """The recall that identical captions and identical images leave within reach of any model.
 
 A model sees pixels and words only. Where two images are the same, or two captions read the same, it cannot know which of
-them is meant, and R@K counts the other one as a miss. What is computed here is the recall of a model that knows
-everything else: no model's expected recall is higher.
+them is meant, and R@K counts the other one as a miss. The ceiling is the recall of a model that knows everything else: no
+model can expect more.
 """
 
 import hashlib

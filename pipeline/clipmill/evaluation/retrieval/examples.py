@@ -16,7 +16,7 @@ Kind = Literal["best", "typical", "worst"]
 
 @dataclass(frozen=True)
 class Example:
-    """One query by position, its best positive ``own`` with its score and expected rank, and what the query returns.
+    """One query by position, its best positive ``own`` with its score and expected rank, and what it returns.
 
     ``results`` are gallery positions, best first, with their ``scores``.
     """
@@ -33,7 +33,7 @@ class Example:
 def choose_examples(
     ranks: Ranks, queries: Vectors, gallery: Vectors, *, each: int = 4, k: int = 5, seed: int = 0
 ) -> list[Example]:
-    """Best: first place, highest score. Worst: lowest place. Typical: drawn at random. At most one an image."""
+    """Best: first place, highest score. Worst: lowest place. Typical: drawn at random. At most one per image."""
     rank = ranks.expected_rank()
     drawn = np.random.default_rng(seed).permutation(len(ranks))
     wanted: dict[Kind, NDArray[np.int64]] = {

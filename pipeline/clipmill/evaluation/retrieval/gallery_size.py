@@ -2,7 +2,7 @@
 whole one.
 
 A smaller gallery holds the query's positives and others drawn at random, without replacement, from the rest. How many of
-those that stand before the first positive are drawn is hypergeometric, so nothing need be drawn to know R@K.
+those that stand before the first positive are drawn is hypergeometric, so R@K follows without drawing anything.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipmill.evaluation.retrieval.ranks import Ranks
 
 _SINGLE_STEPS, _WIDE_STEPS = 32, 96
-"""Tied items before the first positive are taken one by one up to so many, the rest in so many steps of even ratio."""
+"""Counts of tied items before the first positive: the first 32 one by one, the rest in 96 steps of equal ratio."""
 
 
 def gallery_sizes(whole: int) -> tuple[int, ...]:
@@ -21,19 +21,20 @@ def gallery_sizes(whole: int) -> tuple[int, ...]:
 
 
 def recall_in_gallery(ranks: Ranks, size: int, k: int) -> NDArray[np.float64]:
-    """For each query the probability that a positive is among the first ``k`` of a random gallery of ``size`` items.
+    """For each query the probability that a positive is among the first ``k`` of a random gallery of ``size``: (q,).
 
-    The gallery has all p positives of the query and size − p of its n − p other items, each choice as likely; one that
-    would be smaller than that has the positives only. Of b others before the first positive fewer than k must be drawn:
-    the sum over j < k of C(b, j) · C(n − p − b, size − p − j) / C(n − p, size − p). Where items tie with the best
-    positive, b is random.
-    Of more than 32 that tie, values of b are taken in steps by their middles, to within half a hundredth of R@K.
+    The gallery has all p positives of the query and size − p of its n − p other items, every choice equally likely; where
+    size ≤ p it has the positives only. Of the b others before the first positive fewer than k must be drawn: the sum over
+    j < k of C(b, j) · C(n − p − b, size − p − j) / C(n − p, size − p). Where items tie with the best positive, b is
+    random; of more than 32 that tie, values of b are grouped and taken at their middles, to within .005 of R@K.
     """
+    # Queries with the same counts have the same probability.
     keys = np.column_stack([ranks.higher, ranks.tied, ranks.tied_positives, ranks.positives])
     cases, case_of = np.unique(keys, axis=0, return_inverse=True)
     higher, tied, tied_positives, positives = cases.T
     logs = log_factorials(ranks.gallery)
     others, drawn = ranks.gallery - positives, np.maximum(size - positives, 0)
+    # Sum over how many tied items come before the first positive: how likely that is, times the sum above.
     found = np.zeros(len(cases))
     begin, step = np.zeros(len(cases), np.int64), 0
     while np.any(begin <= tied):

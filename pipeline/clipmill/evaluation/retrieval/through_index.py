@@ -1,4 +1,4 @@
-"""Recall of the model as a user of the index gets it, beside exact search on the same queries."""
+"""The model's recall through an index, compared with exact search on the same queries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

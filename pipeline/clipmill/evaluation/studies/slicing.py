@@ -12,7 +12,7 @@ from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import Embeddings
 
 MOST_VALUES = 50
-"""More values of a column than this are not told apart: the most frequent are, and the others go together."""
+"""Of more values than this in a column, the most frequent are slices and the others together are one."""
 MOST_NUMBERS = 20
 """More numbers or times than this in a column are cut into bins of about equally many images."""
 BINS = 5
@@ -49,7 +49,7 @@ def check_columns(embeddings: Embeddings, columns: tuple[str, ...]) -> None:
 
 
 def read_slicing(embeddings: Embeddings, column: str) -> Slicing:
-    """The slices of one kept column. Raises UserError for a column that holds no single value an image."""
+    """The slices of one kept column. Raises UserError for a column that does not hold one value per image."""
     return slice_values(
         column, pa.chunked_array([_plain(batch.column(0), column) for batch in _batches(embeddings, column)])
     )
@@ -70,7 +70,7 @@ def _plain(values: pa.Array, column: str) -> pa.Array:
         return values.cast(pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise UserError(
-            f"--slice-by {column}: it holds {values.type}, which is not one value an image; choose a column of text, "
+            f"--slice-by {column}: it holds {values.type}, which is not one value per image; choose a column of text, "
             "numbers, times or booleans"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Queries that one model answers and the other does not."""
+"""Flips: queries that one model answers and the other does not."""
 
 import numpy as np
 import pyarrow as pa

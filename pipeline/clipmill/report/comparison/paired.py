@@ -1,8 +1,8 @@
 """The difference of two models on the same queries, with an interval and a p-value that resample images, not captions.
 
 Both models are drawn with the same images each time (the paired bootstrap; Efron and Tibshirani 1993, chapters 13 and
-16): what makes an image hard is common to both and cancels out, so far smaller differences become visible than between
-two intervals.
+16): what makes an image hard is common to both and cancels out, so much smaller differences show than between two separate
+intervals.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The comparison in sentences: what got better and worse, by how much, and what is to be known when reading it."""
+"""The comparison in sentences: what got better and worse, by how much, and what to know when reading it."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from clipmill.report.document import Report
 from clipmill.report.format import change_text, number_text, signed_range
 
 _HEADLINES = ("recall@1", "acc1")
-"""The metric of each task that its sentence tells."""
+"""The metric of each task that its sentence is about."""
 _INDEX = ("index.latency_p50", "index.bytes_per_vector")
-"""What is told of an index, besides its recall."""
+"""What the sentence on an index says, besides its recall."""
 
 
 def summary(reports: Sequence[Compared], rows: Sequence[Row], candidates: Sequence[Candidate]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One task of two reports: whether their queries can be paired, and what the pairs say."""
+"""One task of two reports: whether their queries can be paired, and how the paired outcomes differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How often queries are drawn, and from which seed."""
+    """How many resamples are drawn, and from which seed."""
 
     samples: int
     seed: int
@@ -85,9 +85,7 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
         if not size:
             return change(f"{side.name} did not measure it")
         if table is None or not len(table):
-            return change(
-                f"{side.name} was made before reports kept the outcome of each query; evaluate it anew to test"
-            )
+            return change(f"{side.name} was made before reports kept the outcome of each query; evaluate again to test")
     one, other = tables
     assert one is not None
     assert other is not None
@@ -125,7 +123,7 @@ def _known(first: Side, second: Side) -> dict[str, Figure]:
 
 
 def _same_content(task: Task, first: pa.Table, second: pa.Table) -> pa.Array:
-    """Whether the query is the same in both; null where that was not kept: the caption for t2i, the label for zero-shot."""
+    """True where the query is the same in both, by caption for t2i and by label for zero-shot; null where neither kept it."""
     column = "label" if task == "zero-shot" else "text"
     return pc.equal(first.column(column), second.column(column)).combine_chunks()
 

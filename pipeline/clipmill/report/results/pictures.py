@@ -1,4 +1,4 @@
-"""Small pictures of rows, to look at: the thumbnails of an embeddings dataset, else made from its source images."""
+"""Small pictures of rows: the thumbnails of an embeddings dataset, or made from its source images."""
 
 from collections.abc import Collection
 
