@@ -56,7 +56,7 @@ class Week:
         shutil.copytree(BUILTIN_FOLDER, self.weights)
         self.input.mkdir()
         assert clipmill("sample", "--output", folder / "scenes", "--rows", 500, "--seed", 11).code == 0
-        self._scenes = pq.read_table(folder / "scenes")
+        self._scenes = pq.read_table(folder / "scenes/part-00000.parquet")
         self._next = 0
 
     def add(self, name: str, rows: int = FILE_ROWS, *, rotten: bool = False) -> list[str]:
