@@ -37,7 +37,7 @@ _WORKERS = (
     "ray::MapBatches",
     "ray::ReadU",
     "ray::Write",
-    "ray::compact",
+    "ray::_make",
     "ray::_fill",
     "ray::_train",
 )
@@ -201,7 +201,11 @@ def halve(units: int, scratch: Path) -> dict[str, int]:
     rows_a_unit = 513
     clipmill("sample", "--output", scratch / "drawn", "--rows", units * rows_a_unit).communicate()
     source, output = scratch / "many.parquet", scratch / "halved"
-    pq.write_table(pq.read_table(scratch / "drawn", columns=["image", "id"]), source, row_group_size=rows_a_unit)
+    pq.write_table(
+        pq.read_table(sorted((scratch / "drawn").glob("*.parquet")), columns=["image", "id"]),
+        source,
+        row_group_size=rows_a_unit,
+    )
     command = ("embed", "--input", source, "--output", output, "--json")
     run = clipmill(*command)
     while run.poll() is None and committed(scratch / ".halved.staging") < units / 2:
