@@ -10,7 +10,7 @@ import pytest
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, vectors_of
-from clipmill.index.build.build import finished, make_build
+from clipmill.index.build.build import make_build
 from clipmill.index.search.search import Index
 from indexing import build_here
 
@@ -74,9 +74,9 @@ def test_it_is_not_what_an_index_built_here_would_be(dataset: Embeddings, vector
     path = made_elsewhere("Flat", vectors, tmp_path / "image.index")
     take_over(dataset, path, tmp_path / "index")
     values = {"embeddings": dataset.location.uri, "output": str(tmp_path / "index"), "tuning_queries": 60}
-    assert finished(make_build(IndexSettings.model_validate({**values, "foreign": str(path)})))
-    with pytest.raises(OutputDiffers, match="foreign_sha256"):
-        finished(make_build(IndexSettings.model_validate(values)))
+    assert make_build(IndexSettings.model_validate({**values, "foreign": str(path)})).finished()
+    with pytest.raises(OutputDiffers, match="foreign sha256: was"):
+        make_build(IndexSettings.model_validate(values)).finished()
 
 
 def test_other_vectors_or_another_order_are_refused(dataset: Embeddings, vectors: np.ndarray, tmp_path: Path) -> None:
