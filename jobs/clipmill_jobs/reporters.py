@@ -6,6 +6,7 @@ Each tells a stream what a `Reporter` is told. `StderrReporter` holds what they 
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-class StderrReporter:
+class StderrReporter(ABC):
     """What the three have in common: the current words and paces, and when something was told last.
 
     Every method may be called from any thread.
@@ -179,20 +180,25 @@ class StderrReporter:
         with suppress(OSError, ValueError):  # where nobody reads stderr any more, the work goes on
             print(line, file=self._stream, flush=True)
 
+    @abstractmethod
     def _say(self, stage: str, text: str) -> None:
-        raise NotImplementedError
+        """Writes what a stage is doing."""
 
+    @abstractmethod
     def _retell(self, stage: str, text: str, seconds: int) -> None:
-        raise NotImplementedError
+        """Writes again what a stage has been doing for so many seconds."""
 
+    @abstractmethod
     def _begin(self, stage: str, pace: Pace) -> None:
-        raise NotImplementedError
+        """Shows the first progress of a stage."""
 
+    @abstractmethod
     def _advance(self, stage: str, pace: Pace) -> None:
-        raise NotImplementedError
+        """Shows more of it."""
 
+    @abstractmethod
     def _end(self, stage: str, pace: Pace) -> None:
-        raise NotImplementedError
+        """Shows the last of it."""
 
 
 class Lines(StderrReporter):

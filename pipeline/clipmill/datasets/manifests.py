@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
@@ -163,9 +163,9 @@ def write_shards(location: Location, shards: Sequence[Shard]) -> str:
     return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
-def write_manifest(location: Location, manifest: AnyManifest) -> None:
-    """The last file of a dataset, which makes it exist."""
-    storage.write_bytes(location / MANIFEST, manifest.model_dump_json(indent=2).encode())
+def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> None:
+    """The last file of a dataset, called ``name``, which makes it exist."""
+    storage.write_bytes(location / name, manifest.model_dump_json(indent=2).encode())
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:

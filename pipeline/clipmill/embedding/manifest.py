@@ -11,7 +11,7 @@ from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
 from clipmill.core.schemas import INPUTS
-from clipmill.datasets.manifests import INPUTS_FILE, Shard, write_manifest, write_shards
+from clipmill.datasets.manifests import INPUTS_FILE, Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
 from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
@@ -27,8 +27,8 @@ def finish(
     run: Statistics,
     hardware: dict[str, Any],
 ) -> EmbeddingsManifest:
-    """Writes the tables and the manifest of a dataset whose shards are all made. ``total`` counts all runs, ``run`` this
-    one; what is left to do is to publish it."""
+    """Writes the tables of a dataset whose shards are all made, and returns its manifest. ``total`` counts all runs,
+    ``run`` this one."""
     if total.rows != plan.rows:
         raise RunFailed(
             f"the shards hold {total.rows:,} rows and the input {plan.rows:,}: nothing was published; remove "
@@ -40,7 +40,7 @@ def finish(
     inputs_sha256 = _write_inputs(plan, dataset, total)
     precisions = {how.split()[1] for how in run.encoded_with}
     limits = limits_of(run, wall, hardware["encoders"], gpus=bool(hardware["gpus"]), precisions=precisions)
-    manifest = EmbeddingsManifest(
+    return EmbeddingsManifest(
         model=plan.identity,
         dimension=plan.identity.dimension,
         counts=Counts(
@@ -74,8 +74,6 @@ def finish(
         inputs_sha256=inputs_sha256,
         shards_sha256=write_shards(dataset, shards),
     )
-    write_manifest(dataset, manifest)
-    return manifest
 
 
 def described(plan: EmbedPlan) -> dict[str, Any]:

@@ -3,23 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
 
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
-from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards, write_manifest
 from clipmill.stage import publication
 from clipmill.storage import Location
 
-
-class _Document(Protocol):
-    """What a manifest or report is: a pydantic model."""
-
-    def model_dump_json(self, *, indent: int | None = None) -> str: ...
-
-
-M = TypeVar("M", bound=_Document)
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Kind(Generic[M]):
 
     def write(self, folder: Location, document: M) -> None:
         """The last file of a dataset, which makes it exist."""
-        storage.write_bytes(folder / self.last, document.model_dump_json(indent=2).encode())
+        write_manifest(folder, document, self.last)
 
 
 def manifest_kind(model: type[Any], owns: Callable[[str], bool] | None = None) -> Kind[Any]:

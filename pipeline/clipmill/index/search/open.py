@@ -25,17 +25,15 @@ _PARTS = ("index", "vectors", "rows", "row_table")
 _THREADS = 4
 
 
-def open_index(uri: str, cache: Path = DEFAULT_CACHE, *, mapped: bool = False) -> Index:
+def open_index(uri: str, cache: Path = DEFAULT_CACHE) -> Index:
     """Opens the index at ``uri``; one on S3 is copied to ``cache`` first, its files named by their sha256.
-
-    ``mapped`` leaves codes and ids on disk where FAISS can (plain lists), for one who reads them once and in order.
 
     Raises UserError when there is no index, RunFailed when a file is missing, altered or from another training.
     """
     location = storage.resolve(uri)
     manifest = read_manifest(location, IndexManifest)
     shards = read_shards(location, manifest.shards_sha256)
-    sharded, table = open_files(location, shards, manifest.trained_sha256, cache, mapped=mapped)
+    sharded, table = open_files(location, shards, manifest.trained_sha256, cache)
     if sharded.n != manifest.n or sharded.dimension != manifest.dimension:
         raise RunFailed(
             f"{location}: its files hold {sharded.n} vectors of {sharded.dimension} dimensions, the manifest says "
@@ -59,7 +57,7 @@ def open_part(uri: str, manifest: IndexManifest, numbers: range, cache: Path = D
 
 
 def open_files(
-    location: Location, shards: list[Shard], trained_sha256: str, cache: Path, *, mapped: bool = False
+    location: Location, shards: list[Shard], trained_sha256: str, cache: Path
 ) -> tuple[ShardedIndex, RowTable]:
     """The searchable index that these files make, whether published or not yet.
 
@@ -72,7 +70,7 @@ def open_files(
     trained = _read_checked(location, Shard("index", TRAINED_FILE, 0, -1, trained_sha256, None, None), cache)
     codebooks = codebook_sha256(trained)
     with ThreadPoolExecutor(_THREADS) as pool:
-        opened = list(pool.map(lambda shard: _read_checked(location, shard, cache, mapped=mapped), files["index"]))
+        opened = list(pool.map(lambda shard: _read_checked(location, shard, cache), files["index"]))
     for shard, index in zip(files["index"], opened, strict=True):
         if codebook_sha256(index) != codebooks:
             raise RunFailed(
@@ -116,15 +114,13 @@ def _local(location: Location, shard: Shard, cache: Path) -> Path:
     return storage.local_copy(place, cache, shard.sha256)
 
 
-def _read_checked(location: Location, shard: Shard, cache: Path, *, mapped: bool = False) -> Any:
+def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
     path = _local(location, shard, cache)
     found = storage.sha256(storage.resolve(path))
     if found != shard.sha256:
         raise RunFailed(
             f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
         )
-    if mapped:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     return faiss.read_index(str(path))
 
 

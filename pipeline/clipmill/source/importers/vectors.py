@@ -56,6 +56,8 @@ class VectorImport(Stage[EmbeddingsManifest]):
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """How embeddings at the output differ from these vectors, in words."""
+        if found.model is not None:
+            return ["it holds images and captions that a model embedded, and not imported vectors"]
         now = {key: value for key, value in self.configuration.items() if key != "inputs_digest"}
         told = configuration_differences(found.configuration, now)
         if not told and found.configuration.get("inputs_digest") != self.configuration["inputs_digest"]:
