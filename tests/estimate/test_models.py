@@ -24,5 +24,5 @@ def test_the_builtin_model_is_counted() -> None:
 
 
 def test_a_model_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(UserError, match="open_clip does not know it"):
+    with pytest.raises(UserError, match="not a model that open_clip knows"):
         cost_of_model("ViT-Z-99")
