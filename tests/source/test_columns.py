@@ -100,7 +100,7 @@ def test_a_column_that_is_not_there_or_does_not_suit_is_an_error(option: str) ->
 
 
 def test_the_id_is_the_first_by_preference_and_the_others_travel() -> None:
-    columns = choose({"image": pa.binary(), "image_id": pa.int64(), "Key": pa.string(), "id": pa.float64()})
+    columns = choose({"image": pa.binary(), "image_id": pa.int64(), "Key": pa.string(), "id": pa.bool_()})
     assert columns.id_column == "Key"
     assert set(kept(columns)) == {"image_id", "id"}
     assert choose({"image": pa.binary()}).id_column is None
@@ -174,7 +174,7 @@ def test_single_captions_and_lists_go_together() -> None:
         ({"image": pa.binary()}, {"image": pa.string()}),
         ({"image": pa.binary(), "caption": pa.string()}, {"caption": pa.int64()}),
         ({"image": pa.binary(), "a": pa.string()}, {"a": pa.int64()}),
-        ({"image": pa.binary(), "id": pa.string()}, {"id": pa.float32()}),
+        ({"image": pa.binary(), "id": pa.string()}, {"id": pa.bool_()}),
     ],
 )
 def test_types_that_cannot_be_unified_are_named_with_both_files(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -188,3 +188,25 @@ def test_two_columns_of_one_name_are_refused() -> None:
     schema = pa.schema([("image", pa.binary()), ("a", pa.int8()), ("a", pa.int8())])
     with pytest.raises(UserError, match="several columns called 'a'"):
         choose_columns([InputFile(0, "x.parquet", 1, "", 1, (1,), (1,), schema)])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.decimal128(5, 2), pa.float64()),
+        (pa.float32(), pa.decimal256(50, 2)),
+        (pa.binary(), pa.string()),
+        (pa.date32(), pa.timestamp("ns")),
+        (pa.timestamp("us", "UTC"), pa.timestamp("us")),
+    ],
+    ids=str,
+)
+def test_types_of_which_none_holds_the_values_of_both_are_refused_by_file(
+    first: pa.DataType, second: pa.DataType
+) -> None:
+    files = [
+        InputFile(at, f"{at}.parquet", 0, "", 1, (1,), (1,), pa.schema([("caption", pa.string()), ("price", kind)]))
+        for at, kind in enumerate((first, second))
+    ]
+    with pytest.raises(UserError, match=r"column 'price' cannot be kept: it is .* in 0.parquet and .* in 1.parquet"):
+        choose_columns(files)

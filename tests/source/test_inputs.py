@@ -1,5 +1,7 @@
 """A file, folder, glob or prefix becomes the Parquet files it stands for, or one clear sentence."""
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,3 +166,74 @@ def test_nothing_is_below_a_file(write: Write, below: str) -> None:
     path = write("a.parquet", ONE_ROW)
     with pytest.raises(UserError, match=r"is a file, so|no such file|no file matches"):
         find_inputs(f"{path}/{below}")
+
+
+def _dangling(folder: Path) -> None:
+    (folder / "more.parquet").symlink_to("nowhere.parquet")
+
+
+def _circle(folder: Path) -> None:
+    (folder / "more.parquet").symlink_to("more.parquet")
+
+
+def _link_to_a_folder_above(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "again").symlink_to(folder)
+
+
+def _pipe(folder: Path) -> None:
+    os.mkfifo(folder / "more.parquet")
+
+
+def _socket(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(folder / "more.parquet"))
+
+
+def _name_of_bytes(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/more-\xff.parquet")).write_bytes(b"")
+
+
+@pytest.mark.parametrize("entry", [_dangling, _circle, _link_to_a_folder_above, _pipe, _socket, _name_of_bytes])
+@pytest.mark.parametrize("pattern", ["", "/**/*.parquet"])
+def test_an_entry_that_cannot_be_read_stops_the_listing(
+    tmp_path: Path, write: Write, entry: Callable[[Path], None], pattern: str
+) -> None:
+    write("a.parquet", ONE_ROW)
+    entry(tmp_path)
+    with pytest.raises(UserError, match=r"more|again"):
+        find_inputs(f"{tmp_path}{pattern}")
+
+
+def test_entries_that_are_not_asked_for_stop_nothing(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", ONE_ROW)
+    (tmp_path / ".#lock").symlink_to("user@host:1")
+    (tmp_path / "notes.txt").symlink_to("nowhere")
+    assert names(f"{tmp_path}/*.parquet", tmp_path) == ["a.parquet"]
+    assert names(f"{tmp_path}/a", tmp_path) == ["a.parquet"]
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path, write: Write) -> None:
+    write("real/a.parquet", ONE_ROW)
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "b.parquet").symlink_to(tmp_path / "real" / "a.parquet")
+    (given / "c").symlink_to(tmp_path / "real")
+    assert names(given, given) == ["b.parquet", "c/a.parquet"]
+
+
+def test_a_folder_that_may_not_be_read_is_a_sentence(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.parquet", ONE_ROW)
+    (tmp_path / "private").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    with pytest.raises(UserError, match="private: there is no permission"):
+        find_inputs(str(tmp_path))

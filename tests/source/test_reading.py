@@ -1,6 +1,8 @@
 """Units come back as tables that hold the source's values, whatever its types, in order and once."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmill.core.errors import RunFailed, UserError
+from clipmill.source import reading
 from clipmill.source.columns import choose_columns
-from clipmill.source.inputs import find_inputs
+from clipmill.source.inputs import InputFile, find_inputs
 from clipmill.source.reading import read_units, refuse_urls
 from clipmill.source.units import plan_units, read_groups
 
@@ -210,3 +213,91 @@ def test_bytes_that_are_not_utf_8_become_replacement_characters(tmp_path: Path, 
     assert [row["captions"] for row in rows] == wanted
     inputs = find_inputs(str(tmp_path))
     refuse_urls(inputs, choose_columns(inputs))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        (pa.int64(), pa.uint64(), 2**64 - 1),
+        (pa.float64(), pa.int64(), 2**53 + 1),
+        (pa.float64(), pa.uint64(), 2**63 + 1),
+        (pa.timestamp("ns"), pa.timestamp("s"), datetime(9999, 12, 31)),
+        (pa.timestamp("ns"), pa.timestamp("ms"), datetime(1, 1, 1)),
+        (pa.duration("ns"), pa.duration("s"), timedelta(days=200_000)),
+    ],
+    ids=str,
+)
+def test_a_value_that_the_type_of_all_files_cannot_hold_is_refused_by_file_and_column(
+    tmp_path: Path, write: Write, first: pa.DataType, second: pa.DataType, value: object
+) -> None:
+    write("a.parquet", pa.table({"caption": ["x"], "price": pa.array([None], first)}))
+    path = write("b.parquet", pa.table({"caption": ["y"], "price": pa.array([value], second)}))
+    with pytest.raises(UserError, match=f"{path}: column 'price'.*--keep-columns"):
+        rows_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        (pa.int64(), pa.uint64(), 2**63 - 1),
+        (pa.float64(), pa.int32(), -(2**31)),
+        (pa.timestamp("ns"), pa.timestamp("s"), datetime(2026, 1, 2)),
+        (pa.decimal128(20, 8), pa.decimal128(5, 2), Decimal("123.45")),
+        (pa.int64(), pa.decimal128(5, 2), Decimal("-1.10")),
+    ],
+    ids=str,
+)
+def test_a_value_that_the_type_of_all_files_holds_is_kept(
+    tmp_path: Path, write: Write, first: pa.DataType, second: pa.DataType, value: object
+) -> None:
+    write("a.parquet", pa.table({"caption": ["x"], "price": pa.array([None], first)}))
+    write("b.parquet", pa.table({"caption": ["y"], "price": pa.array([value], second)}))
+    assert [row["kept:price"] for row in rows_of(tmp_path)] == [None, value]
+
+
+@pytest.mark.parametrize("view", [pa.list_view, pa.large_list_view])
+@pytest.mark.parametrize("of", [pa.string(), pa.string_view(), pa.large_string()])
+def test_captions_in_list_views_are_captions(tmp_path: Path, view: Any, of: pa.DataType) -> None:
+    lists = [["a dog", "a cat"], None, [], ["", None], ["a bird"]]
+    plain = pa.array(lists, pa.list_(of))
+    offsets = [0, 2, 2, 2, 4]
+    sizes = [2, 0, 0, 2, 1]
+    kind = pa.int64() if view is pa.large_list_view else pa.int32()
+    of_views = pa.LargeListViewArray if view is pa.large_list_view else pa.ListViewArray
+    views = of_views.from_arrays(
+        pa.array(offsets, kind), pa.array(sizes, kind), plain.values, mask=pa.array([False, True, False, False, False])
+    )
+    file = InputFile(0, "x.parquet", 0, "", 5, (5,), (5,), pa.schema([("caption", views.type)]))
+    columns = choose_columns([file])
+    assert columns.caption_is_list
+    batch = pa.RecordBatch.from_arrays([views], names=["caption"])
+    table = reading._normalised(batch, file, 0, columns, reading.unit_schema(columns))
+    assert table.column("captions").to_pylist() == lists
+    table.validate(full=True)
+
+
+def test_whole_ids_that_a_missing_one_turned_into_fractions_are_whole(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", pa.table({"caption": ["x", "y", "z"], "id": pa.array([7.0, None, float("nan")])}))
+    write("b.parquet", pa.table({"caption": ["x"], "id": pa.array([8], pa.int64())}))
+    assert [row["id"] for row in rows_of(tmp_path)] == ["7", "a.parquet:1", "a.parquet:2", "8"]
+
+
+@pytest.mark.parametrize("value", [0.5, float("inf")])
+def test_ids_that_are_fractions_are_refused(tmp_path: Path, write: Write, value: float) -> None:
+    write("a.parquet", pa.table({"caption": ["x", "y"], "id": pa.array([1.0, value])}))
+    with pytest.raises(UserError, match=r"fraction.*--id-column"):
+        rows_of(tmp_path)
+
+
+def test_a_local_file_that_is_overwritten_while_it_is_read_ends_the_reading(tmp_path: Path, write: Write) -> None:
+    rows = 4000
+    path = write("a.parquet", {"caption": ["a"] * rows}, row_group_size=500)
+    before = path.read_bytes()
+    inputs = find_inputs(str(tmp_path))
+    units = plan_units(inputs, 500)
+    tables = read_units(units, inputs, choose_columns(inputs))
+    seen = next(tables).num_rows
+    path.write_bytes(before.replace(b"a", b"b"))
+    with pytest.raises(RunFailed, match="overwritten while it was being read"):
+        seen += sum(table.num_rows for table in tables)
+    assert 500 <= seen <= 1000  # what was read before, and not one row after

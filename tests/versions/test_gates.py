@@ -89,7 +89,7 @@ def report(recall: float | None = None, half: float = 0.01, p99: float | None = 
 
 
 def judged(made: Judged, published: Judged | None = None, **gates: object) -> Bar:
-    (bar,) = judge(build(GateSettings, gates), made, published)
+    (bar,) = judge(build(GateSettings, {"max_row_loss": None, **gates}), made, published)
     return bar
 
 
@@ -162,3 +162,12 @@ def test_p99() -> None:
 def test_rows_may_neither_come_nor_go_in_masses(rows: int, missed: str) -> None:
     before = Judged(embeddings(100), None, None)
     assert judged(Judged(embeddings(rows), None, None), before, max_row_change=0.2).missed == missed
+
+
+@pytest.mark.parametrize(("rows", "missed"), [(1_000, ""), (80, ""), (79, "1.00% too much"), (0, "80.00% too much")])
+def test_a_loss_of_rows_is_a_bar_without_being_asked_for_and_growth_is_none(rows: int, missed: str) -> None:
+    before = Judged(embeddings(100), None, None)
+    (bar,) = judge(GateSettings(), Judged(embeddings(rows), None, None), before)
+    assert bar.name == "loss of rows"
+    assert bar.missed.partition(";")[0] == missed
+    assert bool(bar.missed) == ("max_row_loss" in bar.missed)

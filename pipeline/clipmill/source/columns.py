@@ -193,10 +193,14 @@ def _kept(union: _Union, used: set[str], keep_columns: Iterable[str] | None) -> 
 
 
 def _unified(name: str, variants: Sequence[_Variant]) -> pa.DataType:
-    """The type that holds the values of all files."""
+    """The type that holds the values of all files. Whether it holds each value is seen when they are read; of a decimal
+    number nobody could see what a binary fraction lost of it."""
     try:
         schemas = [pa.schema([pa.field(name, variant.type)]) for variant in variants]
         unified = plain_type(pa.unify_schemas(schemas, promote_options="permissive").field(0).type)
+        unseen = pt.is_floating(unified) and any(pt.is_decimal(variant.type) for variant in variants)
+        if unseen or not is_scalar(unified):
+            raise pa.ArrowTypeError
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         raise UserError(
             f"column {name!r} cannot be kept: {_clash(variants)}; make the types agree, or leave it out with --keep-columns"

@@ -113,24 +113,24 @@ def _matching(uri: str) -> list[fs.FileInfo]:
             return [info]
         if info.type == fs.FileType.Directory:
             refuse_half_published(place)
-            return _parquet_among(_believed(storage.list_files(place), place), place.path, uri)
+            return _parquet_among(_believed(storage.list_input(place), place), uri)
         parent, _, start = place.path.rpartition("/")
-        found = storage.list_files(Location(place.filesystem, parent, uri), recursive=False) if parent else []
-        found = [info for info in found if start and info.base_name.startswith(start)]
+        folder = Location(place.filesystem, parent, uri)
+        found = _named_like(folder, start) if parent and start else []
         if not found:
             raise UserError(f"{uri}: there is no such file or folder, and no file whose name begins like that")
-        return _parquet_among(found, parent, uri)
+        return _parquet_among(found, uri)
     if place.filesystem.get_file_info(place.path).is_file:
         raise UserError(f"{uri}: {place} is a file, so there is nothing below it; name the file itself, or a folder")
-    deep = "/" in pattern
-    found = [
-        info
-        for info in storage.list_files(place, recursive=deep)
-        if _matches(info.path[len(place.path) :].lstrip("/"), pattern)
-    ]
+    found = storage.list_input(place, recursive="/" in pattern, wanted=lambda path: _matches(path, pattern))
     if not found:
         raise UserError(f"{uri}: no file matches this pattern")
-    return _parquet_among(found, place.path, uri)
+    return _parquet_among(found, uri)
+
+
+def _named_like(folder: Location, start: str) -> list[fs.FileInfo]:
+    """The files right in a folder whose names begin like that."""
+    return storage.list_input(folder, recursive=False, wanted=lambda name: name.startswith(start))
 
 
 def _split_wildcards(uri: str) -> tuple[str, str | None]:
@@ -163,9 +163,7 @@ def _parts_match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 def _believed(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
     """The files without those that a manifest of ours beside them does not list. Raises as `files_listed` does."""
-    for manifest in [
-        info for info in found if info.base_name == MANIFEST and not _hidden(info.path[len(place.path) :])
-    ]:
+    for manifest in [info for info in found if info.base_name == MANIFEST]:
         folder = manifest.path.rpartition("/")[0]
         listed = files_listed(Location(place.filesystem, folder, place.uri + folder[len(place.path) :]))
         if listed is not None:
@@ -174,11 +172,13 @@ def _believed(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
     return found
 
 
-def _parquet_among(found: list[fs.FileInfo], folder: str, uri: str) -> list[fs.FileInfo]:
+def _parquet_among(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
     if not found:
-        raise UserError(f"{uri}: the folder is empty; clipmill reads Parquet files ({', '.join(SUFFIXES)})")
-    visible = [info for info in found if not _hidden(info.path[len(folder) :])]
-    chosen = [info for info in visible if info.base_name.lower().endswith(SUFFIXES)]
+        raise UserError(
+            f"{uri}: the folder is empty, or holds only names that begin with _ or a point; clipmill reads Parquet files "
+            f"({', '.join(SUFFIXES)})"
+        )
+    chosen = [info for info in found if info.base_name.lower().endswith(SUFFIXES)]
     if not chosen:
         raise UserError(
             f"{uri}: there is no Parquet file among the {len(found)} files here ({_kinds(found)}); {_make(found, uri)}"
@@ -195,10 +195,6 @@ def _make(found: list[fs.FileInfo], uri: str) -> str:
     sources = sorted(info.path for info in found if _IMPORTS.get(PurePosixPath(info.path).suffix.lower()) == kinds[0])
     source = ("s3://" if uri.startswith("s3://") else "") + sources[0] if kinds[0] == "csv" else uri
     return f"first make Parquet of them: {_import_line(kinds[0], source)}"
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.split("/") if part)
 
 
 def _kinds(found: list[fs.FileInfo]) -> str:

@@ -18,11 +18,14 @@ from clipmill.source.columns import Columns
 from clipmill.source.inputs import InputFile, locate
 from clipmill.source.types import plain_type, valid_text
 from clipmill.source.units import Span, Unit
+from clipmill.storage import Location
 
 _BATCH_BYTES = 16 << 20
 _MAX_BATCH_ROWS = 1024
 KEPT_PREFIX = "kept:"
 """Before the names of kept columns in a unit, so that none can collide with the columns every unit has."""
+_MOST_DIGITS = 76
+"""Of Arrow's widest decimal numbers."""
 _BUFFER_BYTES = 4 << 20
 """Without a buffer a whole column of a row group is fetched at once, however large."""
 
@@ -142,7 +145,8 @@ class _FileReader:
         """Batches from the beginning of the row group that holds this row, to the end of the file."""
         first = bisect_right(self._ends, row)
         start = self._ends[first - 1] if first else 0
-        with storage.open_versioned(locate(self.file.path)) as opened:
+        place = locate(self.file.path)
+        with storage.open_versioned(place) as opened:
             if opened.size != self.file.size:
                 raise self._failure(f"its size changed from {self.file.size} to {opened.size} bytes")
             if opened.etag != self.file.etag:
@@ -155,8 +159,18 @@ class _FileReader:
                 row_bytes = max(1, self.file.row_group_bytes[group] // rows)
                 batch_rows = max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes))
                 for batch in parquet.iter_batches(batch_rows, [group], list(self.names), use_threads=False):
+                    self._refuse_overwritten(place)
                     yield start, batch
                     start += batch.num_rows
+
+    def _refuse_overwritten(self, place: Location) -> None:
+        """Raises RunFailed where a local file is another by now: what is read of it may be of both. On S3 an open file stays
+        the version that was opened."""
+        if not place.is_local:
+            return
+        now = place.filesystem.get_file_info(place.path)
+        if (now.size, str(now.mtime_ns)) != (self.file.size, self.file.etag):
+            raise self._failure("it was overwritten while it was being read")
 
 
 def _names_to_read(file: InputFile, columns: Columns) -> list[str]:
@@ -184,12 +198,28 @@ def _normalised(
     ]
     for name, output in columns.kept:
         column = source(name)
-        arrays.append(
-            pa.nulls(batch.num_rows, output.type)
-            if column is None
-            else plain_array(column).cast(output.type, safe=False)
+        kept = (
+            pa.nulls(batch.num_rows, output.type) if column is None else _kept(column, name, output.type, file, start)
         )
+        arrays.append(kept)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _kept(column: pa.Array, name: str, kind: pa.DataType, file: InputFile, start: int) -> pa.Array:
+    """A column in the type that it has over all files. Raises UserError where that would change a value."""
+    column = plain_array(column)
+    try:
+        if pt.is_integer(column.type) and pt.is_decimal(
+            kind
+        ):  # straight, Arrow refuses by the type and not by the value
+            column = column.cast(pa.decimal256(_MOST_DIGITS, kind.scale))
+        return column.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"{file.path}: column {name!r} near row {start} has a value that the type {kind} cannot hold, which the files "
+            f"have together ({str(error).splitlines()[0].rstrip('.')}); make the types of the files agree, or leave the "
+            "column out with --keep-columns"
+        ) from None
 
 
 def _image(column: pa.Array | None) -> tuple[pa.Array | None, pa.Array | None]:
@@ -211,12 +241,26 @@ def _image(column: pa.Array | None) -> tuple[pa.Array | None, pa.Array | None]:
 
 def _ids(column: pa.Array | None, file: InputFile, numbers: np.ndarray) -> pa.Array:
     if column is not None:
-        column = plain_array(column).cast(pa.string())
+        column = _id_text(plain_array(column), file, int(numbers[0]) if len(numbers) else 0)
         if not column.null_count:
             return column
     name = file.path.rsplit("/", 1)[-1]
     derived = pa.array([f"{name}:{number}" for number in numbers], pa.string())
     return derived if column is None else pc.coalesce(column, derived)
+
+
+def _id_text(column: pa.Array, file: InputFile, start: int) -> pa.Array:
+    """Ids as text; whole numbers that a missing value turned into fractions are whole again. Raises UserError for others."""
+    if not pt.is_floating(column.type):
+        return column.cast(pa.string())
+    try:
+        whole = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column).cast(pa.int64())
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{file.path}: the id column has a fraction near row {start}, and ids are whole numbers or strings; choose "
+            "another with --id-column, or write the ids as strings"
+        ) from None
+    return whole.cast(pa.string())
 
 
 def _captions(column: pa.Array | None, rows: int) -> pa.Array:
@@ -226,9 +270,21 @@ def _captions(column: pa.Array | None, rows: int) -> pa.Array:
     column = plain_array(column)
     if pt.is_string(column.type):
         return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), column)
+    if pt.is_list_view(column.type) or pt.is_large_list_view(column.type):
+        column = _in_order(column)
     if pt.is_dictionary(column.type.value_type):
         column = column.cast(pa.list_(column.type.value_type.value_type))
     return valid_text(column.cast(kind))
+
+
+def _in_order(views: pa.Array) -> pa.Array:
+    """A list-view array, whose lists lie in any order and may overlap, as a list array. (Arrow's own cast makes arrays that
+    are not valid where a list is null.)"""
+    lengths = pc.fill_null(pc.list_value_length(views), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    at = np.repeat(views.offsets.to_numpy().astype(np.int64) - offsets[:-1], lengths) + np.arange(offsets[-1])
+    values = plain_array(views.values).take(pa.array(at))
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values, mask=views.is_null())
 
 
 def plain_array(column: pa.Array) -> pa.Array:

@@ -57,14 +57,15 @@ def is_caption(kind: pa.DataType) -> bool:
 
 def is_text_list(kind: pa.DataType) -> bool:
     """Whether this is a list of strings, or a list of nulls."""
-    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+    tests = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
+    is_list = any(test(kind) for test in tests)
     result: bool = is_list and (pt.is_string(plain_type(kind.value_type)) or pt.is_null(kind.value_type))
     return result
 
 
 def is_id(kind: pa.DataType) -> bool:
-    """Whether this is a string or a whole number."""
-    result: bool = pt.is_string(kind) or pt.is_integer(kind)
+    """Whether this is a string or a number; of fractions only those can be ids that are whole, which reading makes sure."""
+    result: bool = pt.is_string(kind) or pt.is_integer(kind) or pt.is_floating(kind)
     return result
 
 

@@ -1,5 +1,6 @@
 """A URI in, a filesystem out (local, S3), and writes that publish everything or nothing."""
 
+from clipmill.storage.listing import list_input
 from clipmill.storage.location import Location, resolve
 from clipmill.storage.outputs import (
     has_retired,
@@ -43,6 +44,7 @@ __all__ = [
     "holds_only",
     "is_file",
     "list_files",
+    "list_input",
     "local_copy",
     "make_folder",
     "open_versioned",

@@ -44,6 +44,8 @@ def _bars(gates: GateSettings, made: Judged, published: Judged | None) -> Iterat
         yield _at_most("index p99 latency", _p99(made.report), gates.max_p99_milliseconds, " ms")
     if gates.max_row_change is not None:
         yield _row_change(made.embeddings, published, gates.max_row_change)
+    if gates.max_row_loss is not None and published is not None:
+        yield _row_loss(made.embeddings, published, gates.max_row_loss)
 
 
 def recall_of(manifest: IndexManifest) -> float:
@@ -126,3 +128,14 @@ def _row_change(manifest: EmbeddingsManifest, published: Judged | None, bar: flo
     change = abs(now - before) / before if before else math.inf
     missed = f"{change - bar:.2%} too much" if change > bar else ""
     return Bar(name=name, measured=f"{change:.2%}, from {before:,} to {now:,}", bar=wanted, missed=missed)
+
+
+def _row_loss(manifest: EmbeddingsManifest, published: Judged, bar: float) -> Bar:
+    """Rows taken down are no loss: they count as rows that became rejects."""
+    before, now = published.embeddings.counts.rows, manifest.counts.rows
+    loss = max(0, before - now) / before if before else 0.0
+    missed = (
+        f"{loss - bar:.2%} too much; set gates: max_row_loss where so many rows are meant to go" if loss > bar else ""
+    )
+    measured = f"{loss:.2%}, from {before:,} to {now:,}"
+    return Bar(name="loss of rows", measured=measured, bar=f"at most {bar:.4g} of those published", missed=missed)

@@ -209,3 +209,8 @@ class GateSettings(Settings):
     max_row_change: Share = Field(
         default=None, ge=0, description="Largest share of the published rows that may be added or removed (0.2, 20%)."
     )
+    max_row_loss: Share = Field(
+        default=0.2,
+        ge=0,
+        description="Largest share of the published rows that may be missing from the input now. Growth is no loss.",
+    )

@@ -13,7 +13,7 @@ from clipmill.storage import Location
 
 def read_folder(source: Location, settings: ImportSettings) -> Collection:
     """Every image below ``source`` in byte order of its path. The id is the path without its ending."""
-    files = [path for path in paths_below(source) if not any(part.startswith((".", "_")) for part in path.split("/"))]
+    files = paths_below(source)
     images = [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         raise UserError(f"{source}: there is no image below this folder ({', '.join(IMAGE_SUFFIXES)})")

@@ -39,11 +39,11 @@ class Collection:
 
 
 def paths_below(source: Location) -> list[str]:
-    """Files below a folder, relative to it, in byte order. Raises UserError when it is no folder, or not there."""
+    """Files below a folder as `storage.list_input` finds them, relative to it. Raises UserError when there are none."""
     info = source.filesystem.get_file_info(source.path)
     if info.is_file:
         raise UserError(f"{source} is a file, but a folder is needed here")
-    paths = [info.path[len(source.path) :].lstrip("/") for info in storage.list_files(source)]
+    paths = [info.path[len(source.path) :].lstrip("/") for info in storage.list_input(source)]
     if not paths:
         raise UserError(f"{source}: there is no such folder, or it is empty")
     return paths

@@ -64,7 +64,7 @@ def make_import(form: str, settings: ImportSettings) -> Import:
     """An import of ``form`` (a key of `IMPORTERS`). Raises UserError where there is no such source."""
     source = storage.resolve(settings.source)
     info = source.filesystem.get_file_info(source.path)
-    files = [info] if info.is_file else storage.list_files(source)
+    files = [info] if info.is_file else storage.list_input(source)
     digest = hashlib.sha256()
     for file in files:
         digest.update(json.dumps([file.path, file.size, file.mtime_ns]).encode())
