@@ -1,5 +1,6 @@
 """Small embeddings datasets with any captions, labels, ids and thumbnails, to be evaluated."""
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,6 +63,7 @@ def write_captioned(
         "id": pa.array(list(ids or [f"id-{row}" for row in rows]), pa.string()),
         "width": pa.array([8] * len(rows), pa.int32()),
         "height": pa.array([8] * len(rows), pa.int32()),
+        "image_sha256": pa.array([hashlib.sha256(b"%d" % row).digest() for row in rows], pa.binary(32)),
         "embedding": embedding_column(images),
         "label": pa.array(labels if labels is not None else [None] * len(rows), pa.string()),
         "thumbnail": pa.array(thumbnails if thumbnails is not None else [None] * len(rows), pa.binary()),
@@ -74,8 +76,12 @@ def write_captioned(
         "embedding": embedding_column(captions),
         "clip_score": pa.nulls(len(owners), pa.float32()),
     }
+    hashes = model is not None
     parts = {
-        "images": (schemas.images_schema(dimension, kept, thumbnails=thumbnails is not None), columns),
+        "images": (
+            schemas.images_schema(dimension, kept, thumbnails=thumbnails is not None, hashes=hashes),
+            columns,
+        ),
         "captions": (schemas.captions_schema(dimension), spoken),
     }
     shards = []

@@ -1,5 +1,6 @@
 """Embeddings datasets to index: clustered image vectors, and captions that lie where no image does."""
 
+import hashlib
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +62,9 @@ def write_embeddings(
     location = resolve(folder)
     shards = []
     kept = [pa.field("label", pa.string())] if labels else []
-    image_schema = schemas.images_schema(dimension, kept, thumbnails=thumbnails is not None)
+    image_schema = schemas.images_schema(
+        dimension, kept, thumbnails=thumbnails is not None, hashes=identity is not None
+    )
     for part, vectors in (("images", images), ("captions", captions)):
         bounds = np.linspace(0, len(vectors), files + 1).astype(int)
         for number, (start, stop) in enumerate(pairwise(bounds)):
@@ -73,7 +76,8 @@ def write_embeddings(
             }
             if part == "images":
                 sizes = pa.array(np.full(len(rows), 8, np.int32))
-                values |= {"width": sizes, "height": sizes}
+                hashes = [hashlib.sha256(f"image-{row}".encode()).digest() for row in rows]
+                values |= {"width": sizes, "height": sizes, "image_sha256": pa.array(hashes, pa.binary(32))}
                 if labels:
                     values["label"] = pa.array(labels[start:stop], pa.string())
                 if thumbnails is not None:

@@ -1,5 +1,6 @@
 """A small, whole dataset of every kind, and the tools to corrupt it with or without its lists noticing."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ def write_whole_embeddings(folder: Path, sources: Iterable[Source] = SOURCES, mo
             if source.images and source.is_rejected(number):
                 records["rejected"].append({**reject, "kind": "image", "caption_index": None, "reason": "not_an_image"})
             elif source.images:
-                records["images"].append({**base, "width": 8, "height": 8, "label": f"label {number % 5}"})
+                picture = {"width": 8, "height": 8, "image_sha256": hashlib.sha256(base["id"].encode()).digest()}
+                records["images"].append({**base, **picture, "label": f"label {number % 5}"})
             for index in range(number % 3):
                 captions += 1
                 if number == 4:
@@ -81,7 +83,7 @@ def write_whole_embeddings(folder: Path, sources: Iterable[Source] = SOURCES, mo
         size, etag = path.stat().st_size, str(path.stat().st_mtime_ns)
         inputs.append([ordinal, str(path), size, etag, source.rows, captions, False])
     part_schemas = {
-        "images": schemas.images_schema(DIMENSION, [pa.field("label", pa.string())]),
+        "images": schemas.images_schema(DIMENSION, [pa.field("label", pa.string())], hashes=model),
         "captions": schemas.captions_schema(DIMENSION),
         "rejected": schemas.REJECTED,
     }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipmill.core.errors import UserError
 from clipmill_jobs.command import Job
 
 if TYPE_CHECKING:
@@ -28,20 +27,19 @@ def command(output: str, keep: int, dry_run: bool, wait: float) -> None:
     Example:
       clipmill prune out/nightly --keep 7
     """
-    from clipmill import storage
     from clipmill.versions.lock import alone
     from clipmill.versions.place import Place
+    from clipmill.versions.pointer import refuse_unpublished
     from clipmill.versions.prune import plan_pruning, prune
 
     place = Place.of(output)
-    if not storage.is_file(place.pointer):
-        raise UserError(f"{output}: no version was published there; make one with `clipmill run`")
+    refuse_unpublished(place)
     if dry_run:
         _tell(plan_pruning(place, keep), "would remove")
         return
-    with alone(place, wait):
+    with alone(place.run_lock, wait), alone(place.pointer_lock, wait) as lease:
         pruning = plan_pruning(place, keep)
-        prune(place, pruning)
+        prune(place, pruning, lease)
     _tell(pruning, "removed")
 
 
@@ -51,7 +49,7 @@ def _tell(pruning: Pruning, what: str) -> None:
     for name in pruning.halves:
         click.echo(f"{what} {name}: it was never finished")
     if pruning.waiting:
-        why = "readers see it, though it holds ids that were taken down; `clipmill run` next"
+        why = "readers see it, though it is from before something was taken down; `clipmill run` next"
         click.echo(f"{'kept':{len(what)}} {pruning.waiting}: {why}")
     click.echo(f"{len(pruning.kept)} versions {'would be' if what != 'removed' else 'are'} left")
 

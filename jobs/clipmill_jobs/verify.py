@@ -16,7 +16,7 @@ from clipmill_jobs.reporting import current
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(uri: str, quick: bool, as_json: bool) -> None:
     """Check embeddings, an index, near-duplicates, a selection or a report; of an output of `clipmill run`, all that
-    its current version holds.
+    its current version holds, and that no version which is kept holds what `clipmill remove` took down.
 
     Counts, checksums, identities, every row and every vector are compared.
 
@@ -28,10 +28,15 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
       clipmill verify s3://bucket/laion-index/ --quick
     """
     from clipmill.verification.dataset import verify
+    from clipmill.verification.taken_down import verify_taken_down
+    from clipmill.versions.place import Place
     from clipmill.versions.pointer import datasets_at
 
     places = datasets_at(uri)
     found = {place: verify(place, quick=quick, reporter=current()) for place in places}
+    taken_down = verify_taken_down(Place.of(uri), current()) if places != [uri] else None
+    if taken_down is not None:
+        found[uri] = taken_down
     if as_json:
         documents = [findings.as_dict() for findings in found.values()]
         print_json(documents[0] if places == [uri] else documents)
@@ -41,7 +46,13 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
     for place, findings in found.items():
         if not findings.whole:
             faults = len(findings.faults) + findings.hidden
-            raise RunFailed(f"{place} is not whole: {faults} faults; make the dataset again")
+            raise RunFailed(f"{place} is not whole: {faults} faults; {_remedy(findings, uri)}")
+
+
+def _remedy(findings: Findings, uri: str) -> str:
+    if findings.kind == "takedown":
+        return f"`clipmill run` publishes a version without them, and `clipmill prune {uri}` removes those from before"
+    return "make the dataset again"
 
 
 def _print(findings: Findings, uri: str) -> None:

@@ -18,13 +18,15 @@ from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.unit import EmbeddedUnit
 
 DIMENSION, ROWS = 4, 3
+IMAGES = images_schema(DIMENSION, hashes=True)
+HASHES = pa.array([bytes([row]) * 32 for row in range(ROWS)], pa.binary(32))
 
 
 def unit(number: int, *, rejects: bool = False) -> EmbeddedUnit:
     rows = [number * ROWS + index for index in range(ROWS)]
     vectors = np.full((ROWS, DIMENSION), 0.5, np.float16)
     ids = [str(row) for row in rows]
-    images = pa.table([rows, ids, [1] * ROWS, [1] * ROWS, embedding_column(vectors)], schema=images_schema(DIMENSION))
+    images = pa.table([rows, ids, [1] * ROWS, [1] * ROWS, HASHES, embedding_column(vectors)], schema=IMAGES)
     captions = pa.table(
         [
             rows,
@@ -187,3 +189,17 @@ def test_units_that_are_gone_without_their_shard_are_an_error(layout: Layout) ->
     commit(layout, 0)
     with pytest.raises(FileNotFoundError):
         compact_shard(layout, 0)
+
+
+def test_units_of_a_version_that_kept_no_hashes_become_shards_with_nulls_in_their_place(tmp_path: Path) -> None:
+    layout = Layout(storage.resolve(tmp_path), "abc", units=2, units_per_shard=2, dimension=DIMENSION)
+    for number in range(2):
+        made = unit(number)
+        if number == 0:
+            old = made.images.drop_columns(["image_sha256"])
+            made = EmbeddedUnit(old, made.captions, made.rejected, made.captions_by_file, made.seconds)
+        commit_unit(layout, number, pack_unit(made, Statistics.of(made, ROWS)))
+    compact_shard(layout, 0)
+    table = pq.read_table(tmp_path / "dataset" / layout.part_path("images", 0))
+    assert table.schema.equals(IMAGES)
+    assert table.column("image_sha256").to_pylist() == [None] * ROWS + HASHES.to_pylist()

@@ -34,9 +34,10 @@ def write_part(folder: Path, part: str, rows: int, dimension: int) -> Shard:
     vectors = embedding_column(RANDOM.normal(size=(rows, dimension)).astype(np.float16))
     ids = pa.array([f"{number:012x}" for number in RANDOM.integers(0, 1 << 48, rows)])
     if part == "images":
+        hashes = pa.array([RANDOM.bytes(32) for _ in range(rows)], pa.binary(32))
         sizes = RANDOM.integers(100, 1000, (2, rows)).astype(np.int32)
-        columns = [pa.array(np.arange(rows)), ids, *map(pa.array, sizes), vectors]
-        schema = images_schema(dimension)
+        columns = [pa.array(np.arange(rows)), ids, *map(pa.array, sizes), hashes, vectors]
+        schema = images_schema(dimension, hashes=True)
     else:
         texts = pa.array([" ".join(RANDOM.choice(WORDS, 10)) for _ in range(rows)])
         scores = pa.array(RANDOM.random(rows).astype(np.float32))
@@ -85,7 +86,8 @@ def test_thumbnails_are_told_apart_for_an_index_has_none(tmp_path: Path) -> None
     one, other = (
         measured_columns(dataset.manifest, dataset.shards, thumbnail_bytes(dataset)) for dataset in (with_them, without)
     )
-    assert one.image[1] - one.thumbnail == pytest.approx(other.image[1], abs=4.0)  # the ends of that column
+    indexed = other.image[1] - other.not_indexed
+    assert one.image[1] - one.not_indexed == pytest.approx(indexed, abs=4.0)  # the ends of that column
     model = ModelCost("m", 16, (32, 32), 1.0, 1.0, "")
     workload, machine = Workload(50_000, 1.0, 10_000, 100_000), Machine("2", 2, 0)
     rates = published(model, workload, machine)

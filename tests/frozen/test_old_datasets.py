@@ -274,6 +274,10 @@ def test_a_takedown_reaches_the_rows_of_an_old_publication(frozen: Path) -> None
     assert versions["current"] != EXPECTED["published"]["current"]
     encoded = {version["name"]: version["rows_encoded"] for version in versions["versions"]}
     assert encoded[versions["current"]] == 0
+    kept = clipmill("verify", frozen / "published")
+    assert kept.exit_code == 1
+    assert "hold what was taken down" in kept.output
+    succeeds("prune", frozen / "published", "--keep", 1)
     assert "whole" in succeeds("verify", frozen / "published")
 
 

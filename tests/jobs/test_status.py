@@ -166,7 +166,7 @@ def test_a_run_is_told_by_its_version_its_work_and_how_the_last_one_ended(tmp_pa
     ):
         raise ZeroDivisionError("by zero")
     version = begin(place, "0123456789", None)
-    with Lease.acquire(place.lock):
+    with Lease.acquire(place.run_lock):
         done = run(tmp_path / "nightly")
         assert state(tmp_path / "nightly")["state"] == "running"
     assert "published: nothing yet" in done.stdout

@@ -160,7 +160,7 @@ FOUND_BY_ALL = {
         [CAPTIONS, "embedding", "float"],
     ),
     "a kept column of two types": (
-        lambda e: rewrite(e, IMAGES, lambda t: t.set_column(5, "label", t["row"])),
+        lambda e: rewrite(e, IMAGES, lambda t: t.set_column(t.schema.get_field_index("label"), "label", t["row"])),
         [IMAGES, "label", "int64"],
     ),
     "embeddings that may be null": (lambda e: rewrite(e, IMAGES, nullable), [IMAGES, "embedding", "never null"]),
@@ -317,7 +317,8 @@ def test_of_many_faults_the_number_is_told(embeddings: Path, check: Callable) ->
 
 def scale_all(table: pa.Table) -> pa.Table:
     vectors = vectors_of(table["embedding"]) * np.float16(0.5)
-    return table.set_column(4, table.schema.field("embedding"), embedding_column(vectors))
+    at = table.schema.get_field_index("embedding")
+    return table.set_column(at, table.schema.field("embedding"), embedding_column(vectors))
 
 
 def test_a_source_that_is_gone_or_changed_is_a_note(whole: Path, embeddings: Path, check: Callable) -> None:

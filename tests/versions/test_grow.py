@@ -24,11 +24,14 @@ from clipmill.versions.changes import changes_since
 from clipmill.versions.compose import Composition, compose
 from clipmill.versions.drift import Drift, mean_distance
 from clipmill.versions.grow import grow, training_of
+from clipmill.versions.takedown import Takedown
 from clustered import image_and_caption_vectors, unit, write_embeddings
 from indexing import run_here
 from wholesome import identity, write_whole_embeddings
 
 FACTORY = "IVF4,PQ4x4fsr"
+
+NOTHING = Takedown()
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +51,7 @@ def faults(index: Path) -> list[str]:
     return found.faults
 
 
-def next_version(folder: Path, base: Path, removed: frozenset[str] = frozenset()) -> Path:
+def next_version(folder: Path, base: Path, removed: Takedown = NOTHING) -> Path:
     """Embeddings in ``folder`` that grow from those at ``base``."""
     opened = Embeddings.open(str(base))
     changes = changes_since(opened, find_inputs(str(folder / "source")))
@@ -75,7 +78,7 @@ def test_shards_in_which_nothing_changed_stay(tmp_path: Path) -> None:
     base_build = build_of(base, tmp_path / "index")
     old = run_here(base_build)
     assert old.shards == 4
-    embeddings = next_version(tmp_path, base, frozenset({"a-102"}))
+    embeddings = next_version(tmp_path, base, Takedown(frozenset({"a-102"})))
     output = tmp_path / "next/index"
     grown = grown_from(embeddings, tmp_path / "index", base_build, output)
     assert grown.reuses

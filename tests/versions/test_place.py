@@ -20,9 +20,9 @@ from clipmill.storage.s3 import client as s3_client
 from clipmill.versions.lock import alone
 from clipmill.versions.place import Place
 from clipmill.versions.pointer import current, read_pointer, switch
-from clipmill.versions.prune import plan_pruning, prune
+from clipmill.versions.prune import Pruning, plan_pruning, prune
 from clipmill.versions.rollback import roll_back
-from clipmill.versions.takedown import add_removed, read_removed
+from clipmill.versions.takedown import Takedown, add_removed, read_removed
 from clipmill.versions.unfinished import begin, end, read_unfinished
 from clipmill.versions.version import Version, all_versions, manifests_of, write_version
 from clipmill_jobs.prune import command as prune_command
@@ -72,6 +72,15 @@ def make(place: Place, name: str, removed: int = 0) -> Version:
     )
     write_version(place, version)
     return version
+
+
+def pruned(place: Place, pruning: Pruning) -> None:
+    with alone(place.pointer_lock) as lease:
+        prune(place, pruning, lease)
+
+
+def ids(*names: str) -> Takedown:
+    return Takedown(frozenset(names))
 
 
 def publish(place: Place, name: str, removed: int = 0) -> Version:
@@ -128,9 +137,9 @@ def test_rolling_back_never_shows_what_was_altered_or_taken_down(place: Place) -
     storage.write_bytes(place.version("1") / "index/manifest.json", b"other")
     with pytest.raises(UserError, match="version 1 was altered"):
         roll_back(place, None)
-    add_removed(place, ["x"])
+    add_removed(place, ids("x"))
     publish(place, "3", removed=1)
-    with pytest.raises(UserError, match="version 2 was made before ids were taken down"):
+    with pytest.raises(UserError, match="version 2 was made before something was taken down"):
         roll_back(place, None)
     assert read_pointer(place).name == "3"
 
@@ -143,7 +152,7 @@ def test_pruning_keeps_the_newest_and_the_current(place: Place) -> None:
     pruning = plan_pruning(place, 2)
     assert [name for name, _ in pruning.removed] == ["1", "3"]
     assert (pruning.kept, pruning.halves, pruning.waiting) == (["2", "4", "5"], ["0"], None)
-    prune(place, pruning)
+    pruned(place, pruning)
     assert [version.name for version in all_versions(place)] == ["2", "4", "5"]
     assert {name.split("/")[1] for name in names_at(place) if name.startswith("runs/")} == {"2", "4", "5"}
     for name in "245":
@@ -169,16 +178,16 @@ def test_pruning_leaves_what_a_run_will_go_on_with(place: Place) -> None:
     publish(place, "1")
     under_way = begin(place, "key", "1")
     storage.write_bytes(place.version(under_way.name) / "embeddings/manifest.json", b"half")
-    prune(place, plan_pruning(place, 1))
+    pruned(place, plan_pruning(place, 1))
     assert storage.exists(place.version(under_way.name) / "embeddings/manifest.json")
 
 
 def test_pruning_removes_versions_from_before_a_takedown(place: Place) -> None:
     for name in "123":
         publish(place, name)
-    assert add_removed(place, ["b", "a", "b"]) == (2, 2)
-    assert add_removed(place, ["a"]) == (0, 2)
-    assert read_removed(place) == {"a", "b"}
+    assert add_removed(place, ids("b", "a")) == (2, ids("a", "b"))
+    assert add_removed(place, ids("a")) == (0, ids("a", "b"))
+    assert read_removed(place) == ids("a", "b")
     pruning = plan_pruning(place, 3)
     assert ([name for name, _ in pruning.removed], pruning.kept, pruning.waiting) == (["1", "2"], ["3"], "3")
     publish(place, "4", removed=2)
@@ -187,12 +196,12 @@ def test_pruning_removes_versions_from_before_a_takedown(place: Place) -> None:
 
 
 def test_of_takedowns_at_once_none_is_lost(place: Place) -> None:
-    threads = [threading.Thread(target=add_removed, args=(place, [f"id {number}"])) for number in range(5)]
+    threads = [threading.Thread(target=add_removed, args=(place, ids(f"id {number}"))) for number in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert read_removed(place) == {f"id {number}" for number in range(5)}
+    assert read_removed(place) == ids(*(f"id {number}" for number in range(5)))
 
 
 def test_a_damaged_takedown_list_stops_everything(place: Place) -> None:
@@ -217,15 +226,15 @@ def test_a_killed_run_is_gone_on_with_only_where_it_made_the_same(place: Place) 
 
 def test_the_second_run_leaves_or_waits(place: Place) -> None:
     with (
-        alone(place),
+        alone(place.run_lock),
         pytest.raises(Occupied, match=r"another run .* is working .*; or give --wait SECONDS"),
-        alone(place),
+        alone(place.run_lock),
     ):
         pass
     inside, over = threading.Event(), threading.Event()
 
     def first() -> None:
-        with alone(place):
+        with alone(place.run_lock):
             inside.set()
             over.wait(30)
 
@@ -233,7 +242,7 @@ def test_the_second_run_leaves_or_waits(place: Place) -> None:
     thread.start()
     inside.wait(30)
     threading.Timer(0.3, over.set).start()
-    with alone(place, wait=60) as ownership:
+    with alone(place.run_lock, wait=60) as ownership:
         assert over.is_set()
         ownership.check()
     thread.join()
@@ -241,7 +250,7 @@ def test_the_second_run_leaves_or_waits(place: Place) -> None:
 
 
 def test_waiting_ends(place: Place) -> None:
-    with alone(place), pytest.raises(Occupied, match="another run"), alone(place, wait=0.1):
+    with alone(place.run_lock), pytest.raises(Occupied, match="another run"), alone(place.run_lock, wait=0.1):
         pass
 
 
@@ -251,6 +260,6 @@ def test_a_mark_of_a_dead_run_is_taken_over(place: Place) -> None:
     statement = {**json.loads(lease._statement("another")), "process": dead.pid}
     storage.write_bytes(place.output / "run.owner.json", json.dumps(statement).encode())
     began = time.monotonic()
-    with alone(place) as ownership:
+    with alone(place.run_lock) as ownership:
         ownership.check()
     assert time.monotonic() - began < lease._STALE_SECONDS

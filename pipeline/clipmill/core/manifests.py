@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+EMBEDDINGS_VERSION = 2
+"""Since 2, images have the column ``image_sha256``."""
 
 
 class Record(BaseModel):
@@ -81,7 +83,7 @@ class EmbeddingsManifest(Record):
     float32 makes of them, where another precision was used."""
 
     kind: Literal["embeddings"] = "embeddings"
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = EMBEDDINGS_VERSION
     model: ModelIdentity | None
     dimension: int
     counts: Counts
@@ -95,6 +97,11 @@ class EmbeddingsManifest(Record):
     hardware: dict[str, Any]
     inputs_sha256: str
     shards_sha256: str
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether images have the column ``image_sha256``."""
+        return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
 
 
 class Interval(Record):

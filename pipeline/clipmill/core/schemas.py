@@ -37,13 +37,22 @@ ROWS_PER_SHARD = 131_072
 """Source rows that one ``part-*.parquet`` of embeddings stands for, about."""
 
 
-def images_schema(dimension: int, kept: Iterable[pa.Field] = (), *, thumbnails: bool = False) -> pa.Schema:
-    """``images/part-*.parquet``: one row an embedded image, then the columns kept from the source."""
+IMAGE_SHA256 = "image_sha256"
+"""sha256 of an image's encoded bytes, by which a picture is known wherever it turns up again. Embeddings of schema version 1
+have no such column; it is null in rows that a version without it encoded."""
+
+
+def images_schema(
+    dimension: int, kept: Iterable[pa.Field] = (), *, thumbnails: bool = False, hashes: bool = False
+) -> pa.Schema:
+    """``images/part-*.parquet``: one row an embedded image, then the columns kept from the source. With ``hashes`` there is
+    `IMAGE_SHA256`: of images that were embedded, not of vectors made elsewhere."""
     fields = [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
+        *((pa.field(IMAGE_SHA256, pa.binary(32)),) if hashes else ()),
         pa.field("embedding", embedding_type(dimension), nullable=False),
         *kept,
     ]

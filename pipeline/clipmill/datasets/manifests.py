@@ -14,14 +14,13 @@ from pydantic import BaseModel, ValidationError
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import (
-    SCHEMA_VERSION,
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
     SelectionManifest,
     SourceManifest,
 )
-from clipmill.core.schemas import SHARDS
+from clipmill.core.schemas import IMAGE_SHA256, SHARDS
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
@@ -54,10 +53,11 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         raise UserError(
             f"{location} is a dataset of kind {head.kind!r}, but {wanted!r} is needed here; {_hint(wanted)}"
         )
-    if head.schema_version > SCHEMA_VERSION:
+    newest = kind.model_fields["schema_version"].default
+    if head.schema_version > newest:
         raise UserError(
             f"{location} was written by a newer clipmill (schema version {head.schema_version}, this one reads up to "
-            f"{SCHEMA_VERSION}); upgrade clipmill"
+            f"{newest}); upgrade clipmill"
         )
     try:
         return kind.model_validate_json(data)
@@ -191,14 +191,15 @@ def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
 
 
 def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet writer of one part that leaves embeddings and thumbnails uncompressed and without dictionary.
+    """A Parquet writer of one part that leaves embeddings, thumbnails and hashes uncompressed and without dictionary.
 
-    A compressed fixed size list of float16 reads several times slower; thumbnails are compressed already. The least and
+    A compressed fixed size list of float16 reads several times slower; the others do not get smaller. The least and
     greatest number in a batch of vectors tell nobody anything, and finding them is a third of the time.
     """
     paths = {"embedding": "embedding.list.element"}
     compression = {
-        paths.get(name, name): "none" if name in ("embedding", "thumbnail") else "zstd" for name in schema.names
+        paths.get(name, name): "none" if name in ("embedding", "thumbnail", IMAGE_SHA256) else "zstd"
+        for name in schema.names
     }
     dictionary = [
         name for name in schema.names if pa.types.is_string(schema.field(name).type) and name not in ("id", "caption")

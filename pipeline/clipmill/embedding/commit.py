@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill import storage
+from clipmill.core.schemas import IMAGE_SHA256
 from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
 
@@ -54,7 +55,16 @@ def read_unit(layout: Layout, number: int) -> tuple[dict[str, pa.Table], Statist
     with location.filesystem.open_input_file(location.path) as stream:
         packed = pa.ipc.open_file(stream).read_all()
     tables = {part: pa.ipc.open_stream(packed.column(part)[0].as_buffer()).read_all() for part in PARTS}
+    tables["images"] = _with_hashes(tables["images"], layout.schema("images"))
     return tables, Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
+
+
+def _with_hashes(images: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The images of a unit; one that a version without `IMAGE_SHA256` committed gets the column with nulls."""
+    if IMAGE_SHA256 not in images.schema.names:
+        at = schema.get_field_index(IMAGE_SHA256)
+        images = images.add_column(at, schema.field(at), pa.nulls(images.num_rows, schema.field(at).type))
+    return images
 
 
 @dataclass(frozen=True)

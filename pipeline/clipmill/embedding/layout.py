@@ -71,5 +71,5 @@ class Layout:
     def schema(self, part: str) -> pa.Schema:
         """The schema of one part of this dataset."""
         if part == "images":
-            return images_schema(self.dimension, self.kept, thumbnails=self.thumbnails)
+            return images_schema(self.dimension, self.kept, thumbnails=self.thumbnails, hashes=True)
         return captions_schema(self.dimension) if part == "captions" else REJECTED

@@ -5,6 +5,7 @@ The three tables of a unit travel, are committed and are retried together, so no
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import REJECTED, Reason, captions_schema, images_schema
+from clipmill.core.schemas import IMAGE_SHA256, REJECTED, Reason, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column
 from clipmill.source.decode import Rejected, decode_image, thumbnail
 from clipmill.source.reading import KEPT_PREFIX
@@ -56,11 +57,13 @@ def decode_unit(
 ) -> pa.Table:
     """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
 
-    Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``width`` and
-    ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected; drops the encoded bytes.
+    Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``image_sha256`` of the
+    encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
+    drops the encoded bytes.
     With a ``corruption``, pictures and thumbnails are made worse by it.
     """
     pixels: list[bytes | None] = []
+    hashes: list[bytes | None] = []
     width: list[int | None] = []
     height: list[int | None] = []
     thumbnails: list[bytes | None] = []
@@ -75,10 +78,11 @@ def decode_unit(
         strict=True,
     )
     for has_image, data, path, source, row in rows:
-        prepared = picture = shape = reason = detail = None
+        prepared = digest = picture = shape = reason = detail = None
         if has_image:
             try:
                 encoded = _encoded(data, path, source, load)
+                digest = hashlib.sha256(encoded).digest()
                 image = decode_image(encoded, max_image_pixels, quote=data.is_valid)
                 shape = (image.shape[-1], image.shape[-2])
                 if corruption:
@@ -89,6 +93,7 @@ def decode_unit(
             except Rejected as rejected:
                 reason, detail = rejected.reason.value, rejected.detail
         pixels.append(prepared)
+        hashes.append(digest)
         width.append(shape[0] if shape else None)
         height.append(shape[1] if shape else None)
         thumbnails.append(picture)
@@ -97,6 +102,7 @@ def decode_unit(
     bytes_each = 3 * preprocessing.size[0] * preprocessing.size[1]
     decoded = raw.drop_columns(["image", "image_path"])
     for name, values, type_ in (
+        (IMAGE_SHA256, hashes, pa.binary(32)),
         ("width", width, pa.int32()),
         ("height", height, pa.int32()),
         ("thumbnail", thumbnails, pa.binary()),
@@ -129,7 +135,7 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
 
     dimension = model.identity.dimension
     chosen = np.flatnonzero(has_vector)
-    schema = images_schema(dimension, kept, thumbnails=thumbnails)
+    schema = images_schema(dimension, kept, thumbnails=thumbnails, hashes=True)
     names = {field.name: KEPT_PREFIX + field.name for field in kept}
     wanted = [names.get(name, name) for name in schema.names if name != "embedding"]
     plain = decoded.select(wanted).take(chosen)

@@ -14,7 +14,8 @@ from clipmill.datasets.manifests import Embeddings, Shard, embedding_column, par
 
 LEVEL_BYTES = 5
 """Of Parquet's repetition levels, which say where the vector of a row begins (uncompressed, run-length encoded)."""
-ASSUMED_IMAGE_COLUMNS = (4.0, 20.0, 100.0)
+_HASH_BYTES = 32 + 1  # a definition level besides, which says that it is not null
+ASSUMED_IMAGE_COLUMNS = (37.0, 53.0, 133.0)
 ASSUMED_CAPTION_COLUMNS = (12.0, 35.0, 80.0)
 """Compressed bytes per row of all columns but the vector: least, likely, most."""
 
@@ -32,8 +33,8 @@ class ColumnBytes:
     basis: str
     kept: tuple[str, ...] = ()
     """Columns kept from the source."""
-    thumbnail: float = 0.0
-    """Of the bytes per image, those of its thumbnail, which an index does not hold."""
+    not_indexed: float = _HASH_BYTES
+    """Of the bytes per image, those of its sha256 and its thumbnail, which an index does not hold."""
 
 
 ASSUMED = ColumnBytes(
@@ -55,8 +56,8 @@ def file_bytes(part: str, dimension: int, kept: tuple[str, ...] = ()) -> int:
     """Bytes of a file of this part besides its rows: its schema and the ends of its columns, with the least and greatest
     values in them, as a file of one usual row has them. Columns kept from the source count as texts."""
     texts = [pa.field(name, pa.string()) for name in kept]
-    schema = images_schema(dimension, texts) if part == "images" else captions_schema(dimension)
-    usual = {pa.int64(): 0, pa.int32(): 0, pa.float32(): 0.0, pa.string(): _USUAL_TEXT}
+    schema = images_schema(dimension, texts, hashes=True) if part == "images" else captions_schema(dimension)
+    usual = {pa.int64(): 0, pa.int32(): 0, pa.float32(): 0.0, pa.string(): _USUAL_TEXT, pa.binary(32): bytes(32)}
     columns = [
         embedding_column(np.zeros((1, dimension), np.float16))
         if field.name == "embedding"
@@ -100,7 +101,8 @@ def measured_columns(manifest: EmbeddingsManifest, shards: Sequence[Shard], thum
     caption = besides_vector("captions", ASSUMED_CAPTION_COLUMNS[1])
     kept = manifest.counts.images / manifest.counts.rows if manifest.counts.rows else 1.0
     basis = f"{image[1]:.1f} bytes of other columns an image and {caption[1]:.1f} a caption, as in the calibrating run"
-    return ColumnBytes(image, caption, kept, basis, kept_columns, thumbnail)
+    not_indexed = thumbnail + _HASH_BYTES * manifest.has_hashes
+    return ColumnBytes(image, caption, kept, basis, kept_columns, not_indexed)
 
 
 def embedding_bytes(images: float, captions: float, dimension: int, columns: ColumnBytes) -> tuple[float, float, float]:

@@ -118,7 +118,8 @@ def _index_figures(index: Plan, n: int, dimension: int, columns: ColumnBytes) ->
     footprint = index.chosen.footprint
     assert footprint is not None
     sizes = [
-        index_bytes(index, n, dimension, max(0.0, of_columns - columns.thumbnail)).total for of_columns in columns.image
+        index_bytes(index, n, dimension, max(0.0, of_columns - columns.not_indexed)).total
+        for of_columns in columns.image
     ]
     return [
         exact("index_memory_bytes", footprint.total, "bytes", f"{index.factory}: what search keeps resident, at most"),

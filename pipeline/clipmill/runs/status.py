@@ -44,6 +44,6 @@ def run_status(place: Place) -> RunStatus:
         published=read_version(place, current) if current else None,
         making=unfinished.name if unfinished else None,
         work=work,
-        holder=holder_of(place.lock),
+        holder=holder_of(place.run_lock),
         last=read_summary(place.output),
     )

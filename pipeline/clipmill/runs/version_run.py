@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from clipmill.core.errors import BarMissed
+from clipmill.core.errors import BarMissed, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
@@ -46,7 +46,7 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
     place = Place.of(run.output)
     with recorded(place.output, command="run", configuration=configuration, hook=run.hook) as record:
         record.owns_output = False
-        with alone(place, wait) as lease:
+        with alone(place.run_lock, wait) as lease:
             record.owns_output = True
             try:
                 return VersionRun(run, place, read_pointer(place), lease, record, reporter, tell).publish()
@@ -95,11 +95,21 @@ class VersionRun:
         described = self._describe(version, made, bars, folder)
         write_version(self._place, described)
         self._lease.check()
+        self._refuse_what_was_taken_down()
         switch(self._place, described, self._seen)
         end(self._place)
         self._record.note(version=version.name, unchanged=False, notes=made.notes)
         self._tell("published", str(folder))
         return described
+
+    def _refuse_what_was_taken_down(self) -> None:
+        """Raises RunFailed where something was taken down since the run began: the version may hold it."""
+        new = len(read_removed(self._place) | self._removed) - len(self._removed)
+        if new:
+            raise RunFailed(
+                f"{new:,} ids or contents were taken down while this run was at work, so what it made is not published; run "
+                "the same command again: it leaves them out"
+            )
 
     def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
         from clipmill.embedding.plan import find_source

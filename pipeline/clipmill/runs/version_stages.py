@@ -21,6 +21,7 @@ from clipmill.versions.forecast import PlannedRun, beside, make_forecast
 from clipmill.versions.gates import recall_of
 from clipmill.versions.grow import grow, training_of
 from clipmill.versions.place import Place
+from clipmill.versions.takedown import Takedown
 from clipmill.versions.version import Training
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class VersionStages:
-    """Makes the parts of the version in ``folder``, which grows from ``base``. ``removed`` ids are left out."""
+    """Makes the parts of the version in ``folder``, which grows from ``base``, without what was taken down."""
 
     run: RunFile
     place: Place
     folder: Location
     base: Base | None
-    removed: frozenset[str]
+    removed: Takedown
     reporter: Reporter
     tell: Tell
 
@@ -90,13 +91,14 @@ class VersionStages:
     @property
     def _is_embedded_in_place(self) -> bool:
         """Whether there is nothing that new rows have to be put together with."""
-        return self.base is None and not self.removed
+        return self.base is None and not len(self.removed)
 
     def _reason_to_reencode(self, plan: "EmbedPlan") -> str:
         from clipmill.embedding.plan import describe_columns
 
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
-        return reason_to_reencode(base, plan.identity, plan.configuration, columns, plan.layout.schema("images"))
+        images = plan.layout.schema("images")
+        return reason_to_reencode(base, plan.identity, plan.configuration, columns, images, self.removed)
 
     def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
         """The files whose rows have to be encoded."""

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from clipmill.core.errors import UserError
+from clipmill.core.schemas import IMAGE_SHA256
 from clipmill.source.inputs import InputFile
 from clipmill.source.names import CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES
 from clipmill.source.types import is_bytes, is_caption, is_id, is_picture, is_scalar, is_text_list, plain_type
 
 ImageKind = Literal["binary", "struct", "path"]
 
-OUTPUT_NAMES = frozenset({"row", "id", "width", "height", "embedding", "thumbnail"})
+OUTPUT_NAMES = frozenset({"row", "id", "width", "height", "embedding", "thumbnail", IMAGE_SHA256})
 _PANDAS_INDEX = "__index_level_"
 _WANTED = {
     "image": "images are binary, struct<bytes, path>, or a string with a path",

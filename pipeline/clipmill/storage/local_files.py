@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from clipmill.core.errors import RunFailed
 from clipmill.storage.written import HashingStream, named
@@ -47,7 +48,7 @@ def publish(staging: str, output: str) -> None:
         raise RunFailed(f"{staging}, which was to be published at {output}, is gone; run the same command again")
     aside = retired(output)
     if os.path.exists(output):
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_folder(aside)
         os.replace(output, aside)
     os.makedirs(os.path.dirname(output), exist_ok=True)
     try:
@@ -56,7 +57,35 @@ def publish(staging: str, output: str) -> None:
         if os.path.exists(aside):
             os.replace(aside, output)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_folder(aside)
+
+
+@contextmanager
+def deleting(path: str) -> Iterator[None]:
+    """A failure to delete as a RunFailed that names the place; what is gone already is no failure."""
+    try:
+        yield
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunFailed(
+            f"{error.filename or path}: could not be deleted: {error.strerror}; give permission, and run the command again"
+        ) from None
+
+
+def remove_folder(path: str) -> None:
+    """A folder and all below it. Raises RunFailed where something of it cannot be deleted; the rest is gone then."""
+    failed: list[OSError] = []
+
+    def note(function: object, name: str, reason: Any) -> None:
+        error = reason[1] if isinstance(reason, tuple) else reason
+        if not isinstance(error, FileNotFoundError):
+            failed.append(error)
+
+    shutil.rmtree(path, onerror=note)
+    for error in failed[:1]:
+        with deleting(path):
+            raise error
 
 
 def link(source: str, target: str) -> None:

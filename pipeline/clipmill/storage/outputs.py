@@ -1,7 +1,6 @@
 """The place of an output: what may be replaced there, where it is made, how it is put there, and copies of it."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def has_retired(output: Location) -> bool:
 def remove_retired(output: Location) -> None:
     """Deletes the old dataset beside an output; there has to be a new one."""
     if output.is_local:
-        shutil.rmtree(local_files.retired(output.path), ignore_errors=True)
+        local_files.remove_folder(local_files.retired(output.path))
 
 
 def local_copy(location: Location, cache: Path, digest: str) -> Path:

@@ -1,7 +1,6 @@
 """Writes that are whole or not there at all, and deletion."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,15 +28,19 @@ def make_folder(location: Location) -> None:
 
 
 def remove(location: Location) -> None:
-    """A file or a whole folder; nothing when it is absent. With a staging folder go the unfinished uploads to it."""
+    """A file or a whole folder; nothing when it is absent. With a staging folder go the unfinished uploads to it.
+
+    Raises RunFailed, naming the place, where something of it cannot be deleted.
+    """
     if not location.is_local:
         _remove_from_s3(location)
         return
     info = location.filesystem.get_file_info(location.path)
     if info.type == fs.FileType.Directory:
-        shutil.rmtree(location.path, ignore_errors=True)
-    elif info.type == fs.FileType.File:
-        location.filesystem.delete_file(location.path)
+        local_files.remove_folder(location.path)
+    elif os.path.lexists(location.path):
+        with local_files.deleting(location.path):
+            os.unlink(location.path)
 
 
 def remove_files(folder: Location, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
+from clipmill.embedding.layout import PARTS
 from clipmill.verification.contents import Contents, read_contents
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
@@ -20,7 +21,6 @@ from clipmill.verification.rows import RowAccount
 from clipmill.verification.sources import check_inputs_table, check_sources, source_files
 from clipmill.verification.tables import check_footer, open_parquet, part_schema, reading
 
-PARTS = ("images", "captions", "rejected")
 _QUICK_LEAVES_OUT = [
     "the bytes of the shards (--quick reads their footers only): bit flips, vectors, and single rows inside a shard",
     "the source files",

@@ -30,7 +30,7 @@ def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Sc
         for name in manifest.kept_columns
     ]
     asked = manifest.configuration.get("thumbnails", "thumbnail" in present)
-    return images_schema(manifest.dimension, kept, thumbnails=asked not in (None, False))
+    return images_schema(manifest.dimension, kept, thumbnails=asked not in (None, False), hashes=manifest.has_hashes)
 
 
 def check_footer(parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema, findings: Findings) -> bool:

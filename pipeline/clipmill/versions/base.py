@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core.manifests import IndexManifest, ModelIdentity
+from clipmill.core.schemas import IMAGE_SHA256
 from clipmill.core.settings import Settings
 from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest
 from clipmill.report.write import REPORT_FILE, read_report
@@ -18,7 +19,7 @@ from clipmill.storage import Location
 from clipmill.versions.gates import Judged
 from clipmill.versions.place import Place
 from clipmill.versions.pointer import Seen
-from clipmill.versions.takedown import removed_sha256
+from clipmill.versions.takedown import Takedown
 from clipmill.versions.version import Version, read_version
 
 
@@ -63,11 +64,11 @@ class Base:
         return self.judged.index is not None and self.judged.index.target_met
 
 
-def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: frozenset[str]) -> str:
+def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: Takedown) -> str:
     """sha256 of all that decides what is in a version, whichever way it is made. ``fingerprint`` is that of embedding the
     whole input; ``settings`` are those of the stages after it by name."""
     stages = {name: one.model_dump(mode="json") if one else None for name, one in settings.items()}
-    decides = {"embed": dict(fingerprint), "removed": removed_sha256(removed), **stages}
+    decides = {"embed": dict(fingerprint), "removed": removed.sha256, **stages}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,8 +78,10 @@ def reason_to_reencode(
     configuration: Mapping[str, Any],
     columns: Mapping[str, Any],
     images: pa.Schema,
+    removed: Takedown,
 ) -> str:
-    """Why rows of a version cannot be kept, in words; empty where they can. ``images`` is the schema that is wanted."""
+    """Why rows of a version cannot be kept, in words; empty where they can. ``images`` is the schema that is wanted,
+    ``removed`` what was taken down."""
     if base is None:
         return "there is no version to grow from"
     manifest = base.manifest
@@ -93,7 +96,14 @@ def reason_to_reencode(
         return "with a limit, which rows are the first changes with the input"
     if manifest.configuration.get("columns") != dict(columns):
         return f"the columns were {manifest.configuration.get('columns')} and are {dict(columns)}"
+    if removed.contents and not manifest.has_hashes:
+        return "contents were taken down, and the version before does not know those of its pictures"
     first = base.open_shard(base.shards_of("images")[0]).schema_arrow
-    if not first.remove_metadata().equals(images.remove_metadata()):
+    if not _without_hashes(first).equals(_without_hashes(images)):
         return "kept columns have other types"
     return ""
+
+
+def _without_hashes(images: pa.Schema) -> pa.Schema:
+    """Rows of a version that kept no hashes stay, and those that are added have none then either."""
+    return pa.schema([field for field in images if field.name != IMAGE_SHA256])

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.manifests import Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from clipmill.core.manifests import EMBEDDINGS_VERSION, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
 from clipmill.core.schemas import INPUTS, ROWS_PER_SHARD, Reason
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import (
@@ -24,18 +24,19 @@ from clipmill.datasets.manifests import (
     Shard,
     write_shards,
 )
+from clipmill.embedding.layout import PARTS
 from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.stage import Stage, Work
 from clipmill.storage import Location
 from clipmill.versions.changes import Changes
 from clipmill.versions.compact import compacted
-from clipmill.versions.rewrite import PARTS, Group, groups_of, holds_ids, rewrite
-from clipmill.versions.takedown import removed_sha256
+from clipmill.versions.rewrite import Group, Leaving, groups_of, rewrite
+from clipmill.versions.takedown import Takedown
 
 _THREADS = 16
 REMOVED = "removed_sha256"
 NEW = "new"
-"""Keys of the configuration in a manifest: which ids were taken down, and what became of the rows that are new."""
+"""Keys of the configuration in a manifest: what was taken down, and what became of the rows that are new."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Composition(Stage[EmbeddingsManifest]):
     base: Embeddings | None
     made: Embeddings | None
     changes: Changes
-    removed: frozenset[str]
+    removed: Takedown
     model: ModelIdentity
     configuration: dict[str, Any]
 
@@ -60,7 +61,18 @@ class Composition(Stage[EmbeddingsManifest]):
             "base": self.base.manifest_sha256 if self.base else None,
             "made": self.made.manifest_sha256 if self.made else None,
         }
-        return {**sources, "removed": removed_sha256(self.removed), "set": self.configuration}
+        return {**sources, "removed": self.removed.sha256, "set": self.configuration}
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether images have their sha256: all of them, or, where the version that this grows from has none, none."""
+        first = self.base or self.made
+        return first is not None and first.manifest.has_hashes
+
+    @property
+    def leaving(self) -> Leaving:
+        """What is not taken over of the files."""
+        return Leaving(frozenset(self.changes.dead), self.removed, hashes=not self.has_hashes)
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """None: a version's folder is named after all that decides what is in it."""
@@ -88,12 +100,13 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
         new.encoded_with if new else {}
     )
     return EmbeddingsManifest(
+        schema_version=EMBEDDINGS_VERSION if composition.has_hashes else EMBEDDINGS_VERSION - 1,
         model=composition.model,
         dimension=composition.model.dimension,
         counts=counts,
         configuration={
             **composition.configuration,
-            REMOVED: removed_sha256(composition.removed),
+            REMOVED: composition.removed.sha256,
             NEW: (new.counts if new else Counts()).model_dump(mode="json"),
         },
         encoded_with=dict(sorted(encoded.items())),
@@ -130,21 +143,21 @@ def _files(work: Composition, target: Location, token: str) -> list[Shard]:
 
 
 def _place(work: Composition, groups: Sequence[Group], target: Location, number: int, token: str) -> Sequence[Shard]:
-    removed = pa.array(sorted(work.removed), pa.string())
-    if len(groups) > 1 or _changes(work, groups[0], removed):
-        name = f"part-{number:05d}-{token}.parquet"
-        return rewrite(groups, target, name, sorted(work.changes.dead), removed)
+    if len(groups) > 1 or _changes(work, groups[0]):
+        return rewrite(groups, target, f"part-{number:05d}-{token}.parquet", work.leaving)
     for file in groups[0].files:
         storage.reference(groups[0].dataset.location / file.path, target / file.path)
     return groups[0].files
 
 
-def _changes(work: Composition, group: Group, removed: pa.Array) -> bool:
-    """Whether rows of these files could be gone, or were taken down."""
+def _changes(work: Composition, group: Group) -> bool:
+    """Whether rows of these files could be gone, or were taken down, or their columns are others."""
     if group.dataset is work.base and group.may_hold(work.changes.dead):
         return True
-    looked_through = group.dataset.manifest.configuration.get(REMOVED) == removed_sha256(work.removed)
-    return bool(len(removed)) and not looked_through and holds_ids(group, removed)
+    if group.dataset.manifest.has_hashes != work.has_hashes:
+        return True
+    looked_through = group.dataset.manifest.configuration.get(REMOVED) == work.removed.sha256
+    return bool(len(work.removed)) and not looked_through and work.leaving.is_in(group)
 
 
 def _lines_of(made: Embeddings | None) -> list[dict[str, Any]]:

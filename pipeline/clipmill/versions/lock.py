@@ -1,4 +1,5 @@
-"""One run at a time works towards an output; the next one waits, or leaves."""
+"""One run at a time works towards an output, and one command at a time chooses or deletes versions; the next one waits, or
+leaves."""
 
 import logging
 import time
@@ -6,25 +7,28 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from clipmill.core.errors import Occupied
+from clipmill.storage import Location
 from clipmill.storage.lease import Lease
-from clipmill.versions.place import Place
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 
 
 @contextmanager
-def alone(place: Place, wait: float = 0.0) -> Iterator[Lease]:
-    """Holds the output for the length of the block, after waiting up to ``wait`` seconds for another run to end.
+def alone(lock: Location, wait: float = 0.0) -> Iterator[Lease]:
+    """Holds a lease of a `Place` for the length of the block, after waiting up to ``wait`` seconds for another to end.
 
-    Raises Occupied when the other run is not done by then. A mark left by a dead run is taken over (`clipmill.storage.lease`).
+    ``Place.run_lock`` is a run's for all its time, and that of who deletes what a run reads; ``Place.pointer_lock`` is for
+    who chooses a version or deletes one: so a version can be chosen while a run is at work.
+
+    Raises Occupied when the other is not done by then. What a dead process held is taken over (`clipmill.storage.lease`).
     """
     deadline = time.monotonic() + wait
     with ExitStack() as stack:
         told = False
         while True:
             try:
-                ownership = stack.enter_context(Lease.acquire(place.lock))
+                ownership = stack.enter_context(Lease.acquire(lock))
                 break
             except Occupied as error:
                 left = deadline - time.monotonic()

@@ -62,6 +62,11 @@ class Place:
         return self.output / "footers.arrow"
 
     @property
-    def lock(self) -> Location:
-        """What a run owns while it works (`clipmill.storage.lease`); its mark is the file ``run.owner.json``."""
+    def run_lock(self) -> Location:
+        """What a run holds while it works; the lease is the file ``run.owner.json``."""
         return self.output / "run"
+
+    @property
+    def pointer_lock(self) -> Location:
+        """What is held while a version is chosen or deleted; the lease is the file ``pointer.owner.json``."""
+        return self.output / "pointer"

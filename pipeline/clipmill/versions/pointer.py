@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clipmill import storage
-from clipmill.core.errors import RunFailed
+from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import Record
 from clipmill.versions.place import Place
 from clipmill.versions.version import Version
@@ -47,6 +47,12 @@ def read_pointer(place: Place) -> Seen:
             f"{place.pointer} is damaged; remove it, and choose a version with `clipmill rollback {place.output} --to "
             "VERSION`"
         ) from None
+
+
+def refuse_unpublished(place: Place) -> None:
+    """Raises UserError where `clipmill run` has published nothing."""
+    if not storage.is_file(place.pointer):
+        raise UserError(f"{place.output}: no version was published there; make one with `clipmill run`")
 
 
 def switch(place: Place, version: Version, seen: Seen) -> None:

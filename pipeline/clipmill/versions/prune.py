@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from clipmill import storage
+from clipmill.core.errors import RunFailed
+from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 from clipmill.versions.pointer import read_pointer
 from clipmill.versions.takedown import read_removed
@@ -13,7 +15,7 @@ from clipmill.versions.version import VERSION_FILE, all_versions, folders
 @dataclass(frozen=True)
 class Pruning:
     """``removed`` versions, with the reason for each; ``halves``: what no run will finish; ``waiting``: the current version
-    where it holds ids that were taken down since."""
+    where it holds what was taken down since."""
 
     removed: list[tuple[str, str]]
     halves: list[str]
@@ -27,7 +29,10 @@ def plan_pruning(place: Place, keep: int) -> Pruning:
     taken_down = len(read_removed(place))
     newest = {version.name for version in versions[-keep:]} if keep else set()
     removed = [
-        (version.name, "it holds ids that were taken down" if version.removed < taken_down else "it is an old one")
+        (
+            version.name,
+            "it is from before something was taken down" if version.removed < taken_down else "it is an old one",
+        )
         for version in versions
         if version.name != current and (version.name not in newest or version.removed < taken_down)
     ]
@@ -38,9 +43,16 @@ def plan_pruning(place: Place, keep: int) -> Pruning:
     return Pruning(removed, sorted(halves), kept, waiting)
 
 
-def prune(place: Place, pruning: Pruning) -> None:
-    """Removes what was planned, what makes a version one first. The caller owns the output."""
+def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
+    """Removes what was planned, what makes a version one first. ``lease`` is that of the pointer; the caller holds that of
+    the run too.
+
+    Raises RunFailed where a version became the current one meanwhile, or cannot be deleted.
+    """
     for name in [*(name for name, _ in pruning.removed), *pruning.halves]:
+        lease.check()
+        if read_pointer(place).name == name:
+            raise RunFailed(f"version {name} became the current one meanwhile and is kept; run the same command again")
         remove_version(place, name)
 
 

@@ -1,5 +1,5 @@
-"""The files of some rows without those that are dead, and with those taken down as rejects and nothing else; of several
-that are small, one."""
+"""The files of some rows without those that are dead, and with those taken down as rejects and nothing else; of several that
+are small, one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -11,11 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipmill import storage
-from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, Reason
+from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
 from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
+from clipmill.embedding.layout import PARTS
 from clipmill.storage import Location
+from clipmill.versions.matching import hashes_array
+from clipmill.versions.takedown import Takedown
 
-PARTS = ("images", "captions", "rejected")
+TAKEN_DOWN = "taken down"
+"""The detail of a reject that was taken down."""
 _ROW_GROUP_ROWS = 8192
 
 
@@ -62,41 +66,60 @@ def groups_of(dataset: Embeddings) -> list[Group]:
     return sorted(groups, key=lambda group: (group.rows or (-1, -1), group.name))
 
 
-def holds_ids(group: Group, ids: pa.Array) -> bool:
-    """Whether an image or a caption in these files has one of the ids."""
-    for part in ("images", "captions"):
-        file = group.file(part)
-        if file is None or not file.rows:
-            continue
-        for batch in group.dataset.open_shard(file).iter_batches(columns=["id"]):
-            if pc.any(pc.is_in(batch.column(0), value_set=ids)).as_py():
-                return True
-    return False
+@dataclass(frozen=True)
+class Leaving:
+    """What is left out when files are written again: rows of ``dead`` source files; what was taken down, which becomes
+    rejects that say nothing else; with ``hashes`` the column `IMAGE_SHA256`."""
+
+    dead: frozenset[int]
+    removed: Takedown
+    hashes: bool = False
+
+    def is_in(self, group: Group) -> bool:
+        """Whether files hold an id or a picture that was taken down, or a reject that still tells of one."""
+        ids = pa.array(sorted(self.removed.ids), pa.string())
+        for part in PARTS:
+            columns = ["id", *(["detail"] if part == "rejected" else []), *self._hash_column(group, part)]
+            file = group.file(part)
+            if file is None or not file.rows:
+                continue
+            for batch in group.dataset.open_shard(file).iter_batches(columns=columns):
+                if pc.any(self._marks(batch, ids)).as_py():
+                    return True
+        return False
+
+    def _hash_column(self, group: Group, part: str) -> list[str]:
+        wanted = part == "images" and self.removed.contents and group.dataset.manifest.has_hashes
+        return [IMAGE_SHA256] if wanted else []
+
+    def _marks(self, batch: pa.RecordBatch, ids: pa.Array) -> pa.Array:
+        marks = pc.is_in(batch.column("id"), value_set=ids)
+        if "detail" in batch.schema.names:
+            return pc.and_(marks, pc.not_equal(batch.column("detail"), TAKEN_DOWN))
+        if IMAGE_SHA256 in batch.schema.names:
+            return pc.or_(marks, pc.is_in(batch.column(IMAGE_SHA256), value_set=hashes_array(self.removed.contents)))
+        return marks
 
 
-def rewrite(
-    groups: Sequence[Group], target: Location, name: str, dead: Sequence[int], removed: pa.Array
-) -> list[Shard]:
-    """Writes the files of neighbours, in order of rows, to ``target`` as one file per part under another name, without rows
-    of ``dead`` source files; images and captions with an id in ``removed`` become rejects. Files that have no rows left
-    are written empty.
+def rewrite(groups: Sequence[Group], target: Location, name: str, leaving: Leaving) -> list[Shard]:
+    """Writes the files of neighbours, in order of rows, to ``target`` as one file per part under another name, without
+    what is left out. Files that have no rows left are written empty.
 
     Memory holds a row group and the rejects.
     """
-    gone = pa.array(sorted(dead), pa.int64())
-    rejects: list[pa.Table] = []
+    taken = _TakenDown(leaving, _sources(groups) if len(leaving.removed) else {})
     written = []
-    sources = _sources(groups) if len(removed) else {}
-    for part in PARTS:
+    for part in PARTS:  # pictures first: their captions and rejects go with them
         path, first = f"{part}/{name}", next(_opened(groups, part), None)
         if part == "rejected":
-            rejects += [_alive(parquet.read(), gone) for parquet in _opened(groups, part)]
-            table = pa.concat_tables(rejects) if rejects else REJECTED.empty_table()
+            found = [taken.quieted(parquet.read()) for parquet in _opened(groups, part)] + taken.rejects
+            table = pa.concat_tables(found) if found else REJECTED.empty_table()
             written.append(_write(target, path, part, REJECTED, [_in_order(table)]))
         elif first is not None:
-            parquets = _opened(groups, part)
-            kept = chain.from_iterable(_Kept(one, part, gone, removed, sources, rejects) for one in parquets)
-            written.append(_write(target, path, part, first.schema_arrow, kept))
+            left_out = IMAGE_SHA256 if leaving.hashes else None
+            schema = pa.schema([field for field in first.schema_arrow if field.name != left_out])
+            kept = chain.from_iterable(taken.kept(one, part) for one in _opened(groups, part))
+            written.append(_write(target, path, part, schema, kept))
     return written
 
 
@@ -105,30 +128,41 @@ def _opened(groups: Iterable[Group], part: str) -> Iterator[pq.ParquetFile]:
     return (group.dataset.open_shard(file) for group in groups if (file := group.file(part)) is not None)
 
 
-class _Kept:
-    """The rows of a file that stay, a row group at a time; those taken down are handed to ``rejects``."""
+class _TakenDown:
+    """Tells the rows that stay from those taken down, which it gathers as ``rejects``."""
 
-    def __init__(
-        self,
-        parquet: pq.ParquetFile,
-        part: str,
-        gone: pa.Array,
-        removed: pa.Array,
-        sources: dict[int, str],
-        rejects: list[pa.Table],
-    ) -> None:
-        self._parquet, self._part = parquet, part
-        self._gone, self._removed = gone, removed
-        self._sources, self._rejects = sources, rejects
+    def __init__(self, leaving: Leaving, sources: dict[int, str]) -> None:
+        self._dead = pa.array(sorted(leaving.dead), pa.int64())
+        self._ids = pa.array(sorted(leaving.removed.ids), pa.string())
+        self._hashes = hashes_array(leaving.removed.contents)
+        self._sources = sources
+        self._rows: list[int] = []
+        self.rejects: list[pa.Table] = []
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        for number in range(self._parquet.num_row_groups):
-            table = _alive(self._parquet.read_row_group(number), self._gone)
-            if len(self._removed):
-                down = pc.is_in(table.column("id"), value_set=self._removed)
-                self._rejects.append(_as_rejects(table.filter(down), self._part, self._sources))
+    def kept(self, parquet: pq.ParquetFile, part: str) -> Iterator[pa.Table]:
+        """The rows of a file that stay, a row group at a time."""
+        for number in range(parquet.num_row_groups):
+            table = _alive(parquet.read_row_group(number), self._dead)
+            down = self._is_down(table)
+            if pc.any(down).as_py():
+                gone = table.filter(down)
+                if part == "images":
+                    self._rows += gone.column("row").to_pylist()
+                self.rejects.append(_as_rejects(gone, part, self._sources))
                 table = table.filter(pc.invert(down))
             yield table
+
+    def quieted(self, rejects: pa.Table) -> pa.Table:
+        """Rejects of earlier times; what was taken down is not told of any more."""
+        table = _alive(rejects, self._dead)
+        detail = pc.if_else(self._is_down(table), TAKEN_DOWN, table.column("detail"))
+        return table.set_column(table.schema.get_field_index("detail"), REJECTED.field("detail"), detail)
+
+    def _is_down(self, table: pa.Table) -> pa.ChunkedArray:
+        down = pc.is_in(table.column("id"), value_set=self._ids)
+        if IMAGE_SHA256 in table.schema.names:
+            down = pc.or_(down, pc.is_in(table.column(IMAGE_SHA256), value_set=self._hashes))
+        return pc.or_(down, pc.is_in(table.column("row"), value_set=pa.array(self._rows, pa.int64())))
 
 
 def _alive(table: pa.Table, gone: pa.Array) -> pa.Table:
@@ -148,7 +182,7 @@ def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table
             pa.array(["caption" if of_captions else "image"] * count, pa.string()),
             table.column("caption_index") if of_captions else pa.nulls(count, pa.int32()),
             pa.array([Reason.REMOVED.value] * count, pa.string()),
-            pa.array(["taken down"] * count, pa.string()),
+            pa.array([TAKEN_DOWN] * count, pa.string()),
         ],
         schema=REJECTED,
     )
@@ -179,7 +213,7 @@ def _write(target: Location, path: str, part: str, schema: pa.Schema, tables: It
             column = table.column("row")
             ends = [ends[0] if ends else column[0].as_py(), column[-1].as_py()]
             rows += table.num_rows
-            writer.write_table(table.cast(schema), row_group_size=_ROW_GROUP_ROWS)
+            writer.write_table(table.select(schema.names).cast(schema), row_group_size=_ROW_GROUP_ROWS)
     first, last = ends or (None, None)
     return describe_shard(target, path, part, rows, first, last, stream.written)
 

@@ -1,4 +1,4 @@
-"""Switching the pointer back to a version that is there."""
+"""Switching the pointer back to a version that is there. Whoever does it holds the lease of the pointer."""
 
 from clipmill.core.errors import UserError
 from clipmill.versions.place import Place
@@ -10,7 +10,7 @@ from clipmill.versions.version import Version, all_versions, manifests_of
 def roll_back(place: Place, to: str | None) -> tuple[str | None, str]:
     """The version that was current, and the one that is now: ``to``, else the newest one before the current.
 
-    Raises UserError when there is no such version, when it is not whole, and when it holds ids that were taken down
+    Raises UserError when there is no such version, when it is not whole, and when it may hold what was taken down
     since; RunFailed when the pointer was switched meanwhile.
     """
     seen = read_pointer(place)
@@ -18,7 +18,7 @@ def roll_back(place: Place, to: str | None) -> tuple[str | None, str]:
     version = _chosen(place, versions, seen.name, to)
     if version.removed < len(read_removed(place)):
         raise UserError(
-            f"version {version.name} was made before ids were taken down, so it may hold them and is not shown again; "
+            f"version {version.name} was made before something was taken down, so it may hold that and is not shown again; "
             "roll back to a later one"
         )
     if manifests_of(place.version(version.name)) != version.manifests:

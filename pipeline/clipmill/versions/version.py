@@ -36,7 +36,8 @@ class Version(Record):
     """``version.json``. ``base`` is the version that it grew from, ``key`` follows from all that decides its content.
 
     ``manifests`` are the sha256 of its manifests by part. ``rows_encoded`` of its rows were encoded for it, the others are
-    those of ``base``. ``notes`` say in words why it was made so. ``removed`` is how many ids were taken down by then,
+    those of ``base``. ``notes`` say in words why it was made so. ``removed`` is how many ids and contents were taken down by
+    then,
     ``ordinals`` how many ordinals of source files were given away. ``plan`` is what the run should take, and took.
     """
 

@@ -1,0 +1,58 @@
+"""Proof that nothing which was taken down is left in any version that is kept: no row, no picture, no reject that tells."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clipmill import storage
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.reporter import Reporter, Tally
+from clipmill.datasets.manifests import MANIFEST, read_manifest, read_shards
+from clipmill.storage import Location
+from clipmill.verification.findings import Findings
+from clipmill.verification.tables import open_parquet
+from clipmill.versions.matching import kept_embeddings
+from clipmill.versions.place import Place
+from clipmill.versions.rewrite import Leaving, groups_of
+from clipmill.versions.takedown import Takedown, read_removed
+from clipmill.versions.version import all_versions, folders
+
+
+def verify_taken_down(place: Place, reporter: Reporter) -> Findings | None:
+    """Looks through the embeddings and the rows of the index of every version at an output; None where nothing was taken
+    down there. Reads ids and hashes, a batch at a time."""
+    removed = read_removed(place)
+    if not len(removed):
+        return None
+    findings = Findings("takedown", place.output.uri)
+    leaving = Leaving(frozenset(), removed)
+    for name, dataset in kept_embeddings(place):
+        if removed.contents and not dataset.manifest.has_hashes:
+            findings.unchecked.append(f"contents of version {name}, which was made before clipmill kept them")
+        groups = groups_of(dataset)
+        tally = Tally(reporter, "verify", len(groups), "groups")
+        for group in groups:
+            if leaving.is_in(group):
+                findings.fault(f"version {name}: the files embeddings/*/{group.name} hold what was taken down")
+            tally.add(1)
+        _check_index(place.version(name) / "index", name, removed, findings)
+        findings.count("versions", 1)
+    findings.count("ids and contents taken down", len(removed))
+    halves = folders(place) - {version.name for version in all_versions(place)}
+    if halves:
+        findings.notes.append(
+            f"not looked into: {', '.join(sorted(halves))}, which no run has finished; `clipmill prune`"
+        )
+    return findings
+
+
+def _check_index(index: Location, version: str, removed: Takedown, findings: Findings) -> None:
+    if not removed.ids or not storage.is_file(index / MANIFEST):
+        return
+    ids = pa.array(sorted(removed.ids), pa.string())
+    for file in read_shards(index, read_manifest(index, IndexManifest).shards_sha256):
+        if file.part != "row_table":
+            continue
+        for batch in open_parquet(index / file.path).iter_batches(columns=["id"]):
+            if pc.any(pc.is_in(batch.column(0), value_set=ids)).as_py():
+                findings.fault(f"version {version}: index/{file.path} holds what was taken down")
+                break
