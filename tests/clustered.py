@@ -96,7 +96,15 @@ def write_embeddings(
             shards.append(describe_shard(location, path, part, len(rows), *ends))
     inputs = schemas.INPUTS.empty_table()
     if source is not None:
-        values = [[0], [str(source)], [source.stat().st_size], [""], [len(images)], [len(captions)], [False]]
+        values = [
+            [0],
+            [str(source)],
+            [source.stat().st_size],
+            [str(source.stat().st_mtime_ns)],
+            [len(images)],
+            [len(captions)],
+            [False],
+        ]
         inputs = pa.table(values, schema=schemas.INPUTS)
     write_table(location / INPUTS_FILE, inputs)
     now = datetime.now(timezone.utc)

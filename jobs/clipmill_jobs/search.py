@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
-from clipmill.core.errors import ClipmillError, UserError
+from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill_jobs.command import Job, print_json
@@ -222,16 +222,13 @@ def _results(index: "Index", scores: NDArray[np.float32], positions: NDArray[np.
 
 
 def _write_page(index: "Index", results: list[dict[str, Any]], query: str, path: Path) -> None:
-    from clipmill.datasets.manifests import Embeddings
     from clipmill.report.results.page import render_page
-    from clipmill.report.results.pictures import pictures_of
+    from clipmill.report.results.pictures import pictures_of_results
 
     manifest = index.manifest
-    try:
-        pictures = pictures_of(Embeddings.open(manifest.embeddings), {result["row"] for result in results})
-    except ClipmillError as error:
-        _LOG.warning("no pictures: %s", error)
-        pictures = {}
+    pictures = pictures_of_results(manifest, {result["row"] for result in results})
+    if pictures.missing:
+        _LOG.warning("%d pictures are missing: %s", len(pictures.missing), next(iter(pictures.missing.values())))
     about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"
     storage.write_bytes(storage.resolve(path), render_page(query, about, results, pictures).encode())
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill.report.results.page import picture_uri
-from clipmill.report.results.pictures import pictures_of
+from clipmill.report.results.pictures import Pictures, pictures_of_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from clipmill.datasets.manifests import Embeddings
+    from clipmill.core.manifests import IndexManifest
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Hits(Sequence[Hit]):
 
     query: str
     table: pa.Table
-    dataset: Embeddings | None = None
+    searched: IndexManifest | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -86,15 +86,16 @@ class Hits(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         """A grid of pictures where there are any, else a table."""
-        pictures = pictures_of(self.dataset, self.rows.tolist()) if self.dataset is not None else {}
-        return (
-            f"<p>{html.escape(self.query)}</p><div>{''.join(_cell(hit, pictures.get(hit.row)) for hit in self)}</div>"
-        )
+        pictures = pictures_of_results(self.searched, self.rows.tolist()) if self.searched is not None else Pictures()
+        cells = "".join(_cell(hit, pictures) for hit in self)
+        return f"<p>{html.escape(self.query)}</p><div>{cells}</div>"
 
 
-def _cell(hit: Hit, picture: bytes | None) -> str:
-    uri = picture_uri(picture) if picture else None
+def _cell(hit: Hit, pictures: Pictures) -> str:
+    uri, missing = picture_uri(pictures.found.get(hit.row)), pictures.missing.get(hit.row)
     shown = f'<img src="{uri}" style="max-width:160px;max-height:160px">' if uri else ""
+    if missing:
+        shown = f'<div style="color:#767676">no picture: {html.escape(missing)}</div>'
     columns = "".join(
         f"<br>{html.escape(name)}: {html.escape(str(value))}"
         for name, value in hit.columns.items()

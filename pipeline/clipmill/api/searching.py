@@ -15,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from clipmill.api.results import HitLists, Hits
 from clipmill.core.environment import DEFAULT_CACHE
-from clipmill.core.errors import ClipmillError, UserError
+from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.startup import prepare_process
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from clipmill.datasets.manifests import Embeddings
     from clipmill.encoders.query import QueryEncoder
     from clipmill.index.search.search import Index
 
@@ -88,7 +87,7 @@ class SearchIndex:
         table = self._index.table.fetch(positions[there])
         ranks = pa.array(np.arange(1, there.sum() + 1, dtype=np.int32))
         table = table.add_column(0, "score", pa.array(scores[there])).add_column(0, "rank", ranks)
-        return Hits(name, table, self._dataset)
+        return Hits(name, table, self.manifest)
 
     def _encoded(self, query: Query | Sequence[str]) -> tuple[NDArray[np.float32], list[str], bool]:
         """Vectors (q, d), what to call each query, and whether several were asked."""
@@ -117,16 +116,6 @@ class SearchIndex:
         from clipmill.encoders.query import QueryEncoder
 
         return QueryEncoder(self.manifest.model, *self._named)
-
-    @cached_property
-    def _dataset(self) -> Embeddings | None:
-        """Where pictures come from; None where the embeddings have moved."""
-        from clipmill.datasets.manifests import Embeddings
-
-        try:
-            return Embeddings.open(self.manifest.embeddings)
-        except (ClipmillError, OSError):
-            return None
 
 
 def _png(picture: Any) -> bytes:

@@ -1,16 +1,23 @@
 """Pictures of rows come from thumbnails, else from the source, and are left out where neither can be read."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from click.testing import CliRunner
 from PIL import Image
 
+from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.report.results.pictures import SIDE, pictures_of
+from clipmill.index.build.build import make_build
+from clipmill.report.results.page import render_page
+from clipmill.report.results.pictures import SIDE, pictures_of, pictures_of_results
+from clipmill_jobs.__main__ import main
 from clustered import write_embeddings
+from indexing import build_here
 
 VECTORS = np.eye(6, 8, dtype=np.float16)
 
@@ -29,7 +36,7 @@ def test_thumbnails_are_found_by_row_across_files(tmp_path: Path) -> None:
     thumbnails = [jpeg(40 * row, (20, 20)) for row in range(6)]
     dataset = write_embeddings(tmp_path, VECTORS, VECTORS, files=3, row_group_size=1, thumbnails=thumbnails)
     pictures = pictures_of(Embeddings.open(str(dataset)), {5, 0, 3})
-    assert pictures == {row: thumbnails[row] for row in (0, 3, 5)}
+    assert pictures.found == {row: thumbnails[row] for row in (0, 3, 5)}
 
 
 def test_without_thumbnails_the_source_is_read_and_made_small(tmp_path: Path) -> None:
@@ -40,9 +47,9 @@ def test_without_thumbnails_the_source_is_read_and_made_small(tmp_path: Path) ->
     pq.write_table(pa.table({"image": images}), source, row_group_size=2)
     dataset = write_embeddings(tmp_path / "embeddings", VECTORS, VECTORS, source=source)
     pictures = pictures_of(Embeddings.open(str(dataset)), {1, 3, 4, 5})
-    assert sorted(pictures) == [1, 3, 4]
-    assert [shade_of(pictures[row]) for row in (1, 3, 4)] == [40, 120, 200]
-    assert max(Image.open(io.BytesIO(pictures[1])).size) == SIDE
+    assert sorted(pictures.found) == [1, 3, 4]
+    assert [shade_of(pictures.found[row]) for row in (1, 3, 4)] == [40, 120, 200]
+    assert max(Image.open(io.BytesIO(pictures.found[1])).size) == SIDE
 
 
 def test_a_source_that_has_gone_leaves_the_pictures_out(tmp_path: Path) -> None:
@@ -50,4 +57,47 @@ def test_a_source_that_has_gone_leaves_the_pictures_out(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [jpeg(0)] * 6}), source)
     dataset = write_embeddings(tmp_path / "embeddings", VECTORS, VECTORS, source=source)
     source.unlink()
-    assert pictures_of(Embeddings.open(str(dataset)), {0, 5}) == {}
+    pictures = pictures_of(Embeddings.open(str(dataset)), {0, 5})
+    assert pictures.found == {}
+    assert all("not there any more" in pictures.missing[row] for row in (0, 5))
+
+
+def test_a_source_that_was_written_again_gives_no_wrong_pictures(tmp_path: Path) -> None:
+    source = tmp_path / "source.parquet"
+    pq.write_table(pa.table({"image": [jpeg(row) for row in range(6)]}), source)
+    dataset = write_embeddings(tmp_path / "embeddings", VECTORS, VECTORS, source=source)
+    status = source.stat()
+    pq.write_table(pa.table({"image": [jpeg(5 - row) for row in range(6)]}), source)
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    pictures = pictures_of(Embeddings.open(str(dataset)), {0, 5})
+    assert pictures.found == {}
+    assert all("was changed since" in pictures.missing[row] for row in (0, 5))
+
+
+def test_a_picture_beside_the_source_that_is_another_one_is_not_shown(tmp_path: Path) -> None:
+    """The file that names it has not changed; its sha256 is another than was embedded."""
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(jpeg(100))
+    source = tmp_path / "source.parquet"
+    pq.write_table(pa.table({"image_path": ["a.jpg", "b.jpg"], "caption": ["a", "b"]}), source)
+    embedded = CliRunner().invoke(main, ["embed", "--input", str(source), "--output", str(tmp_path / "embeddings")])
+    assert embedded.exit_code == 0, embedded.output
+    (tmp_path / "b.jpg").write_bytes(jpeg(101))
+    pictures = pictures_of(Embeddings.open(str(tmp_path / "embeddings")), {0, 1})
+    assert sorted(pictures.found) == [0]
+    assert "another one" in pictures.missing[1]
+
+
+def test_an_index_over_embeddings_that_were_made_anew_shows_no_pictures(tmp_path: Path) -> None:
+    thumbnails = [jpeg(40 * row, (20, 20)) for row in range(6)]
+    dataset = write_embeddings(tmp_path / "e", VECTORS, VECTORS, thumbnails=thumbnails)
+    values = {"embeddings": str(dataset), "output": str(tmp_path / "i"), "tuning_queries": 2}
+    index = build_here(make_build(IndexSettings.model_validate(values)))
+    assert sorted(pictures_of_results(index.manifest, {0, 1}).found) == [0, 1]
+    manifest = dataset / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    pictures = pictures_of_results(index.manifest, {0, 1})
+    assert pictures.found == {}
+    assert "made anew" in pictures.missing[0]
+    page = render_page("a dog", "", [{"rank": 1, "score": 0.5, "row": 0, "id": "x"}], pictures)
+    assert "no picture: the embeddings were made anew" in page

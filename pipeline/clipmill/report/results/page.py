@@ -6,6 +6,8 @@ from typing import Any
 
 from jinja2 import Environment
 
+from clipmill.report.results.pictures import Pictures
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -17,7 +19,8 @@ _PAGE = """<!doctype html>
   ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 1rem; padding: 0 }
   li { list-style: none; background: #fff; border: 1px solid #ddd; border-radius: 6px; padding: .7rem; overflow: hidden }
   .frame { height: 160px; display: flex; align-items: center; justify-content: center; background: #f0f0f0 }
-  .frame img { max-width: 100%; max-height: 160px } .frame span { color: #999; font-size: .85rem }
+  .frame img { max-width: 100%; max-height: 160px }
+  .frame span { color: #767676; font-size: .85rem; padding: .5rem; overflow-wrap: anywhere }
   .score { float: right; font-variant-numeric: tabular-nums; color: #06c } dl { margin: .5rem 0 0; font-size: .85rem }
   dt { color: #888; float: left; clear: left; margin-right: .4rem } dd { margin: 0; overflow-wrap: anywhere }
 </style>
@@ -27,7 +30,7 @@ _PAGE = """<!doctype html>
 {%- for result in results %}
   <li>
     <div class="frame">{% if result.picture %}<img src="{{ result.picture }}" alt="{{ result.id }}">
-      {%- else %}<span>no picture</span>{% endif %}</div>
+      {%- else %}<span>no picture{% if result.missing %}: {{ result.missing }}{% endif %}</span>{% endif %}</div>
     <div><b>{{ result.rank }}</b> <span class="score">{{ "%.4f" | format(result.score) }}</span></div>
     <dl>{% for name, value in result.shown.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
   </li>
@@ -38,14 +41,16 @@ _PAGE = """<!doctype html>
 _TYPES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif"}
 
 
-def render_page(query: str, about: str, results: Sequence[Mapping[str, Any]], pictures: Mapping[int, bytes]) -> str:
-    """A page of ``results`` (dicts with rank, score, row, id and further columns); ``pictures`` are by row."""
+def render_page(query: str, about: str, results: Sequence[Mapping[str, Any]], pictures: Pictures) -> str:
+    """A page of ``results`` (dicts with rank, score, row, id and further columns), each with its picture, or why
+    there is none."""
     shown = [
         {
             "rank": result["rank"],
             "score": result["score"],
             "id": result["id"],
-            "picture": picture_uri(pictures.get(result["row"])),
+            "picture": picture_uri(pictures.found.get(result["row"])),
+            "missing": pictures.missing.get(result["row"]),
             "shown": {name: value for name, value in result.items() if name not in ("rank", "score", "row")},
         }
         for result in results

@@ -1,6 +1,8 @@
 """Small pictures of rows: the thumbnails of an embeddings dataset, or made from its source images."""
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,7 +10,8 @@ import pyarrow.parquet as pq
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError
-from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
 from clipmill.source.columns import choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes, thumbnail
@@ -16,26 +19,72 @@ from clipmill.source.inputs import find_inputs
 
 SIDE = 160
 _MAX_PIXELS = 178_956_970
+_COLUMNS = ("image_column", "caption_column", "id_column")
 
 
-def pictures_of(dataset: Embeddings, rows: Collection[int]) -> dict[int, bytes]:
-    """JPEG or other encoded pictures by ``row``; a row is missing where neither thumbnail nor source can be read."""
+@dataclass(frozen=True)
+class Pictures:
+    """JPEG or other encoded pictures by ``row``, and why others are ``missing``."""
+
+    found: dict[int, bytes] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+
+
+def pictures_of_results(index: IndexManifest, rows: Collection[int]) -> Pictures:
+    """Pictures of rows that an index found. Where the embeddings under it are not those it was built from, rows may be others,
+    and there are none."""
     try:
-        found = _thumbnails(dataset, rows)
+        dataset = Embeddings.open(index.embeddings)
+    except ClipmillError as error:
+        return _none_of(rows, f"its embeddings cannot be read: {error}")
+    if dataset.manifest_sha256 != index.embeddings_manifest_sha256:
+        return _none_of(rows, "the embeddings were made anew since the index was built")
+    return pictures_of(dataset, rows)
+
+
+def pictures_of(dataset: Embeddings, rows: Collection[int]) -> Pictures:
+    """Thumbnails, else the pictures of the source, as long as it is what was embedded."""
+    try:
+        thumbnails, hashes = _columns_of(dataset, "thumbnail", rows), _columns_of(dataset, IMAGE_SHA256, rows)
     except (ClipmillError, OSError):
-        found = {}
+        thumbnails, hashes = {}, {}
+    pictures = Pictures(dict(thumbnails))
     by_ordinal: dict[int, list[int]] = {}
-    for row in set(rows) - found.keys():
+    for row in set(rows) - thumbnails.keys():
         by_ordinal.setdefault(row >> ORDINAL_SHIFT, []).append(row)
     for ordinal, wanted in by_ordinal.items():
         try:
-            found |= _from_source(dataset, ordinal, wanted)
+            for row, image in _from_source(dataset, ordinal, wanted):
+                _add(pictures, row, image, hashes.get(row))
+        except _NotTheSource as error:
+            pictures.missing.update(dict.fromkeys(wanted, str(error)))
         except (ClipmillError, OSError, ValueError, KeyError):
-            continue  # the source has moved or changed: the page says so by an empty frame
-    return found
+            pictures.missing.update(dict.fromkeys(wanted, "the source cannot be read"))
+    return pictures
 
 
-def _thumbnails(dataset: Embeddings, rows: Collection[int]) -> dict[int, bytes]:
+class _NotTheSource(Exception):
+    """The source file is gone, or another than was embedded."""
+
+
+def _none_of(rows: Collection[int], reason: str) -> Pictures:
+    return Pictures(missing=dict.fromkeys(rows, reason))
+
+
+def _add(pictures: Pictures, row: int, image: bytes | None, sha256: bytes | None) -> None:
+    if image is None:
+        pictures.missing[row] = "the source has no such picture"
+    elif sha256 is not None and hashlib.sha256(image).digest() != sha256:
+        pictures.missing[row] = "the picture is another one since it was embedded"
+    else:
+        try:
+            pictures.found[row] = thumbnail(decode_image(image, _MAX_PIXELS), SIDE)
+        except Rejected:
+            pictures.missing[row] = "the picture cannot be read"
+
+
+def _columns_of(dataset: Embeddings, column: str, rows: Collection[int]) -> dict[int, bytes]:
+    """The values of a column of the images that is not in every dataset, by row, without nulls."""
     wanted = sorted(rows)
     found: dict[int, bytes] = {}
     for shard in dataset.shards_of("images"):
@@ -45,13 +94,13 @@ def _thumbnails(dataset: Embeddings, rows: Collection[int]) -> dict[int, bytes]:
         if not inside:
             continue
         parquet = dataset.open_shard(shard)
-        if "thumbnail" not in parquet.schema_arrow.names:
+        if column not in parquet.schema_arrow.names:
             return {}
         for group in _groups_with(parquet, inside):
-            table = parquet.read_row_group(group, columns=["row", "thumbnail"])
+            table = parquet.read_row_group(group, columns=["row", column])
             table = table.filter(pc.is_in(table.column("row"), value_set=pa.array(inside, pa.int64())))
-            pairs = zip(table.column("row").to_pylist(), table.column("thumbnail").to_pylist(), strict=True)
-            found |= {row: picture for row, picture in pairs if picture}
+            pairs = zip(table.column("row").to_pylist(), table.column(column).to_pylist(), strict=True)
+            found |= {row: value for row, value in pairs if value}
     return found
 
 
@@ -65,40 +114,45 @@ def _groups_with(parquet: pq.ParquetFile, rows: list[int]) -> list[int]:
     return groups
 
 
-def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> dict[int, bytes]:
+def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> Iterator[tuple[int, bytes | None]]:
+    """The encoded pictures of rows of one source file. Raises _NotTheSource where it is not the file that was embedded."""
     inputs = storage.read_table(dataset.location / INPUTS_FILE)
-    paths = inputs.filter(pc.equal(inputs.column("ordinal"), ordinal)).column("path").to_pylist()
-    if not paths:
-        return {}
-    path = paths[0]
-    files = find_inputs(path)
-    named = {key: dataset.manifest.configuration.get(key) for key in ("image_column", "caption_column", "id_column")}
-    column = choose_columns(files, **named).image_column
-    if column is None:
-        return {}
+    listed = inputs.filter(pc.equal(inputs.column("ordinal"), ordinal)).to_pylist()
+    if not listed:
+        raise _NotTheSource("its source file is not known")
+    path = listed[0]["path"]
     place = storage.resolve(path)
-    found: dict[int, bytes] = {}
-    with place.filesystem.open_input_file(place.path) as stream:
-        parquet = pq.ParquetFile(stream)
-        first = ordinal << ORDINAL_SHIFT
-        for group in range(parquet.num_row_groups):
-            end = first + parquet.metadata.row_group(group).num_rows
-            inside = [row for row in rows if first <= row < end]
-            if inside:
-                values = parquet.read_row_group(group, columns=[column]).column(0)
-                for row in inside:
-                    picture = _small(values[row - first].as_py(), place)
-                    if picture:
-                        found[row] = picture
-            first = end
-    return found
+    try:
+        with storage.open_versioned(place) as opened:
+            if (opened.size, opened.etag) != (listed[0]["size"], listed[0]["etag"]):
+                raise _NotTheSource(f"{path} was changed since it was embedded")
+            files = find_inputs(path)
+            named = {key: dataset.manifest.configuration.get(key) for key in _COLUMNS}
+            column = choose_columns(files, **named).image_column
+            if column is not None:
+                yield from _images_in(pq.ParquetFile(opened.stream), column, place, ordinal << ORDINAL_SHIFT, rows)
+    except FileNotFoundError:
+        raise _NotTheSource(f"{path} is not there any more") from None
 
 
-def _small(value: object, base: storage.Location) -> bytes | None:
+def _images_in(
+    parquet: pq.ParquetFile, column: str, place: storage.Location, first: int, rows: list[int]
+) -> Iterator[tuple[int, bytes | None]]:
+    for group in range(parquet.num_row_groups):
+        end = first + parquet.metadata.row_group(group).num_rows
+        inside = [row for row in rows if first <= row < end]
+        if inside:
+            values = parquet.read_row_group(group, columns=[column]).column(0)
+            for row in inside:
+                yield row, _encoded(values[row - first].as_py(), place)
+        first = end
+
+
+def _encoded(value: object, base: storage.Location) -> bytes | None:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     try:
         data = load_image_bytes(value, base) if isinstance(value, str) else value
-        return thumbnail(decode_image(data, _MAX_PIXELS), SIDE) if isinstance(data, bytes) else None
     except Rejected:
         return None
+    return data if isinstance(data, bytes) else None
