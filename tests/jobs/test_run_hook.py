@@ -30,7 +30,7 @@ def test_a_run_that_finds_another_at_work_tells_its_hook_and_leaves_the_summary_
     config = written(tmp_path, f'hook: "cat $CLIPMILL_SUMMARY > {told}"')
     (tmp_path / "out").mkdir()
     (tmp_path / "out/summary.json").write_text("of the run that is at work, or of the one before")
-    with Lease.acquire(Place.of(f"{tmp_path}/out").lock):
+    with Lease.acquire(Place.of(f"{tmp_path}/out").run_lock):
         done = CliRunner().invoke(command, [str(config), *options])
     assert done.exit_code == 2
     summary = json.loads(told.read_text())

@@ -1,5 +1,7 @@
 """One run at a time works towards an output: a living one is respected, a dead one replaced, a late one stopped."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.storage import Location, Versioned, lease
+from clipmill.storage import Location, Versioned, lease, local_files
 from clipmill.storage.lease import Lease
 from clipmill.storage.s3 import client as s3_client
 from faulty_s3 import BUCKET, FaultyS3
@@ -47,6 +49,12 @@ def mark_of(staging: Location) -> Location:
 def leave_mark(staging: Location, **changes: object) -> None:
     statement = {**json.loads(lease._statement("another")), **changes}
     storage.write_bytes(mark_of(staging), json.dumps(statement).encode())
+
+
+def be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process is on another system, which sees nothing of what was left before, and does not wait."""
+    monkeypatch.setattr(lease, "_system", lambda: "another container")
+    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -174,6 +182,60 @@ def test_a_stale_mark_is_taken_at_once(
     assert caplog.messages == []
 
 
+def test_a_mark_on_a_disk_is_watched_whatever_the_clocks_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the file server is hours behind, or the mark is from long ago: a run elsewhere may renew it all the same."""
+    staging = storage.resolve(tmp_path / ".out.staging")
+    leave_mark(staging, host="elsewhere")
+    for hours in (-5, 5):
+        os.utime(mark_of(staging).path, (time.time() + 3600 * hours,) * 2)
+        on_look(3, lambda: leave_mark(staging, host="elsewhere", renewed=1.0), monkeypatch)
+        with pytest.raises(UserError, match="elsewhere"), Lease.acquire(staging):
+            pass
+        monkeypatch.undo()
+        leave_mark(staging, host="elsewhere")
+
+
+def test_a_process_that_ended_and_was_not_reaped_holds_nothing(staging: Location) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leave_mark(staging, process=process.pid, started=lease._started(process.pid))
+    assert process.stdin is not None
+    process.stdin.close()
+    wait_until(lambda: (lease._status_of(process.pid) or ("Z", 0))[0] == "Z")
+    with Lease.acquire(staging):
+        pass
+    process.wait()
+
+
+def test_a_living_process_of_this_host_keeps_its_mark_however_old_that_is(
+    staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+    leave_mark(staging, process=os.getppid(), started=lease._started(os.getppid()))
+    with pytest.raises(UserError, match=f"process {os.getppid()}"), Lease.acquire(staging):
+        pass
+
+
+def test_a_write_that_landed_behind_an_error_is_recognised_as_ones_own(
+    staging: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = storage.write_if
+    failing = iter([True])
+
+    def landing(location: Location, data: bytes, version: str | None) -> str | None:
+        written = write(location, data, version)
+        if next(failing, False):
+            raise RunFailed("the answer was lost")
+        return written
+
+    with Lease.acquire(staging) as held:
+        monkeypatch.setattr(storage, "write_if", landing)
+        with pytest.raises(RunFailed, match="the answer was lost"):
+            held.check()
+        held.check()
+        assert not held.lost
+    assert not storage.exists(mark_of(staging))
+
+
 @pytest.mark.parametrize("call", ["write_if", "read_versioned"])
 def test_a_run_can_leave_while_the_storage_does_not_answer(
     call: str, staging: Location, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +280,7 @@ def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
     staging: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Lease.acquire(staging) as late:
-        monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+        be_elsewhere(monkeypatch)
         with Lease.acquire(staging) as taker:
             taker.check()
             assert not late.lost
@@ -234,7 +296,7 @@ def test_a_run_that_lost_its_mark_finds_out_before_it_publishes(
 def test_what_is_lost_does_not_remove_the_mark_of_the_other(staging: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     late = Lease.acquire(staging)
     late.__enter__()
-    monkeypatch.setattr(lease, "_STALE_SECONDS", -5.0)
+    be_elsewhere(monkeypatch)
     with Lease.acquire(staging) as taker:
         late.__exit__(None, None, None)
         taker.check()
@@ -275,3 +337,78 @@ def test_a_store_without_conditional_writes_is_used_with_a_word(
     server.plan = None
     assert server.faults["501"] == 2
     assert sum("no conditional writes" in message for message in caplog.messages) == 1
+
+
+def _no_folders(handle: int, operation: int) -> None:
+    """As NFS answers for what was not opened for writing."""
+    if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    _FLOCK(handle, operation)
+
+
+def _nothing(handle: int, operation: int) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def _always_bad(handle: int, operation: int) -> None:
+    raise OSError(errno.EBADF, "Bad file descriptor")
+
+
+_FLOCK = fcntl.flock
+
+
+def writers_that_won(place: Location, version: str | None, contents: list[bytes]) -> list[int]:
+    """Writes all of them at once over one version; the numbers of those that did."""
+    won: list[int] = []
+    barrier = threading.Barrier(len(contents))
+
+    def write(number: int) -> None:
+        barrier.wait()
+        if storage.write_if(place, contents[number], version) is not None:
+            won.append(number)
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(len(contents))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return won
+
+
+@pytest.mark.parametrize("flock", [_no_folders, _nothing, _always_bad])
+@pytest.mark.parametrize("first", ["nothing is there", "a mark is there"])
+def test_of_many_writers_over_one_version_one_wins_where_folders_cannot_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: Callable[[int, int], None], first: str
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", flock)
+    replace = os.replace
+
+    def slowly(source: str, target: str) -> None:
+        time.sleep(0.002)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", slowly)
+    place = storage.resolve(tmp_path / "mark.json")
+    for round_ in range(10):
+        version = None
+        if first == "a mark is there":
+            found = storage.read_versioned(place).version if storage.exists(place) else None
+            version = storage.write_if(place, f"round {round_}".encode(), found)
+        elif storage.exists(place):
+            storage.remove(place)
+        won = writers_that_won(place, version, [f"{round_} {number}".encode() for number in range(8)])
+        assert len(won) == 1
+        assert storage.read_bytes(place) == f"{round_} {won[0]}".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["mark.json"]
+
+
+def test_what_a_writer_left_that_died_in_the_middle_lapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", _nothing)
+    monkeypatch.setattr(local_files, "_CLAIM_SECONDS", 0.05)
+    for name in (".mark.json.claim", ".mark.json.lock", ".mark.json.new"):
+        (tmp_path / name).write_bytes(b"half")
+    place = storage.resolve(tmp_path / "mark.json")
+    assert storage.write_if(place, b"x", None) is not None
+    monkeypatch.undo()
+    assert storage.write_if(place, b"y", storage.read_versioned(place).version) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["mark.json"]

@@ -27,6 +27,8 @@ _STALE_SECONDS = 90.0
 _LOOK_SECONDS = 2.0
 _LEAVING_SECONDS = 5.0
 _TAKING_ATTEMPTS = 3
+_ENDED = "ZXx"
+"""States of processes that have ended, though their parent has not asked for it yet."""
 
 _held_here: set[str] = set()
 """Tokens of the leases that this process holds now."""
@@ -50,13 +52,11 @@ def holder_of(staging: Location) -> Holder | None:
     found = _read(_file_of(staging))
     if found is None:
         return None
-    try:
-        mark: dict[str, Any] = dict(json.loads(found.data))
-    except (ValueError, TypeError):
+    mark = _mark(found.data)
+    if not mark:
         return None
-    here = (mark.get("host"), mark.get("system")) == (socket.gethostname(), _system())
-    alive = _lives_here(mark) if here else found.age < _STALE_SECONDS
-    return Holder(str(mark.get("host")), int(mark.get("process", 0)), max(0.0, found.age), alive)
+    alive = _lives_here(mark) if _is_of_here(mark) else found.age < _STALE_SECONDS
+    return Holder(str(mark.get("host")), _process(mark), max(0.0, found.age), alive)
 
 
 class Lease:
@@ -81,7 +81,7 @@ class Lease:
         """
         with self._writing:
             if not self._lost:
-                version = storage.write_if(self._place, _statement(self._token), self._version)
+                version = _renewed(self._place, self._token, self._version)
                 self._lost = version is None
                 self._version = version or self._version
             if self._lost:
@@ -103,7 +103,7 @@ class Lease:
     def release(self) -> None:
         """Removes the file if it is still this run's."""
         with suppress(ClipmillError, OSError), self._writing:
-            if not self._lost and storage.read_versioned(self._place).version == self._version:
+            if not self._lost and _mark(storage.read_versioned(self._place).data).get("token") == self._token:
                 storage.remove(self._place)
 
     @staticmethod
@@ -111,8 +111,8 @@ class Lease:
     def acquire(staging: Location) -> "Iterator[Lease]":
         """Holds the lease of a staging folder for the length of the block; `check` says whether it is still held.
 
-        Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews it, which may
-        take a minute and a half to find out. The lease of a dead run is taken over.
+        Raises Occupied when another run holds it: a live process of this host, or one elsewhere that renews it, which
+        takes a minute and a half to find out. The lease of a dead run is taken over.
         """
         place = _file_of(staging)
         token = uuid.uuid4().hex
@@ -147,12 +147,44 @@ def _take(place: Location, token: str) -> str:
     """The version of the file just written. Raises Occupied where another run holds the lease."""
     for _ in range(_TAKING_ATTEMPTS):
         found = _read(place)
-        if found is not None and found.age < _STALE_SECONDS:
+        if found is not None:
             found = _left_by_the_dead(place, found)
-        version = storage.write_if(place, _statement(token), found.version if found else None)
+        version = _renewed(place, token, found.version if found else None)
         if version is not None:
             return version
     raise Occupied(f"another run began to work towards the same output just now (its lease is {place}); wait for it")
+
+
+def _renewed(place: Location, token: str, version: str | None) -> str | None:
+    """The version of the file after writing it over ``version``; None where another run's is there.
+
+    A write that was told as failed may have landed all the same: what has this run's token is its own, whatever else is in
+    it.
+    """
+    written = storage.write_if(place, _statement(token), version)
+    if written is not None:
+        return written
+    found = _read(place)
+    if found is None or _mark(found.data).get("token") != token:
+        return None
+    return storage.write_if(place, _statement(token), found.version)
+
+
+def _mark(data: bytes) -> dict[str, Any]:
+    """What a lease's file says; nothing where it is damaged."""
+    try:
+        return dict(json.loads(data))
+    except (ValueError, TypeError):
+        return {}
+
+
+def _process(mark: dict[str, Any]) -> int:
+    number = mark.get("process")
+    return number if isinstance(number, int) else 0
+
+
+def _is_of_here(mark: dict[str, Any]) -> bool:
+    return (mark.get("host"), mark.get("system")) == (socket.gethostname(), _system())
 
 
 def _read(place: Location) -> Versioned | None:
@@ -179,23 +211,23 @@ def _statement(token: str) -> bytes:
 def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
     """The lease of a run that has exited; None where it went meanwhile. Raises Occupied where the run lives.
 
-    A run on another host is only known to live when it renews its lease, so this waits until the lease would be stale.
+    Of this host's processes the system says whether they live. Of a run elsewhere it is only known when it renews its
+    lease, so this watches the file until it would be stale. How long that has been is counted here: a clock elsewhere may
+    be ahead or behind. (A store's word for the age of an object counts: it compares times of its own.)
     """
-    try:
-        owner: dict[str, Any] = dict(json.loads(found.data))
-    except (ValueError, TypeError):
-        return found
-    who = f"process {owner.get('process')} on {owner.get('host')}"
+    mark = _mark(found.data)
+    who = f"process {mark.get('process')} on {mark.get('host')}"
     lives = Occupied(
         f"another run ({who}) is working towards the same output; wait for it, or stop it and run this again (its lease is "
         f"{place})"
     )
-    if (owner.get("host"), owner.get("system")) == (socket.gethostname(), _system()):
-        if _lives_here(owner):
+    if _is_of_here(mark):
+        if _lives_here(mark):
             raise lives
         return found
-    wait = min(_STALE_SECONDS, _STALE_SECONDS - found.age)
-    _LOG.info("waiting up to %.0f s to see whether the run (%s) is still alive that left %s", wait, who, place)
+    wait = _STALE_SECONDS - (0.0 if place.is_local else max(0.0, found.age))
+    if wait > 0:
+        _LOG.info("waiting up to %.0f s to see whether the run (%s) is still alive that left %s", wait, who, place)
     end = time.monotonic() + wait
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, _LOOK_SECONDS))
@@ -207,15 +239,21 @@ def _left_by_the_dead(place: Location, found: Versioned) -> Versioned | None:
     return found
 
 
-def _lives_here(owner: dict[str, Any]) -> bool:
+def _lives_here(mark: dict[str, Any]) -> bool:
     """Whether a run of this very system is alive."""
-    process = int(owner.get("process", 0))
+    process = _process(mark)
     if process == os.getpid():
-        return owner.get("token") in _held_here
-    return process > 0 and _is_alive(process) and owner.get("started") == _started(process)
+        return mark.get("token") in _held_here
+    if process <= 0:
+        return False
+    status = _status_of(process)
+    if status is None:  # there is no such process, or this system does not tell of it
+        return _is_there(process)
+    state, started = status
+    return state not in _ENDED and mark.get("started") == started
 
 
-def _is_alive(process: int) -> bool:
+def _is_there(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -227,9 +265,15 @@ def _is_alive(process: int) -> bool:
 
 def _started(process: int) -> int | None:
     """When a process was started, in ticks of the system's clock: a number given to another process has another start."""
+    status = _status_of(process)
+    return status[1] if status else None
+
+
+def _status_of(process: int) -> tuple[str, int] | None:
+    """The state of a process as one letter, and when it was started."""
     try:
         after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return int(after_name[19])
+        return after_name[0], int(after_name[19])
     except (OSError, ValueError, IndexError):
         return None
 

@@ -8,13 +8,17 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from clipmill.core.errors import RunFailed
 from clipmill.storage.written import HashingStream, named
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_CLAIM_SECONDS = 10.0
+"""So long is no writer at it that lives: it writes one small file."""
+_CLAIM_LOOK_SECONDS = 0.01
 
 
 @contextmanager
@@ -121,18 +125,19 @@ def put_if(path: str, data: bytes, version: str | None) -> str | None:
 
     Whoever writes that file must do it this way. Raises OSError when it cannot be written.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with _alone(os.path.dirname(path)):
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    with _alone(path):
+        temporary = os.path.join(folder, f".{name}.new")  # one name, so that those killed here leave one file at most
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             written = _take(temporary, path) if version is None else _replace(temporary, path, version)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
     return _version(data) if written else None
 
 
@@ -161,18 +166,75 @@ def _replace(temporary: str, path: str, version: str) -> bool:
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Keeps other writers of this kind out of a folder for a moment, where its file system can lock folders."""
-    handle = os.open(folder, os.O_RDONLY)
+def _alone(path: str) -> Iterator[None]:
+    """Keeps other writers of this kind away from a file for a moment, by a file beside it.
+
+    That file is locked, opened for writing as network file systems want it, and removed by whoever holds the lock. Where
+    files cannot be locked, another is made exclusively; one left by a writer that died lapses.
+    """
+    folder, name = os.path.split(path)
+    lock, claim = os.path.join(folder, f".{name}.lock"), os.path.join(folder, f".{name}.claim")
+    handle = _locked(lock)
+    if handle is None:
+        _claim(claim)
     try:
+        yield
+    finally:
+        if handle is None:
+            os.unlink(claim)
+        else:
+            os.unlink(lock)
+            os.close(handle)
+
+
+def _locked(lock: str) -> int | None:
+    """A handle of the file, which is locked; None where files cannot be locked."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
+            os.close(handle)
+            if error.errno not in _NO_LOCKS:
                 raise
-        yield
-    finally:
-        os.close(handle)
+            with suppress(FileNotFoundError):
+                os.unlink(lock)
+            return None
+        if _is_still(handle, lock):
+            return handle
+        os.close(handle)  # its holder removed it before this one got the lock
+
+
+def _claim(path: str) -> None:
+    """Makes the file, once there is none; waits for its maker, and removes what one left that died."""
+    seen, since = -1, 0.0
+    while True:
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            return
+        except FileExistsError:
+            number = _number(path)
+        if number != seen:
+            seen, since = number, time.monotonic()
+        elif time.monotonic() - since > _CLAIM_SECONDS and _number(path) == seen:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        time.sleep(_CLAIM_LOOK_SECONDS)
+
+
+def _number(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return -1
+
+
+def _is_still(handle: int, path: str) -> bool:
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (os.fstat(handle).st_dev, os.fstat(handle).st_ino)
 
 
 def _version(data: bytes) -> str:

@@ -58,7 +58,8 @@ def refuse_unpublished(place: Place) -> None:
 def switch(place: Place, version: Version, seen: Seen) -> None:
     """Lets readers see this version. Raises RunFailed, and changes nothing, when the pointer is not as it was seen."""
     pointer = Pointer(version=version.name, switched=datetime.now(timezone.utc), manifests=version.manifests)
-    if storage.write_if(place.pointer, pointer.model_dump_json(indent=2).encode(), seen.state) is None:
+    written = storage.write_if(place.pointer, pointer.model_dump_json(indent=2).encode(), seen.state)
+    if written is None and read_pointer(place).name != version.name:  # else an earlier try had landed behind an error
         raise RunFailed(
             f"{place.pointer} was switched by somebody else meanwhile (it was at {seen.name or 'no version'}), so it was "
             "left as it is; run the same command again"
