@@ -173,7 +173,7 @@ def test_every_command_tells_a_refusal_in_one_sentence(
 ) -> None:
     said = {"403": "denied", "expired": "expired", "no bucket": "no bucket called nowhere", "no answer": "be reached"}
     monkeypatch.setattr(reporting, "_FIRST_WORD_SECONDS", 60)  # however slow the machine is
-    for name, value in {**store.environment, "AWS_MAX_ATTEMPTS": "1"}.items():
+    for name, value in {**store.environment, "CLIPMILL_S3_PATIENCE": "0"}.items():
         monkeypatch.setenv(name, value)
     if kind == "no answer":
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

@@ -19,7 +19,7 @@ from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.choose import cores_here
-from clipmill.storage.s3.settings import worker_variables
+from clipmill.storage.s3.settings import reached_variables, worker_variables
 
 _ANSWER_SECONDS = 10
 _OWN_CLUSTER = {"task_oom_retries": 3, "worker_niceness": 0}
@@ -123,7 +123,8 @@ def _variables_for_workers() -> dict[str, str]:
     """
     submitted = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     handed_on = (submitted.get("runtime_env") or {}).get("env_vars") or {}
-    return {name: value for name, value in worker_variables().items() if name not in handed_on}
+    variables = {**worker_variables(), **reached_variables()}
+    return {name: value for name, value in variables.items() if name not in handed_on}
 
 
 def _refuse_silent(address: str, given: str) -> None:

@@ -27,7 +27,7 @@ from clipmill.datasets.manifests import MANIFEST
 from clipmill.stage import publication
 from clipmill.stage.outline import Outline
 from clipmill.storage import Location
-from clipmill.storage.lease import Lease
+from clipmill.storage.lease import Lease, is_left
 
 OUTLINE = "outline.json"
 
@@ -128,7 +128,7 @@ class Staging:
         """
         parent = storage.staging_of(self.output)
         with suppress(ClipmillError, OSError):
-            if storage.exists(parent) or storage.has_retired(self.output):
+            if storage.exists(parent) or storage.has_retired(self.output) or is_left(parent):
                 with Lease.acquire(parent):
                     self._drop_published()
                     self.drop()

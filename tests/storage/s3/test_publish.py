@@ -190,7 +190,7 @@ def test_a_copy_that_broke_off_is_continued(
     store: FaultyS3, large: tuple[Location, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location, data, digest = large
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("CLIPMILL_S3_PATIENCE", "0")
     store.forget_counts()
     store.plan = lambda number, method, path: "reset" if number == 7 else None
     with pytest.raises(RunFailed, match=r"shard\.faiss"):
@@ -205,7 +205,7 @@ def test_a_part_that_was_lost_on_the_disk_is_fetched_again(
     store: FaultyS3, large: tuple[Location, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location, data, digest = large
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("CLIPMILL_S3_PATIENCE", "0")
     store.forget_counts()
     store.plan = lambda number, method, path: "reset" if number == 7 else None
     with pytest.raises(RunFailed):
@@ -222,7 +222,7 @@ def test_parts_of_another_version_are_not_used(
     store: FaultyS3, large: tuple[Location, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location, data, digest = large
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("CLIPMILL_S3_PATIENCE", "0")
     storage.write_bytes(location, data[::-1])
     store.forget_counts()
     store.plan = lambda number, method, path: "reset" if number == 7 else None

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import threading
+import time
 from typing import Any
 
 import boto3
@@ -14,12 +15,13 @@ from botocore.config import Config
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.exceptions import HTTPClientError
 
-from clipmill.storage.s3.settings import S3Settings
+from clipmill.storage.s3.settings import S3Settings, note_reached, was_reached
 
 _LOG = logging.getLogger(__name__)
 CONNECTIONS = 32
-_FIRST_CONTACT_ATTEMPTS = 5
+_FIRST_CONTACT_SECONDS = 4.0
 _LONGEST_PAUSE = 20.0
+_FAILED_FIRST = "clipmill_failed_first"
 _TRANSIENT_STATUS = frozenset((408, 429, 500, 502, 503, 504))
 _TRANSIENT_CODES = frozenset(
     ("InternalError", "RequestTimeout", "SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException")
@@ -52,7 +54,7 @@ def pause(attempt: int) -> float:
 
 def _make(settings: S3Settings) -> Any:
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},  # see `_Patience`
         connect_timeout=min(10.0, settings.timeout),
         read_timeout=settings.timeout,
         max_pool_connections=CONNECTIONS,
@@ -61,7 +63,7 @@ def _make(settings: S3Settings) -> Any:
         **settings.checksums(),
     )
     made = boto3.session.Session(region_name=settings.region).client("s3", config=config)
-    made.meta.events.register_first("needs-retry.s3", _Patience(settings.attempts))
+    made.meta.events.register_first("needs-retry.s3", _Patience(settings.endpoint, settings.patience))
     if settings.requester_pays:
         made.meta.events.register("before-call.s3", _pay)
     if settings.endpoint:
@@ -70,25 +72,33 @@ def _make(settings: S3Settings) -> Any:
 
 
 class _Patience:
-    """Retries what may pass, up to a number of attempts a request.
+    """Retries what may pass, for so many seconds a request.
 
     botocore's own limit counts the retries of all threads together and would give up a store that slows all of them
-    down. An endpoint that never answered is given up soon: it is most likely wrong.
+    down. An endpoint that has never answered is given up soon, since it is most likely wrong: by the process that the user
+    started; those that it starts know that the store is there.
     """
 
-    def __init__(self, attempts: int) -> None:
-        self._attempts = attempts
-        self._reached = False
+    def __init__(self, endpoint: str | None, seconds: float) -> None:
+        self._endpoint = endpoint
+        self._seconds = seconds
 
-    def __call__(self, response: Any, attempts: int, caught_exception: Any, **_: Any) -> float | None:
-        self._reached = self._reached or response is not None
-        if not _is_transient(response, caught_exception) or attempts >= self._attempts:
+    def __call__(
+        self, response: Any, attempts: int, caught_exception: Any, request_dict: dict[str, Any], **_: Any
+    ) -> float | None:
+        if response is not None:
+            note_reached(self._endpoint)
+        if not _is_transient(response, caught_exception):
             return None
-        if not self._reached and attempts >= _FIRST_CONTACT_ATTEMPTS:
-            raise caught_exception
-        seconds = pause(attempts)
+        limit = self._seconds if was_reached(self._endpoint) else min(self._seconds, _FIRST_CONTACT_SECONDS)
+        now = time.monotonic()
+        first: float = request_dict["context"].setdefault(_FAILED_FIRST, now)
+        left = limit - (now - first)
+        if left <= 0:
+            return None
+        seconds = min(pause(attempts), left)
         if attempts > 1:  # one that passes at once is not worth a word
-            _LOG.info("S3 does not answer well (attempt %d of %d); again in %.0f s", attempts, self._attempts, seconds)
+            _LOG.info("S3 does not answer well (attempt %d); again for up to %.0f s", attempts, left)
         return seconds
 
 

@@ -35,6 +35,7 @@ _ELSEWHERE = {
     "TemporaryRedirect",
 }
 _OVERLOADED = {"SlowDown", "503", "ServiceUnavailable", "InternalError", "500", "502", "504", "429", "RequestTimeout"}
+_FULL = ", as a store does too whose disks are full: see whether there is room"
 _NO_CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or CLIPMILL_S3_ANONYMOUS=1 for a public bucket"
 )
@@ -87,7 +88,8 @@ def explain(error: Exception, path: str, permission: str) -> ClipmillError | Fil
             "AWS_ENDPOINT_URL, and run the same command again"
         )
     return StorageFailed(
-        f"{uri}: {endpoint} kept failing ({type(error).__name__}), after several attempts; run the same command again"
+        f"{uri}: {endpoint} kept failing ({type(error).__name__}) for {S3Settings.from_environment().patience:g} seconds "
+        "(CLIPMILL_S3_PATIENCE); run the same command again"
     )
 
 
@@ -127,8 +129,8 @@ def _explain_answer(error: ClientError, uri: str, permission: str) -> ClipmillEr
         return RunFailed(f"{uri} was replaced while it was being read; run the same command again")
     if code in _OVERLOADED or status >= 500:
         return StorageFailed(
-            f"{uri}: the store kept failing ({code or status}), after several attempts; wait a little and run the "
-            "same command again"
+            f"{uri}: the store kept failing ({code or status}) for {S3Settings.from_environment().patience:g} seconds "
+            f"(CLIPMILL_S3_PATIENCE){_FULL if status == 500 else ''}; wait a little and run the same command again"
         )
     message = str(error.response.get("Error", {}).get("Message", "")).splitlines()
     return StorageFailed(f"{uri}: the store refused the request ({code}: {message[0] if message else status})")

@@ -42,7 +42,7 @@ class Body:
         """
         wanted = self._stop - self._at if size < 0 else min(size, self._stop - self._at)
         pieces: list[bytes] = []
-        failures = 0
+        failures, first_failure = 0, 0.0
         while wanted > 0:
             try:
                 piece = self._open().read(wanted)
@@ -63,14 +63,15 @@ class Body:
                 continue
             self.close()
             failures += 1
-            if failures >= S3Settings.from_environment().attempts:
+            first_failure = first_failure if failures > 1 else time.monotonic()
+            if time.monotonic() - first_failure >= S3Settings.from_environment().patience:
                 raise StorageFailed(
                     f"s3://{self._path}: reading broke off {failures} times at byte {self._at} ({reason}); run the same "
                     "command again"
                 )
             if failures > 1:  # one that passes at once is not worth a word
                 _LOG.info("s3://%s: reading broke off %d times (%s); again", self._path, failures, reason)
-            time.sleep(pause(failures))
+            time.sleep(min(pause(failures), S3Settings.from_environment().patience))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:

@@ -17,24 +17,27 @@ WORKER_VARIABLES = (
     "AWS_CA_BUNDLE",
     "AWS_USE_FIPS_ENDPOINT",
     "AWS_USE_DUALSTACK_ENDPOINT",
-    "AWS_MAX_ATTEMPTS",
     "AWS_REQUEST_CHECKSUM_CALCULATION",
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "CLIPMILL_S3_ANONYMOUS",
     "CLIPMILL_S3_REQUESTER_PAYS",
     "CLIPMILL_S3_ADDRESSING_STYLE",
     "CLIPMILL_S3_TIMEOUT",
+    "CLIPMILL_S3_PATIENCE",
 )
 """All variables that say which S3 is meant: a run hands them to its workers. None may ever hold a secret."""
 
 _STYLES = ("auto", "path", "virtual")
-_ATTEMPTS = 10
 _TIMEOUT_SECONDS = 60.0
+_PATIENCE_SECONDS = 120.0
+_REACHED = "CLIPMILL_S3_REACHED"
+"""Set by a process whose store has answered, for those that it starts: which endpoint that was."""
 
 
 @dataclass(frozen=True)
 class S3Settings:
-    """How clients are made. ``timeout`` is in seconds without a byte; ``variables`` are those that boto3 reads itself."""
+    """How clients are made. ``timeout`` is in seconds without a byte, ``patience`` in seconds from a request's first failure
+    to giving it up; ``variables`` are those that boto3 reads itself."""
 
     endpoint: str | None
     region: str | None
@@ -42,7 +45,7 @@ class S3Settings:
     requester_pays: bool
     addressing_style: str | None
     timeout: float
-    attempts: int
+    patience: float
     variables: tuple[tuple[str, str], ...]
 
     @staticmethod
@@ -58,7 +61,7 @@ class S3Settings:
             requester_pays=_switch(environment, "CLIPMILL_S3_REQUESTER_PAYS"),
             addressing_style=style,
             timeout=_positive(environment, "CLIPMILL_S3_TIMEOUT", _TIMEOUT_SECONDS),
-            attempts=int(_positive(environment, "AWS_MAX_ATTEMPTS", _ATTEMPTS)),
+            patience=_positive(environment, "CLIPMILL_S3_PATIENCE", _PATIENCE_SECONDS, or_zero=True),
             variables=tuple(worker_variables(environment).items()),
         )
 
@@ -83,6 +86,21 @@ def worker_variables(environment: Mapping[str, str] = os.environ) -> dict[str, s
     return {name: environment[name] for name in WORKER_VARIABLES if environment.get(name)}
 
 
+def was_reached(endpoint: str | None) -> bool:
+    """Whether the store has answered this process, or the one that started it."""
+    return os.environ.get(_REACHED) == (endpoint or _REACHED)
+
+
+def note_reached(endpoint: str | None) -> None:
+    """The store has answered: processes started from now on are patient with it from their beginning."""
+    os.environ[_REACHED] = endpoint or _REACHED
+
+
+def reached_variables() -> dict[str, str]:
+    """What says so to processes that do not inherit the environment."""
+    return {_REACHED: os.environ[_REACHED]} if _REACHED in os.environ else {}
+
+
 def _endpoint(environment: Mapping[str, str]) -> str | None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         url = environment.get(name)
@@ -105,14 +123,14 @@ def _switch(environment: Mapping[str, str], name: str) -> bool:
     raise UserError(f"{name} is {value!r}; set it to 1 or leave it unset")
 
 
-def _positive(environment: Mapping[str, str], name: str, default: float) -> float:
+def _positive(environment: Mapping[str, str], name: str, default: float, *, or_zero: bool = False) -> float:
     value = environment.get(name)
     if not value:
         return default
     try:
         number = float(value)
     except ValueError:
-        number = 0.0
-    if number <= 0:
-        raise UserError(f"{name} is {value!r}; it must be a number above 0")
+        number = -1.0
+    if not (number > 0 or (or_zero and number == 0)):
+        raise UserError(f"{name} is {value!r}; it must be a number {'of at least' if or_zero else 'above'} 0")
     return number

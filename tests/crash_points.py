@@ -1,0 +1,332 @@
+"""Ends every writing command at every change it makes to the disk, or to a store, and runs it again.
+
+    python tests/crash_points.py --output docs/crash_points.md
+
+A change is a file opened for writing, renamed, linked or deleted, a folder made or deleted, or a request to S3 that is no
+GET and no HEAD: the command ends right before it, as if the machine had lost power; after a request to S3, also behind it,
+when the store has done what was asked. The same command then has to complete, `clipmill verify` to find nothing, and nothing
+to lie beside the output that a run which nobody disturbed does not leave. Commands run in forks of this process, without Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+DIED = 77
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CHANGES = frozenset(("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"))
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command that writes, in a folder that ``prepare`` filled. ``proof`` are commands that must succeed in the end."""
+
+    name: str
+    command: tuple[str, ...]
+    prepare: tuple[tuple[str, ...], ...] = ()
+    proof: tuple[tuple[str, ...], ...] = (("verify", "{out}"),)
+
+
+_EMBED = ("embed", "--input", "in", "--output", "e")
+SCENARIOS = (
+    Scenario("import csv", ("import", "csv", "captions.csv", "--output", "{out}")),
+    Scenario("import vectors", ("import", "vectors", "--images", "v.npy", "--texts", "v.npy", "--output", "{out}")),
+    Scenario("sample", ("sample", "--rows", "5", "--output", "{out}")),
+    Scenario("embed", ("embed", "--input", "in", "--output", "{out}")),
+    Scenario("index", ("index", "--embeddings", "e", "--output", "{out}"), (_EMBED,)),
+    Scenario("dedup", ("dedup", "--embeddings", "e", "--output", "{out}"), (_EMBED,)),
+    Scenario("filter", ("filter", "--embeddings", "e", "--where", "width > 1", "--output", "{out}"), (_EMBED,)),
+    Scenario("evaluate", ("evaluate", "--embeddings", "e", "--templates", "plain", "--output", "{out}"), (_EMBED,)),
+)
+"""Each is also run with ``--overwrite`` over what it made before."""
+_RUN = ("run", "run.yaml")
+_MORE = ("sample", "--rows", "4", "--output", "in/more")
+_VERIFY = ("verify", "out")
+_REMOVED = (_RUN, ("prune", "out", "--keep", "1"), _VERIFY)
+PUBLISHED = (
+    Scenario("run, the first night", _RUN, (), (_VERIFY,)),
+    Scenario("run, a second night", _RUN, (_RUN, _MORE), (_VERIFY,)),
+    Scenario("remove", ("remove", "out", "--ids", "ids.txt"), (_RUN,), _REMOVED),
+    Scenario("prune", ("prune", "out", "--keep", "1"), (_RUN, _MORE, _RUN), (_VERIFY,)),
+    Scenario("rollback", ("rollback", "out", "--to", "{first}"), (_RUN, _MORE, _RUN), (_VERIFY,)),
+)
+
+
+@dataclass
+class Counter:
+    """Counts changes below a folder and to S3, and ends the process at one of them."""
+
+    folder: str
+    at: int | None
+    seen: int = 0
+    described: list[str] = field(default_factory=list)
+
+    def change(self, what: str) -> None:
+        """One more; the process ends where it is the one."""
+        if self.seen == self.at:
+            os._exit(DIED)
+        self.seen += 1
+        self.described.append(what)
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """A hook for `sys.addaudithook`."""
+        if event == "open":
+            path, _, flags = arguments
+            changes = isinstance(flags, int) and bool(flags & _WRITING)
+        else:
+            changes = event in _CHANGES
+            path = arguments[0] if arguments else None
+        if changes and isinstance(path, (str, bytes, os.PathLike)):
+            place = os.path.abspath(os.fsdecode(path))
+            if place.startswith(self.folder):
+                self.change(f"{event} {place[len(self.folder) :]}")
+
+    def watch_s3(self) -> None:
+        """Requests that change something count twice: before they are sent and when they are answered."""
+        from botocore.httpsession import URLLib3Session
+
+        send = URLLib3Session.send
+
+        def counted(session: Any, request: Any) -> Any:
+            changes = request.method not in ("GET", "HEAD")
+            if changes:
+                self.change(f"before {request.method} {request.url}")
+            answer = send(session, request)
+            if changes:
+                self.change(f"behind {request.method} {request.url}")
+            return answer
+
+        URLLib3Session.send = counted
+
+
+def run_forked(arguments: Sequence[str], folder: Path, at: int | None = None, count: bool = False) -> tuple[int, str]:
+    """Exit code and output of a command in a fork that ends at a change; with ``count`` the changes are the output."""
+    read, write = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(read)
+        _become(arguments, folder, at, count, write)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        output = stream.read().decode(errors="replace")
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), output
+
+
+def _become(arguments: Sequence[str], folder: Path, at: int | None, count: bool, pipe: int) -> None:
+    from clipmill_jobs.__main__ import main
+
+    code: object = 1
+    text = io.StringIO()
+    counter = Counter(f"{folder}{os.sep}", at)
+    try:
+        os.chdir(folder)
+        sys.stdout = sys.stderr = text
+        if at is not None or count:
+            sys.addaudithook(counter.audit)
+            counter.watch_s3()
+        main(list(arguments), standalone_mode=True)
+    except SystemExit as left:
+        code = left.code or 0
+    except BaseException:
+        text.write(traceback.format_exc())
+    with os.fdopen(pipe, "wb") as stream:
+        stream.write(("\n".join(counter.described) if count else text.getvalue()).encode())
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def write_inputs(folder: Path) -> None:
+    """A few pictures with captions and ids as Parquet, CSV and vectors, and a run file over them."""
+    (folder / "in").mkdir(parents=True)
+    images, names = [], [f"photo-{number}" for number in range(PICTURES)]
+    for number, name in enumerate(names):
+        stream = io.BytesIO()
+        Image.new("RGB", (20, 16), (number * 40, 90, 200 - number * 30)).save(stream, "PNG")
+        images.append(stream.getvalue())
+        (folder / f"{name}.png").write_bytes(stream.getvalue())
+    captions = [[f"a picture called {name}"] for name in names]
+    pq.write_table(pa.table({"id": names, "image": images, "caption": captions}), folder / "in/a.parquet")
+    lines = "".join(f"{name}.png,a picture called {name}\n" for name in names)
+    (folder / "captions.csv").write_text(f"image,caption\n{lines}")
+    vectors = np.random.default_rng(0).normal(size=(PICTURES, 16)).astype(np.float32)
+    np.save(folder / "v.npy", vectors)
+    (folder / "ids.txt").write_text("photo-2\n")
+    sections = {
+        "embed": "input: in",
+        "index": "tuning_queries: 3",
+        "evaluate": "templates: plain",
+        "gates": "max_row_loss: null",
+    }
+    text = "".join(f"{name}:\n  {body}\n" for name, body in sections.items())
+    (folder / "run.yaml").write_text(f"output: out\n{text}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many instants a command has, and what went wrong at which."""
+
+    name: str
+    points: int
+    tried: int
+    faults: list[str]
+
+
+def try_scenario(scenario: Scenario, folder: Path, out: str, every: int, *, overwrite: bool = False) -> Outcome:
+    """Ends the command at every so-manieth change. ``folder`` is empty; it is filled anew for each instant."""
+    template = folder.with_name(f"{folder.name}.template")
+    write_inputs(folder)
+    command = scenario.command
+    for step in (*scenario.prepare, *([_placed(command, out)] if overwrite else ())):
+        _succeed(step, folder)
+    first = sorted(path.name for path in (folder / "out/runs").glob("*"))[:1] if (folder / "out/runs").exists() else []
+    given = _placed((*command, *(["--overwrite"] if overwrite else [])), out, *first)
+    proof = [_placed(step, out) for step in scenario.proof]
+    shutil.copytree(folder, template, symlinks=True)
+    code, counted = run_forked(given, folder, count=True)
+    if code:
+        return Outcome(scenario.name, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"])
+    changes, expected = counted.split("\n"), _names(folder)
+    faults: list[str] = []
+    tried = range(0, len(changes), every)
+    for at in tried:
+        shutil.rmtree(folder)
+        shutil.copytree(template, folder, symlinks=True)
+        died, told = run_forked(given, folder, at)
+        if died != DIED:
+            faults.append(f"{changes[at]}: the command ended with {died} before it: {told[-200:]}")
+            continue
+        wrong = _wrong_after(given, proof, folder, expected)
+        if wrong:
+            faults.append(f"{at} {changes[at]}: {wrong}")
+    shutil.rmtree(template)
+    shutil.rmtree(folder)
+    name = f"{scenario.name}{' --overwrite' if overwrite else ''}"
+    return Outcome(name, len(changes), len(tried), faults)
+
+
+def _wrong_after(command: Sequence[str], proof: Sequence[Sequence[str]], folder: Path, expected: set[str]) -> str:
+    """What is wrong when the same command has run again; empty where nothing is."""
+    for step in ([*command], *proof):
+        code, told = run_forked(step, folder)
+        if code:
+            return f"`clipmill {' '.join(step)}` ends with {code}: {told[-300:]}"
+    left = _names(folder) - expected if len(proof) == 1 else set()
+    return f"left behind: {sorted(left)[:5]}" if left else ""
+
+
+def _names(folder: Path) -> set[str]:
+    """Files below a folder; those in folders that are named after the time, by what they are in them."""
+    names = set()
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file():
+            names.add("/".join("VERSION" if part[:2] == "20" and "Z-" in part else part for part in parts))
+    return {name if "/part-" not in name else name.rsplit("/part-", 1)[0] for name in names}
+
+
+def _placed(command: Sequence[str], out: str, first: str = "") -> list[str]:
+    return [part.replace("{out}", out).replace("{first}", first) for part in command]
+
+
+def _succeed(step: Sequence[str], folder: Path) -> None:
+    code, told = run_forked(step, folder)
+    if code:
+        raise RuntimeError(f"clipmill {' '.join(step)} ends with {code}: {told[-500:]}")
+
+
+@contextmanager
+def preloaded() -> Iterator[None]:
+    """Imports once what the forks need. Nothing is computed here: threads do not survive a fork."""
+    import duckdb  # noqa: F401
+    import faiss  # noqa: F401
+    import torch
+
+    from clipmill.core.startup import prepare_process
+
+    prepare_process()
+    os.environ["CLIPMILL_LOG"] = "text"
+    import clipmill.encoders.model
+    import clipmill.report.evaluation
+    import clipmill.runs.version_run  # noqa: F401
+
+    torch.set_num_threads(1)
+    yield
+
+
+def all_scenarios() -> Iterator[tuple[Scenario, bool]]:
+    """Each with whether it is to replace what it made before."""
+    for scenario in SCENARIOS:
+        yield scenario, False
+        yield scenario, True
+    for scenario in PUBLISHED:
+        yield scenario, False
+
+
+def try_all(every: int, only: str | None = None, told: Callable[[str], None] = print) -> list[Outcome]:
+    """Every scenario on a disk."""
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="clipmill-crash-") as scratch:
+        for number, (scenario, overwrite) in enumerate(all_scenarios()):
+            if only is not None and not scenario.name.startswith(only):
+                continue
+            began = time.monotonic()
+            outcome = try_scenario(scenario, Path(scratch, str(number)), "made", every, overwrite=overwrite)
+            outcomes.append(outcome)
+            counts = f"{outcome.tried} of {outcome.points} instants, {len(outcome.faults)} not whole afterwards"
+            told(f"{outcome.name}: {counts}, {time.monotonic() - began:.0f} s")
+            for fault in outcome.faults[:5]:
+                told(f"  {fault}")
+    return outcomes
+
+
+def _page(outcomes: Sequence[Outcome], every: int) -> str:
+    lines = [
+        "# Instants at which commands were ended",
+        "",
+        f"`make crashes`, {date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. Each command was ended right",
+        "before every change that it makes to the disk, and then run again: it completed, `clipmill verify` found nothing, and",
+        "nothing was left beside its output.",
+        "",
+        "| command | instants | tried | not whole afterwards |",
+        "|---|---|---|---|",
+        *(f"| {one.name} | {one.points} | {one.tried} | {len(one.faults)} |" for one in outcomes),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The exit code: 0 where every command completed after every instant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="try only every so-manieth instant")
+    parser.add_argument("--only", help="only commands whose names begin like this")
+    parser.add_argument("--output", type=Path, help="Markdown table to write")
+    options = parser.parse_args()
+    with preloaded():
+        outcomes = try_all(options.every, options.only)
+    if options.output:
+        options.output.write_text(_page(outcomes, options.every))
+    return int(any(one.faults for one in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
