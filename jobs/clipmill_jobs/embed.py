@@ -35,7 +35,7 @@ def command(settings: EmbedSettings, cluster: ClusterSettings, dry_run: bool, as
         from clipmill.embedding.plan import describe
         from clipmill.runs.stages import plan_embed
 
-        plan, _ = plan_embed(settings)
+        plan, _ = plan_embed(settings, None, current())
         _print_plan(describe(plan), plan.finished() is not None, as_json)
         return
     made = embed_stage(settings, cluster, current())

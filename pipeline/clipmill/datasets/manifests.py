@@ -69,9 +69,10 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
 
 def kind_at(output: Location) -> str | None:
     """What the manifest at an output says that it is of; None where there is none that can be read."""
-    if not output.filesystem.get_file_info((output / MANIFEST).path).is_file:
+    try:
+        data = storage.read_bytes(output / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    data = storage.read_bytes(output / MANIFEST)
     try:
         return _Head.parse(data, output).kind
     except RunFailed:
@@ -163,9 +164,9 @@ def write_shards(location: Location, shards: Sequence[Shard]) -> str:
     return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
-def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> None:
+def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> storage.Written:
     """The last file of a dataset, called ``name``, which makes it exist."""
-    storage.write_bytes(location / name, manifest.model_dump_json(indent=2).encode())
+    return storage.write_bytes(location / name, manifest.model_dump_json(indent=2).encode())
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:

@@ -42,9 +42,7 @@ def serialise(table: pa.Table) -> bytes:
 
 
 def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:
-    """Makes a unit durable, whole or not at all. A unit whose shard was made already is left alone."""
-    if storage.is_file(layout.shard_record(layout.shard_of(number))):
-        return
+    """Makes a unit durable, whole or not at all. One whose shard was made already counts for nothing."""
     with storage.atomic_writer(layout.unit_file(number)) as stream, pa.ipc.new_file(stream, packed.schema) as writer:
         writer.write_table(packed)
 
@@ -85,12 +83,9 @@ class Finished:
 
 def find_finished(layout: Layout) -> Finished:
     """What is done, from the names of files alone."""
-    shards = {
-        int(_stem(info.path)) for info in storage.list_files(layout.staging / "shards") if info.path.endswith(".json")
-    }
-    units = {
-        int(_stem(info.path)) for info in storage.list_files(layout.staging / "units") if info.path.endswith(".arrow")
-    }
+    paths = [info.path[len(layout.staging.path) + 1 :] for info in storage.list_files(layout.staging)]
+    shards = {int(_stem(path)) for path in paths if path.startswith("shards/") and path.endswith(".json")}
+    units = {int(_stem(path)) for path in paths if path.startswith("units/") and path.endswith(".arrow")}
     return Finished(frozenset(shards), frozenset(units))
 
 

@@ -28,14 +28,14 @@ def compact_shard(layout: Layout, shard: int, on_unit: Callable[[], object] = la
     ``on_unit`` is called after each. Returns the seconds that it took. Memory holds one unit and one row group a part.
     """
     started = time.perf_counter()
-    if not storage.is_file(layout.shard_record(shard)):
-        try:
-            _make_shard(layout, shard, on_unit)
-        except FileNotFoundError:
-            # a task of a driver that was killed may go on: it has made the shard meanwhile and taken the units away
-            if not storage.is_file(layout.shard_record(shard)):
-                raise
-    storage.remove(layout.unit_folder(shard))
+    try:
+        _make_shard(layout, shard, on_unit)
+    except FileNotFoundError:
+        # another task, or one of a driver that was killed, has made the shard meanwhile and taken the units away
+        if not storage.is_file(layout.shard_record(shard)):
+            raise
+    units = [layout.unit_file(number).name for number in layout.units_of(shard)]
+    storage.remove_files(layout.unit_folder(shard), units)
     return time.perf_counter() - started
 
 

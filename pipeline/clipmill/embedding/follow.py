@@ -29,7 +29,7 @@ class Following:
         earlier = statistics_of(plan.layout, progress.finished) if self._limit.most is not None else Statistics()
         self._counts = Counter(counts_of(earlier))
         self._rows = progress.start.rows_reused
-        self._shards = ShardMaker(plan.layout, progress.todo, pieces)
+        self._shards = ShardMaker(plan.layout, progress.todo, progress.finished, pieces)
         self._rejects = log.Steps("rejects")
         self._limit.check(self._counts)
         self._tell()

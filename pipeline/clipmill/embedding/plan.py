@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.fs as fs
-
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
@@ -189,10 +187,8 @@ def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) ->
     """What is published below the input would be read as input by the next run."""
     output = storage.resolve_output(settings.output)
     places = [file.path.removeprefix("s3://") for file in inputs]
-    source = storage.resolve(settings.input)
-    below = source.filesystem.get_file_info(source.path).type == fs.FileType.Directory and output.path.startswith(
-        f"{source.path.rstrip('/')}/"
-    )
+    folder = f"{storage.resolve(settings.input).path.rstrip('/')}/"
+    below = output.path.startswith(folder) and any(place.startswith(folder) for place in places)
     if below or output.path in places or any(place.startswith(f"{output.path}/") for place in places):
         raise UserError(
             f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
@@ -212,7 +208,7 @@ class Progress:
 def find_progress(plan: EmbedPlan, work: Work) -> Progress:
     """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
     save_footers(_footers_of(plan.settings), plan.inputs)
-    finished = find_finished(plan.layout)
+    finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
     todo = plan.units.take(~finished.mask(plan.layout))
     return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
 

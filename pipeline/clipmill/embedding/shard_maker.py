@@ -1,9 +1,11 @@
 """The making of shards beside the run: each is started when its last unit is committed, once, as a task of its own."""
 
+from functools import partial
+
 import numpy as np
 
 from clipmill.core.errors import RunFailed
-from clipmill.embedding.commit import find_finished
+from clipmill.embedding.commit import Finished, find_finished
 from clipmill.embedding.compact import compact_shard, shards_to_make
 from clipmill.embedding.layout import Layout
 from clipmill.source.units import Units
@@ -16,11 +18,12 @@ WRITE_CORES = 0.02
 class ShardMaker:
     """Is told of units that were committed, and starts the shards that this completes."""
 
-    def __init__(self, layout: Layout, todo: Units, pieces: Pieces) -> None:
+    def __init__(self, layout: Layout, todo: Units, finished: Finished, pieces: Pieces) -> None:
         self.seconds = 0.0
         """What the making took, summed over tasks; complete after `finish`."""
         self._layout = layout
         self._pieces = pieces
+        self._made = set(finished.shards)
         self._missing = np.zeros(layout.units, np.bool_)
         self._missing[todo.numbers] = True
         self._left = np.bincount(layout.shard_of(todo.numbers), minlength=layout.shards)
@@ -39,6 +42,8 @@ class ShardMaker:
     def finish(self) -> None:
         """Makes what is left. Raises RunFailed when units are missing that should be there."""
         self._pieces.wait()
+        if len(self._made) == self._layout.shards:
+            return
         for shard in shards_to_make(self._layout):
             self._start(shard)
         self._pieces.wait()
@@ -48,9 +53,10 @@ class ShardMaker:
 
     def _start(self, shard: int) -> None:
         what = f"making shard {shard}"
-        self._pieces.start(what, _make, self._layout, shard, cores=WRITE_CORES, then=self._made)
+        self._pieces.start(what, _make, self._layout, shard, cores=WRITE_CORES, then=partial(self._note, shard))
 
-    def _made(self, seconds: float) -> None:
+    def _note(self, shard: int, seconds: float) -> None:
+        self._made.add(shard)
         self.seconds += seconds
 
 

@@ -4,13 +4,14 @@ The steps are open_clip's evaluation transform, on uint8 tensors instead of PIL 
 the pixels stay one byte each until they reach the encoder.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torchvision.transforms.v2.functional as F
-from torchvision.transforms import InterpolationMode
+if TYPE_CHECKING:
+    import torch
 
 _EXTREME_ASPECT = 16
 """Beyond this ratio of sides only the middle of a picture is resized: the rest would be cropped away, and a
@@ -33,7 +34,7 @@ class Preprocessing:
     fill_color: int = 0
 
     @staticmethod
-    def from_open_clip(values: Mapping[str, Any]) -> "Preprocessing":
+    def from_open_clip(values: Mapping[str, Any]) -> Preprocessing:
         """From the dictionary that open_clip attaches to a model or writes to ``open_clip_config.json``."""
         size = values["size"]
         height, width = (size, size) if isinstance(size, int) else (size[-2], size[-1])
@@ -52,6 +53,8 @@ class Preprocessing:
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
         """A picture, uint8 (3, height, width) of any size, as uint8 (3, *size)."""
+        import torchvision.transforms.v2.functional as F
+
         if self.resize_mode == "squash":
             return self._resize(image, self.size)
         height, width = image.shape[-2:]
@@ -73,11 +76,16 @@ class Preprocessing:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """A batch of prepared pictures, uint8 (n, 3, height, width), as float32 with the model's mean and deviation."""
+        import torch
+
         mean = torch.tensor(self.mean, device=pixels.device).mul_(255).view(1, 3, 1, 1)
         deviation = torch.tensor(self.std, device=pixels.device).mul_(255).view(1, 3, 1, 1)
         return pixels.to(torch.float32).sub_(mean).div_(deviation)
 
     def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        import torchvision.transforms.v2.functional as F
+        from torchvision.transforms import InterpolationMode
+
         mode = InterpolationMode.BILINEAR if self.interpolation == "bilinear" else InterpolationMode.BICUBIC
         if tuple(image.shape[-2:]) == size:
             return image
@@ -86,6 +94,8 @@ class Preprocessing:
 
     def _crop_or_pad(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
+        import torchvision.transforms.v2.functional as F
+
         down, across = max(0, self.size[0] - height), max(0, self.size[1] - width)
         if down or across:
             padding = [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2]
@@ -94,6 +104,8 @@ class Preprocessing:
         return result
 
     def _middle(self, image: torch.Tensor) -> torch.Tensor:
+        import torchvision.transforms.v2.functional as F
+
         height, width = image.shape[-2:]
         short = min(height, width)
         aspect = max(self.size) / min(self.size)

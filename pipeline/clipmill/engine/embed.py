@@ -18,7 +18,7 @@ from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
-from clipmill.stage.stage import Made, Work
+from clipmill.stage.stage import Work
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
@@ -36,18 +36,14 @@ class _Driver(Protocol):
     def run(self, todo: Units, committed: Committed) -> Statistics: ...
 
 
-def embed(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
-    """Does what is left of the plan and publishes the dataset, in this process where it is small, else on Ray.
+def embed(
+    plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter, work: Work
+) -> EmbeddingsManifest:
+    """Does what is left of the plan, in this process where it is small, else on Ray.
 
     Raises RunFailed when a stage fails for good, when nothing moves, and when there are too many rejects; what was
     committed is kept and the same plan continues from it.
     """
-    return plan.run(lambda work: _embed(plan, model, settings, reporter, work))
-
-
-def _embed(
-    plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter, work: Work
-) -> EmbeddingsManifest:
     progress = find_progress(plan, work)
     with _driver(plan, model, settings, reporter) as driver:
         following = Following(plan, progress, work, driver.pieces, reporter)

@@ -7,10 +7,11 @@ or Ray are imported.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clipmill.core.errors import OutputDiffers
+from clipmill.core.errors import OutputDiffers, RunFailed
 from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
@@ -27,9 +28,10 @@ from clipmill.core.settings import (
     EvaluateSettings,
     FilterSettings,
     IndexSettings,
+    ModelSettings,
     OutputSettings,
 )
-from clipmill.stage.stage import Made
+from clipmill.stage.stage import Made, Work
 
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan, EmbedSource
@@ -49,15 +51,42 @@ def replacing(settings: AnySettings, stage: Callable[[AnySettings], Result]) -> 
         return stage(settings.model_copy(update={"overwrite": True}))
 
 
-def plan_embed(settings: EmbedSettings, source: EmbedSource | None = None) -> tuple[EmbedPlan, ClipModel]:
-    """What embedding with these settings will do, and the model, which is loaded here and nowhere else."""
+Loader = Callable[[], "ClipModel"]
+"""Gives the model of a plan; it is loaded for the first call."""
+
+
+def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter) -> tuple[EmbedPlan, Loader]:
+    """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet."""
     from clipmill.embedding.plan import find_source, make_plan
+    from clipmill.encoders.known import known_identity
+    from clipmill.encoders.preprocess import Preprocessing
 
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
+    load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
+    identity = known_identity(settings.model_settings) or load().identity
+    plan = make_plan(settings, source, identity, Preprocessing.from_open_clip(identity.preprocessing))
+    return plan, partial(_loaded_as_planned, load, identity)
+
+
+def _load(settings: ModelSettings, reporter: Reporter) -> ClipModel:
+    from clipmill.encoders.known import keep_identity
     from clipmill.encoders.model import load_model
 
-    model = load_model(settings.model_settings, device="cpu")
-    return make_plan(settings, source, model.identity, model.preprocessing), model
+    reporter.message("embed", "loading the model")
+    model = load_model(settings, device="cpu")
+    keep_identity(settings, model.identity)
+    return model
+
+
+def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
+    """Raises RunFailed where the model is not the one that the plan was made for."""
+    model = load()
+    if differences := planned.differences(model.identity):
+        raise RunFailed(
+            f"the model's files were replaced by others of the same size and date ({'; '.join(differences)}); run the same "
+            "command again"
+        )
+    return model
 
 
 def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
@@ -66,17 +95,20 @@ def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Rep
 
     reporter.message("embed", f"reading what is in {settings.input}")
     source = find_source(settings)
-    reporter.message("embed", "loading the model")
-    return embed_planned(*plan_embed(settings, source), cluster, reporter)
+    return embed_planned(*plan_embed(settings, source, reporter), cluster, reporter)
 
 
 def embed_planned(
-    plan: EmbedPlan, model: ClipModel, cluster: ClusterSettings, reporter: Reporter
+    plan: EmbedPlan, load: Loader, cluster: ClusterSettings, reporter: Reporter
 ) -> Made[EmbeddingsManifest]:
-    """Embeds what a plan says."""
-    from clipmill.engine.embed import embed
+    """Embeds what a plan says, unless that is done."""
 
-    return embed(plan, model, cluster, reporter)
+    def work(work: Work) -> EmbeddingsManifest:
+        from clipmill.engine.embed import embed
+
+        return embed(plan, load(), cluster, reporter, work)
+
+    return plan.run(work)
 
 
 def index_stage(settings: IndexSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[IndexManifest]:

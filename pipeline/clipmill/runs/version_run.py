@@ -14,9 +14,8 @@ from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.report.plan_lines import plan_lines
 from clipmill.runs.run_file import RunFile
-from clipmill.runs.stages import plan_embed
+from clipmill.runs.stages import Loader, plan_embed
 from clipmill.runs.summary import RunRecord, recorded
-from clipmill.runs.version_stages import Tell, VersionStages
 from clipmill.source.footers import save_footers
 from clipmill.storage import Location
 from clipmill.storage.lease import Lease
@@ -32,10 +31,10 @@ from clipmill.versions.version import Bar, Training, Version, all_versions, mani
 
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
-    from clipmill.encoders.model import ClipModel
+    from clipmill.runs.version_stages import Tell
 
 
-def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: Tell) -> Version | None:
+def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: "Tell") -> Version | None:
     """Every stage of a run file, as a new version of what is published at its output; None where nothing has changed.
 
     ``configuration`` is what the record of the run calls the file. Waits up to ``wait`` seconds for another run towards
@@ -71,7 +70,7 @@ class VersionRun:
     """One run towards one output, whose lease it holds; ``seen`` is the pointer as it was when it began."""
 
     def __init__(
-        self, run: RunFile, place: Place, seen: Seen, lease: Lease, record: RunRecord, reporter: Reporter, tell: Tell
+        self, run: RunFile, place: Place, seen: Seen, lease: Lease, record: RunRecord, reporter: Reporter, tell: "Tell"
     ) -> None:
         self._run, self._place, self._seen, self._lease = run, place, seen, lease
         self._record, self._reporter, self._tell = record, reporter, tell
@@ -81,7 +80,7 @@ class VersionRun:
     def publish(self) -> Version | None:
         """Makes the version, judges it, and lets readers see it; None where nothing has changed. Raises BarMissed where it
         is not good enough."""
-        plan, model = self._plan()
+        plan, load = self._plan()
         stages = {"index": self._run.index, "evaluate": self._run.evaluate}
         key = key_of(plan.fingerprint, stages, self._removed)
         if self._base is not None and self._base.version.key == key:
@@ -89,7 +88,7 @@ class VersionRun:
             self._tell("unchanged", f"{self._place.output} stays at version {self._base.version.name}")
             return None
         version = begin(self._place, key, self._base.version.name if self._base else None)
-        made = self._make(version, plan, model)
+        made = self._make(version, plan, load)
         bars = self._judge(made)
         folder = self._place.version(version.name)
         described = self._describe(version, made, bars, folder)
@@ -111,16 +110,17 @@ class VersionRun:
                 "the same command again: it leaves them out"
             )
 
-    def _plan(self) -> "tuple[EmbedPlan, ClipModel]":
+    def _plan(self) -> "tuple[EmbedPlan, Loader]":
         from clipmill.embedding.plan import find_source
 
         self._reporter.message("run", f"reading what is in {self._run.embed.input}")
         source = find_source(self._run.embed, self._place.footers)
         save_footers(self._place.footers, source.inputs)
-        self._reporter.message("run", "loading the model")
-        return plan_embed(self._run.embed, source)
+        return plan_embed(self._run.embed, source, self._reporter)
 
-    def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", model: "ClipModel") -> VersionParts:
+    def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", load: Loader) -> VersionParts:
+        from clipmill.runs.version_stages import VersionStages  # not before it is known that there is something to do
+
         folder = self._place.version(version.name)
         stages = VersionStages(self._run, self._place, folder, self._base, self._removed, self._reporter, self._tell)
         used = max((one.ordinals for one in all_versions(self._place)), default=0)
@@ -130,7 +130,7 @@ class VersionRun:
             forecast = stages.make_forecast(plan, changes, machine)
             self._tell_plan(forecast)
             with self._record.stage("embed") as stage:
-                embeddings, notes = stages.embed(plan, model, changes)
+                embeddings, notes = stages.embed(plan, load, changes)
                 encoded = sum(run.rows_encoded for run in embeddings.runs)
                 stage.note((folder / "embeddings").uri, **embeddings.counts.model_dump(), rows_encoded=encoded)
             with self._record.stage("index") as stage:

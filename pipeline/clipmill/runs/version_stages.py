@@ -11,7 +11,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.runs.run_file import RunFile
-from clipmill.runs.stages import build_stage, embed_planned, evaluate_stage, replacing
+from clipmill.runs.stages import Loader, build_stage, embed_planned, evaluate_stage, replacing
 from clipmill.source.inputs import InputFile
 from clipmill.storage import Location
 from clipmill.versions.base import Base, reason_to_reencode
@@ -26,7 +26,6 @@ from clipmill.versions.version import Training
 
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
-    from clipmill.encoders.model import ClipModel
     from clipmill.index.build.build import Build
 
 
@@ -46,7 +45,7 @@ class VersionStages:
     reporter: Reporter
     tell: Tell
 
-    def embed(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> tuple[EmbeddingsManifest, list[str]]:
+    def embed(self, plan: "EmbedPlan", load: Loader, changes: Changes) -> tuple[EmbeddingsManifest, list[str]]:
         """The embeddings of the version, and why all rows were encoded, where they were."""
         from clipmill.embedding.manifest import described
 
@@ -54,9 +53,9 @@ class VersionStages:
         output = self.folder / "embeddings"
         if self._is_embedded_in_place:
             narrowed = plan.narrowed(changes.files, output.uri)
-            manifest = embed_planned(narrowed, model, self.run.cluster, self.reporter).manifest
+            manifest = embed_planned(narrowed, load, self.run.cluster, self.reporter).manifest
         else:
-            made = self._encode(plan, model, changes)
+            made = self._encode(plan, load, changes)
             kept = None if why else base
             manifest = compose(
                 Composition(
@@ -104,13 +103,13 @@ class VersionStages:
         """The files whose rows have to be encoded."""
         return [file for file in (changes.files if self._reason_to_reencode(plan) else changes.new) if file.rows]
 
-    def _encode(self, plan: "EmbedPlan", model: "ClipModel", changes: Changes) -> Embeddings | None:
+    def _encode(self, plan: "EmbedPlan", load: Loader, changes: Changes) -> Embeddings | None:
         """What has to be encoded, as a dataset of its own; None where that is nothing."""
         files = self.to_encode(plan, changes)
         if not files:
             return None
         output = self.place.new_rows.uri
-        embed_planned(plan.narrowed(files, output), model, self.run.cluster, self.reporter)
+        embed_planned(plan.narrowed(files, output), load, self.run.cluster, self.reporter)
         return Embeddings.open(output)
 
     def index(self, *, same_vectors: bool) -> tuple[IndexManifest | None, Training | None, list[str]]:

@@ -12,6 +12,7 @@ from clipmill import storage
 from clipmill.source.inputs import InputFile
 from clipmill.storage import Location
 
+LEAST_FILES = 16
 _SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -27,7 +28,9 @@ _SCHEMA = pa.schema(
 
 
 def save_footers(location: Location, files: Sequence[InputFile]) -> None:
-    """Writes what is known of the files."""
+    """Writes what is known of the files; of few nothing, since they are as quickly opened again."""
+    if len(files) < LEAST_FILES:
+        return
     schemas = list(dict.fromkeys(file.schema for file in files))
     number = {schema: at for at, schema in enumerate(schemas)}
     coded = pa.DictionaryArray.from_arrays(

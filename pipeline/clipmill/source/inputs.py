@@ -108,12 +108,13 @@ def _matching(uri: str) -> list[fs.FileInfo]:
     fixed, pattern = _split_wildcards(uri)
     place = _open(fixed)
     if pattern is None:
-        info = place.filesystem.get_file_info(place.path)
-        if info.type == fs.FileType.File:
-            return [info]
-        if info.type == fs.FileType.Directory:
-            refuse_half_published(place)
-            return _parquet_among(_believed(storage.list_input(place), place), uri)
+        if storage.is_file(place):
+            return [place.filesystem.get_file_info(place.path)]
+        found = storage.list_input(place)
+        if found or (place.is_local and storage.exists(place)):
+            if not any(info.path == (place / MANIFEST).path for info in found):
+                refuse_half_published(place)
+            return _parquet_among(_believed(found, place), uri)
         parent, _, start = place.path.rpartition("/")
         folder = Location(place.filesystem, parent, uri)
         found = _named_like(folder, start) if parent and start else []

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -36,22 +36,25 @@ class Kind(Generic[M]):
 
         What a run left that was killed while it published is neither: it may be replaced, and the same stage goes on.
         """
-        if self.last == MANIFEST and (found := kind_at(output)) not in (None, self.name):
-            raise UserError(
-                f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
-            )
         there = self._is_there(output)
         if self.owns is not None or not there:
-            published = publication.names_of(output)
-            storage.holds_only(output, lambda name: name in published or bool(self.owns and self.owns(name)))
+            published = lru_cache(maxsize=1)(lambda: publication.names_of(output))
+            storage.holds_only(output, lambda name: bool(self.owns and self.owns(name)) or name in published())
         return there and not publication.is_to_be_continued(output)
 
     def _is_there(self, output: Location) -> bool:
-        return kind_at(output) == self.name if self.last == MANIFEST else storage.is_file(output / self.last)
+        if self.last != MANIFEST:
+            return storage.is_file(output / self.last)
+        found = kind_at(output)
+        if found not in (None, self.name):
+            raise UserError(
+                f"--output {output} is a dataset of kind {found!r}, which is not replaced; choose another place"
+            )
+        return found == self.name
 
-    def write(self, folder: Location, document: M) -> None:
+    def write(self, folder: Location, document: M) -> storage.Written:
         """The last file of a dataset, which makes it exist."""
-        write_manifest(folder, document, self.last)
+        return write_manifest(folder, document, self.last)
 
 
 def manifest_kind(model: type[Any], owns: Callable[[str], bool] | None = None) -> Kind[Any]:

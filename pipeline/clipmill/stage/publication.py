@@ -9,11 +9,14 @@ record names both, and says by a sha256 how far it came: whether the file that m
 from collections.abc import Set
 from dataclasses import dataclass
 
+import pyarrow.fs as fs
 from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, StorageRefused
 from clipmill.storage import Location
+
+RECORD = "publishing.json"
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,20 @@ class Publication:
 _RECORD = TypeAdapter(Publication)
 
 
-def write_down(staged: Location, output: Location, token: str, last: str) -> None:
-    """Says what is about to be published; to be called right before it. Raises RunFailed when it is gone."""
-    sha256 = _sha256(staged / last)
-    if sha256 is None:
+Files = list[fs.FileInfo]
+
+
+def write_down(staged: Location, output: Location, token: str, last: str, sha256: str) -> tuple[Files, Files]:
+    """Says what is about to be published, of which ``last`` has this sha256; to be called right before it. Returns the
+    files that are staged and those that are there, on S3. Raises RunFailed when ``last`` is gone."""
+    staged_files, there = _files(staged), _files(output)
+    made, before = _names(staged, staged_files), _names(output, there)
+    if last not in made if made else not storage.is_file(staged / last):
         raise RunFailed(f"{staged / last} is gone, so {output} is not published; run the same command again")
-    made = _names(staged)
-    old = sorted(set(_names(output)) - set(made))
-    publication = Publication(token, last, sha256, _sha256(output / last), made, old)
+    replaced = _sha256(output / last) if output.is_local or last in before else None
+    publication = Publication(token, last, sha256, replaced, made, sorted(set(before) - set(made)))
     storage.write_bytes(_place(output), _RECORD.dump_json(publication))
+    return staged_files, there
 
 
 def read(output: Location) -> Publication | None:
@@ -62,7 +70,7 @@ def read(output: Location) -> Publication | None:
 
 def forget(output: Location) -> None:
     """Removes the record."""
-    storage.remove(_place(output))
+    storage.remove_file(_place(output))
 
 
 def is_to_be_continued(output: Location) -> bool:
@@ -80,11 +88,15 @@ def names_of(output: Location) -> Set[str]:
 
 
 def _place(output: Location) -> Location:
-    return storage.staging_of(output) / "publishing.json"
+    return storage.staging_of(output) / RECORD
 
 
-def _names(folder: Location) -> list[str]:
-    return [] if folder.is_local else [info.path[len(folder.path) + 1 :] for info in storage.list_files(folder)]
+def _files(folder: Location) -> Files:
+    return [] if folder.is_local else storage.list_files(folder)
+
+
+def _names(folder: Location, files: Files) -> list[str]:
+    return [info.path[len(folder.path) + 1 :] for info in files]
 
 
 def _sha256(file: Location) -> str | None:

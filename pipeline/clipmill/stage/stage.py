@@ -40,6 +40,8 @@ class Work:
     staging: Staging
     lease: Lease
     outline: Outline
+    continued: bool
+    """Whether an earlier start left something."""
 
     @property
     def folder(self) -> Location:
@@ -122,20 +124,21 @@ class Stage(ABC, Generic[M]):
             return Made(found, already=True)
         self.refuse_unfinished()
         with Lease.acquire(storage.staging_of(self.output)) as lease:
-            found = self.finished()  # by a run that ended while this one waited for the lease
+            found = None
+            if storage.is_file(self.output / self.kind.last):  # of a run that ended while this one waited for the lease
+                found = self.finished()
             if found is not None:
                 return Made(found, already=True)
-            self.refuse_unfinished()
-            self.staging.open()
+            continued = self.staging.open()
             if not self.continues:
                 storage.remove(self.staging.dataset)
             outline = self.outline
             self.staging.write_outline(outline)
             with self._dropped_if_in_vain(outline, lease):
-                manifest = work(Work(self.staging, lease, outline))
-                self.kind.write(self.staging.dataset, manifest)
+                manifest = work(Work(self.staging, lease, outline, continued))
+                written = self.kind.write(self.staging.dataset, manifest)
             lease.check()
-            self.staging.publish(last=self.kind.last)
+            self.staging.publish(self.kind.last, written.sha256)
         return Made(manifest, already=False)
 
     @contextmanager

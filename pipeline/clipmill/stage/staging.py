@@ -13,7 +13,7 @@ A plan is all that decides the content. Work that was done under one plan is nev
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,13 +23,13 @@ from typing import Any
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, OutputDiffers
 from clipmill.core.manifests import Run
-from clipmill.datasets.manifests import MANIFEST
 from clipmill.stage import publication
 from clipmill.stage.outline import Outline
 from clipmill.storage import Location
 from clipmill.storage.lease import Lease, is_left
 
 OUTLINE = "outline.json"
+_PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,25 @@ class Staging:
     def shards(self) -> Location:
         return self.folder / "shards"
 
-    def open(self) -> None:
-        """Makes or continues the folder; what is there of other plans goes. The caller holds the lease."""
-        self._drop_others()
-        published = publication.read(self.output)
-        if storage.exists(self.folder) and (self.is_published() or not self._can_be_continued()):
+    def open(self) -> bool:
+        """Makes or continues the folder; what is there of other plans goes. Whether there is work to go on with. The caller
+        holds the lease."""
+        parent = storage.staging_of(self.output)
+        there = _names_in(parent)
+        for token in sorted(_plans_among(there) - {self.token}):
+            storage.remove(parent / token)
+        published = publication.read(self.output) if publication.RECORD in there else None
+        mine = {name.partition("/")[2] for name in there if name.startswith(f"{self.token}/")}
+        is_published = published is not None and published.token == self.token and published.is_complete(self.output)
+        continued = _can_be_continued(mine) and not is_published
+        if mine and not continued:
             storage.remove(self.folder)
         if published and not published.is_partial(self.output):
             publication.forget(self.output)
-        if not storage.exists(self.folder / "plan.json"):
-            storage.write_bytes(self.folder / "plan.json", json.dumps(self.fingerprint).encode())
+        if not continued:
+            storage.write_bytes(self.folder / _PLAN, json.dumps(self.fingerprint).encode())
         _remove_halves(self.folder)
+        return continued
 
     def write_outline(self, outline: Outline) -> None:
         """Tells those who look from outside how much there is to do (`clipmill.stage.status`)."""
@@ -89,7 +97,10 @@ class Staging:
         """Records that work begins now; what earlier starts did follows from what was done at the beginning of each."""
         now = datetime.now(timezone.utc)
         place = self.folder / "runs.json"
-        starts = json.loads(storage.read_bytes(place)) if storage.exists(place) else []
+        try:
+            starts = json.loads(storage.read_bytes(place))
+        except FileNotFoundError:
+            starts = []
         starts.append({"started": now.isoformat(), "rows_reused": rows_reused})
         storage.write_bytes(place, json.dumps(starts).encode())
         earlier = [
@@ -103,17 +114,18 @@ class Staging:
         ]
         return Started(now, earlier, rows_reused)
 
-    def publish(self, *, last: str = MANIFEST) -> None:
-        """Puts the finished dataset in its place, the file called ``last`` at the end, then removes all that was
-        staged: the plan first, so that what a kill leaves behind is never taken for work to continue, and at last what
-        says that it is published. The caller owns the folder, and has just made sure of it."""
+    def publish(self, last: str, sha256: str) -> None:
+        """Puts the finished dataset in its place, the file called ``last`` at the end, which has this sha256, then removes
+        all that was staged: the plan first, so that what a kill leaves behind is never taken for work to continue, and at
+        last what says that it is published. The caller owns the folder, and has just made sure of it."""
         _remove_halves(self.dataset)
-        publication.write_down(self.dataset, self.output, self.token, last)
-        storage.publish(self.dataset, self.output, last=last)
+        made, old = publication.write_down(self.dataset, self.output, self.token, last, sha256)
+        storage.publish(self.dataset, self.output, made, old, last)
         _remove_halves(self.output)
-        storage.remove(self.folder / "plan.json")
-        storage.remove(self.folder)
-        storage.remove(storage.staging_of(self.output))
+        storage.remove_file(self.folder / _PLAN)
+        if self.folder.is_local:
+            storage.remove(self.folder)
+        storage.remove(storage.staging_of(self.output))  # on S3 in the order of names, in which the record is the last
 
     def is_published(self) -> bool:
         """Whether the output is what a run of this plan published that was killed before it had removed the rest."""
@@ -148,18 +160,12 @@ class Staging:
         if not _plans_in(parent) and not (published and published.is_partial(self.output)):
             storage.remove(parent)
 
-    def _can_be_continued(self) -> bool:
-        """Not where the dataset was published and only the rest was left behind."""
-        if not storage.exists(self.folder / "plan.json"):
-            return False
-        return storage.exists(self.dataset) or not storage.list_files(self.shards)
-
     def refuse_others(self) -> None:
         """Raises OutputDiffers when there is unfinished work of another plan, saying what differs. Looks only."""
         parent = storage.staging_of(self.output)
         for token in sorted(_plans_in(parent) - {self.token}):
-            plan_file = parent / token / "plan.json"
-            if storage.exists(plan_file):
+            plan_file = parent / token / _PLAN
+            if storage.is_file(plan_file):
                 found = json.loads(storage.read_bytes(plan_file))
                 wanted = json.loads(json.dumps(self.fingerprint))
                 parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
@@ -168,15 +174,24 @@ class Staging:
                     "--overwrite to drop what it did"
                 )
 
-    def _drop_others(self) -> None:
-        parent = storage.staging_of(self.output)
-        for token in sorted(_plans_in(parent) - {self.token}):
-            storage.remove(parent / token)
+
+def _names_in(folder: Location) -> set[str]:
+    return {info.path[len(folder.path) + 1 :] for info in storage.list_files(folder)}
 
 
 def _plans_in(parent: Location) -> set[str]:
-    inside = (info.path[len(parent.path) + 1 :] for info in storage.list_files(parent))
-    return {path.split("/", 1)[0] for path in inside if "/" in path}
+    return _plans_among(_names_in(parent))
+
+
+def _plans_among(names: Iterable[str]) -> set[str]:
+    return {name.split("/", 1)[0] for name in names if "/" in name}
+
+
+def _can_be_continued(names: set[str]) -> bool:
+    """Whether files of a plan's folder are work to go on with: not where the dataset was published and only the rest was
+    left behind."""
+    has_dataset, has_shards = (any(name.startswith(f"{part}/") for name in names) for part in ("dataset", "shards"))
+    return _PLAN in names and (has_dataset or not has_shards)
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

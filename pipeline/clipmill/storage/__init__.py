@@ -27,7 +27,15 @@ from clipmill.storage.reading import (
     sha256,
     write_if,
 )
-from clipmill.storage.writing import atomic_writer, make_folder, remove, remove_files, write_bytes, write_table
+from clipmill.storage.writing import (
+    atomic_writer,
+    make_folder,
+    remove,
+    remove_file,
+    remove_files,
+    write_bytes,
+    write_table,
+)
 from clipmill.storage.written import HashingStream, Written
 
 __all__ = [
@@ -54,6 +62,7 @@ __all__ = [
     "read_versioned",
     "reference",
     "remove",
+    "remove_file",
     "remove_files",
     "remove_retired",
     "resolve",

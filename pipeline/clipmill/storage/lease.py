@@ -110,7 +110,7 @@ class Lease:
         """Removes the file if it is still this run's."""
         with suppress(ClipmillError, OSError), self._writing:
             if not self._lost and _mark(storage.read_versioned(self._place).data).get("token") == self._token:
-                storage.remove(self._place)
+                storage.remove_file(self._place)
 
     @staticmethod
     @contextmanager

@@ -1,8 +1,10 @@
 """The place of an output: what may be replaced there, where it is made, how it is put there, and copies of it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pyarrow.fs as fs
 
 from clipmill.core.errors import UserError
 from clipmill.storage import local_files
@@ -17,7 +19,7 @@ def holds_only(output: Location, is_ours: Callable[[str], bool]) -> bool:
 
     Raises UserError when any other file is there: those are nobody's to delete.
     """
-    if output.filesystem.get_file_info(output.path).is_file:
+    if output.is_local and os.path.isfile(output.path):
         raise UserError(f"--output {output} is a file; give a folder")
     there = [info.path[len(output.path) + 1 :] for info in list_files(output)]
     foreign = next((name for name in there if not is_ours(name)), None)
@@ -46,8 +48,11 @@ def resolve_output(uri: str) -> Location:
     return Location(location.filesystem, path, path)
 
 
-def publish(staging: Location, output: Location, *, last: str = "manifest.json") -> None:
-    """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist.
+def publish(
+    staging: Location, output: Location, made: Sequence[fs.FileInfo], old: Sequence[fs.FileInfo], last: str
+) -> None:
+    """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist. On S3 ``made``
+    are the files in the one and ``old`` those in the other.
 
     Local: the folder is renamed, an old dataset moved aside first, deleted after, and put back where that fails. S3:
     objects are copied on the server with ``last`` at the end, then what the new dataset does not have is deleted; the
@@ -60,7 +65,7 @@ def publish(staging: Location, output: Location, *, last: str = "manifest.json")
         return
     from clipmill.storage.s3.publish import publish_by_copy
 
-    publish_by_copy(list_files(staging), list_files(output), staging.path, output.path, last)
+    publish_by_copy(made, old, staging.path, output.path, last)
 
 
 def reference(source: Location, target: Location) -> None:

@@ -39,8 +39,16 @@ def remove(location: Location) -> None:
     if info.type == fs.FileType.Directory:
         local_files.remove_folder(location.path)
     elif os.path.lexists(location.path):
+        remove_file(location)
+
+
+def remove_file(location: Location) -> None:
+    """A file, on S3 by one request; nothing when it is absent. Raises as `remove` does."""
+    if location.is_local:
         with local_files.deleting(location.path):
             os.unlink(location.path)
+    else:
+        location.filesystem.delete_file(location.path)
 
 
 def remove_files(folder: Location, names: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """A finished folder put in the place of another on S3, so that of two runs one wins and the other is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.fs as fs
@@ -16,7 +16,9 @@ _LARGEST_PUT = 256 << 20
 _TABLES = ("inputs.parquet", "shards.parquet")
 
 
-def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: str, output: str, last: str) -> None:
+def publish_by_copy(
+    made: Sequence[fs.FileInfo], old: Sequence[fs.FileInfo], staging: str, output: str, last: str
+) -> None:
     """Copies ``made``, the files below ``staging``, to ``output``; what is ``old`` there and not made again is deleted.
 
     The tables that a manifest refers to, then ``last``, are written at the end, each only if what is there is what was
@@ -30,7 +32,8 @@ def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: st
         raise RunFailed(f"s3://{staging}/{last} is gone, so nothing is published; run the same command again")
     target_of = _targets(staging, output)
     closing = [path for name in (*_TABLES, last) if (path := f"{staging}/{name}") in sizes]
-    seen = {path: _version(target_of(path)) for path in closing}
+    there = {info.path for info in old}
+    seen = {path: _version(target_of(path)) if target_of(path) in there else None for path in closing}
 
     with ThreadPoolExecutor(_COPY_THREADS) as pool:
         try:
@@ -43,10 +46,10 @@ def publish_by_copy(made: list[fs.FileInfo], old: list[fs.FileInfo], staging: st
         f"s3://{output}: another run published here while this one was publishing, and its dataset stays; check it with "
         "`clipmill verify`, and run one of the two again with --overwrite if it is not what you want"
     )
-    if any(_version(target_of(path)) != version for path, version in seen.items()):
-        raise overtaken
     for path in closing:
-        if sizes[path] > _LARGEST_PUT:
+        if sizes[path] > _LARGEST_PUT:  # which cannot be put under a condition
+            if _version(target_of(path)) != seen[path]:
+                raise overtaken
             copy(path, target_of(path), sizes[path])
         elif put_if(target_of(path), get(path)[0], seen[path]) is None:
             raise overtaken
