@@ -18,8 +18,8 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from clipmill.core.schemas import Reason
-from clipmill.source.diagnosis import rejection
-from clipmill.source.image_files import Rejected, load_image_bytes
+from clipmill.source.diagnosis import Rejected, refuse_no_image, rejection
+from clipmill.source.image_files import load_image_bytes
 
 __all__ = ["Rejected", "decode_image", "load_image_bytes", "thumbnail"]
 
@@ -35,23 +35,20 @@ _ORIENTATION = 0x0112
 _THUMBNAIL_QUALITY = 85
 
 
-def decode_image(data: bytes, max_pixels: int, *, quote: bool = False) -> torch.Tensor:
+def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
     """The image upright at full size: uint8 RGB of shape (3, height, width).
 
     In memory the three channels of a pixel lie together, as decoders write them: resizing is twice as fast so.
     Transparency is dropped as ``convert("RGB")`` does, 16-bit samples keep their upper 8 bits, animations give their
     first frame. Raises Rejected, and nothing else, for bytes that hold no whole image of at most ``max_pixels``.
-    ``quote`` is for bytes that came with the input: only then may the detail of a reject show their beginning. A path
-    may lead to any file of this machine, and rejects are published.
     """
-    if not data:
-        raise Rejected(Reason.EMPTY_IMAGE, "the image has no bytes")
+    refuse_no_image(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             header = Image.open(io.BytesIO(data), formats=FORMATS)
         except Exception as error:
-            raise rejection(data, error, quote=quote) from None
+            raise rejection(data, error) from None
         width, height = header.size
         if width * height > max_pixels:
             raise Rejected(
@@ -62,7 +59,7 @@ def decode_image(data: bytes, max_pixels: int, *, quote: bool = False) -> torch.
         except MemoryError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
-            raise rejection(data, error, quote=quote) from None
+            raise rejection(data, error) from None
 
 
 def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:

@@ -1,6 +1,6 @@
 """Small pictures of rows: the thumbnails of an embeddings dataset, or made from its source images."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,7 +76,7 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> dict[int
     column = choose_columns(files, **named).image_column
     if column is None:
         return {}
-    place = storage.resolve(path)
+    place, allowed = storage.resolve(path), dataset.manifest.configuration.get("allow_outside") or ()
     found: dict[int, bytes] = {}
     with place.filesystem.open_input_file(place.path) as stream:
         parquet = pq.ParquetFile(stream)
@@ -87,18 +87,18 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> dict[int
             if inside:
                 values = parquet.read_row_group(group, columns=[column]).column(0)
                 for row in inside:
-                    picture = _small(values[row - first].as_py(), place)
+                    picture = _small(values[row - first].as_py(), place, allowed)
                     if picture:
                         found[row] = picture
             first = end
     return found
 
 
-def _small(value: object, base: storage.Location) -> bytes | None:
+def _small(value: object, base: storage.Location, allowed: Sequence[str]) -> bytes | None:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     try:
-        data = load_image_bytes(value, base) if isinstance(value, str) else value
+        data = load_image_bytes(value, base, allowed) if isinstance(value, str) else value
         return thumbnail(decode_image(data, _MAX_PIXELS), SIDE) if isinstance(data, bytes) else None
     except Rejected:
         return None

@@ -10,7 +10,14 @@ import pyarrow.fs as fs
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, column_name, paths_below
+from clipmill.source.importers.samples import (
+    IMAGE_SUFFIXES,
+    Collection,
+    Sample,
+    column_name,
+    paths_below,
+    refuse_outside,
+)
 from clipmill.source.names import CAPTION_NAMES
 from clipmill.storage import Location
 
@@ -27,7 +34,7 @@ def read_webdataset(source: Location, settings: ImportSettings) -> Collection:
     The caption is the .txt file, else a caption field of the .json file. Scalar fields of the JSON in the first shard
     become columns; a later value of another type than there becomes text, or null in a column of numbers.
     """
-    shards = _shards(source)
+    shards = _shards(source, settings)
     fields = _json_columns(shards[0])
     return Collection(
         columns=(
@@ -40,14 +47,14 @@ def read_webdataset(source: Location, settings: ImportSettings) -> Collection:
     )
 
 
-def _shards(source: Location) -> list[Location]:
+def _shards(source: Location, settings: ImportSettings) -> list[Location]:
     info = source.filesystem.get_file_info(source.path)
     if info.type == fs.FileType.File:
         return [source]
     shards = [source / path for path in paths_below(source) if path.endswith((".tar", ".tar.gz", ".tgz"))]
     if not shards:
         raise UserError(f"{source}: there is no .tar shard here")
-    return shards
+    return [refuse_outside(shard, source, settings) for shard in shards]
 
 
 def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, _Parts]]:
