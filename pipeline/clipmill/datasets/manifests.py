@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
@@ -18,7 +18,9 @@ from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
+    RelativePath,
     SelectionManifest,
+    Sha256,
     SourceManifest,
 )
 from clipmill.core.schemas import SHARDS
@@ -62,9 +64,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise RunFailed(
-            f"{location / MANIFEST} is damaged: {error.errors()[0]['msg']}; make the dataset again"
-        ) from None
+        raise RunFailed(f"{location / MANIFEST} is damaged: {_problem(error)}; make the dataset again") from None
 
 
 def kind_at(output: Location) -> str | None:
@@ -115,16 +115,20 @@ class Shard:
     """One file of a dataset; ``path`` is relative to the dataset."""
 
     part: str
-    path: str
+    path: RelativePath
     rows: int
     bytes: int
-    sha256: str
+    sha256: Sha256
     first_row: int | None
     last_row: int | None
 
 
+_SHARDS = TypeAdapter(list[Shard])
+
+
 def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
-    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names."""
+    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names, or
+    is none that we wrote."""
     try:
         found = storage.sha256(location / SHARDS_FILE)
     except FileNotFoundError:
@@ -137,7 +141,24 @@ def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
             f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "
             f"{expected_sha256[:12]}…): the dataset was altered, or is just being replaced"
         )
-    return [Shard(**record) for record in storage.read_table(location / SHARDS_FILE).to_pylist()]
+    return shards_of_records(storage.read_table(location / SHARDS_FILE).to_pylist(), location / SHARDS_FILE)
+
+
+def shards_of_records(records: Any, where: Location) -> list[Shard]:
+    """Entries as they were read from a file. Raises RunFailed for one that we cannot have written, such as a path that leads
+    out of the dataset."""
+    try:
+        return _SHARDS.validate_python(records)
+    except ValidationError as error:
+        raise RunFailed(f"{where} is none that we wrote: {_problem(error)}; make the dataset again") from None
+
+
+def _problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{where} cannot be {str(problem['input'])[:100]!r}"
+    return f"{where}: {problem['msg']}"
 
 
 def describe_shard(

@@ -19,7 +19,7 @@ from clipmill.storage import Location
 
 __all__ = ["ImageFile", "Rejected", "find_image", "load_image_bytes"]
 
-MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = 128 << 20
 """More than any picture: a path that leads to an archive or a disk image is not read into memory."""
 _ASK_AGAIN_SECONDS = 60
 """Asking for a bucket that is not there takes seconds, and a table can name it in every row."""

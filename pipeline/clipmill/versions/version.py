@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.manifests import Counts, Forecast, Record
+from clipmill.core.manifests import Counts, Forecast, Name, Record, Sha256
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location
@@ -28,7 +28,7 @@ class Training(Record):
     """The training that an index stands on: its sha256, and the mean squared distance of the vectors of that time from
     their nearest coarse centroid; null for an index that is not trained."""
 
-    sha256: str
+    sha256: Sha256
     distance: float | None
 
 
@@ -40,11 +40,11 @@ class Version(Record):
     ``ordinals`` how many ordinals of source files were given away. ``plan`` is what the run should take, and took.
     """
 
-    name: str
+    name: Name
     made: datetime
-    base: str | None
+    base: Name | None
     key: str
-    manifests: dict[str, str]
+    manifests: dict[Name, Sha256]
     counts: Counts
     rows_encoded: int
     rows_reused: int
@@ -60,13 +60,16 @@ def read_version(place: Place, name: str) -> Version:
     """Raises UserError where there is no such version, and RunFailed where its file is damaged."""
     file = place.version(name) / VERSION_FILE
     try:
-        return Version.model_validate_json(storage.read_bytes(file))
+        found = Version.model_validate_json(storage.read_bytes(file))
     except FileNotFoundError:
         raise UserError(
             f"{place.output} has no version {name}; `clipmill versions {place.output}` lists them"
         ) from None
     except ValidationError as error:
         raise RunFailed(f"{file} is damaged: {error.errors()[0]['msg']}") from None
+    if found.name != name:
+        raise RunFailed(f"{file} is damaged: it says that it is version {found.name}")
+    return found
 
 
 def write_version(place: Place, version: Version) -> None:

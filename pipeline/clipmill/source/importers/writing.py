@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +29,7 @@ from clipmill.storage import Location
 ROW_GROUP_BYTES = 32 << 20
 ROW_GROUP_ROWS = 1000
 FILE_BYTES = 256 << 20
-_READ_AHEAD, _READ_BYTES = 64, 128 << 20
+_READ_AHEAD, _READ_BYTES = 64, 32 << 20
 """Images that are asked for at a time, and what those that are read at a time may have together."""
 _READERS = 8
 _LOG = logging.getLogger(__name__)
@@ -59,7 +58,8 @@ class Import(SourceStage):
 
     def differences(self, found: SourceManifest) -> list[str]:
         """How source Parquet at the output differs from what this import makes, in words."""
-        now = {key: value for key, value in self.configuration.items() if key != "digest"}
+        unset = dict.fromkeys(self.settings.LATER)
+        now = {key: value for key, value in {**unset, **self.configuration}.items() if key != "digest"}
         told = configuration_differences(found.configuration, now)
         if not told and found.configuration.get("digest") != self.digest:
             told.append(f"the files of {self.settings.source} have changed since")
@@ -157,7 +157,7 @@ class _Images:
     def read(self, samples: Iterable[Sample], pool: ThreadPoolExecutor) -> Iterator[Sample]:
         """The samples in order with their bytes, without where they cannot be read or are no image."""
         iterator = iter(samples)
-        while ahead := list(islice(iterator, _READ_AHEAD)):
+        while ahead := _next_few(iterator):
             for some in _of_bounded_size(list(zip(ahead, pool.map(self._find, ahead), strict=True))):
                 yield from pool.map(self._with_bytes, some)
 
@@ -188,6 +188,19 @@ class _Images:
             self.first.setdefault(rejected.reason.value, f"{sample.path}: {rejected.detail}")
             looked_for = isinstance(sample.image, Location) and rejected.reason != Reason.OUTSIDE_OF_INPUT
             return replace(sample, image=None, path=str(sample.image) if looked_for else sample.path)
+
+
+def _next_few(samples: Iterator[Sample]) -> list[Sample]:
+    """The next samples, fewer where they bring many bytes."""
+    few: list[Sample] = []
+    size = 0
+    while len(few) < _READ_AHEAD and size < _READ_BYTES:
+        sample = next(samples, None)
+        if sample is None:
+            break
+        few.append(sample)
+        size += len(sample.image) if isinstance(sample.image, bytes) else 0
+    return few
 
 
 _Found = tuple[Sample, ImageFile | Rejected | None]
