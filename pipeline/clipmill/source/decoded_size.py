@@ -86,7 +86,7 @@ def _dictionary_bytes(column: pq.ColumnChunkMetaData) -> int:
         return 0
     page = max(0, column.data_page_offset - start)
     expanded = max(0, column.total_uncompressed_size - column.total_compressed_size)
-    return min(page + expanded, column.total_uncompressed_size)
+    return int(min(page + expanded, column.total_uncompressed_size))
 
 
 def _told(column: pq.ColumnChunkMetaData, size: int, remedy: str) -> str:

@@ -4,7 +4,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -31,7 +31,7 @@ _READ = {*_IMAGES, *_TEXTS, _LABEL, "json"}
 """What is read of a sample; of anything else, such as vectors or films, not a byte."""
 _TEXT_BYTES = 16 << 20
 """Far more than a caption or a record of a sample."""
-_PACKINGS, _MAGIC_BYTES = {b"\x1f\x8b": "gz", b"BZh": "bz2"}, 3
+_PACKINGS, _MAGIC_BYTES = {b"\x1f\x8b": "r|gz", b"BZh": "r|bz2"}, 3
 """Not xz, whose archives say themselves how much memory is taken to unpack them."""
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -81,7 +81,7 @@ def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, 
     try:
         with shard.filesystem.open_input_stream(shard.path, compression=None) as stream, _opened(stream) as archive:
             for member in archive:
-                archive.members.clear()  # else it remembers them all
+                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers them all
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if not member.isfile() or not stem or not extension:
@@ -107,8 +107,9 @@ def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, 
 def _opened(stream: pa.NativeFile) -> tarfile.TarFile:
     """The archive, read from its beginning to its end. Not by its name, which may be another's, but by its first bytes."""
     beginning = stream.read(_MAGIC_BYTES)
-    packing = next((kind for magic, kind in _PACKINGS.items() if beginning.startswith(magic)), "")
-    return tarfile.open(fileobj=_From(beginning, stream), mode=f"r|{packing}", tarinfo=_Member)
+    packing = next((kind for magic, kind in _PACKINGS.items() if beginning.startswith(magic)), "r|")
+    opened: tarfile.TarFile = cast(Any, tarfile.open)(fileobj=_From(beginning, stream), mode=packing, tarinfo=_Member)
+    return opened
 
 
 class _From:
