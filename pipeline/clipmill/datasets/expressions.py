@@ -80,7 +80,9 @@ class Expression:
             if function in _volatile():
                 raise _refused(option, text, f"{function}() gives another answer each time")
             if function in _unbounded():
-                raise _refused(option, text, f"{function}() is not possible here: its answer could be of any size or time")
+                raise _refused(
+                    option, text, f"{function}() is not possible here: its answer could be of any size or time"
+                )
         named = {name.lower() for node in _nodes(tree) for name in node.get("column_names", ())}
         columns = tuple(name for name in schema.names if name.lower() in named)
         if clocks := named & _CLOCKS - {name.lower() for name in columns}:

@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.index.faiss_file import read_index
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
@@ -190,4 +191,7 @@ def _read_index(location: Location, digest: str) -> Any:
     path = Path(storage.local_copy(location, DEFAULT_CACHE.expanduser(), digest))
     if storage.sha256(storage.resolve(path)) != digest:
         raise RunFailed(f"{location} was altered; `clipmill verify` tells more")
-    return faiss.read_index(str(path))
+    try:
+        return read_index(str(path))
+    except RuntimeError as error:
+        raise RunFailed(f"{location} is no index that FAISS reads ({str(error)[-200:]}); build it again") from None

@@ -7,6 +7,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from clipmill.index.faiss_file import read_index
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
@@ -121,7 +122,12 @@ def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
         raise RunFailed(
             f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
         )
-    return faiss.read_index(str(path))
+    try:
+        return read_index(str(path))
+    except RuntimeError as error:
+        raise RunFailed(
+            f"{location / shard.path} is no index that FAISS reads ({str(error)[-200:]}); {_remedy()}"
+        ) from None
 
 
 def _map_array(location: Location, shard: Shard, cache: Path) -> Any:
