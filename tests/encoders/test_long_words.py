@@ -1,6 +1,7 @@
 """Words of any length have the tokens that open_clip gives them, in time that grows little faster than their length."""
 
 import random
+from itertools import pairwise
 
 import open_clip
 import pytest
@@ -52,7 +53,7 @@ def test_merges_of_any_ranks_are_those_of_going_through_the_word_each_time() -> 
             symbols.append("".join(pair))
         parts = CHANCE.choices("ab", k=30)
         expected = list(parts)
-        while found := [pair for pair in zip(expected, expected[1:], strict=False) if pair in ranks]:
+        while found := [pair for pair in pairwise(expected) if pair in ranks]:
             first = min(found, key=ranks.__getitem__)
             at, following = 0, []
             while at < len(expected):

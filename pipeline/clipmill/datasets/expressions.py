@@ -35,19 +35,26 @@ _REFUSED = {
 }
 _SIZED = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|DATE|TIME.*|INTERVAL|UUID")
 """Types whose values have one size: a function with such an answer takes no memory."""
-_SHORT = frozenset(
-    """|| + - & | << >> ~ row date_part datepart concat lower lcase upper ucase trim ltrim rtrim substring substr substring_grapheme left right left_grapheme
-    right_grapheme reverse split_part string_split str_split split string_to_array strip_accents nfc_normalize md5 sha1 sha256
-    hex strftime dayname monthname date_trunc datetrunc time_bucket if ifnull nullif coalesce greatest least abs round
-    regexp_extract array_extract list_extract list_element element_at struct_extract map_extract
-    list_slice array_slice list_sort array_sort list_distinct array_distinct list_reverse array_reverse list_value list_pack
-    array_contains list_contains list_has array_has len length array_length add subtract multiply divide mod""".split()
-)
+# fmt: off
+_SHORT = frozenset({
+    "||", "+", "-", "&", "|", "<<", ">>", "~", "row", "date_part", "datepart", "concat", "lower", "lcase", "upper",
+    "ucase", "trim", "ltrim", "rtrim", "substring", "substr", "substring_grapheme", "left", "right", "left_grapheme",
+    "right_grapheme", "reverse", "split_part", "string_split", "str_split", "split", "string_to_array",
+    "strip_accents", "nfc_normalize", "md5", "sha1", "sha256", "hex", "strftime", "dayname", "monthname", "date_trunc",
+    "datetrunc", "time_bucket", "if", "ifnull", "nullif", "coalesce", "greatest", "least", "abs", "round",
+    "regexp_extract", "array_extract", "list_extract", "list_element", "element_at", "struct_extract", "map_extract",
+    "list_slice", "array_slice", "list_sort", "array_sort", "list_distinct", "array_distinct", "list_reverse",
+    "array_reverse", "list_value", "list_pack", "array_contains", "list_contains", "list_has", "array_has", "len",
+    "length", "array_length", "add", "subtract", "multiply", "divide", "mod",
+})
+# fmt: on
 """Others whose answer is no larger than what they are given, or a few times so."""
-_SLOW = frozenset(
-    """pg_sleep sleep_ms levenshtein editdist3 damerau_levenshtein jaro_similarity jaro_winkler_similarity factorial !
-    gamma lgamma""".split()
-)
+# fmt: off
+_SLOW = frozenset({
+    "pg_sleep", "sleep_ms", "levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity",
+    "jaro_winkler_similarity", "factorial", "!", "gamma", "lgamma",
+})
+# fmt: on
 """Whose time grows faster than the texts they are given, or that wait."""
 _SECONDS = 60.0
 """Time for one table; conditions on some hundred thousand rows take less than one."""

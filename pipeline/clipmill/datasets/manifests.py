@@ -1,5 +1,6 @@
 """Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from clipmill.core.manifests import (
     SourceManifest,
 )
 from clipmill.core.schemas import SHARDS
+from clipmill.core.secrets import clean
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
@@ -101,8 +103,6 @@ class _Head:
 
     @staticmethod
     def parse(data: bytes, location: Location) -> "_Head":
-        import json
-
         try:
             document = json.loads(data)
             return _Head(str(document["kind"]), int(document["schema_version"]))
@@ -186,7 +186,7 @@ def write_shards(location: Location, shards: Sequence[Shard]) -> str:
 
 def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> None:
     """The last file of a dataset, called ``name``, which makes it exist."""
-    storage.write_bytes(location / name, manifest.model_dump_json(indent=2).encode())
+    storage.write_bytes(location / name, clean(manifest.model_dump_json(indent=2)).encode())
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:

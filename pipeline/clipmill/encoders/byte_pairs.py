@@ -39,7 +39,7 @@ class BytePairs:
     def __init__(self, merges: int | None, context_length: int) -> None:
         with gzip.open(vocabulary_file(), "rt", encoding="utf-8") as stream:
             lines = stream.read().split("\n")[1 : 1 + (_ALL_MERGES if merges is None else merges)]
-        pairs = [tuple(line.split()) for line in lines]
+        pairs = [(first, second) for first, second in map(str.split, lines)]
         symbols = list(_symbols().values())
         words = [*symbols, *(symbol + _END_OF_WORD for symbol in symbols), *("".join(pair) for pair in pairs)]
         self._rank = {pair: rank for rank, pair in enumerate(pairs)}

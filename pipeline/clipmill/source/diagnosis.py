@@ -6,6 +6,7 @@ What does not begin as an image is never quoted: a path or an archive may bring 
 import re
 
 from clipmill.core.schemas import Reason
+from clipmill.core.secrets import clean
 
 BEGINNING_BYTES = 512
 """So many first bytes tell what a file is."""
@@ -30,9 +31,9 @@ class Rejected(Exception):
     """An image that cannot be embedded: why, and what was seen. Ends as one row of the rejects."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = clean(detail)
+        super().__init__(reason, self.detail)
 
 
 def refuse_no_image(data: bytes) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from clipmill.index.faiss_file import read_index
 from clipmill.datasets.manifests import Shard
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.train import codebook_sha256
+from clipmill.index.faiss_file import read_index
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.sidecars import Sidecar

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.index.faiss_file import read_index
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
@@ -23,6 +21,7 @@ from clipmill.index.build.footprint import measured_footprint
 from clipmill.index.build.layout import TRAINED_FILE, ShardRange
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
+from clipmill.index.faiss_file import read_index
 from clipmill.storage import Location
 from clipmill.versions.compact import compacted
 from clipmill.versions.drift import Drift, gallery_distance

@@ -1,5 +1,6 @@
 """What is written down of a version, and which versions there are."""
 
+import logging
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from clipmill.storage import Location
 from clipmill.versions.place import PARTS, Place
 
 VERSION_FILE = "version.json"
+_LOG = logging.getLogger(__name__)
 
 
 class Bar(Record):
@@ -78,11 +80,22 @@ def write_version(place: Place, version: Version) -> None:
 
 
 def all_versions(place: Place) -> list[Version]:
-    """The finished versions, the oldest first."""
+    """The finished versions, the oldest first; without those whose file is damaged, of which the log tells."""
+    found = []
+    for name in named_versions(place):
+        try:
+            found.append(read_version(place, name))
+        except RunFailed as error:
+            _LOG.warning("version %s is left as it is: %s", name, error)
+    return found
+
+
+def named_versions(place: Place) -> list[str]:
+    """The names of the folders that hold a version's file, the oldest first."""
     start = len(place.versions.path) + 1
     names = {info.path[start:] for info in storage.list_files(place.versions)}
     found = [name.partition("/")[0] for name in names if name.count("/") == 1 and name.endswith(f"/{VERSION_FILE}")]
-    return [read_version(place, name) for name in sorted(found)]
+    return sorted(found)
 
 
 def manifests_of(folder: Location) -> dict[str, str]:

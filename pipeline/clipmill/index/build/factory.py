@@ -7,8 +7,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.index.faiss_file import limits
 from clipmill.core.errors import UserError
+from clipmill.index.faiss_file import limits
 
 _REFUSED = {
     r"(^|,)IDMap": "rows are found by their position, so ids must not be mapped",

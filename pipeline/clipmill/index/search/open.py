@@ -7,7 +7,6 @@ from typing import Any
 import faiss
 import numpy as np
 
-from clipmill.index.faiss_file import read_index
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
@@ -17,6 +16,7 @@ from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.part import IndexPart
 from clipmill.index.build.train import codebook_sha256
+from clipmill.index.faiss_file import read_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.search import Index, ShardedIndex

@@ -42,6 +42,8 @@ def read_coco(source: Location, settings: ImportSettings) -> Collection:
 def _load(place: Location) -> dict[str, Any]:
     try:
         document = json.loads(storage.read_bytes(place))
+    except RecursionError:
+        raise UserError(f"{place} is nested too deeply to be COCO; replace it") from None
     except ValueError as error:
         raise UserError(f"{place} is not valid JSON ({error}); it may have been cut short: download it again") from None
     needed = {"images": {"id", "file_name"}, "annotations": {"image_id", "caption"}}

@@ -182,6 +182,8 @@ def _document(parts: _Parts, key: str, shard: Location) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(parts["json"])
+    except RecursionError:
+        raise UserError(f"{shard}: {key}.json is nested too deeply to be read; leave it out") from None
     except ValueError as error:
         raise UserError(f"{shard}: {key}.json is not valid JSON ({error})") from None
     return document if isinstance(document, dict) else {}
