@@ -97,12 +97,12 @@ def _refuse_bytes(header: Image.Image, max_pixels: int) -> None:
 
 
 def _bytes_a_pixel(header: Image.Image) -> int:
-    """What decoding takes at most: the decoder's own, Pillow's picture, ours of three bytes, and ours turned upright."""
-    turned = 3 if _orientation(header) != 1 else 0
+    """What decoding takes at most: the decoder's own, Pillow's picture, ours of three bytes, and that turned upright, where
+    EXIF is known before anything is decoded."""
     if _is_plain_jpeg(header):
-        return 3 + turned + (4 if header.info.get("progressive") else 0)
+        return 3 + (3 if _orientation(header) != 1 else 0) + (4 if header.info.get("progressive") else 0)
     samples = 1 if header.mode in ("1", "L", "P") else 4
-    return _DECODER_BYTES.get(str(header.format), 1) + samples + 3 + turned
+    return _DECODER_BYTES.get(str(header.format), 1) + samples + 3
 
 
 def _tile_pixels(header: Image.Image) -> int:
