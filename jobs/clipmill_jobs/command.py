@@ -16,6 +16,7 @@ import click
 
 from clipmill.core import log
 from clipmill.core.errors import ClipmillError, Terminated
+from clipmill.core.secrets import clean
 from clipmill.core.settings import SettingsModel
 from clipmill_jobs.options import format_grouped
 from clipmill_jobs.reporters import StderrReporter
@@ -82,6 +83,11 @@ class Job(_JsonMistakes):
             if error.work_goes_on:
                 _leave(error.exit_code)
             context.exit(error.exit_code)
+        except (RecursionError, PermissionError) as error:
+            said = _in_words(error)
+            self._tell(said, reporter, as_json=as_json)
+            ended(2, said)
+            context.exit(2)
         except BaseException as error:
             stopped = _stop_behind(error)
             if stopped is not None:
@@ -102,7 +108,7 @@ class Job(_JsonMistakes):
     def _tell(self, failure: str, reporter: StderrReporter, *, as_json: bool) -> None:
         reporter.close()
         if not as_json:
-            reporter.text(f"clipmill {self.name}: {failure}")
+            reporter.text(clean(f"clipmill {self.name}: {failure}"))
 
 
 class Group(_JsonMistakes, click.Group):
@@ -130,10 +136,12 @@ def _mistakes_told(name: str, *, as_json: bool) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        if not as_json:
+        if not as_json and clean(error.message) == error.message:
             raise
+        if not as_json:
+            raise click.UsageError(clean(error.message), error.ctx) from None
         with installed(name, "", as_json=True):
-            _command_events(name)(error.exit_code, error.format_message())
+            _command_events(name)(error.exit_code, clean(error.format_message()))
         raise click.exceptions.Exit(error.exit_code) from None
 
 
@@ -157,6 +165,15 @@ def _command_events(name: str) -> Callable[..., None]:
 def say(stage: str, what: str) -> None:
     """What a stage is doing now, on stderr."""
     current().message(stage, what)
+
+
+def _in_words(error: RecursionError | PermissionError) -> str:
+    """A mistake in the input that came up where no sentence was at hand."""
+    if isinstance(error, PermissionError):
+        return clean(
+            f"{error.filename or error}: there is no permission to read or write this; change it, or name another"
+        )
+    return "JSON or an expression of the input is nested too deeply to be read; mend it, or leave it out"
 
 
 def _leave(code: int) -> None:
@@ -190,4 +207,4 @@ def of_current(settings: SettingsModel) -> SettingsModel:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, default=str))
+    click.echo(clean(json.dumps(document, indent=2, default=str)))

@@ -52,8 +52,8 @@ def command() -> None:
     """Bring COCO, Flickr8k, folders, CSV, WebDataset or vectors into our formats.
 
     All but `vectors` write Parquet for `clipmill embed`: id, image, caption (a list) and the source's other columns. An
-    image that is missing keeps its row, and ends as a reject when it is embedded. `vectors` writes an embeddings
-    dataset, ready for `clipmill index` and `clipmill evaluate`.
+    image that is missing, or lies outside of the source, keeps its row, and ends as a reject when it is embedded.
+    `vectors` writes an embeddings dataset, ready for `clipmill index` and `clipmill evaluate`.
     """
 
 
@@ -87,7 +87,10 @@ def _import_samples(name: str, settings: ImportSettings, as_json: bool) -> None:
         f"{len(manifest.files):,} files"
     )
     if manifest.missing_images:
-        click.echo(f"{manifest.missing_images:,} image files are missing: their rows are there, without an image")
+        click.echo(
+            f"{manifest.missing_images:,} image files are missing, lie elsewhere or are no images: their rows are there, "
+            "without an image"
+        )
 
 
 @click.command("import vectors", cls=Job, doing="reading the vectors")

@@ -184,7 +184,7 @@ def _write_duplicates(folder: Path, embeddings: Path, **changes: object) -> Path
         "configuration": {},
         "embeddings": str(embeddings),
         "embeddings_manifest_sha256": dataset.manifest_sha256,
-        "shards_sha256": "",
+        "shards_sha256": "0" * 64,
         "runs": [],
         "software": {},
         "hardware": {},
@@ -206,7 +206,7 @@ def test_duplicates_that_are_not_kept_are_dropped(embeddings: Path, tmp_path: Pa
     ("changes", "says"),
     [
         ({"gallery": "captions"}, "are of captions"),
-        ({"embeddings_manifest_sha256": "0"}, "run `clipmill dedup` on these"),
+        ({"embeddings_manifest_sha256": "1" * 64}, "run `clipmill dedup` on these"),
     ],
 )
 def test_duplicates_of_something_else_are_refused(

@@ -87,3 +87,50 @@ def test_a_value_that_cannot_be_computed_is_told() -> None:
     expression = Expression.parse("cast(label as int) > 1", TABLE.schema, "--where")
     with pytest.raises(UserError, match="Could not convert string 'cat'"):
         expression.mask(TABLE)
+
+
+BOMBS = [
+    "length(repeat('x', 3000000000)) > 1",
+    "length(REPEAT(label, 300000000)) > 1",
+    "len(range(1000000000)) > 1",
+    "len(generate_series(1, 1000000000)) > 1",
+    "len(list_resize([1], 500000000)) > 1",
+    "length(lpad('x', 2000000000, 'y')) > 1",
+    "length(printf('%2000000000d', 1)) > 1",
+    "length(format('{:>1900000000}', 'x')) > 1",
+    "length(replace(replace(label, 'a', 'aaaaaaaaa'), 'a', 'aaaaaaaaa')) > 1",
+    "len(list_transform([1], lambda x: x)) > 1",
+    "len([x for x in [1, 2]]) > 1",
+    "levenshtein(label, label) > 1",
+    "pg_sleep(100) is null",
+    "sleep_ms(100000) is null",
+    "bitstring('1', 3000000000) is not null",
+    "if(true, length(repeat('x', 3000000000)), 1) > 1",
+    "main.repeat('x', 3000000000) = ''",
+    "true) FROM rows; SELECT (true",
+    "true) FROM rows; DROP TABLE rows; SELECT (true",
+    "(" * 3000 + "true" + ")" * 3000,
+    "not " * 20000 + "true",
+]
+
+
+@pytest.mark.parametrize("text", BOMBS, ids=[bomb[:40] for bomb in BOMBS])
+def test_what_could_take_any_memory_or_time_is_refused_at_once(text: str) -> None:
+    with pytest.raises(UserError, match="--where"):
+        Expression.parse(text, TABLE.schema, "--where")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lower(label) like '%dog%' and length(trim(label)) > 3",
+        "label ~ 'a.*' or regexp_matches(label, 'b+')",
+        "split_part(label, ' ', 1) in ('a', 'b')",
+        "case when length(label) > 2 then true else starts_with(label, 'x') end",
+        "coalesce(left(label, 1), '') || 'z' <> upper(right(label, 2))",
+        "length(label) % 2 + 1 - 1 * 2 / 3 >= abs(-1.5)",
+        "contains(label, 'x') or ends_with(label, 'y')",
+    ],
+)
+def test_usual_conditions_are_taken(text: str) -> None:
+    assert Expression.parse(text, TABLE.schema, "--where").mask(TABLE).shape == (TABLE.num_rows,)

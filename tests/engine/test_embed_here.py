@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apart import apart
-from clipmill.core.errors import RunFailed
+from clipmill.core.errors import OutputDiffers, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, SampleSettings
@@ -128,3 +128,35 @@ def test_too_many_rejects_end_the_run_and_a_higher_limit_continues(source: Path,
         embed(source, tmp_path / "out", {"cpus": 1}, max_rejects=0)
     assert not (tmp_path / "out").exists()
     assert embed(source, tmp_path / "out", {"cpus": 1}, max_rejects=5).manifest.counts.rejected_by_reason == REJECTED
+
+
+def test_paths_that_lead_out_of_the_input_are_rejects_until_they_are_allowed(source: Path, tmp_path: Path) -> None:
+    """A table of paths, and one of structs whose bytes are there: their path is only a name."""
+    picture = pq.read_table(source / "rows.parquet").column("image")[0].as_py()["bytes"]
+    for folder in ("in", "outside"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(picture)
+    secret = tmp_path / "outside/secret.txt"
+    secret.write_text("secret: 12345")
+    (tmp_path / "in/link.png").symlink_to("../outside/a.png")
+    outside = [str(tmp_path / "outside/a.png"), "../outside/a.png", "link.png", "../outside/secret.txt", "/etc/passwd"]
+    pq.write_table(pa.table({"image_path": ["a.png", *outside]}), tmp_path / "in/paths.parquet")
+    named = embed(tmp_path / "in", tmp_path / "strict", {"cpus": 1}, keep_columns=[]).manifest
+    assert named.counts.images == 1
+    assert named.counts.rejected_by_reason == {"outside_of_input": 5}
+    details = tables_of(tmp_path / "strict")["rejected"].column("detail").to_pylist()
+    assert all("--allow-outside" in detail for detail in details)
+    allowed = {"keep_columns": [], "allow_outside": [str(tmp_path / "outside")]}
+    with pytest.raises(OutputDiffers, match="allow outside: was None"):
+        embed(tmp_path / "in", tmp_path / "strict", {"cpus": 1}, **allowed)
+    wide = embed(tmp_path / "in", tmp_path / "wide", {"cpus": 1}, **allowed).manifest
+    assert wide.counts.images == 4
+    assert wide.counts.rejected_by_reason == {"outside_of_input": 1, "not_an_image": 1}
+    assert "12345" not in str(tables_of(tmp_path / "wide")["rejected"].to_pylist())
+
+    column = pa.array(
+        [{"bytes": picture, "path": "/etc/passwd"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    (tmp_path / "structs").mkdir()
+    pq.write_table(pa.table({"image": column}), tmp_path / "structs/a.parquet")
+    assert embed(tmp_path / "structs", tmp_path / "whole", {"cpus": 1}, keep_columns=[]).manifest.counts.images == 1

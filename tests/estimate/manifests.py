@@ -21,10 +21,10 @@ def manifest(
     identity = ModelIdentity(
         name="ViT-Z-1",
         pretrained="none",
-        weights_sha256="0",
+        weights_sha256="0" * 64,
         preprocessing={"size": [32, 32]},
         tokenizer="t",
-        tokenizer_sha256="0",
+        tokenizer_sha256="0" * 64,
         dimension=16,
         logit_scale=100.0,
     )
@@ -53,6 +53,6 @@ def manifest(
         ),
         software={},
         hardware={"cpus": 2.0, "gpus": 0.0, "encoders": 2, **hardware},
-        inputs_sha256="",
-        shards_sha256="",
+        inputs_sha256="0" * 64,
+        shards_sha256="0" * 64,
     )

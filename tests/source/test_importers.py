@@ -304,7 +304,9 @@ def test_a_folder_without_shards_is_told(source: Path) -> None:
 
 
 def some(count: int, size: int = 10) -> Collection:
-    return Collection((), (Sample(str(at), f"{at}.jpg", bytes(size), ("a", "b")) for at in range(count)), count)
+    return Collection(
+        (), (Sample(str(at), f"{at}.jpg", b"GIF89a" + bytes(size - 6), ("a", "b")) for at in range(count)), count
+    )
 
 
 def write_to(output: Path, collection: Collection, *, overwrite: bool = False) -> Made[SourceManifest]:
@@ -401,3 +403,95 @@ def test_objects_are_imported_and_written_like_files(bucket: Any, jpeg: Jpeg) ->
         "label": "cats",
     }
     assert write_samples(make_import("folder", settings), read, Silent()).already
+
+
+def ways_out(form: str, source: Path, path: str) -> Path:
+    """A source of this format that names one image by ``path``, and what is given to the import."""
+    document = {"images": [{"id": 1, "file_name": path}], "annotations": [{"image_id": 1, "caption": "a"}]}
+    files = {
+        "csv": {"x.csv": f"image,caption\n{path},a\n"},
+        "coco": {"annotations/captions_val.json": json.dumps(document), "val/other.jpg": "x"},
+        "flickr8k": {"captions.txt": f"image,caption\n{path},a\n", "Images/other.jpg": "x"},
+    }
+    put(source, dict(files[form]))
+    return source / "x.csv" if form == "csv" else source
+
+
+@pytest.mark.parametrize("form", ["csv", "coco", "flickr8k"])
+@pytest.mark.parametrize("way", ["{up}/outside/secret.jpg", "{outside}/secret.jpg", "link.jpg", "linked/secret.jpg"])
+def test_an_image_outside_of_the_source_is_taken_only_where_that_is_allowed(
+    source: Path, jpeg: Jpeg, form: str, way: str
+) -> None:
+    outside = source.parent / "outside"
+    put(outside, {"secret.jpg": jpeg(5)})
+    folder = source / {"csv": "", "coco": "val", "flickr8k": "Images"}[form]
+    put(folder, {"0.jpg": jpeg(0)})
+    (folder / "link.jpg").symlink_to(outside / "secret.jpg")
+    (folder / "linked").symlink_to(outside)
+    deep = 1 if form == "csv" else 2
+    given = ways_out(form, source, way.format(up="/".join([".."] * deep), outside=outside))
+    (row,) = imported(form, given)
+    assert row["image"]["bytes"] is None
+    assert row["caption"] == ["a"]
+    if form == "csv" or not way.startswith("{outside}"):  # the names of the others are always below their folders
+        (row,) = imported(form, given, allow_outside=(str(outside),))
+        assert row["image"]["bytes"] == jpeg(5)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("folder", "a.txt"),
+        ("flickr8k", "captions.txt"),
+        ("flickr8k", "x.trainImages.txt"),
+        ("coco", "annotations/captions_val.json"),
+        ("webdataset", "x.tar"),
+    ],
+)
+def test_a_file_of_captions_that_is_a_link_out_of_the_source_is_refused(
+    source: Path, jpeg: Jpeg, form: str, name: str
+) -> None:
+    put(source, {"a.jpg": jpeg(1), "annotations/0": ""})
+    if name.startswith("x.train"):
+        put(source, {"captions.txt": "image,caption\na.jpg,a\n"})
+    put(source.parent / "outside", {"secret": "secret"})
+    (source / name).symlink_to(source.parent / "outside/secret")
+    with pytest.raises(UserError, match=f"{name} .*--allow-outside .*outside"):
+        imported(form, source)
+
+
+def test_a_link_out_of_a_folder_is_taken_only_where_that_is_allowed(source: Path, jpeg: Jpeg) -> None:
+    put(source.parent / "outside", {"secret.jpg": jpeg(5)})
+    (source / "a.jpg").symlink_to(source.parent / "outside/secret.jpg")
+    put(source, {"b.jpg": jpeg(6)})
+    assert [row["image"]["bytes"] for row in imported("folder", source)] == [None, jpeg(6)]
+    rows = imported("folder", source, allow_outside=(str(source.parent / "outside"),))
+    assert [row["image"]["bytes"] for row in rows] == [jpeg(5), jpeg(6)]
+
+
+@pytest.mark.parametrize("form", ["csv", "coco", "flickr8k", "folder", "webdataset"])
+def test_bytes_that_are_no_image_are_never_stored(source: Path, form: str) -> None:
+    secret = b"root:x:0:0:secret"
+    put(source, {"val/p.jpg": secret, "Images/p.jpg": secret, "p.jpg": secret})
+    if form == "webdataset":
+        put(source, {"x.tar": tar({"p.jpg": secret, "p.txt": "a"})})
+    given = ways_out(form, source, "p.jpg") if form in ("csv", "coco", "flickr8k") else source
+    rows = imported(form, given)
+    assert rows
+    assert all(row["image"]["bytes"] is None for row in rows)
+    for path in (source.parent / "output").rglob("*"):
+        assert secret not in path.read_bytes()
+
+
+def test_an_import_that_may_read_elsewhere_is_another_one(source: Path, jpeg: Jpeg) -> None:
+    put(source, {"a.jpg": jpeg(1)})
+    imported("folder", source)
+    output = str(source.parent / "output")
+    settings = ImportSettings(source=str(source), output=output, allow_outside=("/nowhere",))
+    with pytest.raises(OutputDiffers, match="allow outside"):
+        make_import("folder", settings).finished()
+    plain = ImportSettings(source=str(source), output=output)
+    manifest = make_import("folder", plain).finished()
+    assert manifest is not None
+    older = {key: value for key, value in manifest.configuration.items() if key != "allow_outside"}
+    assert make_import("folder", plain).differences(manifest.model_copy(update={"configuration": older})) == []

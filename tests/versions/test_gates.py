@@ -32,8 +32,8 @@ def embeddings(rows: int = 100, new: Counts | None = None, **reasons: int) -> Em
         throughput=NOTHING,
         software={},
         hardware={},
-        inputs_sha256="",
-        shards_sha256="",
+        inputs_sha256="0" * 64,
+        shards_sha256="0" * 64,
     )
 
 
@@ -59,9 +59,9 @@ def index(recall: float, confirmed: float | None) -> IndexManifest:
         configuration={},
         kept_columns=[],
         embeddings="",
-        embeddings_manifest_sha256="",
-        trained_sha256="",
-        shards_sha256="",
+        embeddings_manifest_sha256="0" * 64,
+        trained_sha256="0" * 64,
+        shards_sha256="0" * 64,
         runs=[],
         stage_seconds={},
         software={},

@@ -263,3 +263,16 @@ def test_a_mark_of_a_dead_run_is_taken_over(place: Place) -> None:
     with alone(place.run_lock) as ownership:
         ownership.check()
     assert time.monotonic() - began < lease._STALE_SECONDS
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[" * 100_000, b"{}", b"\xff\xfe"])
+def test_a_damaged_old_version_blocks_nothing_and_is_not_removed(place: Place, damage: bytes) -> None:
+    for name in ("1", "2", "3", "4"):
+        publish(place, name)
+    storage.write_bytes(place.version("2") / "version.json", damage)
+    assert [version.name for version in all_versions(place)] == ["1", "3", "4"]
+    pruning = plan_pruning(place, keep=1)
+    assert ([name for name, _ in pruning.removed], pruning.halves) == (["1", "3"], [])
+    prune(place, pruning)
+    assert storage.exists(place.version("2"))
+    assert [version.name for version in all_versions(place)] == ["4"]

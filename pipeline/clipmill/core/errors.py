@@ -1,5 +1,7 @@
 """The ways a command ends other than well, each with its exit code."""
 
+from clipmill.core.secrets import clean
+
 
 class ClipmillError(Exception):
     """Something the user is told in one sentence, without a traceback.
@@ -9,6 +11,9 @@ class ClipmillError(Exception):
 
     exit_code = 1
     work_goes_on = False
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(clean(one) if isinstance(one, str) else one for one in said))
 
 
 class RunFailed(ClipmillError):

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from clipmill.core.secrets import clean
+
 VARIABLE = "CLIPMILL_LOG"
 LOGGER = logging.getLogger("clipmill")
 _PROGRESS_SECONDS = 5.0
@@ -79,7 +81,7 @@ class JsonFormatter(logging.Formatter):
             fields = dict(getattr(record, _FIELDS))
         if record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return json.dumps({"time": time, "event": event, **fields}, default=str)
+        return clean(json.dumps({"time": time, "event": event, **fields}, default=str))
 
 
 class TextFormatter(logging.Formatter):
@@ -87,7 +89,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        text = record.getMessage()
+        text = clean(record.getMessage())
         return f"warning: {text}" if text and record.levelno >= logging.WARNING else text
 
 

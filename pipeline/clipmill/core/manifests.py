@@ -1,13 +1,23 @@
 """Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A digest in hex, as we write it: it becomes the name of a file in the cache."""
+
+Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
+"""The name of a file or folder of ours, in the folder that names it."""
+
+RelativePath = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})*$")]
+"""A file of ours, relative to the folder that names it and below it: no part of it is ``..`` or begins with a point."""
 
 
 class Record(BaseModel):
@@ -21,10 +31,10 @@ class ModelIdentity(Record):
 
     name: str
     pretrained: str
-    weights_sha256: str
+    weights_sha256: Sha256
     preprocessing: dict[str, Any]
     tokenizer: str
-    tokenizer_sha256: str
+    tokenizer_sha256: Sha256
     dimension: int
     logit_scale: float
 
@@ -95,8 +105,8 @@ class EmbeddingsManifest(Record):
     throughput: Throughput
     software: dict[str, str]
     hardware: dict[str, Any]
-    inputs_sha256: str
-    shards_sha256: str
+    inputs_sha256: Sha256
+    shards_sha256: Sha256
 
     @property
     def has_hashes(self) -> bool:
@@ -153,9 +163,9 @@ class IndexManifest(Record):
     configuration: dict[str, Any]
     kept_columns: list[str]
     embeddings: str
-    embeddings_manifest_sha256: str
-    trained_sha256: str
-    shards_sha256: str
+    embeddings_manifest_sha256: Sha256
+    trained_sha256: Sha256
+    shards_sha256: Sha256
     runs: list[Run]
     stage_seconds: dict[str, float]
     software: dict[str, str]
@@ -185,8 +195,8 @@ class DuplicatesManifest(Record):
     largest_group: int
     configuration: dict[str, Any]
     embeddings: str
-    embeddings_manifest_sha256: str
-    shards_sha256: str
+    embeddings_manifest_sha256: Sha256
+    shards_sha256: Sha256
     runs: list[Run]
     software: dict[str, str]
     hardware: dict[str, Any]
@@ -205,9 +215,9 @@ class SelectionManifest(Record):
     prompts: list[str]
     configuration: dict[str, Any]
     embeddings: str
-    embeddings_manifest_sha256: str
-    duplicates_manifest_sha256: str | None
-    shards_sha256: str
+    embeddings_manifest_sha256: Sha256
+    duplicates_manifest_sha256: Sha256 | None
+    shards_sha256: Sha256
     runs: list[Run]
     software: dict[str, str]
     hardware: dict[str, Any]
@@ -240,10 +250,10 @@ class Forecast(Record):
 class SourceFile(Record):
     """One Parquet file of a source dataset; ``path`` is relative to it."""
 
-    path: str
+    path: RelativePath
     rows: int
     bytes: int
-    sha256: str
+    sha256: Sha256
 
 
 class SourceManifest(Record):

@@ -19,6 +19,7 @@ class Reason(str, Enum):
     MISSING_IMAGE = "missing_image"
     EMPTY_IMAGE = "empty_image"
     IMAGE_NOT_FOUND = "image_not_found"
+    OUTSIDE_OF_INPUT = "outside_of_input"
     NOT_AN_IMAGE = "not_an_image"
     TRUNCATED_IMAGE = "truncated_image"
     TOO_MANY_PIXELS = "too_many_pixels"

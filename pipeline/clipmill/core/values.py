@@ -1,6 +1,7 @@
 """How values are written by people: sizes, counts of rows, shares, lists of names. Parsed and checked alike everywhere."""
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -113,6 +114,21 @@ def check_reports(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def check_prefixes(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Folders made absolute, since workers have other working directories, and s3:// prefixes; sorted. None for none.
+
+    Raises ValueError for a prefix of another kind or without a bucket.
+    """
+    found = set()
+    for prefix in value or ():
+        text = prefix.removeprefix("file://")
+        if not text.strip() or ("://" in text and not re.match(r"s3://[^/@?]+(/|$)", text)):
+            raise ValueError("give a folder of this machine, or s3://BUCKET/PREFIX")
+        inside = text.removeprefix("s3://")
+        found.add(f"s3://{os.path.normpath(inside)}" if inside != text else os.path.abspath(os.path.expanduser(text)))
+    return tuple(sorted(found)) or None
+
+
 def size_text(size: int) -> str:
     """A size as `parse_bytes` reads it, in the largest unit that gives a whole number: ``4GiB``."""
     whole = [unit for unit, bytes_ in _SIZES.items() if size and size % bytes_ == 0]
@@ -164,6 +180,9 @@ Names = Annotated[
     Option(separated=True),
 ]
 """Names: a list, or one text with commas."""
+
+Prefixes = Annotated[tuple[str, ...] | None, AfterValidator(check_prefixes), Option(metavar="PREFIX")]
+"""Folders and s3:// prefixes, absolute; None where there is none."""
 
 Gpus = Annotated[float, AfterValidator(check_gpus)]
 """A number of GPUs: whole, or a share of one."""

@@ -1,7 +1,8 @@
 """SQL expressions over columns, as in ``year >= 2020 and caption ilike '%dog%'``: which rows of a table pass.
 
 DuckDB reads and evaluates them, closed to files, the network and the variables of the process. An expression speaks of
-one row at a time and gives the same answer each time; anything else is refused before it is used.
+one row at a time and gives the same answer each time; anything else is refused before it is used. So is a function whose
+answer may be much larger than what it is given: DuckDB bounds neither the memory nor the time of one call.
 """
 
 import json
@@ -20,6 +21,7 @@ from clipmill.core.errors import UserError
 
 _CONFIGURATION = {
     "threads": "1",  # which keeps the order of rows as well
+    "memory_limit": "512MB",
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
     "autoinstall_known_extensions": "false",
@@ -29,7 +31,33 @@ _REFUSED = {
     "WINDOW": "a window over several rows",
     "STAR": "* in place of a column",
     "PARAMETER": "a parameter",
+    "LAMBDA": "a function of its own",
 }
+_SIZED = re.compile(r"BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|DATE|TIME.*|INTERVAL|UUID")
+"""Types whose values have one size: a function with such an answer takes no memory."""
+# fmt: off
+_SHORT = frozenset({
+    "||", "+", "-", "&", "|", "<<", ">>", "~", "row", "date_part", "datepart", "concat", "lower", "lcase", "upper",
+    "ucase", "trim", "ltrim", "rtrim", "substring", "substr", "substring_grapheme", "left", "right", "left_grapheme",
+    "right_grapheme", "reverse", "split_part", "string_split", "str_split", "split", "string_to_array",
+    "strip_accents", "nfc_normalize", "md5", "sha1", "sha256", "hex", "strftime", "dayname", "monthname", "date_trunc",
+    "datetrunc", "time_bucket", "if", "ifnull", "nullif", "coalesce", "greatest", "least", "abs", "round",
+    "regexp_extract", "array_extract", "list_extract", "list_element", "element_at", "struct_extract", "map_extract",
+    "list_slice", "array_slice", "list_sort", "array_sort", "list_distinct", "array_distinct", "list_reverse",
+    "array_reverse", "list_value", "list_pack", "array_contains", "list_contains", "list_has", "array_has", "len",
+    "length", "array_length", "add", "subtract", "multiply", "divide", "mod",
+})
+# fmt: on
+"""Others whose answer is no larger than what they are given, or a few times so."""
+# fmt: off
+_SLOW = frozenset({
+    "pg_sleep", "sleep_ms", "levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity",
+    "jaro_winkler_similarity", "factorial", "!", "gamma", "lgamma",
+})
+# fmt: on
+"""Whose time grows faster than the texts they are given, or that wait."""
+_SECONDS = 60.0
+"""Time for one table; conditions on some hundred thousand rows take less than one."""
 _CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
 _CLOCK_FUNCTIONS = {"now", "today", "get_current_time", "get_current_timestamp", "transaction_timestamp"}
 _thread = threading.local()
@@ -55,8 +83,13 @@ class Expression:
         for node in _nodes(tree):
             if node.get("class") in _REFUSED:
                 raise _refused(option, text, f"{_REFUSED[node['class']]} is not possible here")
-            if node.get("function_name") in _volatile():
-                raise _refused(option, text, f"{node['function_name']}() gives another answer each time")
+            function = node.get("function_name")
+            if function in _volatile():
+                raise _refused(option, text, f"{function}() gives another answer each time")
+            if function in _unbounded():
+                raise _refused(
+                    option, text, f"{function}() is not possible here: its answer could be of any size or time"
+                )
         named = {name.lower() for node in _nodes(tree) for name in node.get("column_names", ())}
         columns = tuple(name for name in schema.names if name.lower() in named)
         if clocks := named & _CLOCKS - {name.lower() for name in columns}:
@@ -95,11 +128,15 @@ def _tree(text: str, option: str) -> dict[str, Any]:
         .execute("SELECT json_serialize_sql(CAST(? AS VARCHAR))", [f"SELECT (\n{text}\n) FROM rows"])
         .fetchone()
     )
-    document = json.loads(answer)
+    try:
+        document = json.loads(answer)
+    except RecursionError:
+        raise _refused(option, text[:200], "it is nested too deeply") from None
     if document["error"]:
         raise _refused(option, text, str(document["error_message"]))
-    (statement,) = document["statements"]
-    node: dict[str, Any] = statement["node"]
+    if len(document["statements"]) != 1:
+        raise _refused(option, text, "it is not one condition")
+    node: dict[str, Any] = document["statements"][0]["node"]
     if node["type"] != "SELECT_NODE" or len(node["select_list"]) != 1 or node["where_clause"] is not None:
         raise _refused(option, text, "it is not one condition")
     tree: dict[str, Any] = node["select_list"][0]
@@ -107,10 +144,12 @@ def _tree(text: str, option: str) -> dict[str, Any]:
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(child)
+    waiting = [tree]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield one
+        waiting.extend(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
 
 
 def _columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -125,12 +164,19 @@ def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArr
     """The type and the values of the one column that a query over ``rows`` answers."""
     with _connection().cursor() as cursor:
         cursor.register("rows", rows)
+        bell = threading.Timer(_SECONDS, cursor.interrupt)
+        bell.daemon = True
+        bell.start()
         try:
             cursor.execute(query)
             ((_, kind, *_),) = cursor.description
             (values,) = cursor.fetchnumpy().values()
+        except duckdb.InterruptException:
+            raise _refused(expression.option, expression.text, f"it took more than {_SECONDS:.0f} seconds") from None
         except duckdb.Error as error:
             raise _refused(expression.option, expression.text, _said(error, rows.column_names)) from None
+        finally:
+            bell.cancel()
     return str(kind), values
 
 
@@ -165,4 +211,17 @@ def _volatile() -> frozenset[str]:
         names = _connection().execute(query).fetchall()
         _thread.volatile = frozenset(name for (name,) in names) | _CLOCK_FUNCTIONS
     result: frozenset[str] = _thread.volatile
+    return result
+
+
+def _unbounded() -> frozenset[str]:
+    """Functions of one row whose answers may be much larger than what they are given, or take much longer."""
+    if not hasattr(_thread, "unbounded"):
+        query = "SELECT function_name, return_type FROM duckdb_functions() WHERE function_type IN ('scalar', 'macro')"
+        kinds: dict[str, set[str]] = {}
+        for name, kind in _connection().execute(query).fetchall():
+            kinds.setdefault(name, set()).add(str(kind))
+        sized = {name for name, found in kinds.items() if all(_SIZED.fullmatch(kind) for kind in found)}
+        _thread.unbounded = frozenset(kinds) - ((sized - _SLOW) | _SHORT)
+    result: frozenset[str] = _thread.unbounded
     return result

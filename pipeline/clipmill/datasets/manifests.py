@@ -1,5 +1,6 @@
 """Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
@@ -17,10 +18,13 @@ from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
+    RelativePath,
     SelectionManifest,
+    Sha256,
     SourceManifest,
 )
 from clipmill.core.schemas import IMAGE_SHA256, SHARDS
+from clipmill.core.secrets import clean
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
@@ -62,9 +66,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise RunFailed(
-            f"{location / MANIFEST} is damaged: {error.errors()[0]['msg']}; make the dataset again"
-        ) from None
+        raise RunFailed(f"{location / MANIFEST} is damaged: {_problem(error)}; make the dataset again") from None
 
 
 def kind_at(output: Location) -> str | None:
@@ -102,8 +104,6 @@ class _Head:
 
     @staticmethod
     def parse(data: bytes, location: Location) -> "_Head":
-        import json
-
         try:
             document = json.loads(data)
             return _Head(str(document["kind"]), int(document["schema_version"]))
@@ -116,16 +116,20 @@ class Shard:
     """One file of a dataset; ``path`` is relative to the dataset."""
 
     part: str
-    path: str
+    path: RelativePath
     rows: int
     bytes: int
-    sha256: str
+    sha256: Sha256
     first_row: int | None
     last_row: int | None
 
 
+_SHARDS = TypeAdapter(list[Shard])
+
+
 def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
-    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names."""
+    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names, or
+    is none that we wrote."""
     try:
         found = storage.sha256(location / SHARDS_FILE)
     except FileNotFoundError:
@@ -138,7 +142,24 @@ def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
             f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "
             f"{expected_sha256[:12]}…): the dataset was altered, or is just being replaced"
         )
-    return [Shard(**record) for record in storage.read_table(location / SHARDS_FILE).to_pylist()]
+    return shards_of_records(storage.read_table(location / SHARDS_FILE).to_pylist(), location / SHARDS_FILE)
+
+
+def shards_of_records(records: Any, where: Location) -> list[Shard]:
+    """Entries as they were read from a file. Raises RunFailed for one that we cannot have written, such as a path that leads
+    out of the dataset."""
+    try:
+        return _SHARDS.validate_python(records)
+    except ValidationError as error:
+        raise RunFailed(f"{where} is none that we wrote: {_problem(error)}; make the dataset again") from None
+
+
+def _problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{where} cannot be {str(problem['input'])[:100]!r}"
+    return f"{where}: {problem['msg']}"
 
 
 def describe_shard(
@@ -166,7 +187,7 @@ def write_shards(location: Location, shards: Sequence[Shard]) -> str:
 
 def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> storage.Written:
     """The last file of a dataset, called ``name``, which makes it exist."""
-    return storage.write_bytes(location / name, manifest.model_dump_json(indent=2).encode())
+    return storage.write_bytes(location / name, clean(manifest.model_dump_json(indent=2)).encode())
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray) -> NDArray[np.float16]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.datasets.manifests import Shard, describe_shard, part_writer
+from clipmill.datasets.manifests import Shard, describe_shard, part_writer, shards_of_records
 from clipmill.embedding.commit import Finished, find_finished, read_unit
 from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
@@ -142,8 +142,9 @@ def gather_records(layout: Layout) -> tuple[list[Shard], Statistics]:
 
 
 def _read_record(layout: Layout, shard: int) -> tuple[Sequence[Shard], Statistics]:
-    record = json.loads(storage.read_bytes(layout.shard_record(shard)))
-    return [Shard(**entry) for entry in record["shards"]], Statistics.from_dict(record["statistics"])
+    place = layout.shard_record(shard)
+    record = json.loads(storage.read_bytes(place))
+    return shards_of_records(record["shards"], place), Statistics.from_dict(record["statistics"])
 
 
 def _refuse_lost(layout: Layout, shard: int, files: Iterable[Shard], sizes: dict[str, int]) -> None:

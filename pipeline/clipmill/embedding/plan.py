@@ -107,8 +107,8 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """How embeddings at the output differ from what this plan makes, in words."""
-        before = {**found.configuration, "corrupt": found.configuration.get("corrupt")}
-        told = configuration_differences(before, {"corrupt": None, **self.configuration})
+        before, unset = found.configuration, dict.fromkeys(("corrupt", *self.settings.LATER))
+        told = configuration_differences(before, {**unset, **self.configuration})
         if found.model is None:
             told.append("it holds imported vectors")
         else:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -78,13 +78,15 @@ class Decoding:
     max_image_pixels: int
     thumbnail_pixels: int | None
     corruption: Corruption | None
+    allowed: tuple[str, ...]
     clock: Clock
 
     @staticmethod
     def of(plan: EmbedPlan, clock: Clock = time.process_time) -> Decoding:
         """As the plan says."""
         settings = plan.settings
-        return Decoding(plan.preprocessing, settings.max_image_pixels, settings.thumbnails, plan.corruption, clock)
+        limit, allowed = settings.max_image_pixels, settings.allow_outside or ()
+        return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock)
 
     def decode(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
         """As `clipmill.embedding.unit.decode_unit`."""
@@ -96,7 +98,7 @@ class Decoding:
                 self.preprocessing,
                 self.max_image_pixels,
                 self.thumbnail_pixels,
-                _load_beside,
+                partial(_load_beside, self.allowed),
                 self.corruption,
             )
 
@@ -173,8 +175,8 @@ def _source_location(source: str) -> storage.Location:
     return storage.resolve(source)
 
 
-def _load_beside(path: str, source: str) -> bytes:
-    return load_image_bytes(path, _source_location(source))
+def _load_beside(allowed: Sequence[str], path: str, source: str) -> bytes:
+    return load_image_bytes(path, _source_location(source), allowed)
 
 
 Committed = Callable[[list[int], dict[str, int]], None]

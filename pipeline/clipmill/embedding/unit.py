@@ -83,7 +83,7 @@ def decode_unit(
             try:
                 encoded = _encoded(data, path, source, load)
                 digest = hashlib.sha256(encoded).digest()
-                image = decode_image(encoded, max_image_pixels, quote=data.is_valid)
+                image = decode_image(encoded, max_image_pixels)
                 shape = (image.shape[-1], image.shape[-2])
                 if corruption:
                     image = corruption.apply(image, row, min(preprocessing.size))

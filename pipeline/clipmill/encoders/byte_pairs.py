@@ -5,10 +5,11 @@ in the file is merged until none of its pairs is there (Sennrich, Haddow, Birch 
 """
 
 import gzip
+import heapq
 import html
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import ftfy
@@ -38,7 +39,7 @@ class BytePairs:
     def __init__(self, merges: int | None, context_length: int) -> None:
         with gzip.open(vocabulary_file(), "rt", encoding="utf-8") as stream:
             lines = stream.read().split("\n")[1 : 1 + (_ALL_MERGES if merges is None else merges)]
-        pairs = [tuple(line.split()) for line in lines]
+        pairs = [(first, second) for first, second in map(str.split, lines)]
         symbols = list(_symbols().values())
         words = [*symbols, *(symbol + _END_OF_WORD for symbol in symbols), *("".join(pair) for pair in pairs)]
         self._rank = {pair: rank for rank, pair in enumerate(pairs)}
@@ -64,19 +65,41 @@ class BytePairs:
         return np.array([*found[:-1], self._end], np.int64)
 
     def _parts(self, word: str) -> list[str]:
-        parts = [*word[:-1], word[-1] + _END_OF_WORD]
-        while len(parts) > 1:
-            first = min(pairwise(parts), key=lambda pair: self._rank.get(pair, len(self._rank)))
-            if first not in self._rank:
-                break
-            merged: list[str] = []
-            for part in parts:
-                if merged and (merged[-1], part) == first:
-                    merged[-1] += part
-                else:
-                    merged.append(part)
-            parts = merged
-        return parts
+        return merged([*word[:-1], word[-1] + _END_OF_WORD], self._rank)
+
+
+def merged(parts: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """The parts of a word after all merges: the pair of lowest rank is merged wherever it stands, from the left, and again.
+
+    Time is n log n in the number of parts n, where going through the whole word for each merge takes their square.
+    """
+    parts, n = list(parts), len(parts)
+    following, before = list(range(1, n + 1)), list(range(-1, n - 1))
+    heap: list[tuple[int, int, str, str]] = []
+
+    def offer(at: int) -> None:
+        after = following[at] if at >= 0 else n
+        if at >= 0 and after < n and (rank := ranks.get((parts[at], parts[after]))) is not None:
+            heapq.heappush(heap, (rank, at, parts[at], parts[after]))
+
+    for at in range(n - 1):
+        offer(at)
+    while heap:
+        changed, rank = [], heap[0][0]
+        while heap and heap[0][0] == rank:  # what these merges make waits, however low its rank
+            _, at, first, second = heapq.heappop(heap)
+            after = following[at]
+            if after >= n or parts[at] != first or parts[after] != second:
+                continue  # one of the two was merged with another
+            parts[at], parts[after] = first + second, ""
+            following[at] = following[after]
+            if following[at] < n:
+                before[following[at]] = at
+            changed.append(at)
+        for at in changed:
+            offer(before[at])
+            offer(at)
+    return [part for part in parts if part]
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from clipmill.core.manifests import Counts, Forecast, ModelIdentity, Record
+from clipmill.core.manifests import Counts, Forecast, ModelIdentity, Name, Record, Sha256
 from clipmill.evaluation.figures import Figure, find
 from clipmill.evaluation.results import ProtocolPart, RobustnessPart, SlicesPart
 from clipmill.report.schema.classification import ProbePart, ZeroShotPart
@@ -37,8 +37,8 @@ class KeptQueries(Record):
 class QueriesPart(Record):
     """The file beside this one that holds the outcome of each query (`clipmill.report.queries`), by task."""
 
-    file: str
-    sha256: str
+    file: Name
+    sha256: Sha256
     tasks: dict[str, KeptQueries]
 
 

@@ -10,6 +10,8 @@ photographs from telephones lying on their side.
 
 import io
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from clipmill.core.schemas import Reason
-from clipmill.source.diagnosis import rejection
-from clipmill.source.image_files import Rejected, load_image_bytes
+from clipmill.source.diagnosis import Rejected, refuse_no_image, rejection
+from clipmill.source.image_files import load_image_bytes
 
 __all__ = ["Rejected", "decode_image", "load_image_bytes", "thumbnail"]
 
@@ -33,36 +35,39 @@ Image.MAX_IMAGE_PIXELS = None  # the limit given to `decode_image` takes its pla
 
 _ORIENTATION = 0x0112
 _THUMBNAIL_QUALITY = 85
+_STRIP_PIXELS = 1 << 20
+MAX_DECODED_BYTES = 512 << 20
+"""What decoding one picture may take, unless the limit of pixels asks for more: 179 million pixels of a baseline JPEG."""
+_DECODER_BYTES = {"WEBP": 9, "JPEG2000": 13, "AVIF": 4, "TIFF": 4, "JPEG": 8, "MPO": 8}
+"""Bytes a pixel that decoders hold besides the picture, as measured; the others 1 at most."""
 
 
-def decode_image(data: bytes, max_pixels: int, *, quote: bool = False) -> torch.Tensor:
+def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
     """The image upright at full size: uint8 RGB of shape (3, height, width).
 
     In memory the three channels of a pixel lie together, as decoders write them: resizing is twice as fast so.
     Transparency is dropped as ``convert("RGB")`` does, 16-bit samples keep their upper 8 bits, animations give their
     first frame. Raises Rejected, and nothing else, for bytes that hold no whole image of at most ``max_pixels``.
-    ``quote`` is for bytes that came with the input: only then may the detail of a reject show their beginning. A path
-    may lead to any file of this machine, and rejects are published.
     """
-    if not data:
-        raise Rejected(Reason.EMPTY_IMAGE, "the image has no bytes")
+    refuse_no_image(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             header = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = header.size
         except Exception as error:
-            raise rejection(data, error, quote=quote) from None
-        width, height = header.size
+            raise rejection(data, error) from None
         if width * height > max_pixels:
             raise Rejected(
                 Reason.TOO_MANY_PIXELS, f"{width}×{height} = {width * height} pixels, the limit is {max_pixels}"
             )
+        _refuse_bytes(header, max_pixels)
         try:
             return _decode(data, header)
         except MemoryError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
-            raise rejection(data, error, quote=quote) from None
+            raise rejection(data, error) from None
 
 
 def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:
@@ -77,8 +82,44 @@ def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:
     return stream.getvalue()
 
 
+def _refuse_bytes(header: Image.Image, max_pixels: int) -> None:
+    """Raises Rejected for a picture of few enough pixels that takes too much memory all the same."""
+    width, height = header.size
+    pixels = max(width * height, _tile_pixels(header))
+    size = pixels * _bytes_a_pixel(header)
+    limit = max(MAX_DECODED_BYTES, 3 * max_pixels)
+    if size > limit:
+        raise Rejected(
+            Reason.TOO_MANY_PIXELS,
+            f"{width}×{height} pixels of {header.format} ({header.mode}) take {size} bytes to decode, the limit is {limit}; "
+            "save it as baseline JPEG, or raise --max-image-pixels, which is a third of the limit",
+        )
+
+
+def _bytes_a_pixel(header: Image.Image) -> int:
+    """What decoding takes at most: the decoder's own, Pillow's picture, ours of three bytes, and that turned upright, where
+    EXIF is known before anything is decoded."""
+    if _is_plain_jpeg(header):
+        return 3 + (3 if _orientation(header) != 1 else 0) + (4 if header.info.get("progressive") else 0)
+    samples = 1 if header.mode in ("1", "L", "P") else 4
+    return _DECODER_BYTES.get(str(header.format), 1) + samples + 3
+
+
+def _tile_pixels(header: Image.Image) -> int:
+    """Of a TIFF in tiles, the pixels of one tile, which may be larger than the picture: a tile is decoded whole."""
+    tags = getattr(header, "tag_v2", {})
+    try:
+        return int(tags.get(322, 0)) * int(tags.get(323, 0))
+    except (TypeError, ValueError):
+        return 0
+
+
+def _is_plain_jpeg(header: Image.Image) -> bool:
+    return header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L")
+
+
 def _decode(data: bytes, header: Image.Image) -> torch.Tensor:
-    if header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L"):
+    if _is_plain_jpeg(header):
         try:
             pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
             return _upright(pixels, _orientation(header))
@@ -89,21 +130,36 @@ def _decode(data: bytes, header: Image.Image) -> torch.Tensor:
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(height, width, 3), with samples of more than 8 bits brought to 8."""
+    """(height, width, 3), with samples of more than 8 bits brought to 8; converted strip by strip, so that what stands
+    between takes no memory to speak of."""
     image.info.pop("transparency", None)
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    boxes = [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
+    to_8_bits = _to_8_bits(image, boxes)
+    result = np.empty((height, width, 3), np.uint8)
+    for box in boxes:
+        result[box[1] : box[3]] = to_8_bits(image.crop(box))
+    return result
+
+
+def _to_8_bits(
+    image: Image.Image, boxes: list[tuple[int, int, int, int]]
+) -> Callable[[Image.Image], NDArray[np.uint8]]:
+    """How a strip of this image becomes (rows, width, 3), or (rows, width, 1) where it is grey."""
     if image.mode.startswith("I"):
-        samples = np.asarray(image).astype(np.int64)
-        wide = image.mode != "I" or samples.max(initial=0) > 255
-        grey = np.clip(samples >> 8 if wide else samples, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        wide = image.mode != "I" or max(np.asarray(image.crop(box)).max(initial=0) for box in boxes) > 255
+        return lambda strip: _grey(np.asarray(strip).astype(np.int64) >> (8 if wide else 0))
     if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image))
-        unit = values.max(initial=0) <= 1
-        grey = np.clip(values * 255 if unit else values, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        unit = max(np.nan_to_num(np.asarray(image.crop(box))).max(initial=0) for box in boxes) <= 1
+        return lambda strip: _grey(np.nan_to_num(np.asarray(strip)) * (255 if unit else 1))
     if image.mode in ("RGBa", "La"):
-        image = image.convert(image.mode.upper())
-    return np.array(image.convert("RGB"))
+        return lambda strip: np.asarray(strip.convert(image.mode.upper()).convert("RGB"))
+    return lambda strip: np.asarray(strip.convert("RGB"))
+
+
+def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(values, 0, 255), np.uint8)[:, :, None]
 
 
 def _orientation(image: Image.Image) -> int:

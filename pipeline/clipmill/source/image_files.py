@@ -1,60 +1,90 @@
-"""Images that the input names by path: where they are, and their bytes. And what becomes of an image that is no good."""
+"""Images that the input names by path: where they are, and their bytes."""
 
 import os
 import posixpath
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pyarrow.fs as fs
 
+from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import Reason
+from clipmill.source.confinement import real_place, refusal
+from clipmill.source.diagnosis import BEGINNING_BYTES, Rejected, refuse_no_image
 from clipmill.source.inputs import locate
 from clipmill.storage import Location
 
-MAX_FILE_BYTES = 1 << 30
-"""Far more than any picture: a path that leads to an archive or a disk image is not read into memory."""
+__all__ = ["ImageFile", "Rejected", "find_image", "load_image_bytes"]
+
+MAX_FILE_BYTES = 128 << 20
+"""More than any picture: a path that leads to an archive or a disk image is not read into memory."""
 _ASK_AGAIN_SECONDS = 60
 """Asking for a bucket that is not there takes seconds, and a table can name it in every row."""
 _unreachable: dict[str, tuple[float, str]] = {}
 
 
-class Rejected(Exception):
-    """An image that cannot be embedded: why, and what was seen. Ends as one row of the rejects."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def load_image_bytes(path: str, base: Location) -> bytes:
+def load_image_bytes(path: str, base: Location, allowed: Sequence[str] = ()) -> bytes:
     """The bytes of an image file: a path or URI, absolute or relative to the folder of ``base``, the file that names it.
 
-    Raises Rejected when the file or its bucket is not there or it cannot be a picture, RunFailed when a bucket that is
-    there does not give the file.
+    ``allowed`` are folders and s3:// prefixes that images may lie in besides that folder. Raises Rejected when the file or
+    its bucket is not there, lies elsewhere or cannot be a picture, RunFailed when a bucket that is there does not give it.
     """
+    return find_image(path, base, allowed).read()
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file that may be read and has a size that a picture can have, in bytes."""
+
+    path: str
+    place: Location
+    size: int
+
+    def read(self) -> bytes:
+        """Its bytes. Raises Rejected when they do not begin as those of an image; then only the first were read."""
+        with _told(self.path, self.place.is_local), self.place.filesystem.open_input_file(self.place.path) as stream:
+            beginning: bytes = stream.read(BEGINNING_BYTES)
+            refuse_no_image(beginning)
+            return beginning + bytes(stream.read(MAX_FILE_BYTES - len(beginning)))
+
+
+def find_image(path: str, base: Location, allowed: Sequence[str] = ()) -> ImageFile:
+    """Where an image file is. Raises as `load_image_bytes` does."""
     if path.startswith(("http://", "https://")):
         raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path} is a web address, and clipmill does not download")
     if not path.strip():
         raise Rejected(Reason.MISSING_IMAGE, "the path is empty")
     if "\0" in path:
         raise Rejected(Reason.IMAGE_NOT_FOUND, "the path holds a zero byte")
-    try:
+    with _told(path, place_is_local(path, base)):
         place = _place(path, base)
+        refused = refusal(path, place, base, allowed)
+        if refused is not None:
+            raise Rejected(Reason.OUTSIDE_OF_INPUT, refused)
+        place = real_place(_reachable(place, base))
         info = place.filesystem.get_file_info(place.path)
-        if info.type == fs.FileType.NotFound:
-            raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place}: no such file")
-        if info.type == fs.FileType.Directory:
-            raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is a folder, not a file")
-        if info.type != fs.FileType.File:
-            raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is not a regular file")
-        if info.size > MAX_FILE_BYTES:
-            raise Rejected(Reason.NOT_AN_IMAGE, f"{place} has {info.size} bytes, more than any picture")
-        with place.filesystem.open_input_file(place.path) as stream:
-            result: bytes = stream.read()
-            return result
+    if info.type == fs.FileType.NotFound:
+        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place}: no such file")
+    if info.type == fs.FileType.Directory:
+        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is a folder, not a file")
+    if info.type != fs.FileType.File:
+        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is not a regular file")
+    if info.size > MAX_FILE_BYTES:
+        raise Rejected(Reason.NOT_AN_IMAGE, f"{place} has {info.size} bytes, more than any picture")
+    if not info.size:
+        raise Rejected(Reason.EMPTY_IMAGE, f"{place} has no bytes")
+    return ImageFile(path, place, info.size)
+
+
+@contextmanager
+def _told(path: str, local: bool) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
-        if place_is_local(path, base) or isinstance(error, ValueError):
+        if local or isinstance(error, ValueError):
             raise Rejected(Reason.UNREADABLE_IMAGE, f"{path}: {str(error).splitlines()[0]}") from None
         raise RunFailed(f"{path}: the image could not be fetched: {error}; run the command again") from None
 
@@ -65,26 +95,34 @@ def place_is_local(path: str, base: Location) -> bool:
 
 
 def _place(path: str, base: Location) -> Location:
+    """Where a path leads; nothing is asked of the storage. Dots in it are resolved, in names of objects too."""
     if path.startswith("s3://"):
-        return _object(path)
+        inside = path.removeprefix("s3://")
+        if {".", ".."} & set(inside.split("/")):
+            inside = posixpath.normpath(inside)
+        if inside.startswith(("/", "..")) or not inside:
+            raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path} names no bucket; write s3://bucket/name")
+        return Location(storage.resolve("s3://any").filesystem, inside, f"s3://{inside}")
     if "://" in path and not path.startswith("file://"):
         raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path}: storage of this kind is not supported")
     if path.startswith(("/", "file://", "~")):
         return locate(os.path.expanduser(path))
-    folder = posixpath.dirname(base.path)
-    inside = posixpath.normpath(posixpath.join(folder, path))
-    if not base.is_local and inside.split("/", 1)[0] != base.path.split("/", 1)[0]:
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path} leads out of the bucket of {base}")
+    inside = posixpath.normpath(posixpath.join(posixpath.dirname(base.path), path))
     return Location(base.filesystem, inside, inside if base.is_local else f"s3://{inside}")
 
 
-def _object(path: str) -> Location:
-    bucket = path.removeprefix("s3://").split("/", 1)[0]
+def _reachable(place: Location, base: Location) -> Location:
+    """The same place where its bucket is known to be there. Raises Rejected where it cannot be opened."""
+    if place.is_local:
+        return place
+    bucket = place.path.split("/", 1)[0]
+    if not base.is_local and bucket == base.path.split("/", 1)[0]:
+        return Location(base.filesystem, place.path, place.uri)
     asked, problem = _unreachable.get(bucket, (-float(_ASK_AGAIN_SECONDS), ""))
     if time.monotonic() - asked >= _ASK_AGAIN_SECONDS:
         try:
-            return locate(path)
+            return locate(place.uri)
         except UserError as error:
             problem = str(error).splitlines()[0]
             _unreachable[bucket] = (time.monotonic(), problem)
-    raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path}: the bucket cannot be opened ({problem})")
+    raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place}: the bucket cannot be opened ({problem})")

@@ -15,6 +15,13 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import ORDINAL_SHIFT
 from clipmill.source.columns import Columns
+from clipmill.source.decoded_size import (
+    UNIT_BYTES,
+    TooLarge,
+    lists_to_measure,
+    refuse_large_lists,
+    rows_at_a_time,
+)
 from clipmill.source.inputs import InputFile, locate
 from clipmill.source.types import plain_type, valid_text
 from clipmill.source.units import Span, Unit
@@ -66,12 +73,16 @@ def read_units(units: Sequence[Unit], inputs: Sequence[InputFile], columns: Colu
     reader: _FileReader | None = None
     for unit in units:
         batches: list[pa.RecordBatch] = []
+        size = 0
         for span in unit.spans:
             file = by_ordinal[span.ordinal]
             if reader is None or reader.file is not file:
                 reader = _FileReader(file, _names_to_read(file, columns))
             for start, batch in reader.read(span):
                 batches.append(_normalised(batch, file, start, columns, schema))
+                size += batches[-1].nbytes
+                if size > UNIT_BYTES:
+                    raise reader.failure(f"{unit.rows} rows there have more than {UNIT_BYTES:,} bytes once decoded")
         yield pa.Table.from_batches(batches, schema)
 
 
@@ -127,15 +138,26 @@ class _FileReader:
         try:
             return next(self._batches)
         except StopIteration:
-            raise self._failure("it has fewer rows than when the run began") from None
+            raise self.failure("it has fewer rows than when the run began") from None
+        except TooLarge as error:
+            raise self.failure(str(error)) from None
         except (pa.ArrowException, OSError) as error:
-            raise self._failure(str(error).splitlines()[0].rstrip(".")) from None
+            raise self.failure(str(error).splitlines()[0].rstrip(".")) from None
 
-    def _failure(self, reason: str) -> RunFailed:
+    def failure(self, reason: str) -> RunFailed:
+        """What to raise where the file cannot be read, for this reason."""
         return RunFailed(
             f"{self.file.path}: could not be read near row {max(self._position, 0)}: {reason}; "
             "replace the file or leave it out, and run the command again"
         )
+
+    def _open(self, stream: pa.NativeFile) -> pq.ParquetFile:
+        parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        lists = lists_to_measure(parquet, self.names)
+        if not lists:
+            return parquet
+        options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False, "metadata": parquet.metadata}
+        return pq.ParquetFile(stream, read_dictionary=lists, **options)
 
     def _group_of(self, row: int) -> int:
         """The row group that holds this row; the last one for the end of the file."""
@@ -148,18 +170,20 @@ class _FileReader:
         place = locate(self.file.path)
         with storage.open_versioned(place) as opened:
             if opened.size != self.file.size:
-                raise self._failure(f"its size changed from {self.file.size} to {opened.size} bytes")
+                raise self.failure(f"its size changed from {self.file.size} to {opened.size} bytes")
             if opened.etag != self.file.etag:
-                raise self._failure("it was replaced since the run began")
-            parquet = pq.ParquetFile(opened.stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+                raise self.failure("it was replaced since the run began")
+            parquet = self._open(opened.stream)
             for group in range(first, len(self.file.row_group_rows)):
                 rows = self.file.row_group_rows[group]
                 if not rows:
                     continue
                 row_bytes = max(1, self.file.row_group_bytes[group] // rows)
                 batch_rows = max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes))
+                batch_rows = rows_at_a_time(parquet.metadata.row_group(group), self.names, batch_rows)
                 for batch in parquet.iter_batches(batch_rows, [group], list(self.names), use_threads=False):
                     self._refuse_overwritten(place)
+                    refuse_large_lists(batch)
                     yield start, batch
                     start += batch.num_rows
 
@@ -170,7 +194,7 @@ class _FileReader:
             return
         now = place.filesystem.get_file_info(place.path)
         if (now.size, str(now.mtime_ns)) != (self.file.size, self.file.etag):
-            raise self._failure("it was overwritten while it was being read")
+            raise self.failure("it was overwritten while it was being read")
 
 
 def _names_to_read(file: InputFile, columns: Columns) -> list[str]:

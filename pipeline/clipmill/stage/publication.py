@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, StorageRefused
+from clipmill.core.manifests import Name, RelativePath, Sha256
 from clipmill.storage import Location
 
 RECORD = "publishing.json"
@@ -25,12 +26,12 @@ class Publication:
     ``sha256``, and had the one ``replaced`` (None: there was none). ``made`` are the files, relative to the output, and
     ``old`` those that were there and are not made again; on a local disk, where a folder is renamed, both are empty."""
 
-    token: str
-    last: str
-    sha256: str
-    replaced: str | None
-    made: list[str]
-    old: list[str]
+    token: Name
+    last: Name
+    sha256: Sha256
+    replaced: Sha256 | None
+    made: list[RelativePath]
+    old: list[RelativePath]
 
     def is_complete(self, output: Location) -> bool:
         """Whether the output is what was published; only leftovers may be there besides."""

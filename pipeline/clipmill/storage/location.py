@@ -55,6 +55,10 @@ def resolve(uri: str | Path) -> Location:
     if not text.strip():
         raise UserError("an empty path was given where a file or folder is needed")
     scheme = text.split("://", 1)[0] if "://" in text else ""
+    if re.match(r"(s3|gs|gcs|https?|hdfs|abfss?|az):/(?!/)", text):
+        raise UserError(
+            f"{text} has one slash where an address has two; write s3://bucket/prefix, or ./{text} for a local path"
+        )
     if scheme in ("", "file"):
         path = os.path.abspath(os.path.expanduser(text.removeprefix("file://")))
         return Location(fs.LocalFileSystem(), path, path)

@@ -63,10 +63,18 @@ class Source:
     inputs: tuple[InputFile, ...]
     columns: Columns
     preprocessing: Preprocessing
+    allowed: tuple[str, ...] = ()
 
     @staticmethod
-    def open(uri: str, preprocessing: Preprocessing, image_column: str | None, caption_column: str | None) -> "Source":
-        """Raises UserError when there is nothing to read, or no image column or no caption column in it."""
+    def open(
+        uri: str,
+        preprocessing: Preprocessing,
+        image_column: str | None,
+        caption_column: str | None,
+        allowed: tuple[str, ...] = (),
+    ) -> "Source":
+        """Raises UserError when there is nothing to read, or no image column or no caption column in it. ``allowed`` are
+        folders and prefixes that images may lie in besides that of the file that names them."""
         inputs = tuple(find_inputs(uri))
         columns = choose_columns(inputs, image_column=image_column, caption_column=caption_column, keep_columns=())
         if columns.image_column is None or columns.caption_column is None:
@@ -75,7 +83,7 @@ class Source:
                 f"{uri}: training needs images and captions, and no {missing} column was found; "
                 f"name it with --{missing}-column"
             )
-        return Source(uri, inputs, columns, preprocessing)
+        return Source(uri, inputs, columns, preprocessing, allowed)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -93,7 +101,7 @@ class Source:
             units, read_units(units, self.inputs, self.columns), self._negatives(units), strict=True
         ):
             sources = [places[span.ordinal] for span in unit.spans for _ in range(span.rows)]
-            yield Rows(table, negatives, sources, self.preprocessing)
+            yield Rows(table, negatives, sources, self.preprocessing, self.allowed)
 
     def _negatives(self, units: Sequence[Unit]) -> Iterator[list[list[str]]]:
         if not any(NEGATIVES_COLUMN in file.schema.names for file in self.inputs):
@@ -115,6 +123,7 @@ class Rows:
     negatives: list[list[str]]
     sources: list[Location]
     preprocessing: Preprocessing
+    allowed: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -130,7 +139,7 @@ class Rows:
         if not captions or not (data.is_valid or path):
             return None
         try:
-            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at])
+            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at], self.allowed)
             pixels = self.preprocessing.prepare(decode_image(encoded, _MAX_IMAGE_PIXELS))
         except Rejected:
             return None

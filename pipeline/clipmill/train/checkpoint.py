@@ -78,7 +78,8 @@ class Training(Stage[ModelRecord]):
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON types."""
-        return self.settings.model_dump(mode="json", exclude={"output", "overwrite"})
+        values = self.settings.model_dump(mode="json", exclude={"output", "overwrite"})
+        return {name: value for name, value in values.items() if value is not None or name not in self.settings.LATER}
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -87,7 +88,8 @@ class Training(Stage[ModelRecord]):
 
     def differences(self, found: ModelRecord) -> list[str]:
         """How a model at the output was trained otherwise, in words."""
-        return configuration_differences(found.configuration, self.configuration)
+        unset = dict.fromkeys(self.settings.LATER)
+        return configuration_differences(found.configuration, {**unset, **self.configuration})
 
     @property
     def outline(self) -> Outline:

@@ -91,9 +91,9 @@ class _Run:
         preprocessing = preprocessing_of(self.network, self.source)
         self.preprocessing = preprocessing
         self.tokenizer: Tokenizer = load_tokenizer(self.source)
-        columns = (settings.image_column, settings.caption_column)
-        self.data = Source.open(settings.input, preprocessing, *columns)
-        self.held_out = Source.open(settings.validation, preprocessing, *columns) if settings.validation else None
+        reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
+        self.data = Source.open(settings.input, preprocessing, *reads)
+        self.held_out = Source.open(settings.validation, preprocessing, *reads) if settings.validation else None
         self.network.to(device=self.device)
         self.network.to(memory_format=torch.channels_last)  # half as much time again for convolutions
         self.optimiser = make_optimiser(self.network, settings.learning_rate, settings.weight_decay)

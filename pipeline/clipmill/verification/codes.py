@@ -15,6 +15,7 @@ from clipmill.datasets.manifests import Shard
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.train import codebook_sha256
+from clipmill.index.faiss_file import read_index
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.sidecars import Sidecar
@@ -38,7 +39,7 @@ def check_codes_header(location: Location, shard: Shard, dimension: int, finding
 
 def codebook_of(path: Path) -> str:
     """The fingerprint of the training in a trained index. Raises RuntimeError when it is none."""
-    index = faiss.read_index(str(path))  # held by a name of its own, since the fingerprint keeps views of it only
+    index = read_index(str(path))  # held by a name of its own, since the fingerprint keeps views of it only
     return codebook_sha256(index)
 
 
@@ -48,7 +49,7 @@ def check_codes(
     """``codebook`` is that of the trained index; ``vectors`` the sound file beside the shard, compared by a sample."""
     with _one_at_a_time:
         try:
-            index = faiss.read_index(str(path))
+            index = read_index(str(path))
         except RuntimeError as error:
             findings.fault(f"{shard.path} is not a FAISS index: {str(error).splitlines()[-1]}")
             return

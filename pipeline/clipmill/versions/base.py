@@ -12,7 +12,7 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.manifests import IndexManifest, ModelIdentity
 from clipmill.core.schemas import IMAGE_SHA256
-from clipmill.core.settings import Settings
+from clipmill.core.settings import OutputSettings, Settings
 from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest
 from clipmill.report.write import REPORT_FILE, read_report
 from clipmill.storage import Location
@@ -89,7 +89,7 @@ def reason_to_reencode(
         return "the version before holds imported vectors"
     if differences := manifest.model.differences(model):
         return f"the model is another ({', '.join(one.partition(':')[0] for one in differences)})"
-    for key, value in configuration.items():
+    for key, value in {**dict.fromkeys(OutputSettings.LATER), **configuration}.items():
         if manifest.configuration.get(key) != value:
             return f"{key.replace('_', ' ')} was {manifest.configuration.get(key)} and is {value}"
     if configuration.get("limit") is not None:

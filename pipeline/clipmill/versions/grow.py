@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from clipmill.index.build.footprint import measured_footprint
 from clipmill.index.build.layout import TRAINED_FILE, ShardRange
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
+from clipmill.index.faiss_file import read_index
 from clipmill.storage import Location
 from clipmill.versions.compact import compacted
 from clipmill.versions.drift import Drift, gallery_distance
@@ -190,4 +190,7 @@ def _read_index(location: Location, digest: str) -> Any:
     path = Path(storage.local_copy(location, DEFAULT_CACHE.expanduser(), digest))
     if storage.sha256(storage.resolve(path)) != digest:
         raise RunFailed(f"{location} was altered; `clipmill verify` tells more")
-    return faiss.read_index(str(path))
+    try:
+        return read_index(str(path))
+    except RuntimeError as error:
+        raise RunFailed(f"{location} is no index that FAISS reads ({str(error)[-200:]}); build it again") from None

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.manifests import Record
+from clipmill.core.manifests import Name, Record, Sha256
 from clipmill.versions.place import Place
 from clipmill.versions.version import Version
 
@@ -17,9 +17,9 @@ from clipmill.versions.version import Version
 class Pointer(Record):
     """``current.json``: the version that is read, since when (UTC), and the sha256 of its manifests by part."""
 
-    version: str
+    version: Name
     switched: datetime
-    manifests: dict[str, str]
+    manifests: dict[Name, Sha256]
 
 
 @dataclass(frozen=True)

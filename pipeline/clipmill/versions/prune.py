@@ -9,7 +9,7 @@ from clipmill.versions.place import Place
 from clipmill.versions.pointer import read_pointer
 from clipmill.versions.takedown import read_removed
 from clipmill.versions.unfinished import read_unfinished
-from clipmill.versions.version import VERSION_FILE, all_versions, folders
+from clipmill.versions.version import VERSION_FILE, all_versions, folders, named_versions
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def plan_pruning(place: Place, keep: int) -> Pruning:
     ]
     gone = {name for name, _ in removed}
     waiting = next((one.name for one in versions if one.name == current and one.removed < taken_down), None)
-    halves = folders(place) - {version.name for version in versions} - {_under_way(place)}
+    halves = folders(place) - set(named_versions(place)) - {_under_way(place)}
     kept = [version.name for version in versions if version.name not in gone]
     return Pruning(removed, sorted(halves), kept, waiting)
 

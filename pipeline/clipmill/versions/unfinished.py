@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pydantic import ValidationError
 
 from clipmill import storage
-from clipmill.core.manifests import Record
+from clipmill.core.manifests import Name, Record
 from clipmill.versions.place import Place
 
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -14,9 +14,9 @@ _TIME = "%Y%m%dT%H%M%SZ"
 class UnfinishedVersion(Record):
     """``unfinished.json``: a name, what decides the content, and the version that it grows from."""
 
-    name: str
+    name: Name
     key: str
-    base: str | None
+    base: Name | None
 
 
 def read_unfinished(place: Place) -> UnfinishedVersion | None:

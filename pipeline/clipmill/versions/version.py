@@ -1,18 +1,20 @@
 """What is written down of a version, and which versions there are."""
 
+import logging
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.manifests import Counts, Forecast, Record
+from clipmill.core.manifests import Counts, Forecast, Name, Record, Sha256
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location
 from clipmill.versions.place import PARTS, Place
 
 VERSION_FILE = "version.json"
+_LOG = logging.getLogger(__name__)
 
 
 class Bar(Record):
@@ -28,7 +30,7 @@ class Training(Record):
     """The training that an index stands on: its sha256, and the mean squared distance of the vectors of that time from
     their nearest coarse centroid; null for an index that is not trained."""
 
-    sha256: str
+    sha256: Sha256
     distance: float | None
 
 
@@ -41,11 +43,11 @@ class Version(Record):
     ``ordinals`` how many ordinals of source files were given away. ``plan`` is what the run should take, and took.
     """
 
-    name: str
+    name: Name
     made: datetime
-    base: str | None
+    base: Name | None
     key: str
-    manifests: dict[str, str]
+    manifests: dict[Name, Sha256]
     counts: Counts
     rows_encoded: int
     rows_reused: int
@@ -61,13 +63,16 @@ def read_version(place: Place, name: str) -> Version:
     """Raises UserError where there is no such version, and RunFailed where its file is damaged."""
     file = place.version(name) / VERSION_FILE
     try:
-        return Version.model_validate_json(storage.read_bytes(file))
+        found = Version.model_validate_json(storage.read_bytes(file))
     except FileNotFoundError:
         raise UserError(
             f"{place.output} has no version {name}; `clipmill versions {place.output}` lists them"
         ) from None
     except ValidationError as error:
         raise RunFailed(f"{file} is damaged: {error.errors()[0]['msg']}") from None
+    if found.name != name:
+        raise RunFailed(f"{file} is damaged: it says that it is version {found.name}")
+    return found
 
 
 def write_version(place: Place, version: Version) -> None:
@@ -76,11 +81,22 @@ def write_version(place: Place, version: Version) -> None:
 
 
 def all_versions(place: Place) -> list[Version]:
-    """The finished versions, the oldest first."""
+    """The finished versions, the oldest first; without those whose file is damaged, of which the log tells."""
+    found = []
+    for name in named_versions(place):
+        try:
+            found.append(read_version(place, name))
+        except RunFailed as error:
+            _LOG.warning("version %s is left as it is: %s", name, error)
+    return found
+
+
+def named_versions(place: Place) -> list[str]:
+    """The names of the folders that hold a version's file, the oldest first."""
     start = len(place.versions.path) + 1
     names = {info.path[start:] for info in storage.list_files(place.versions)}
     found = [name.partition("/")[0] for name in names if name.count("/") == 1 and name.endswith(f"/{VERSION_FILE}")]
-    return [read_version(place, name) for name in sorted(found)]
+    return sorted(found)
 
 
 def manifests_of(folder: Location) -> dict[str, str]:

@@ -22,10 +22,12 @@ class Settings(BaseModel):
 class OutputSettings(Settings):
     """Settings of a stage, which writes a dataset at ``output``.
 
-    ``CONTENT`` names those that decide what is in the dataset; the others only decide how it is made, and where.
+    ``CONTENT`` names those that decide what is in the dataset; the others only decide how it is made, and where. Of these
+    ``LATER`` came after datasets had been made without them: where one is None it is not recorded, as it was not then.
     """
 
     CONTENT: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ("allow_outside",)
     GROUP: ClassVar[str] = "Output"
 
     output: str = Field(description="Folder that the finished dataset is published to; local or s3://.")
@@ -37,7 +39,7 @@ class OutputSettings(Settings):
     def content(self) -> dict[str, Any]:
         """The settings that decide the content, as JSON types: what a manifest records as its configuration."""
         values = self.model_dump(mode="json")
-        return {name: values[name] for name in self.CONTENT}
+        return {name: values[name] for name in self.CONTENT if name not in self.LATER or values[name] is not None}
 
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)

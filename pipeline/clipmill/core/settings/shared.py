@@ -5,7 +5,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import Settings
-from clipmill.core.values import Gpus, Option
+from clipmill.core.values import Gpus, Option, Prefixes
+
+
+class ImagePathSettings(Settings):
+    """Where images may lie that the input names by path. ``None`` is the folder of the file that names them."""
+
+    GROUP: ClassVar[str] = "Input"
+
+    allow_outside: Prefixes = Field(
+        default=None,
+        description="Also read images below this folder or s3:// prefix, where the input names them by path. May be given "
+        "several times. Default: only those below the folder of the file that names them.",
+    )
 
 
 class ModelSettings(Settings):

@@ -5,14 +5,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
-from clipmill.core.settings.shared import ModelSettings
+from clipmill.core.settings.shared import ImagePathSettings, ModelSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
 
 
-class EmbedSettings(ModelSettings, OutputSettings):
+class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
     """Source Parquet to an embeddings dataset."""
 
     GROUP: ClassVar[str] = "Input"
@@ -24,6 +24,7 @@ class EmbedSettings(ModelSettings, OutputSettings):
         "limit",
         "thumbnails",
         "max_image_pixels",
+        "allow_outside",
     )
 
     input: str = Field(description="Parquet file, folder, glob or prefix; local or s3://.")

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from clipmill.core.settings.base import OutputSettings
+from clipmill.core.settings.shared import ImagePathSettings
 from clipmill.core.values import Count, Option, check_reports
 
 
@@ -54,13 +55,14 @@ class SampleSettings(OutputSettings):
     image_size: int = Field(default=96, ge=16, le=2048, description="Side of the square pictures in pixels.")
 
 
-class ImportSettings(OutputSettings):
+class ImportSettings(ImagePathSettings, OutputSettings):
     """A dataset in another format to source Parquet."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
         "split",
         "image_column",
         "caption_column",
+        "allow_outside",
     )
 
     source: Annotated[str, Option(argument=True, metavar="SRC")]
@@ -92,7 +94,7 @@ class ImportVectorsSettings(OutputSettings):
     )
 
 
-class TrainSettings(OutputSettings):
+class TrainSettings(ImagePathSettings, OutputSettings):
     """Source Parquet to a checkpoint in open_clip's local-dir layout."""
 
     input: str = Field(description="Parquet with images and captions: file, folder, glob or s3:// prefix.")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
+from clipmill.index.faiss_file import limits
 
 _REFUSED = {
     r"(^|,)IDMap": "rows are found by their position, so ids must not be mapped",
@@ -68,4 +69,5 @@ def to_bytes(index: Any) -> NDArray[np.uint8]:
 
 def from_bytes(data: NDArray[np.uint8]) -> Any:
     """An index of its own from bytes whose origin is known: FAISS trusts what it reads."""
-    return faiss.deserialize_index(data)
+    with limits(data.nbytes):
+        return faiss.deserialize_index(data)

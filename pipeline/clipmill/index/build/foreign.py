@@ -4,8 +4,6 @@ FAISS trusts what it reads: a file made to harm can name sizes that exhaust memo
 that of the file, and only kinds that can be searched here are kept; a file whose origin is unknown is still not safe to read.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +17,9 @@ from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.belong import codes_match, sampled_positions
 from clipmill.index.build.factory import nlist_of
 from clipmill.index.build.gallery import Gallery
+from clipmill.index.faiss_file import limits
 from clipmill.storage import Location
 
-_ROOM = 1 << 20
-"""Bytes above those of the file that a part of it may claim: padding and rounding."""
 _READ_BYTES = 1 << 20
 _KINDS = (
     faiss.IndexFlat,
@@ -82,7 +79,7 @@ def refuse_other_vectors(foreign: Foreign, index: Any, gallery: Gallery) -> None
 
 
 def _read(location: Location) -> Any:
-    with location.filesystem.open_input_stream(location.path) as stream, _limits(_size(location) + _ROOM):
+    with location.filesystem.open_input_stream(location.path) as stream, limits(_size(location)):
         try:
             return faiss.read_index(faiss.PyCallbackIOReader(stream.read, _READ_BYTES))
         except RuntimeError as error:
@@ -95,19 +92,6 @@ def _read(location: Location) -> Any:
 
 def _size(location: Location) -> int:
     return int(location.filesystem.get_file_info(location.path).size)
-
-
-@contextmanager
-def _limits(size: int) -> Iterator[None]:
-    """No array read meanwhile is larger than ``size`` bytes, and nothing is repeated more often."""
-    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
-    faiss.set_deserialization_vector_byte_limit(size)
-    faiss.set_deserialization_loop_limit(size)
-    try:
-        yield
-    finally:
-        faiss.set_deserialization_vector_byte_limit(before[0])
-        faiss.set_deserialization_loop_limit(before[1])
 
 
 def _refuse_unsearchable(location: Location, index: Any, gallery: Gallery) -> None:

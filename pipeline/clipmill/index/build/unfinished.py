@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
+from clipmill.core.manifests import Sha256
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
 from clipmill.index.build.layout import TRAINED_FILE, ShardRange
@@ -39,7 +40,7 @@ Recorded = TypeVar("Recorded")
 class Trained:
     """A training that is done, and the seconds it took."""
 
-    sha256: str
+    sha256: Sha256
     bytes: int
     seconds: float
 
@@ -48,7 +49,7 @@ class Trained:
 class FilledShard:
     """A shard that was filled with vectors, and the seconds it took."""
 
-    trained_sha256: str
+    trained_sha256: Sha256
     filled: Filled
     seconds: float
 

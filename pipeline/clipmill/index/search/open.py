@@ -16,6 +16,7 @@ from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.part import IndexPart
 from clipmill.index.build.train import codebook_sha256
+from clipmill.index.faiss_file import read_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.search import Index, ShardedIndex
@@ -121,7 +122,12 @@ def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
         raise RunFailed(
             f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
         )
-    return faiss.read_index(str(path))
+    try:
+        return read_index(str(path))
+    except RuntimeError as error:
+        raise RunFailed(
+            f"{location / shard.path} is no index that FAISS reads ({str(error)[-200:]}); {_remedy()}"
+        ) from None
 
 
 def _map_array(location: Location, shard: Shard, cache: Path) -> Any:

@@ -1,7 +1,7 @@
 """Small pictures of rows: the thumbnails of an embeddings dataset, or made from its source images."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -130,29 +130,30 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> Iterator
             named = {key: dataset.manifest.configuration.get(key) for key in _COLUMNS}
             column = choose_columns(files, **named).image_column
             if column is not None:
-                yield from _images_in(pq.ParquetFile(opened.stream), column, place, ordinal << ORDINAL_SHIFT, rows)
+                outside = dataset.manifest.configuration.get("allow_outside") or ()
+                parquet = pq.ParquetFile(opened.stream)
+                for row, value in _values_in(parquet, column, ordinal << ORDINAL_SHIFT, rows):
+                    yield row, _encoded(value, place, outside)
     except FileNotFoundError:
         raise _NotTheSource(f"{path} is not there any more") from None
 
 
-def _images_in(
-    parquet: pq.ParquetFile, column: str, place: storage.Location, first: int, rows: list[int]
-) -> Iterator[tuple[int, bytes | None]]:
+def _values_in(parquet: pq.ParquetFile, column: str, first: int, rows: list[int]) -> Iterator[tuple[int, object]]:
+    """The values of rows, of which the file's first is ``first``."""
     for group in range(parquet.num_row_groups):
         end = first + parquet.metadata.row_group(group).num_rows
         inside = [row for row in rows if first <= row < end]
         if inside:
             values = parquet.read_row_group(group, columns=[column]).column(0)
-            for row in inside:
-                yield row, _encoded(values[row - first].as_py(), place)
+            yield from ((row, values[row - first].as_py()) for row in inside)
         first = end
 
 
-def _encoded(value: object, base: storage.Location) -> bytes | None:
+def _encoded(value: object, base: storage.Location, outside: Sequence[str]) -> bytes | None:
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     try:
-        data = load_image_bytes(value, base) if isinstance(value, str) else value
+        data = load_image_bytes(value, base, outside) if isinstance(value, str) else value
     except Rejected:
         return None
     return data if isinstance(data, bytes) else None

@@ -9,7 +9,7 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import Collection, Sample, chosen_splits
+from clipmill.source.importers.samples import Collection, Sample, chosen_splits, refuse_outside
 from clipmill.storage import Location
 
 _COLUMNS = (pa.field("split", pa.string()), pa.field("license", pa.int64()), pa.field("coco_url", pa.string()))
@@ -23,7 +23,9 @@ def read_coco(source: Location, settings: ImportSettings) -> Collection:
     if source.filesystem.get_file_info(source.path).is_file:
         raise UserError(f"{source} is a file, but COCO is a folder with annotations/ and the images")
     found = {
-        info.base_name.removeprefix("captions_").removesuffix(".json"): source / "annotations" / info.base_name
+        info.base_name.removeprefix("captions_").removesuffix(".json"): refuse_outside(
+            source / "annotations" / info.base_name, source, settings
+        )
         for info in storage.list_files(source / "annotations", recursive=False)
         if info.base_name.startswith("captions_") and info.base_name.endswith(".json")
     }
@@ -40,6 +42,8 @@ def read_coco(source: Location, settings: ImportSettings) -> Collection:
 def _load(place: Location) -> dict[str, Any]:
     try:
         document = json.loads(storage.read_bytes(place))
+    except RecursionError:
+        raise UserError(f"{place} is nested too deeply to be COCO; replace it") from None
     except ValueError as error:
         raise UserError(f"{place} is not valid JSON ({error}); it may have been cut short: download it again") from None
     needed = {"images": {"id", "file_name"}, "annotations": {"image_id", "caption"}}

@@ -9,7 +9,14 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, chosen_splits, paths_below
+from clipmill.source.importers.samples import (
+    IMAGE_SUFFIXES,
+    Collection,
+    Sample,
+    chosen_splits,
+    paths_below,
+    refuse_outside,
+)
 from clipmill.storage import Location
 
 _SPLITS = {"trainImages.txt": "train", "devImages.txt": "validation", "testImages.txt": "test"}
@@ -24,6 +31,7 @@ def read_flickr8k(source: Location, settings: ImportSettings) -> Collection:
     files = {path.rsplit("/", 1)[-1]: source / path for path in paths_below(source)}
     images = {name: place for name, place in files.items() if name.lower().endswith(IMAGE_SUFFIXES)}
     place, parse = _captions_file(files, source)
+    refuse_outside(place, source, settings)
     captions: dict[str, list[str]] = {}
     for name, caption in parse(_lines(place), place):
         captions.setdefault(name, []).append(caption)
@@ -32,7 +40,7 @@ def read_flickr8k(source: Location, settings: ImportSettings) -> Collection:
         for ending, split in _SPLITS.items()
         for file in sorted(files)
         if file.endswith(ending)
-        for name in _lines(files[file])
+        for name in _lines(refuse_outside(files[file], source, settings))
         if name.strip()
     }
     splits = set(chosen_splits(set(split_of.values()), settings.split, source))

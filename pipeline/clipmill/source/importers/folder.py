@@ -7,7 +7,7 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, paths_below
+from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, paths_below, refuse_outside
 from clipmill.storage import Location
 
 
@@ -17,18 +17,19 @@ def read_folder(source: Location, settings: ImportSettings) -> Collection:
     images = [path for path in files if path.lower().endswith(IMAGE_SUFFIXES)]
     if not images:
         raise UserError(f"{source}: there is no image below this folder ({', '.join(IMAGE_SUFFIXES)})")
+    texts = {path: refuse_outside(source / path, source, settings) for path in files if path.endswith(".txt")}
     labelled = any("/" in path for path in images)
     return Collection(
         columns=(pa.field("label", pa.string()),) if labelled else (),
-        samples=_samples(source, images, {path for path in files if path.endswith(".txt")}, labelled),
+        samples=_samples(source, images, texts, labelled),
         total=len(images),
     )
 
 
-def _samples(source: Location, images: list[str], texts: set[str], labelled: bool) -> Iterator[Sample]:
+def _samples(source: Location, images: list[str], texts: dict[str, Location], labelled: bool) -> Iterator[Sample]:
     for path in images:
         stem = path.rsplit(".", 1)[0]
-        captions = storage.read_bytes(source / f"{stem}.txt") if f"{stem}.txt" in texts else b""
+        captions = storage.read_bytes(texts[f"{stem}.txt"]) if f"{stem}.txt" in texts else b""
         lines = captions.decode("utf-8-sig", errors="replace").splitlines()
         yield Sample(
             id=stem,

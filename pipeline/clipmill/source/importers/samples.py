@@ -8,6 +8,8 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core.errors import UserError
+from clipmill.core.settings import ImportSettings
+from clipmill.source.confinement import refusal
 from clipmill.source.names import CAPTION_NAMES, IMAGE_NAMES, PATH_NAMES
 from clipmill.storage import Location
 
@@ -47,6 +49,14 @@ def paths_below(source: Location) -> list[str]:
     if not paths:
         raise UserError(f"{source}: there is no such folder, or it is empty")
     return paths
+
+
+def refuse_outside(place: Location, source: Location, settings: ImportSettings) -> Location:
+    """The same file, found below ``source``. Raises UserError where it is a link that leads out of it."""
+    refused = refusal(place.uri, place, source / ".", settings.allow_outside or ())
+    if refused is not None:
+        raise UserError(refused)
+    return place
 
 
 def column_name(name: str) -> str:

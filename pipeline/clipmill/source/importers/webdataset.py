@@ -2,15 +2,24 @@
 
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.fs as fs
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, column_name, paths_below
+from clipmill.source.image_files import MAX_FILE_BYTES
+from clipmill.source.importers.samples import (
+    IMAGE_SUFFIXES,
+    Collection,
+    Sample,
+    column_name,
+    paths_below,
+    refuse_outside,
+)
 from clipmill.source.names import CAPTION_NAMES
 from clipmill.storage import Location
 
@@ -18,6 +27,20 @@ _IMAGES = frozenset(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
 _TEXTS = ("txt", "text", "caption")
 _LABEL = "cls"
 _OWN = frozenset({"shard", _LABEL})
+_READ = {*_IMAGES, *_TEXTS, _LABEL, "json"}
+"""What is read of a sample; of anything else, such as vectors or films, not a byte."""
+_TEXT_BYTES = 16 << 20
+"""Far more than a caption or a record of a sample."""
+_PACKINGS, _MAGIC_BYTES = {b"\x1f\x8b": "r|gz", b"BZh": "r|bz2"}, 3
+"""Not xz, whose archives say themselves how much memory is taken to unpack them."""
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+_HEADER_BYTES = 1 << 20
 _Parts = dict[str, bytes]
 
 
@@ -27,7 +50,7 @@ def read_webdataset(source: Location, settings: ImportSettings) -> Collection:
     The caption is the .txt file, else a caption field of the .json file. Scalar fields of the JSON in the first shard
     become columns; a later value of another type than there becomes text, or null in a column of numbers.
     """
-    shards = _shards(source)
+    shards = _shards(source, settings)
     fields = _json_columns(shards[0])
     return Collection(
         columns=(
@@ -40,26 +63,25 @@ def read_webdataset(source: Location, settings: ImportSettings) -> Collection:
     )
 
 
-def _shards(source: Location) -> list[Location]:
+def _shards(source: Location, settings: ImportSettings) -> list[Location]:
     info = source.filesystem.get_file_info(source.path)
     if info.type == fs.FileType.File:
         return [source]
     shards = [source / path for path in paths_below(source) if path.endswith((".tar", ".tar.gz", ".tgz"))]
     if not shards:
         raise UserError(f"{source}: there is no .tar shard here")
-    return shards
+    return [refuse_outside(shard, source, settings) for shard in shards]
 
 
 def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, _Parts]]:
     """(key, bytes by extension) of every sample; with ``only``, the bytes of no other extension are read."""
     key, parts = "", _Parts()
     last = "the beginning"
+    wanted = _READ if only is None else {only}
     try:
-        with (
-            shard.filesystem.open_input_stream(shard.path, compression=None) as stream,
-            tarfile.open(fileobj=stream, mode="r|*") as archive,
-        ):
+        with shard.filesystem.open_input_stream(shard.path, compression=None) as stream, _opened(stream) as archive:
             for member in archive:
+                archive.members.clear()  # type: ignore[attr-defined]  # else it remembers them all
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if not member.isfile() or not stem or not extension:
@@ -69,19 +91,72 @@ def _groups(shard: Location, *, only: str | None = None) -> Iterator[tuple[str, 
                     yield key, parts
                     parts = {}
                 key, extension = member_key, extension.lower()
-                content = archive.extractfile(member)
-                assert content is not None
-                if only in (None, extension):
-                    parts[extension] = content.read()
-                    if len(parts[extension]) < member.size:
-                        raise tarfile.ReadError("unexpected end of data")
+                if extension in _READ:
+                    _refuse_size(member, shard, sum(map(len, parts.values())))
+                if extension in wanted:
+                    parts[extension] = _content(archive, member)
                 last = member.name
             if parts:
                 yield key, parts
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise UserError(
             f"{shard} is not a tar archive, or was cut short near {last} ({error}); replace it or leave it out"
         ) from None
+
+
+def _opened(stream: pa.NativeFile) -> tarfile.TarFile:
+    """The archive, read from its beginning to its end. Not by its name, which may be another's, but by its first bytes."""
+    beginning = stream.read(_MAGIC_BYTES)
+    packing = next((kind for magic, kind in _PACKINGS.items() if beginning.startswith(magic)), "r|")
+    opened: tarfile.TarFile = cast(Any, tarfile.open)(fileobj=_From(beginning, stream), mode=packing, tarinfo=_Member)
+    return opened
+
+
+class _From:
+    """What was read of a stream already, and then the rest."""
+
+    def __init__(self, beginning: bytes, stream: pa.NativeFile) -> None:
+        self._beginning, self._stream = beginning, stream
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        found, self._beginning = self._beginning[:size], self._beginning[size:]
+        return found or bytes(self._stream.read(size))
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose headers take no more memory than names need; what they describe may be any size."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _HEADERS and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a file with holes")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+    def _refuse_holes(self, *_: object) -> None:
+        raise tarfile.ReadError("a file with holes")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
+
+
+def _refuse_size(member: tarfile.TarInfo, shard: Location, before: int) -> None:
+    """Raises UserError for a part of a sample, of which ``before`` bytes are read, that is larger than such parts are."""
+    most = (MAX_FILE_BYTES if member.name.lower().endswith(IMAGE_SUFFIXES) else _TEXT_BYTES) - before
+    if member.size > most:
+        raise UserError(
+            f"{shard}: {member.name} has {member.size:,} bytes, more than a picture or its text; leave it out of the archive"
+        )
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = archive.extractfile(member)
+    assert content is not None
+    data = content.read()
+    if len(data) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return data
 
 
 def _json_columns(shard: Location) -> dict[str, pa.DataType]:
@@ -107,6 +182,8 @@ def _document(parts: _Parts, key: str, shard: Location) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(parts["json"])
+    except RecursionError:
+        raise UserError(f"{shard}: {key}.json is nested too deeply to be read; leave it out") from None
     except ValueError as error:
         raise UserError(f"{shard}: {key}.json is not valid JSON ({error})") from None
     return document if isinstance(document, dict) else {}
