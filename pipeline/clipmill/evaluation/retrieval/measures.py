@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Metric, metric
 from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.reciprocal import harmonic, reciprocal_rank
 from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval
 
 RECALL_AT = (1, 5, 10)
@@ -51,17 +52,9 @@ def average_precision(ranks: Ranks) -> NDArray[np.float64]:
     # Sum of 1 / place over the places of each level: one term, or a difference of harmonic numbers.
     reciprocals = 1 / (higher + 1.0)
     several = np.flatnonzero(items > 1)
-    reciprocals[several] = _harmonic(higher[several] + items[several]) - _harmonic(higher[several])
+    reciprocals[several] = harmonic(higher[several] + items[several]) - harmonic(higher[several])
     precision = others * items + (before + 1 - others * (higher + 1)) * reciprocals
     return ranks.sum_levels(positives / items * precision) / ranks.positives
-
-
-def _harmonic(n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """1 + 1/2 + … + 1/n: summed up to 32, then by the Euler-Maclaurin series, which is right to 10⁻¹⁶ from there on."""
-    small = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, 33))])
-    large = np.maximum(n, 32).astype(np.float64)
-    series = np.log(large) + np.euler_gamma + 1 / (2 * large) - 1 / (12 * large**2) + 1 / (120 * large**4)
-    return np.where(n <= 32, small[np.minimum(n, 32)], series - 1 / (252 * large**6))
 
 
 Values = Callable[[Ranks], NDArray[np.float64]]
@@ -93,7 +86,7 @@ FAMILIES = (
             **{f"true_recall@{k}": partial(share_found, k=k) for k in RECALL_AT},
             f"ndcg@{NDCG_AT}": partial(ndcg, k=NDCG_AT),
             "mean_average_precision": average_precision,
-            "mean_reciprocal_rank": lambda ranks: 1 / ranks.expected_rank(),
+            "mean_reciprocal_rank": reciprocal_rank,
         }
     ),
 )
