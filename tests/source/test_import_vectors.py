@@ -109,7 +109,7 @@ def test_metadata_with_a_row_an_image_stays_with_the_images(tmp_path: Path) -> N
         {"id": "7", "caption": "a"},
         {"id": "i.npy:1", "caption": "b"},
     ]
-    assert part(dataset, "captions")["caption"].to_pylist() == ["", "", ""]
+    assert part(dataset, "captions")["caption"].to_pylist() == [None, None, None]
 
 
 def test_folders_are_read_in_natural_order_and_rows_know_their_file(

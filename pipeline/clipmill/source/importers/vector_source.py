@@ -50,11 +50,11 @@ class VectorSource:
         """The columns that travel, for these images."""
         return take(self.metadata.kept, self._described(images))
 
-    def captions(self, texts: NDArray[np.int64]) -> list[str]:
-        """Of these texts, empty where the metadata does not tell."""
+    def captions(self, texts: NDArray[np.int64]) -> list[str | None]:
+        """Of these texts, None where the metadata does not tell."""
         if self.metadata.captions is None:
-            return [""] * len(texts)
-        return [text or "" for text in take(self.metadata.captions, texts).to_pylist()]
+            return [None] * len(texts)
+        return [text or None for text in take(self.metadata.captions, texts).to_pylist()]
 
     def _described(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         return images if self.described is None else self.described[images]

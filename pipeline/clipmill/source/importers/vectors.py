@@ -140,7 +140,7 @@ def _write(
     kept = list(source.metadata.kept.schema)
     parts = {
         "images": (images_schema(dimension, kept), _image_tables(source, kept, rejects, progress)),
-        "captions": (captions_schema(dimension), _caption_tables(source, rejects, progress)),
+        "captions": (captions_schema(dimension, unknown=True), _caption_tables(source, rejects, progress)),
         "rejected": (REJECTED, rejects.tables()),
     }
     shards = [
@@ -207,7 +207,7 @@ def _image_tables(
 
 
 def _caption_tables(source: VectorSource, rejects: _Rejects, progress: _Progress) -> Iterator[pa.Table]:
-    schema = captions_schema(source.images.dimension)
+    schema = captions_schema(source.images.dimension, unknown=True)
     if source.texts is None:
         return
     for piece in _pieces(len(source.order)):
