@@ -139,7 +139,7 @@ def _retrieval(
         alignment=checkpoint(
             "alignment",
             Alignment,
-            lambda: align(captions, images, of_captions, temperature=temperature, samples=samples, seed=seed),
+            lambda: align(captions, images, of_captions, temperature=temperature, seed=seed),
         ),
         examples=checkpoint(
             "examples", list[Example], lambda: choose_examples(of_captions, captions, images, seed=seed)
@@ -147,7 +147,7 @@ def _retrieval(
         notes=[*_unknown_captions(embeddings), *(note for result in retrieval.values() for note in _notes(result))],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
         caption_ranks=of_captions,
-        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, samples, seed)),
+        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, seed)),
         asked={
             direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)
             for direction, ranks in ranked.items()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.intervals import LEVEL
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 BINS = 15
 NORMAL_QUANTILE = 1.959964

@@ -11,7 +11,7 @@ from clipmill.evaluation.classification.calibration import Calibration, calibrat
 from clipmill.evaluation.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, share_intervals
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 """Texts to their vectors, float32 (texts, d)."""
@@ -162,7 +162,7 @@ def classify(
             alone.append(np.column_stack([each, scored[-1].hits1[chosen]]))
     truth, answers = np.concatenate(labels_seen), _Scored.join(scored)
     count, one, five = len(classes), answers.hits1, answers.hits5
-    acc1, acc5 = mean_intervals(np.stack([one, five], axis=1), np.arange(len(truth)), samples, seed)
+    acc1, acc5 = share_intervals(np.stack([one, five], axis=1), np.arange(len(truth)))
     support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
     recall = mean_recall_interval(right, support, samples, seed)
     return ZeroShot(
@@ -232,9 +232,9 @@ def _template_effect(hits: NDArray[np.float64], samples: int, seed: int) -> Temp
     alone, differences = [], []
     for number in range(hits.shape[1] - 1):
         one = hits[:, number, None]
-        alone += mean_intervals(one, rows, samples, seed)
-        differences += mean_intervals(one - together, rows, samples, seed, proportions=False)
-    return TemplateEffect(alone, mean_intervals(together, rows, samples, seed)[0], differences)
+        alone += share_intervals(one, rows)
+        differences += mean_intervals(one - together, rows, samples, seed)
+    return TemplateEffect(alone, share_intervals(together, rows)[0], differences)
 
 
 def _confusions(

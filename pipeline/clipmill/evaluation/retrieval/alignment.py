@@ -11,7 +11,7 @@ from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.results import HistogramData
 from clipmill.evaluation.retrieval.counting import pair_products
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import share_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
 from clipmill.evaluation.vectors import Vectors
 
@@ -78,7 +78,6 @@ def align(
     *,
     temperature: float | None,
     worst: int = 8,
-    samples: int = 1000,
     seed: int = 0,
 ) -> Alignment:
     """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
@@ -114,7 +113,7 @@ def align(
         worst_images=ranks.best[lowest],
         worst_scores=scores[lowest],
         matched_mean=clustered_mean(scores, ranks.rows),
-        share_below=mean_intervals(below, ranks.rows, samples, seed)[0] if len(unmatched) else None,
+        share_below=share_intervals(below, ranks.rows)[0] if len(unmatched) else None,
     )
 
 

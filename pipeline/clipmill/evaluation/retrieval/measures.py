@@ -16,7 +16,7 @@ from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Metric, metric
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.reciprocal import harmonic, reciprocal_rank
-from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval, share_intervals
 
 RECALL_AT = (1, 5, 10)
 NDCG_AT = 10
@@ -63,10 +63,13 @@ Values = Callable[[Ranks], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics of a direction, by key, whose intervals come from the same resamples of the images, by ``estimate``."""
+    """Metrics of a direction, by key, whose intervals come from ``estimate``: from the same resamples of the images, where it
+    draws any. By default the values are shares, from 0 to 1."""
 
     metrics: dict[str, Values]
-    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = mean_intervals
+    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = (
+        lambda values, rows, samples, seed: share_intervals(values, rows)
+    )
 
     def intervals(self, ranks: Ranks, samples: int, seed: int) -> dict[str, Interval]:
         """Each metric with its 95% interval."""
@@ -80,7 +83,7 @@ FAMILIES = (
         {"median_rank": Ranks.expected_rank},
         lambda values, rows, samples, seed: [median_interval(values[:, 0], rows, samples, seed)],
     ),
-    Family({"mean_rank": Ranks.expected_rank}, partial(mean_intervals, proportions=False)),
+    Family({"mean_rank": Ranks.expected_rank}, mean_intervals),
     Family(
         {
             **{f"true_recall@{k}": partial(share_found, k=k) for k in RECALL_AT},

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.stats import beta
 
+from clipmill.core.intervals import LEVEL
 from clipmill.evaluation.classification.calibration import BINS, Calibration
 from clipmill.evaluation.classification.zero_shot import TemplateEffect, ZeroShot
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.schema.classification import (
     CalibrationPart,
     ClassPart,
