@@ -88,11 +88,11 @@ def _finished(manifest: AnyManifest) -> str:
             f"{speed.images_per_second:,.1f} images/s{when}"
         )
     if isinstance(manifest, IndexManifest):
-        recall = manifest.operating_point.confirmed_recall or manifest.operating_point.recall
-        met = "" if manifest.target_met else f" (below the target of {manifest.target_recall:g})"
+        recall = manifest.measured_recall
+        met = f" (below the target of {manifest.target_recall:g})" if manifest.target_met is False else ""
         return (
             f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards:,} shards, "
-            f"recall {recall.value:.4f}{met}{when}"
+            f"recall {recall.value:.4f} on {manifest.asked_with}{met}{when}"
         )
     if isinstance(manifest, SelectionManifest):
         return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"

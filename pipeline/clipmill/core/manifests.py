@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
 
@@ -116,11 +116,21 @@ class OperatingPoint(Record):
     milliseconds_per_query: float
 
 
+GALLERY_VECTORS = "gallery vectors"
+"""The kind of queries where the dataset has no others: vectors of the gallery itself."""
+
+
+def queries_in_words(kind: str, gallery: str) -> str:
+    """The queries of this kind that an index over ``gallery`` is asked."""
+    return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
+
+
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
-    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors where there is nothing else);
-    ``target_met`` whether the operating point reached the target there and on queries that it was not tuned on;
+    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors, each left out of its own results, where
+    there is nothing else); ``target_met`` whether the operating point reached the target there and on queries that it was not
+    tuned on, null where only gallery vectors reached it, which are not what it will be asked;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total.
     """
@@ -138,7 +148,7 @@ class IndexManifest(Record):
     exact: bool
     k: int
     target_recall: float
-    target_met: bool
+    target_met: bool | None
     operating_point: OperatingPoint
     front: list[OperatingPoint]
     query_kind: str
@@ -153,6 +163,24 @@ class IndexManifest(Record):
     stage_seconds: dict[str, float]
     software: dict[str, str]
     hardware: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_promised(cls, document: Any) -> Any:
+        """Version 0.1.0 promised what gallery vectors found, themselves included."""
+        if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
+            return {**document, "target_met": None}
+        return document
+
+    @property
+    def measured_recall(self) -> Interval:
+        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
+        return self.operating_point.confirmed_recall or self.operating_point.recall
+
+    @property
+    def asked_with(self) -> str:
+        """The queries that the recall was measured with, in words."""
+        return queries_in_words(self.query_kind, self.gallery)
 
     @property
     def bytes_per_vector(self) -> float:

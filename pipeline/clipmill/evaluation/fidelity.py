@@ -7,8 +7,9 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.core.manifests import Interval
+from clipmill.core.manifests import Interval, queries_in_words
 from clipmill.evaluation.figures import Figure, metric
+from clipmill.index.search.exact import without_own
 from clipmill.index.search.recall import hits, recall_interval
 
 Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
@@ -30,6 +31,7 @@ class Fidelity:
     k: int
     queries: int
     query_kind: str
+    gallery: str
     n: int
     found: int
     wanted: int
@@ -54,9 +56,10 @@ class Fidelity:
     @property
     def figures(self) -> list[Figure]:
         """Recall with its intervals, then latencies."""
+        asked = queries_in_words(self.query_kind, self.gallery)
         return [
-            metric(f"index.{self.k}_recall@{self.k}").figure(self.intervals["k_recall_at_k"]),
-            metric("index.1_recall@1").figure(self.intervals["one_recall_at_one"]),
+            metric(f"index.{self.k}_recall@{self.k}", queries=asked).figure(self.intervals["k_recall_at_k"]),
+            metric("index.1_recall@1", queries=asked).figure(self.intervals["one_recall_at_one"]),
             *(metric(f"index.latency_p{at}").figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
         ]
 
@@ -68,24 +71,29 @@ def measure_fidelity(
     queries: NDArray[np.float32],
     n: int,
     query_kind: str = "captions",
+    gallery: str = "images",
     progress: Callable[[int], object] = lambda done: None,
+    *,
+    own: NDArray[np.int64] | None = None,
 ) -> Fidelity:
     """Asks an index of ``n`` items every query (q, d), one at a time, and compares with exact search.
 
     ``truth`` (q, k) are the scores of exact search, best first. ``exact_scores_of`` gives the exact scores (q, k) of
     queries with the items at positions (q, k), −inf where these are −1. The caller keeps search on one thread. The first
-    few queries are asked once before. ``progress`` is called with 1 after each query.
+    few queries are asked once before. ``progress`` is called with 1 after each query. ``own`` (q,) are the positions of
+    queries that are items of the index themselves: these are left out of their results, as they are of ``truth``.
     """
     k = truth.shape[1]
+    asked = k + (own is not None)
     for query in queries[:WARM_UP]:
-        search(query[None], k)
+        search(query[None], asked)
     seconds = np.empty(len(queries))
     positions = np.full((len(queries), k), -1, np.int64)
     for number, query in enumerate(queries):
         started = perf_counter()
-        _, found = search(query[None], k)
+        found = search(query[None], asked)
         seconds[number] = perf_counter() - started
-        positions[number] = found[0]
+        positions[number] = without_own(found, None if own is None else own[number : number + 1], k)[1][0]
         progress(1)
     scores = exact_scores_of(queries, positions)
     # Of items with equal scores each is as good as the other, so scores are compared and not positions.
@@ -95,6 +103,7 @@ def measure_fidelity(
         k=k,
         queries=len(queries),
         query_kind=query_kind,
+        gallery=gallery,
         n=n,
         found=int(each.sum()),
         wanted=len(queries) * k,

@@ -22,7 +22,7 @@ from clipmill.evaluation.retrieval.through_index import Asked, measure_through_i
 from clipmill.evaluation.vectors import blocks
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import draw_queries
-from clipmill.index.search.exact import exact_top_k
+from clipmill.index.search.exact import exact_top_k, without_own
 from clipmill.index.search.open import open_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.search import Index
@@ -39,6 +39,7 @@ class _Exact:
     queries: NDArray[np.float32]
     kind: str
     scores: NDArray[np.float32]
+    own: NDArray[np.int64] | None
 
 
 def manifest_of_index(embeddings: Embeddings, uri: str) -> IndexManifest:
@@ -106,7 +107,17 @@ def _measure(
     faiss.omp_set_num_threads(1)
     try:
         with progress(len(exact.queries), "index") as step:
-            return measure_fidelity(index.search, exact.scores, stored.scores, exact.queries, index.n, exact.kind, step)
+            return measure_fidelity(
+                index.search,
+                exact.scores,
+                stored.scores,
+                exact.queries,
+                index.n,
+                exact.kind,
+                index.manifest.gallery,
+                step,
+                own=exact.own,
+            )
     finally:
         faiss.omp_set_num_threads(threads)
 
@@ -116,9 +127,12 @@ def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSett
     drawn = draw_queries(
         Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
     )
-    queries = (drawn.confirmation if len(drawn.confirmation) else drawn.tuning)[: settings.fidelity_queries]
-    scores, _ = exact_top_k(queries, _stream(index.sharded.vectors), min(K, manifest.n))
-    return _Exact(queries, drawn.kind, scores)
+    unseen = slice(len(drawn.tuning) if len(drawn.confirmation) else 0, None)
+    queries = drawn.all[unseen][: settings.fidelity_queries]
+    own = None if drawn.own is None else drawn.own[unseen][: settings.fidelity_queries]
+    k = min(K, manifest.n - (own is not None))
+    found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k))
+    return _Exact(queries, drawn.kind, without_own(found, own, k)[0], own)
 
 
 def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:

@@ -20,7 +20,7 @@ from clipmill.report.schema.retrieval import ExamplePart, RetrievalPart
 from clipmill.report.schema.space import AlignmentPart, SpacePart
 
 REPORT_VERSION = 1
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 """Rises when the page, the table or the summary shows the same report differently: `verify` makes those of its own version
 again and compares them."""
 

@@ -76,12 +76,17 @@ def _probe(report: Report, part: ProbePart) -> str:
 
 def _fidelity(report: Report, part: FidelityPart) -> str:
     size, stored = _figure(report, "index.bytes_per_vector").value, 2 * report.dataset.dimension
+    latency = number_text(_figure(report, "index.latency_p50").value, "milliseconds")
     text = (
-        f"The index returns {_percent(report, part.figures[0].key)} of what exact search would, in "
-        f"{number_text(_figure(report, 'index.latency_p50').value, 'milliseconds')} for a typical query on one core, with "
-        f"{size_text(size)} per vector in memory"
+        f"Asked with {part.asked_with}, the index returns {_percent(report, part.figures[0].key)} of what exact search "
+        f"would, in {latency} for a typical query on one core, with {size_text(size)} per vector in memory"
     )
-    return f"{text} in place of {size_text(stored)}." if size < stored else f"{text}."
+    text = f"{text} in place of {size_text(stored)}." if size < stored else f"{text}."
+    if part.asks_as_users:
+        return text
+    return (
+        f"{text} What {'captions' if part.gallery == 'images' else 'images'} would find is not known: there are none."
+    )
 
 
 def _slices(part: SlicesPart) -> str:

@@ -129,12 +129,12 @@ class VersionStages:
         else:
             manifest = self._build(build)
         stands_on_old = training is not None and training.sha256 == manifest.trained_sha256
-        if stands_on_old and not manifest.target_met and self.base is not None and self.base.met_target:
+        if stands_on_old and manifest.target_met is False and self.base is not None and self.base.met_target:
             notes = [f"the index is trained: with the old training its recall fell to {recall_of(manifest):.4f}"]
             manifest = self._build(make_build(settings.model_copy(update={"overwrite": True})))
         if training is None or training.sha256 != manifest.trained_sha256:
             training = training_of(build, output)
-        self.tell("index", f"{manifest.factory}, recall {recall_of(manifest):.3f}")
+        self.tell("index", f"{manifest.factory}, recall {recall_of(manifest):.3f} on {manifest.asked_with}")
         for note in notes:
             self.tell("", note)
         return manifest, training, notes

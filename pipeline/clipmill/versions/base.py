@@ -59,8 +59,8 @@ class Base:
 
     @property
     def met_target(self) -> bool:
-        """Whether its index reached the recall that it was tuned for."""
-        return self.judged.index is not None and self.judged.index.target_met
+        """Whether its index reached the recall that it was tuned for, by what it could be asked."""
+        return self.judged.index is not None and self.judged.index.target_met is not False
 
 
 def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: frozenset[str]) -> str:
