@@ -42,6 +42,14 @@ class QueriesPart(Record):
     tasks: dict[str, KeptQueries]
 
 
+class TrecPart(Record):
+    """TREC run and qrels files beside this one (`clipmill.report.trec`): the first ``depth`` results of every query, and the
+    sha256 of each file by its name."""
+
+    depth: int
+    files: dict[str, str]
+
+
 class PublishedFigure(Record):
     """One figure of a model on a public dataset, as published."""
 
@@ -116,6 +124,7 @@ class Report(Record):
     writing: RobustnessPart | None = None
     probe: ProbePart | None = None
     plan: Forecast | None = None
+    trec: TrecPart | None = None
     page_version: int = 1
 
     @property

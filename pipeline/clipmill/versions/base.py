@@ -66,7 +66,7 @@ class Base:
 def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: frozenset[str]) -> str:
     """sha256 of all that decides what is in a version, whichever way it is made. ``fingerprint`` is that of embedding the
     whole input; ``settings`` are those of the stages after it by name."""
-    stages = {name: one.model_dump(mode="json") if one else None for name, one in settings.items()}
+    stages = {name: one.deciding() if one else None for name, one in settings.items()}
     decides = {"embed": dict(fingerprint), "removed": removed_sha256(removed), **stages}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

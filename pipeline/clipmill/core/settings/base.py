@@ -12,11 +12,22 @@ from clipmill.core.values import Option
 class Settings(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error.
 
-    ``GROUP`` is the heading under which help lists the options that a class adds.
+    ``GROUP`` is the heading under which help lists the options that a class adds; ``ADDED`` are the settings that came after
+    version 0.1.0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     GROUP: ClassVar[str] = "Options"
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    def deciding(self) -> dict[str, Any]:
+        """All settings as JSON types, for a key that stays what it was: those that came later only where they are given."""
+        values = self.model_dump(mode="json")
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in self.ADDED or value != type(self).model_fields[name].default
+        }
 
 
 class OutputSettings(Settings):
