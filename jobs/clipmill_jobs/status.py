@@ -81,11 +81,12 @@ def _finished(manifest: AnyManifest) -> str:
     ended = manifest.runs[-1].finished if manifest.runs else None
     when = f", {ended:%Y-%m-%d %H:%M} UTC" if ended else ""
     if isinstance(manifest, EmbeddingsManifest):
-        counts, speed = manifest.counts, manifest.throughput
+        counts = manifest.counts
+        speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
         rejected = counts.rejected_images + counts.rejected_captions
         return (
-            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected; "
-            f"{speed.images_per_second:,.1f} images/s{when}"
+            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
+            f"{speed}{when}"
         )
     if isinstance(manifest, IndexManifest):
         recall = manifest.measured_recall

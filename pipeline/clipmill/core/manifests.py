@@ -15,7 +15,8 @@ class Record(BaseModel):
 
 
 class ModelIdentity(Record):
-    """What makes two sets of embeddings comparable, and what was used to make them."""
+    """What makes two sets of embeddings comparable, and what was used to make them. ``logit_bias`` is that of a model which was
+    trained with a sigmoid for each pair, as SigLIP is; null for one with a softmax."""
 
     name: str
     pretrained: str
@@ -25,6 +26,7 @@ class ModelIdentity(Record):
     tokenizer_sha256: str
     dimension: int
     logit_scale: float
+    logit_bias: float | None = None
 
     def differences(self, other: "ModelIdentity") -> list[str]:
         """The parts of the identity that disagree, in words; empty when vectors of both may be compared."""

@@ -1,7 +1,7 @@
 """How much of exact search an index returns, and how fast: the model's quality plays no part in it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
@@ -17,6 +17,8 @@ Search = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray
 WARM_UP = 5
 """Queries that are asked once before the clock runs."""
 LATENCY_AT = (50, 95, 99)
+COLD_QUERIES = 20
+"""Queries that are asked once more with nothing of the stored vectors in memory."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Fidelity:
 
     ``found`` counts returned items whose exact score reaches that of the k-th best; ``first`` counts queries whose
     first result scores as high as the best. Of items with equal scores each is as good as the other.
-    ``seconds`` holds the wall time of each query, asked one at a time on one thread.
+    ``seconds`` holds the wall time of each query, asked one at a time on one thread, and ``cold`` that of some whose vectors
+    for re-ranking had to be read from disk.
     """
 
     k: int
@@ -38,6 +41,7 @@ class Fidelity:
     first: int
     seconds: NDArray[np.float64]
     intervals: dict[str, Interval]
+    cold: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def k_recall_at_k(self) -> float:
@@ -61,7 +65,14 @@ class Fidelity:
             metric(f"index.{self.k}_recall@{self.k}", queries=asked).figure(self.intervals["k_recall_at_k"]),
             metric("index.1_recall@1", queries=asked).figure(self.intervals["one_recall_at_one"]),
             *(metric(f"index.latency_p{at}").figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
+            *self._cold_figures,
         ]
+
+    @property
+    def _cold_figures(self) -> list[Figure]:
+        if not len(self.cold):
+            return []
+        return [metric("index.latency_cold").figure(float(np.median(self.cold) * 1000), len(self.cold))]
 
 
 def measure_fidelity(
@@ -111,3 +122,17 @@ def measure_fidelity(
         seconds=seconds,
         intervals={"k_recall_at_k": recall_interval(each, k), "one_recall_at_one": recall_interval(first, 1)},
     )
+
+
+def measure_cold(
+    search: Search, queries: NDArray[np.float32], k: int, evict: Callable[[], bool]
+) -> NDArray[np.float64]:
+    """Seconds of each of a few queries after ``evict``; none where that is not possible."""
+    seconds = []
+    for query in queries[:COLD_QUERIES]:
+        if not evict():
+            break
+        started = perf_counter()
+        search(query[None], k)
+        seconds.append(perf_counter() - started)
+    return np.array(seconds)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -14,7 +14,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
-from clipmill.evaluation.fidelity import Fidelity, measure_fidelity
+from clipmill.evaluation.fidelity import Fidelity, measure_cold, measure_fidelity
 from clipmill.evaluation.progress import Progress, silent
 from clipmill.evaluation.results import ThroughPart
 from clipmill.evaluation.retrieval.retrieval import Direction
@@ -107,7 +107,7 @@ def _measure(
     faiss.omp_set_num_threads(1)
     try:
         with progress(len(exact.queries), "index") as step:
-            return measure_fidelity(
+            found = measure_fidelity(
                 index.search,
                 exact.scores,
                 stored.scores,
@@ -118,6 +118,9 @@ def _measure(
                 step,
                 own=exact.own,
             )
+        if not index.manifest.operating_point.rerank:
+            return found  # nothing is read from disk
+        return replace(found, cold=measure_cold(index.search, exact.queries, found.k, stored.evict))
     finally:
         faiss.omp_set_num_threads(threads)
 

@@ -139,7 +139,14 @@ def _retrieval(
         alignment=checkpoint(
             "alignment",
             Alignment,
-            lambda: align(captions, images, of_captions, temperature=temperature, seed=seed),
+            lambda: align(
+                captions,
+                images,
+                of_captions,
+                temperature=temperature,
+                bias=model.logit_bias if model else None,
+                seed=seed,
+            ),
         ),
         examples=checkpoint(
             "examples", list[Example], lambda: choose_examples(of_captions, captions, images, seed=seed)

@@ -88,6 +88,12 @@ class DatasetPart(Record):
     counts: Counts
     columns: list[str]
 
+    @property
+    def title(self) -> str:
+        """The name of the folder; of embeddings called just that, the folder around them too."""
+        around = self.uri.rstrip("/").split("/")[-2:-1]
+        return "/".join([*around, self.name]) if self.name == "embeddings" else self.name
+
 
 class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;

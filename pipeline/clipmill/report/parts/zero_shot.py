@@ -46,7 +46,9 @@ def _calibration(calibration: Calibration) -> CalibrationPart:
             zip(calibration.counts, calibration.confidence, calibration.correct, strict=True)
         )
     ]
-    return CalibrationPart(logit_scale=calibration.logit_scale, figures=calibration.figures, bins=bins)
+    return CalibrationPart(
+        logit_scale=calibration.logit_scale, logit_bias=calibration.logit_bias, figures=calibration.figures, bins=bins
+    )
 
 
 def _bin(number: int, n: int, confidence: float, right: float) -> ReliabilityBin:
