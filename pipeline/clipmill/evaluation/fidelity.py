@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval, queries_in_words
-from clipmill.evaluation.figures import Figure, metric
+from clipmill.evaluation.figures import Figure, Metric, metric
 from clipmill.index.search.exact import without_own
 from clipmill.index.search.recall import hits, recall_interval
 
@@ -27,8 +27,8 @@ class Fidelity:
 
     ``found`` counts returned items whose exact score reaches that of the k-th best; ``first`` counts queries whose
     first result scores as high as the best. Of items with equal scores each is as good as the other.
-    ``seconds`` holds the wall time of each query, asked one at a time on one thread, and ``cold`` that of some whose vectors
-    for re-ranking had to be read from disk.
+    ``each`` int64 (q,) are the items found by query. ``seconds`` holds the wall time of each query, asked one at a time
+    on one thread, and ``cold`` that of some whose vectors for re-ranking had to be read from disk.
     """
 
     k: int
@@ -41,6 +41,7 @@ class Fidelity:
     first: int
     seconds: NDArray[np.float64]
     intervals: dict[str, Interval]
+    each: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     cold: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
@@ -58,11 +59,16 @@ class Fidelity:
         return float(np.percentile(self.seconds, percentile) * 1000)
 
     @property
+    def recall(self) -> Metric:
+        """What `found` of `wanted` is called."""
+        return metric(f"index.{self.k}_recall@{self.k}", queries=queries_in_words(self.query_kind, self.gallery))
+
+    @property
     def figures(self) -> list[Figure]:
         """Recall with its intervals, then latencies."""
         asked = queries_in_words(self.query_kind, self.gallery)
         return [
-            metric(f"index.{self.k}_recall@{self.k}", queries=asked).figure(self.intervals["k_recall_at_k"]),
+            self.recall.figure(self.intervals["k_recall_at_k"]),
             metric("index.1_recall@1", queries=asked).figure(self.intervals["one_recall_at_one"]),
             *(metric(f"index.latency_p{at}").figure(self.milliseconds(at), self.queries) for at in LATENCY_AT),
             *self._cold_figures,
@@ -121,6 +127,7 @@ def measure_fidelity(
         first=int(first.sum()),
         seconds=seconds,
         intervals={"k_recall_at_k": recall_interval(each, k), "one_recall_at_one": recall_interval(first, 1)},
+        each=each,
     )
 
 

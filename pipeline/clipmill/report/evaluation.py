@@ -151,10 +151,10 @@ def _measured(
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))
     if index and settings.index:
-        fidelity, through = measure_index(
+        fidelity, through, slices = measure_index(
             settings.index, embeddings, settings, cache, quality.asked, progress, checkpoint
         )
-        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through)
+        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through, slices)
     began = started - timedelta(seconds=checkpoint.seconds_saved)  # as if it had been done at one go
     making = Making(_command(settings), settings.content(), evaluation.inputs, began, settings.probe_train)
     return assemble(embeddings, quality, measured, making, absences), quality.outcomes

@@ -84,11 +84,30 @@ def _fidelity(report: Report, part: FidelityPart) -> str:
     if part.rerank:
         text += f" and {size_text(stored)} on disk for re-ranking"
     text = f"{text}." if part.rerank or size >= stored else f"{text} in place of {size_text(stored)}."
+    if part.slices and (least := _least_found(part.slices)):
+        text += f" {least}"
     if part.asks_as_users:
         return text
     return (
         f"{text} What {'captions' if part.gallery == 'images' else 'images'} would find is not known: there are none."
     )
+
+
+def _least_found(part: SlicesPart) -> str:
+    """The slice of which the index finds least; empty where nothing is sliced."""
+    found = [
+        (
+            figure.value,
+            f"{column.column} is {one.text}" if one.kind == "value" else f"{column.column}: {one.kind} {one.text}",
+        )
+        for column in part.columns
+        for one in column.slices
+        for figure in one.figures
+    ]
+    if not found:
+        return ""
+    value, where = min(found)
+    return f"Of one slice it returns {value:.1%}, the least of {len(found):,} ({where.strip()})."
 
 
 def _slices(part: SlicesPart) -> str:

@@ -14,12 +14,14 @@ from clipmill.index.build.sample import draw_sample
 @dataclass(frozen=True)
 class Queries:
     """``kind`` is captions or images (the other side of the gallery), or the gallery's own vectors. Then ``own`` int64 (q,) are
-    the positions of `all` of them in the gallery: none is counted as a result of itself, which any index would find."""
+    the positions of `all` of them in the gallery: none is counted as a result of itself, which any index would find.
+    ``positions`` int64 (q,) are those in the part that they were drawn from, whichever it is."""
 
     kind: str
     tuning: NDArray[np.float32]
     confirmation: NDArray[np.float32]
     own: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
 
     @property
     def all(self) -> NDArray[np.float32]:
@@ -45,5 +47,6 @@ def draw_queries(gallery: Gallery, count: int, seed: int, on_read: Callable[[], 
     drawn = first[np.random.default_rng(seed).permutation(len(first))]
     vectors = sample.vectors[drawn].astype(np.float32)
     half = (len(drawn) + 1) // 2
-    own = sample.positions[drawn] if kind == GALLERY_VECTORS and gallery.n > 1 else None
-    return Queries(kind, vectors[:half], vectors[half:], own)
+    positions = sample.positions[drawn]
+    own = positions if kind == GALLERY_VECTORS and gallery.n > 1 else None
+    return Queries(kind, vectors[:half], vectors[half:], own, positions)

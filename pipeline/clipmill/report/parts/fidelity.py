@@ -5,16 +5,21 @@ import numpy as np
 from clipmill.core.manifests import IndexManifest
 from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.figures import metric
-from clipmill.evaluation.results import HistogramData, ThroughPart
+from clipmill.evaluation.results import HistogramData, SlicesPart, ThroughPart
 from clipmill.report.schema.index import FidelityPart
 
 _BINS = 40
 
 
 def fidelity_part(
-    result: Fidelity, manifest: IndexManifest, uri: str, through: ThroughPart | None = None
+    result: Fidelity,
+    manifest: IndexManifest,
+    uri: str,
+    through: ThroughPart | None = None,
+    slices: SlicesPart | None = None,
 ) -> FidelityPart:
-    """Recall against exact search, latency and size of one index at its tuned settings, and the recall ``through`` it.
+    """Recall against exact search, latency and size of one index at its tuned settings, the recall ``through`` it, and
+    its own by ``slices``.
 
     The slowest 1% of queries are left out of the histogram of latencies, bars and mean.
     """
@@ -46,6 +51,7 @@ def fidelity_part(
         ),
         memory=manifest.memory,
         through=through,
+        slices=slices,
     )
 
 

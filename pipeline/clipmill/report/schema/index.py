@@ -2,7 +2,7 @@
 
 from clipmill.core.manifests import GALLERY_VECTORS, Record, queries_in_words
 from clipmill.evaluation.figures import Figure
-from clipmill.evaluation.results import HistogramData, ThroughPart
+from clipmill.evaluation.results import HistogramData, SlicesPart, ThroughPart
 
 
 class FidelityPart(Record):
@@ -21,6 +21,7 @@ class FidelityPart(Record):
     latency: HistogramData
     memory: dict[str, int]
     through: ThroughPart | None = None
+    slices: SlicesPart | None = None
 
     @property
     def asked_with(self) -> str:
