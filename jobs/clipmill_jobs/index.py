@@ -50,14 +50,18 @@ def command(settings: IndexSettings, cluster: ClusterSettings, explain: bool, as
 
         _print_plan(make_build(settings), as_json)
         return
+    from clipmill.index.build.finish import warn_of_queries
+
     made = index_stage(settings, cluster, current())
     manifest, already = made.manifest, made.already
     _tell(manifest, settings.output, already=already, as_json=as_json)
     asked = "target_recall" in settings.model_fields_set
-    if asked and not manifest.target_met:
+    if already:
+        warn_of_queries(manifest)
+    if asked and manifest.target_met is False:
         raise BarMissed(
-            f"the index is published, but its {manifest.k}-recall@{manifest.k} of "
-            f"{_interval(_honest_recall(manifest))} misses --target-recall {settings.target_recall:g}; give more "
+            f"the index is published, but its {manifest.k}-recall@{manifest.k} of {_interval(manifest.measured_recall)} "
+            f"on {manifest.asked_with} misses --target-recall {settings.target_recall:g}; give more "
             "--memory for finer codes, more --tuning-queries for a narrower interval, or --factory Flat"
         )
 
@@ -121,16 +125,11 @@ def _print_result(manifest: "IndexManifest", uri: str, *, already: bool) -> None
     click.echo(
         f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards} shards, {kind}\n"
         f"{manifest.bytes_per_vector:,.1f} bytes per vector resident ({manifest.memory['total']:,} in all)\n"
-        f"{manifest.k}-recall@{manifest.k} {_interval(_honest_recall(manifest))} on {manifest.query_kind}"
-        f"{' that it was not tuned on' if point.confirmed_recall else ''}, "
+        f"{manifest.k}-recall@{manifest.k} {_interval(manifest.measured_recall)} on {manifest.asked_with}"
+        f"{', which it was not tuned on' if point.confirmed_recall else ''}, "
         f"{point.milliseconds_per_query:.3f} ms per query on one thread\n"
         f"{uri}"
     )
-
-
-def _honest_recall(manifest: "IndexManifest") -> "Interval":
-    """The recall on unseen queries where there were enough for it, else on those tuned on."""
-    return manifest.operating_point.confirmed_recall or manifest.operating_point.recall
 
 
 def _interval(recall: "Interval") -> str:

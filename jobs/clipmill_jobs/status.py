@@ -81,18 +81,19 @@ def _finished(manifest: AnyManifest) -> str:
     ended = manifest.runs[-1].finished if manifest.runs else None
     when = f", {ended:%Y-%m-%d %H:%M} UTC" if ended else ""
     if isinstance(manifest, EmbeddingsManifest):
-        counts, speed = manifest.counts, manifest.throughput
+        counts = manifest.counts
+        speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
         rejected = counts.rejected_images + counts.rejected_captions
         return (
-            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected; "
-            f"{speed.images_per_second:,.1f} images/s{when}"
+            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
+            f"{speed}{when}"
         )
     if isinstance(manifest, IndexManifest):
-        recall = manifest.operating_point.confirmed_recall or manifest.operating_point.recall
-        met = "" if manifest.target_met else f" (below the target of {manifest.target_recall:g})"
+        recall = manifest.measured_recall
+        met = f" (below the target of {manifest.target_recall:g})" if manifest.target_met is False else ""
         return (
             f"{manifest.factory} over {manifest.n:,} {manifest.gallery} in {manifest.shards:,} shards, "
-            f"recall {recall.value:.4f}{met}{when}"
+            f"recall {recall.value:.4f} on {manifest.asked_with}{met}{when}"
         )
     if isinstance(manifest, SelectionManifest):
         return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"

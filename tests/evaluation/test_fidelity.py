@@ -55,3 +55,29 @@ def test_latency_is_that_of_each_query_alone() -> None:
     assert found.seconds.shape == (100,)
     assert 0 < found.milliseconds(50) <= found.milliseconds(95) <= found.milliseconds(99)
     assert found.milliseconds(100) == pytest.approx(found.seconds.max() * 1000)
+
+
+def test_an_item_that_finds_itself_and_nothing_else_finds_nothing() -> None:
+    queries = IMAGES.astype(np.float32)
+    own = np.arange(50)
+    others = queries @ queries.T
+    others[own, own] = -np.inf
+    truth = -np.sort(-others, axis=1)[:, :5]
+    asked = {query.tobytes(): position for position, query in enumerate(queries)}
+
+    def selfish(query: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        assert k == 6
+        positions = np.full((1, k), -1)
+        positions[0, 0] = asked[query[0].tobytes()]
+        return np.ones((1, k), np.float32), positions
+
+    def exact(query: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        scores = query @ queries.T
+        positions = np.argsort(-scores, axis=1)[:, :k]
+        return np.take_along_axis(scores, positions, axis=1), positions
+
+    found = measure_fidelity(selfish, truth, scores_of, queries, 50, "gallery vectors", own=own)
+    assert (found.k_recall_at_k, found.one_recall_at_one) == (0, 0)
+    found = measure_fidelity(exact, truth, scores_of, queries, 50, "gallery vectors", own=own)
+    assert (found.k_recall_at_k, found.one_recall_at_one) == (1, 1)
+    assert "its own images, each left out of its own results" in found.figures[0].definition

@@ -41,7 +41,10 @@ def test_every_metric_has_what_a_figure_needs() -> None:
 
 
 def test_a_key_fills_the_places_of_its_metric() -> None:
-    assert [metric(f"index.{k}_recall@{k}").title for k in (1, 10)] == ["1-recall@1", "10-recall@10"]
+    assert [metric(f"index.{k}_recall@{k}", queries="captions").title for k in (1, 10)] == [
+        "1-recall@1",
+        "10-recall@10",
+    ]
     loss = metric("alignment.info_nce_tau_0.07", pairs=1000)
     assert (loss.title, "1,000 pairs at temperature 0.07" in loss.definition) == ("InfoNCE at τ = 0.07", True)
     for unknown in ("t2i.precision", "index.10_recall@5", "recall@10"):

@@ -92,7 +92,8 @@ def nights(tmp_path: Path, vectors: tuple[np.ndarray, np.ndarray]) -> Nights:
 def test_alike_vectors_keep_the_training(nights: Nights, vectors: tuple[np.ndarray, np.ndarray]) -> None:
     base = nights.published("1", vectors[0][:120])
     manifest, training, notes = nights.next(base, vectors[0][:126])
-    assert notes[0].startswith("the index keeps its training: vectors lie")
+    assert notes[0].startswith("the index keeps its training: it reconstructs vectors")
+    assert notes[-1].endswith("on 6 captions of new rows")
     assert training == base.version.training
     assert (manifest.stage_seconds["train"], manifest.target_met) == (0, True)
 
@@ -104,11 +105,11 @@ def test_after_drift_the_index_is_trained_again(nights: Nights, vectors: tuple[n
     before = base.version.training
     assert before is not None
     assert len(notes) == 1
-    assert notes[0].startswith("the index is trained: vectors lie")
+    assert notes[0].startswith("the index is trained: it reconstructs vectors")
     assert manifest.stage_seconds["train"] > 0
     assert training.sha256 != before.sha256
-    assert training.distance is not None
-    assert training.distance != before.distance, "drift is told from here on"
+    assert training.error is not None
+    assert training.error != before.error, "drift is told from here on"
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -47,7 +47,8 @@ def test_the_figures_of_the_report_follow_from_its_queries(tmp_path: Path) -> No
         for k in (1, 5, 10):
             assert figures[f"recall@{k}"] == pytest.approx(mean(rows, f"hit_{k}"))
         assert figures["mean_rank"] == pytest.approx(mean(rows, "rank"))
-        assert figures["mean_reciprocal_rank"] == pytest.approx(np.mean([1 / row["rank"] for row in rows]))
+        assert figures["mean_reciprocal_rank"] == pytest.approx(mean(rows, "reciprocal_rank"))
+        assert [row["reciprocal_rank"] for row in rows] == pytest.approx([1 / row["rank"] for row in rows])
     assert report.zero_shot is not None
     figures = {figure.metric: figure.value for figure in report.zero_shot.figures}
     rows = by_task["zero-shot"]

@@ -22,7 +22,7 @@ def test_each_task_is_a_row_with_its_metrics(tmp_path: Path) -> None:
         labels=["ab"[number % 2] for number in range(20)],
         model=identity(16),
     )
-    retrieval, classification = csv.DictReader(io.StringIO(csv_text(made)))
+    retrieval, classification, probe = csv.DictReader(io.StringIO(csv_text(made)))
     assert (retrieval["model"], retrieval["pretrained"], retrieval["dataset"]) == ("tiny", "tag", "e")
     assert (retrieval["task"], classification["task"]) == ("zeroshot_retrieval", "zeroshot_classification")
     scores = CAPTIONS.astype(float) @ IMAGES.astype(float).T
@@ -32,7 +32,20 @@ def test_each_task_is_a_row_with_its_metrics(tmp_path: Path) -> None:
     assert float(retrieval["text_retrieval_recall@1"]) == pytest.approx(best)
     assert made.zero_shot is not None
     assert float(classification["acc1"]) == made.zero_shot.figures[0].value
+    assert made.probe is not None
+    assert probe["task"] == "linear_probe"
+    assert float(probe["lp_acc1"]) == made.probe.figures[0].value
+    assert float(probe["lp_mean_per_class_recall"]) == made.probe.figures[1].value
     assert (retrieval["acc1"], classification["acc5"], classification["image_retrieval_recall@1"]) == ("", "", "")
+
+
+def test_every_row_names_its_model_and_its_dataset(tmp_path: Path) -> None:
+    made = make_report(tmp_path / "photos", images=IMAGES, captions=CAPTIONS, caption_rows=ROWS)
+    (row,) = csv.DictReader(io.StringIO(csv_text(made)))
+    assert (row["model"], row["model_fullname"]) == ("vectors made elsewhere", "vectors made elsewhere")
+    within = made.dataset.model_copy(update={"uri": "s3://b/photos/embeddings/", "name": "embeddings"})
+    (row,) = csv.DictReader(io.StringIO(csv_text(made.model_copy(update={"dataset": within}))))
+    assert row["dataset"] == "photos/embeddings"
 
 
 def test_nothing_measured_is_a_header_alone(tmp_path: Path) -> None:
@@ -45,6 +58,6 @@ def test_the_columns_are_those_of_the_builder(tmp_path: Path) -> None:
     made = make_report(tmp_path, images=IMAGES, captions=CAPTIONS, caption_rows=ROWS)
     of_results = {"dataset", "model", "pretrained", "task", "language", "model_fullname"}
     of_retrieval = {f"{side}_retrieval_recall@{k}" for side in ("image", "text") for k in (1, 5, 10)}
-    of_classification = {"acc1", "acc5", "mean_per_class_recall"}
+    of_classification = {"acc1", "acc5", "mean_per_class_recall", "lp_acc1", "lp_mean_per_class_recall"}
     header = next(csv.reader(io.StringIO(csv_text(made))))
     assert sorted(header) == sorted(of_results | of_retrieval | of_classification)

@@ -96,6 +96,35 @@ def test_a_mapping_brings_texts_to_their_images_in_the_order_of_rows(tmp_path: P
     assert part(dataset, "images")["colour"].to_pylist() == ["g", None, "r", "c"]
 
 
+@pytest.mark.parametrize("mapped", [False, True], ids=["texts in the order of images", "--text-image"])
+@pytest.mark.parametrize("large", [False, True])
+def test_images_have_several_captions_or_none_and_all_their_labels(tmp_path: Path, mapped: bool, large: bool) -> None:
+    kind = pa.large_list(pa.large_string()) if large else pa.list_(pa.string())
+    said = pa.array([["a", "b"], None, ["c"], [], ["d", None, "f"]], kind)
+    table = pa.table({"caption": said, "label": ["x", "y", "z", None, "v"], "id": ["i", "j", "k", "l", "m"]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    images, texts, of = random(5), random(6, seed=1), np.array([0, 0, 2, 4, 4, 4])
+    order = np.array([3, 0, 4, 2, 1, 5]) if mapped else np.arange(6)
+    options = {"text_image": save(tmp_path / "of.npy", of[order])} if mapped else {}
+    dataset = bring(
+        tmp_path,
+        images=save(tmp_path / "i.npy", images),
+        texts=save(tmp_path / "t.npy", texts[order]),
+        metadata=str(tmp_path / "m.parquet"),
+        **options,
+    )
+    stored, captions = part(dataset, "images"), part(dataset, "captions")
+    assert stored.select(["id", "label"]).to_pylist() == table.select(["id", "label"]).to_pylist()
+    assert captions["row"].to_pylist() == of.tolist()
+    assert captions["caption_index"].to_pylist() == [0, 1, 0, 0, 1, 2]
+    assert captions["id"].to_pylist() == ["i", "i", "k", "m", "m", "m"]
+    # A caption belongs to the vector in the same place among those of its image.
+    assert captions["caption"].to_pylist() == ["a", "b", "c", "d", None, "f"]
+    own = np.concatenate([np.flatnonzero(of[order] == image) for image in range(5)])
+    expected = unit(texts[order])[own]
+    assert np.abs(vectors_of(captions["embedding"]).astype(np.float32) - expected).max() < 1e-3
+
+
 def test_metadata_with_a_row_an_image_stays_with_the_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": ["a", "b"], "id": [7, None]}), tmp_path / "m.parquet")
     dataset = bring(
@@ -109,7 +138,7 @@ def test_metadata_with_a_row_an_image_stays_with_the_images(tmp_path: Path) -> N
         {"id": "7", "caption": "a"},
         {"id": "i.npy:1", "caption": "b"},
     ]
-    assert part(dataset, "captions")["caption"].to_pylist() == ["", "", ""]
+    assert part(dataset, "captions")["caption"].to_pylist() == [None, None, None]
 
 
 def test_folders_are_read_in_natural_order_and_rows_know_their_file(
@@ -258,7 +287,7 @@ def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
     np.savez(folder / "several.npz", random(4))
     (folder / "none").mkdir()
     (folder / "m.csv").write_text("caption\na\nb\n")
-    pq.write_table(pa.table({"caption": [["a"]] * 4}), folder / "lists.parquet")
+    pq.write_table(pa.table({"caption": [["a"], ["b"], [], ["c"]]}), folder / "lists.parquet")
     save(folder / "mixed/0.npy", random(2, 8))
     save(folder / "mixed/1.npy", random(2, 4))
     return [
@@ -285,12 +314,24 @@ def mistakes(folder: Path) -> list[tuple[dict[str, str], str]]:
             {"images": good, "texts": good, "metadata": f"{folder}/m.csv"},
             "has 2 rows, but there are 4 images and 4 texts",
         ),
-        ({"images": good, "texts": good, "metadata": f"{folder}/lists.parquet"}, "holds lists"),
+        (
+            {"images": good, "texts": good, "metadata": f"{folder}/lists.parquet"},
+            "lists 3 captions, and there are 4 texts",
+        ),
+        (
+            {
+                "images": good,
+                "texts": save(folder / "three.npy", random(3)),
+                "text_image": save(folder / "other.npy", np.array([0, 1, 1])),
+                "metadata": f"{folder}/lists.parquet",
+            },
+            "lists 1 captions of image 1, but --text-image .* gives it 2",
+        ),
         ({"images": good, "metadata": f"{folder}/text.npy"}, "cannot be read as Parquet"),
     ]
 
 
-@pytest.mark.parametrize("number", range(19))
+@pytest.mark.parametrize("number", range(20))
 def test_mistakes_are_told(tmp_path: Path, number: int) -> None:
     options, said = mistakes(tmp_path)[number]
     with pytest.raises(UserError, match=f"(?s){said}") as caught:

@@ -12,8 +12,9 @@ from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.zero_shot import ZeroShot
 from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.results import HistogramData
-from clipmill.evaluation.retrieval.alignment import Alignment, Loss
+from clipmill.evaluation.retrieval.alignment import Alignment
 from clipmill.evaluation.retrieval.ceiling import Ceiling
+from clipmill.evaluation.retrieval.contrastive import Loss
 from clipmill.evaluation.retrieval.examples import Example
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Direction, Retrieval
@@ -29,7 +30,9 @@ CASES: list[tuple[Any, Any]] = [
     (Ranks, Ranks(COUNTS, COUNTS, RANDOM.random(5), *[COUNTS] * 5, 12)),
     (
         Alignment,
-        Alignment(HISTOGRAM, HISTOGRAM, (Loss(0.07, 3, 0.1, 0.2),), COUNTS, COUNTS, np.array([-np.inf, np.nan])),
+        Alignment(
+            HISTOGRAM, HISTOGRAM, (Loss(0.07, 3, INTERVAL, INTERVAL),), COUNTS, COUNTS, np.array([-np.inf, np.nan])
+        ),
     ),
     (list[Example], [Example("best", 1, 2, 3.5, 0.1, COUNTS, RANDOM.random(5, np.float32))]),
     (dict[Direction, Ceiling], {"t2i": Ceiling(3, {1: 0.5, 5: 2.0}, 0, 1)}),
@@ -46,7 +49,7 @@ CASES: list[tuple[Any, Any]] = [
             {"x": INTERVAL},
         ),
     ),
-    (Fidelity, Fidelity(10, 3, "captions", 99, 29, 30, 3, RANDOM.random(3), {})),
+    (Fidelity, Fidelity(10, 3, "captions", "images", 99, 29, 30, 3, RANDOM.random(3), {})),
     (float | None, None),
     (float | None, 0.1),
     (tuple[int, str], (1, "one")),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
@@ -27,7 +27,8 @@ class Record(BaseModel):
 
 
 class ModelIdentity(Record):
-    """What makes two sets of embeddings comparable, and what was used to make them."""
+    """What makes two sets of embeddings comparable, and what was used to make them. ``logit_bias`` is that of a model which was
+    trained with a sigmoid for each pair, as SigLIP is; null for one with a softmax."""
 
     name: str
     pretrained: str
@@ -37,6 +38,7 @@ class ModelIdentity(Record):
     tokenizer_sha256: Sha256
     dimension: int
     logit_scale: float
+    logit_bias: float | None = None
 
     def differences(self, other: "ModelIdentity") -> list[str]:
         """The parts of the identity that disagree, in words; empty when vectors of both may be compared."""
@@ -133,11 +135,21 @@ class OperatingPoint(Record):
     milliseconds_per_query: float
 
 
+GALLERY_VECTORS = "gallery vectors"
+"""The kind of queries where the dataset has no others: vectors of the gallery itself."""
+
+
+def queries_in_words(kind: str, gallery: str) -> str:
+    """The queries of this kind that an index over ``gallery`` is asked."""
+    return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
+
+
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
-    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors where there is nothing else);
-    ``target_met`` whether the operating point reached the target there and on queries that it was not tuned on;
+    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors, each left out of its own results, where
+    there is nothing else); ``target_met`` whether the operating point reached the target there and on queries that it was not
+    tuned on, null where only gallery vectors reached it, which are not what it will be asked;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total.
     """
@@ -155,7 +167,7 @@ class IndexManifest(Record):
     exact: bool
     k: int
     target_recall: float
-    target_met: bool
+    target_met: bool | None
     operating_point: OperatingPoint
     front: list[OperatingPoint]
     query_kind: str
@@ -170,6 +182,24 @@ class IndexManifest(Record):
     stage_seconds: dict[str, float]
     software: dict[str, str]
     hardware: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_promised(cls, document: Any) -> Any:
+        """Version 0.1.0 promised what gallery vectors found, themselves included."""
+        if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
+            return {**document, "target_met": None}
+        return document
+
+    @property
+    def measured_recall(self) -> Interval:
+        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
+        return self.operating_point.confirmed_recall or self.operating_point.recall
+
+    @property
+    def asked_with(self) -> str:
+        """The queries that the recall was measured with, in words."""
+        return queries_in_words(self.query_kind, self.gallery)
 
     @property
     def bytes_per_vector(self) -> float:

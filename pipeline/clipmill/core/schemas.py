@@ -62,14 +62,15 @@ def images_schema(
     return pa.schema(fields)
 
 
-def captions_schema(dimension: int) -> pa.Schema:
-    """``captions/part-*.parquet``: one row per caption; ``clip_score`` is null for a caption without its image."""
+def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:
+    """``captions/part-*.parquet``: one row per caption; ``clip_score`` is null for a caption without its image. Where texts
+    may be ``unknown``, as of vectors made elsewhere, ``caption`` may be null."""
     return pa.schema(
         [
             pa.field("row", pa.int64(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
             pa.field("caption_index", pa.int32(), nullable=False),
-            pa.field("caption", pa.string(), nullable=False),
+            pa.field("caption", pa.string(), nullable=unknown),
             pa.field("embedding", embedding_type(dimension), nullable=False),
             pa.field("clip_score", pa.float32()),
         ]

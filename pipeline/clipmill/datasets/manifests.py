@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -273,7 +274,17 @@ class Embeddings:
     def batches(self, part: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
         """One part in row order, some columns, at most ``batch_rows`` rows at a time."""
         for shard in self.shards_of(part):
-            yield from self.open_shard(shard).iter_batches(batch_rows, columns=list(columns))
+            yield from map(self.as_known, self.open_shard(shard).iter_batches(batch_rows, columns=list(columns)))
+
+    def as_known(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch of this dataset with null in place of captions that are not known: version 0.1.0 imported those of
+        vectors without text as empty strings, which no caption that a model embedded is."""
+        if self.manifest.model is not None or "caption" not in batch.schema.names:
+            return batch
+        at = batch.schema.get_field_index("caption")
+        captions = batch.column(at)
+        known = pc.if_else(pc.equal(captions, ""), pa.scalar(None, pa.string()), captions)
+        return batch.set_column(at, pa.field("caption", pa.string()), known)
 
     def table(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Some columns of a whole part in memory: for parts known to be small."""

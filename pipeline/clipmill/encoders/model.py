@@ -264,7 +264,13 @@ def identify(network: torch.nn.Module, source: ModelSource, preprocessing: Prepr
         tokenizer_sha256=tokenizer_sha256,
         dimension=int(source.config["embed_dim"]),
         logit_scale=float(network.logit_scale.exp()),  # type: ignore[operator]
+        logit_bias=_logit_bias(network),
     )
+
+
+def _logit_bias(network: torch.nn.Module) -> float | None:
+    bias = getattr(network, "logit_bias", None)
+    return None if bias is None else float(bias)
 
 
 def weights_sha256(network: torch.nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import IndexManifest
+from clipmill.core.manifests import GALLERY_VECTORS, IndexManifest
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
-from clipmill.evaluation.fidelity import Fidelity, measure_fidelity
+from clipmill.evaluation.fidelity import Fidelity, measure_cold, measure_fidelity
 from clipmill.evaluation.progress import Progress, silent
-from clipmill.evaluation.results import ThroughPart
+from clipmill.evaluation.results import SlicesPart, ThroughPart
 from clipmill.evaluation.retrieval.retrieval import Direction
 from clipmill.evaluation.retrieval.through_index import Asked, measure_through_index
+from clipmill.evaluation.statistics.by_query import ByQuery
+from clipmill.evaluation.studies.slices import measure_slices
+from clipmill.evaluation.studies.slicing import read_slicing
 from clipmill.evaluation.vectors import blocks
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import draw_queries
-from clipmill.index.search.exact import exact_top_k
+from clipmill.index.search.exact import exact_top_k, without_own
 from clipmill.index.search.open import open_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.search import Index
@@ -34,11 +37,13 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class _Exact:
-    """What the index is asked, and the scores (q, k) of exact search, best first."""
+    """What the index is asked, the ``rows`` (q,) of it, and the scores (q, k) of exact search, best first."""
 
     queries: NDArray[np.float32]
+    rows: NDArray[np.int64]
     kind: str
     scores: NDArray[np.float32]
+    own: NDArray[np.int64] | None
 
 
 def manifest_of_index(embeddings: Embeddings, uri: str) -> IndexManifest:
@@ -60,8 +65,9 @@ def measure_index(
     asked: dict[Direction, Asked],
     progress: Progress = silent,
     checkpoint: Checkpoint = no_checkpoints,
-) -> tuple[Fidelity, ThroughPart | None]:
-    """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, and the model's recall through it.
+) -> tuple[Fidelity, ThroughPart | None, SlicesPart | None]:
+    """The fidelity of the index at ``uri`` at its tuned operating point, k = 10, the model's recall through it, and the recall
+    of the index by slices, where these are asked for.
 
     Queries of the fidelity are drawn as the index drew its own, and those that it confirmed its tuning with are taken.
     Recall is of the direction whose gallery the index holds, on those ``asked``; None where that direction was not
@@ -71,8 +77,12 @@ def measure_index(
     through = checkpoint(
         "through-index", list[ThroughPart], lambda: _recall_through(opened(), embeddings, settings, asked)
     )
-    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), embeddings, settings, progress, checkpoint))
-    return fidelity, through[0] if through else None
+    exact = functools.cache(
+        lambda: checkpoint("exact", _Exact, lambda: _search_exactly(opened(), embeddings, settings))
+    )
+    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), exact(), progress))
+    slices = checkpoint("index-slices", list[SlicesPart], lambda: _slices(fidelity, exact().rows, embeddings, settings))
+    return fidelity, through[0] if through else None, slices[0] if slices else None
 
 
 def _recall_through(
@@ -97,16 +107,26 @@ def _recall_through(
     return [found] if found else []
 
 
-def _measure(
-    index: Index, embeddings: Embeddings, settings: EvaluateSettings, progress: Progress, checkpoint: Checkpoint
-) -> Fidelity:
+def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
     stored = index.sharded.vectors
-    exact = checkpoint("exact", _Exact, lambda: _search_exactly(index, embeddings, settings))
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
         with progress(len(exact.queries), "index") as step:
-            return measure_fidelity(index.search, exact.scores, stored.scores, exact.queries, index.n, exact.kind, step)
+            found = measure_fidelity(
+                index.search,
+                exact.scores,
+                stored.scores,
+                exact.queries,
+                index.n,
+                exact.kind,
+                index.manifest.gallery,
+                step,
+                own=exact.own,
+            )
+        if not index.manifest.operating_point.rerank:
+            return found  # nothing is read from disk
+        return replace(found, cold=measure_cold(index.search, exact.queries, found.k, stored.evict))
     finally:
         faiss.omp_set_num_threads(threads)
 
@@ -116,9 +136,32 @@ def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSett
     drawn = draw_queries(
         Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
     )
-    queries = (drawn.confirmation if len(drawn.confirmation) else drawn.tuning)[: settings.fidelity_queries]
-    scores, _ = exact_top_k(queries, _stream(index.sharded.vectors), min(K, manifest.n))
-    return _Exact(queries, drawn.kind, scores)
+    unseen = slice(len(drawn.tuning) if len(drawn.confirmation) else 0, None)
+    queries = drawn.all[unseen][: settings.fidelity_queries]
+    own = None if drawn.own is None else drawn.own[unseen][: settings.fidelity_queries]
+    k = min(K, manifest.n - (own is not None))
+    found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k))
+    rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
+    asked = rows[drawn.positions[unseen][: len(queries)]] if drawn.positions is not None else rows[:0]
+    return _Exact(queries, asked, drawn.kind, without_own(found, own, k)[0], own)
+
+
+def _rows_of(embeddings: Embeddings, part: str) -> NDArray[np.int64]:
+    found = [np.empty(0, np.int64), *(batch.column(0).to_numpy() for batch in embeddings.batches(part, ["row"]))]
+    return np.concatenate(found)
+
+
+def _slices(
+    fidelity: Fidelity, rows: NDArray[np.int64], embeddings: Embeddings, settings: EvaluateSettings
+) -> list[SlicesPart]:
+    """The recall by slices of the queries' images, where there are such; one, or none."""
+    images = _rows_of(embeddings, "images")
+    known = np.isin(rows, images)
+    if not settings.slice_by or not known.any():
+        return []
+    recall = ByQuery(fidelity.recall, rows[known], fidelity.each[known] / fidelity.k)
+    slicings = [read_slicing(embeddings, column) for column in settings.slice_by]
+    return [measure_slices(images, [recall], slicings, seed=settings.seed)]
 
 
 def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from clipmill.evaluation.classification.zero_shot import ZeroShot
 from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.reciprocal import reciprocal_rank
 
 Task = Literal["t2i", "i2t", "zero-shot"]
 HITS_AT = (1, 5, 10)
@@ -20,14 +21,16 @@ class Outcomes:
     """The queries of one task by their ``positions`` in its part, int64 (q,).
 
     ``hits[K]`` float64 (q,) is whether a positive (zero-shot: the right class) is among the first K, a probability where
-    scores tie. ``rank`` float64 (q,) is the expected place of the first positive from 1; None for zero-shot, which has
-    ``truth`` int64 (q,) instead, numbers of ``classes``.
+    scores tie. ``rank`` float64 (q,) is the expected place of the first positive from 1 and ``reciprocal_rank`` the expected
+    1 / place, which is not 1 / ``rank`` where scores tie; both None for zero-shot, which has ``truth`` int64 (q,) instead,
+    numbers of ``classes``.
     """
 
     task: Task
     positions: NDArray[np.int64]
     hits: dict[int, NDArray[np.float64]]
     rank: NDArray[np.float64] | None = None
+    reciprocal_rank: NDArray[np.float64] | None = None
     truth: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
 
@@ -37,7 +40,8 @@ class Outcomes:
 
 def outcomes_of_ranks(task: Literal["t2i", "i2t"], ranks: Ranks) -> Outcomes:
     """The outcomes of ranked queries."""
-    return Outcomes(task, ranks.positions, {k: ranks.hits(k) for k in HITS_AT}, ranks.expected_rank())
+    hits = {k: ranks.hits(k) for k in HITS_AT}
+    return Outcomes(task, ranks.positions, hits, ranks.expected_rank(), reciprocal_rank(ranks))
 
 
 def outcomes_of_classes(result: ZeroShot) -> Outcomes:

@@ -20,7 +20,7 @@ from clipmill.evaluation.results import ProtocolPart
 from clipmill.evaluation.retrieval.alignment import Alignment, align
 from clipmill.evaluation.retrieval.ceiling import (
     Ceiling,
-    hash_texts,
+    hash_captions,
     hash_vectors,
     image_to_text_ceiling,
     text_to_image_ceiling,
@@ -139,15 +139,22 @@ def _retrieval(
         alignment=checkpoint(
             "alignment",
             Alignment,
-            lambda: align(captions, images, of_captions, temperature=temperature, samples=samples, seed=seed),
+            lambda: align(
+                captions,
+                images,
+                of_captions,
+                temperature=temperature,
+                bias=model.logit_bias if model else None,
+                seed=seed,
+            ),
         ),
         examples=checkpoint(
             "examples", list[Example], lambda: choose_examples(of_captions, captions, images, seed=seed)
         ),
-        notes=[note for result in retrieval.values() for note in _notes(result)],
+        notes=[*_unknown_captions(embeddings), *(note for result in retrieval.values() for note in _notes(result))],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
         caption_ranks=of_captions,
-        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, samples, seed)),
+        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, seed)),
         asked={
             direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)
             for direction, ranks in ranked.items()
@@ -157,11 +164,17 @@ def _retrieval(
 
 def _ceilings(embeddings: Embeddings, images: Vectors, captions: Vectors) -> dict[Direction, Ceiling]:
     texts = (text for batch in embeddings.batches("captions", ["caption"]) for text in batch.column(0).to_pylist())
-    sources = (hash_texts(texts), captions.rows, hash_vectors(images.values), images.rows)
+    sources = (hash_captions(texts, captions.values), captions.rows, hash_vectors(images.values), images.rows)
     return {
         "t2i": text_to_image_ceiling(*sources, RECALL_AT),
         "i2t": image_to_text_ceiling(*sources, RECALL_AT),
     }
+
+
+def _unknown_captions(embeddings: Embeddings) -> list[str]:
+    unknown = sum(batch.column(0).null_count for batch in embeddings.batches("captions", ["caption"]))
+    told = f"the text of {unknown:,} captions is not known; none of them counts as a copy of another in the ceiling."
+    return [told] if unknown else []
 
 
 def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) -> str | None:

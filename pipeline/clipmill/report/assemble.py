@@ -11,7 +11,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.progress import Absence
 from clipmill.evaluation.quality import Quality
-from clipmill.evaluation.results import ThroughPart
+from clipmill.evaluation.results import SlicesPart, ThroughPart
 from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, Report
 from clipmill.report.lookup import pictures_at
 from clipmill.report.parts.alignment import alignment_part
@@ -34,6 +34,7 @@ class MeasuredIndex:
     manifest: IndexManifest
     fidelity: Fidelity
     through: ThroughPart | None = None
+    slices: SlicesPart | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def assemble(
         examples=example_parts(embeddings, quality.examples),
         alignment=alignment_part(embeddings, quality.alignment) if quality.alignment else None,
         zero_shot=zero_shot_part(quality.zero_shot, column, *templates) if quality.zero_shot and column else None,
-        fidelity=fidelity_part(index.fidelity, index.manifest, index.uri, index.through) if index else None,
+        fidelity=fidelity_part(index.fidelity, index.manifest, index.uri, index.through, index.slices)
+        if index
+        else None,
         cost=cost_figures(embeddings),
         pictures={},
         absences=[Missing(what=absence.what, why=absence.why) for absence in [*quality.absences, *(absences or [])]],

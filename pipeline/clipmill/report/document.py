@@ -20,7 +20,7 @@ from clipmill.report.schema.retrieval import ExamplePart, RetrievalPart
 from clipmill.report.schema.space import AlignmentPart, SpacePart
 
 REPORT_VERSION = 1
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 """Rises when the page, the table or the summary shows the same report differently: `verify` makes those of its own version
 again and compares them."""
 
@@ -40,6 +40,14 @@ class QueriesPart(Record):
     file: Name
     sha256: Sha256
     tasks: dict[str, KeptQueries]
+
+
+class TrecPart(Record):
+    """TREC run and qrels files beside this one (`clipmill.report.trec`): the first ``depth`` results of every query, and the
+    sha256 of each file by its name."""
+
+    depth: int
+    files: dict[str, str]
 
 
 class PublishedFigure(Record):
@@ -80,6 +88,12 @@ class DatasetPart(Record):
     counts: Counts
     columns: list[str]
 
+    @property
+    def title(self) -> str:
+        """The name of the folder; of embeddings called just that, the folder around them too."""
+        around = self.uri.rstrip("/").split("/")[-2:-1]
+        return "/".join([*around, self.name]) if self.name == "embeddings" else self.name
+
 
 class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
@@ -116,6 +130,7 @@ class Report(Record):
     writing: RobustnessPart | None = None
     probe: ProbePart | None = None
     plan: Forecast | None = None
+    trec: TrecPart | None = None
     page_version: int = 1
 
     @property

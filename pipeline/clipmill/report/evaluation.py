@@ -25,12 +25,14 @@ from clipmill.evaluation.quality import check_settings, measure_quality
 from clipmill.evaluation.studies.corrupted import open_corrupted
 from clipmill.evaluation.studies.studies import not_asked_for
 from clipmill.report.assemble import Making, MeasuredIndex, assemble
-from clipmill.report.document import Report
+from clipmill.report.document import Report, TrecPart
 from clipmill.report.queries import QUERIES_FILE, write_queries
+from clipmill.report.trec import write_trec
 from clipmill.report.write import REPORT, write_pages
 from clipmill.stage.checkpoints import CheckpointFolder
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Made, Stage, Work, configuration_differences
+from clipmill.storage import Location
 
 LoadEncoder = Callable[[ModelIdentity], Encode]
 """Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
@@ -56,7 +58,8 @@ class Evaluation(Stage[Report]):
         names = dict.fromkeys([*self.inputs, *found.inputs])
         told = [f"the {name} is another" for name in names if found.inputs.get(name) != self.inputs.get(name)]
         defaults = EvaluateSettings(embeddings="", output="").content()  # an older report lacks newer settings
-        return told + configuration_differences({**defaults, **found.settings}, self.settings.content())
+        now = {**dict.fromkeys(self.settings.LATER), **self.settings.content()}
+        return told + configuration_differences({**defaults, **found.settings}, now)
 
     @property
     def outline(self) -> Outline:
@@ -93,11 +96,19 @@ def evaluate(
         progress = _told_to(reporter)
         report, outcomes = _measured(evaluation, index, load_encoder, cache, progress, checkpoint)
         queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes)
-        report = report.model_copy(update={"queries": queries, "plan": plan})
+        trec = _trec(work.dataset, evaluation)
+        report = report.model_copy(update={"queries": queries, "plan": plan, "trec": trec})
         write_pages(report, work.dataset)
         return report
 
     return evaluation.run(work)
+
+
+def _trec(folder: Location, evaluation: Evaluation) -> TrecPart | None:
+    if evaluation.settings.trec is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="clipmill-trec-") as scratch:
+        return write_trec(folder, evaluation.embeddings, evaluation.settings.trec, Path(scratch))
 
 
 def _told_to(reporter: Reporter) -> Progress:
@@ -141,10 +152,10 @@ def _measured(
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))
     if index and settings.index:
-        fidelity, through = measure_index(
+        fidelity, through, slices = measure_index(
             settings.index, embeddings, settings, cache, quality.asked, progress, checkpoint
         )
-        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through)
+        measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through, slices)
     began = started - timedelta(seconds=checkpoint.seconds_saved)  # as if it had been done at one go
     making = Making(_command(settings), settings.content(), evaluation.inputs, began, settings.probe_train)
     return assemble(embeddings, quality, measured, making, absences), quality.outcomes

@@ -32,7 +32,8 @@ def rows_at(
                 here = wanted[(wanted >= group_start) & (wanted < stop)]
                 if len(here):
                     rows = parquet.read_row_group(group, columns=list(columns)).take(pa.array(here - group_start))
-                    found.update(zip(here.tolist(), rows.to_pylist(), strict=True))
+                    known = [row for batch in rows.to_batches() for row in embeddings.as_known(batch).to_pylist()]
+                    found.update(zip(here.tolist(), known, strict=True))
                 group_start = stop
         start += shard.rows
     return found

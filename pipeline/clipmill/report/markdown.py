@@ -27,7 +27,8 @@ def markdown_text(report: Report) -> str:
     if report.zero_shot:
         lines += _figures(f"Zero-shot ({len(report.zero_shot.classes):,} classes)", report.zero_shot.figures)
     if report.fidelity:
-        lines += _figures(f"Index {code(report.fidelity.factory)} against exact search", report.fidelity.figures)
+        about = f"{code(report.fidelity.factory)} against exact search, asked with {report.fidelity.asked_with}"
+        lines += _figures(f"Index {about}", report.fidelity.figures)
     if report.published and report.published.figures:
         lines += published_lines(report.published)
     lines += _figures("Cost", report.cost)

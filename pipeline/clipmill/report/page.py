@@ -59,7 +59,7 @@ def tiles(report: Report) -> list[tuple[str, Figure]]:
     found = [(name, figure) for key, name in _TILES.items() if (figure := report.figure(key))]
     if report.fidelity:
         recall = report.fidelity.figures[0]
-        found.append((f"index, {recall.title}", recall))
+        found.append((f"index, {recall.title} on {report.fidelity.query_kind}", recall))
     return found
 
 

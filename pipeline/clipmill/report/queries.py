@@ -39,13 +39,16 @@ QUERIES = pa.schema(
         pa.field("text", pa.string()),
         pa.field("label", pa.string()),
         pa.field("rank", pa.float64()),
+        pa.field("reciprocal_rank", pa.float64()),
         *(pa.field(f"hit_{k}", pa.float64()) for k in HITS_AT),
     ]
 )
 """One row per query and task. ``task`` is t2i, i2t or zero-shot. ``path`` and ``row_number`` are the source file and the row
 in it, ``path`` null where the dataset does not list its files; ``caption_index`` is null where an image is the query.
 ``text`` is the beginning of the caption, for some of them; ``label`` the right class. ``rank`` is the expected place of
-the first positive and ``hit_K`` whether one is among the first K: a probability where scores tie."""
+the first positive, ``reciprocal_rank`` the expected 1 / place (null in files written before it was measured), and ``hit_K``
+whether one is among the first K: a probability where scores tie."""
+_ADDED = "reciprocal_rank"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Ou
 def read_queries(place: Location) -> pa.Table:
     """The rows of such a file. Raises ValueError for one with other columns, or that is no Parquet."""
     table = pq.read_table(pa.BufferReader(storage.read_bytes(place)))
+    if _ADDED not in table.schema.names:
+        table = table.append_column(_ADDED, pa.nulls(len(table), pa.float64())).select(
+            [name for name in QUERIES.names if name in {*table.schema.names, _ADDED}]
+        )
     if table.schema.names != QUERIES.names:
         raise ValueError(f"the columns are {', '.join(table.schema.names)}")
     return table.cast(QUERIES)
@@ -178,7 +185,10 @@ def _tables(
             "label": nothing
             if outcome.truth is None
             else pa.array(outcome.classes, pa.string()).take(pa.array(outcome.truth[values])),
-            "rank": nothing if outcome.rank is None else pa.array(outcome.rank[values]),
+            **{
+                name: nothing if found is None else pa.array(found[values])
+                for name, found in (("rank", outcome.rank), ("reciprocal_rank", outcome.reciprocal_rank))
+            },
             **{f"hit_{k}": pa.array(outcome.hits[k][values]) if k in outcome.hits else nothing for k in HITS_AT},
         }
         yield pa.table({field.name: found[field.name].cast(field.type) for field in QUERIES}, schema=QUERIES)

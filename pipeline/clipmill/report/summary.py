@@ -19,7 +19,7 @@ _WORDS = {
 
 def summary(report: Report) -> list[str]:
     """What was embedded, how good the model is at it, what the index keeps of that, and what the studies found."""
-    sentences = [_embedded(report.dataset.counts)]
+    sentences = [_embedded(report.dataset.counts, elsewhere=report.model is None)]
     sentences += [_retrieval(report, part) for part in report.retrieval]
     if report.zero_shot:
         sentences.append(_zero_shot(report, report.zero_shot))
@@ -34,8 +34,8 @@ def summary(report: Report) -> list[str]:
     return sentences
 
 
-def _embedded(counts: Counts) -> str:
-    text = f"{counts.images:,} images and {counts.captions:,} captions were embedded"
+def _embedded(counts: Counts, *, elsewhere: bool) -> str:
+    text = f"{counts.images:,} images and {counts.captions:,} captions were {'embedded elsewhere' if elsewhere else 'embedded'}"
     rejected = [
         f"{count:,} {name}{'s' if count != 1 else ''}"
         for count, name in ((counts.rejected_images, "image"), (counts.rejected_captions, "caption"))
@@ -76,12 +76,38 @@ def _probe(report: Report, part: ProbePart) -> str:
 
 def _fidelity(report: Report, part: FidelityPart) -> str:
     size, stored = _figure(report, "index.bytes_per_vector").value, 2 * report.dataset.dimension
+    latency = number_text(_figure(report, "index.latency_p50").value, "milliseconds")
     text = (
-        f"The index returns {_percent(report, part.figures[0].key)} of what exact search would, in "
-        f"{number_text(_figure(report, 'index.latency_p50').value, 'milliseconds')} for a typical query on one core, with "
-        f"{size_text(size)} per vector in memory"
+        f"Asked with {part.asked_with}, the index returns {_percent(report, part.figures[0].key)} of what exact search "
+        f"would, in {latency} for a typical query on one core, with {size_text(size)} per vector in memory"
     )
-    return f"{text} in place of {size_text(stored)}." if size < stored else f"{text}."
+    if part.rerank:
+        text += f" and {size_text(stored)} on disk for re-ranking"
+    text = f"{text}." if part.rerank or size >= stored else f"{text} in place of {size_text(stored)}."
+    if part.slices and (least := _least_found(part.slices)):
+        text += f" {least}"
+    if part.asks_as_users:
+        return text
+    return (
+        f"{text} What {'captions' if part.gallery == 'images' else 'images'} would find is not known: there are none."
+    )
+
+
+def _least_found(part: SlicesPart) -> str:
+    """The slice of which the index finds least; empty where nothing is sliced."""
+    found = [
+        (
+            figure.value,
+            f"{column.column} is {one.text}" if one.kind == "value" else f"{column.column}: {one.kind} {one.text}",
+        )
+        for column in part.columns
+        for one in column.slices
+        for figure in one.figures
+    ]
+    if not found:
+        return ""
+    value, where = min(found)
+    return f"Of one slice it returns {value:.1%}, the least of {len(found):,} ({where.strip()})."
 
 
 def _slices(part: SlicesPart) -> str:

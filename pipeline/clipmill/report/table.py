@@ -14,25 +14,27 @@ RETRIEVAL = {
     for k in (1, 5, 10)
 }
 CLASSIFICATION = {f"zero-shot.{name}": name for name in ("acc1", "acc5", "mean_per_class_recall")}
+PROBE = {f"probe.linear_probe_{name}": f"lp_{name}" for name in ("acc1", "mean_per_class_recall")}
 """The columns of each task, by the key of the figure that stands in them."""
+ELSEWHERE = "vectors made elsewhere"
 HEAD = ("model", "pretrained", "model_fullname", "dataset", "task", "language")
-COLUMNS = (*HEAD, *RETRIEVAL.values(), *CLASSIFICATION.values())
+COLUMNS = (*HEAD, *RETRIEVAL.values(), *CLASSIFICATION.values(), *PROBE.values())
 
 
 def rows_of(report: Report) -> list[dict[str, str | float]]:
     """One row per task that was measured; metrics of other tasks are absent from it."""
-    model = report.model.name if report.model else ""
+    model = report.model.name if report.model else ELSEWHERE
     pretrained = report.model.pretrained if report.model else ""
     head: dict[str, str | float] = {
         "model": model,
         "pretrained": pretrained,
         "model_fullname": f"{model} {pretrained}".strip(),
-        "dataset": report.dataset.name,
+        "dataset": report.dataset.title,
     }
-    tasks = {"zeroshot_retrieval": RETRIEVAL, "zeroshot_classification": CLASSIFICATION}
+    tasks = {"zeroshot_retrieval": RETRIEVAL, "zeroshot_classification": CLASSIFICATION, "linear_probe": PROBE}
     rows = []
     for task, columns in tasks.items():
-        values = {columns[figure.key]: figure.value for figure in report.main_figures if figure.key in columns}
+        values = {columns[figure.key]: figure.value for figure in report.figures if figure.key in columns}
         if values:
             rows.append({**head, "task": task, **values})
     return rows

@@ -26,7 +26,7 @@ def report_lines(report: Report) -> list[str]:
         shots = "  ".join(f"{part.shots}: {part.figure.value:.4f}" for part in report.probe.shots)
         lines.append(f"few-shot      {shots}  (images per class)")
     if report.fidelity:
-        lines.append(f"index         {_listed(report.fidelity.figures)}")
+        lines.append(f"index         {_listed(report.fidelity.figures)}  (asked with {report.fidelity.asked_with})")
     lines += [f"not measured  {absence.what}: {absence.why}" for absence in report.absences]
     return lines
 

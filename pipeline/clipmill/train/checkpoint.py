@@ -78,8 +78,7 @@ class Training(Stage[ModelRecord]):
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON types."""
-        values = self.settings.model_dump(mode="json", exclude={"output", "overwrite"})
-        return {name: value for name, value in values.items() if value is not None or name not in self.settings.LATER}
+        return {name: value for name, value in self.settings.recorded().items() if name not in ("output", "overwrite")}
 
     @property
     def fingerprint(self) -> dict[str, Any]:

@@ -92,13 +92,16 @@ def _check_counts(dataset: Embeddings, findings: Findings) -> None:
 
 
 def _schemas(dataset: Embeddings, present: list[Shard]) -> dict[str, pa.Schema]:
-    """What columns each part must have; those kept from the source are as in the first file of images."""
-    first = next((shard for shard in present if shard.part == "images"), None)
-    like = None
-    if first is not None:
-        parquet = reading(first.path, Findings("", ""), lambda: open_parquet(dataset.location / first.path))
-        like = parquet.schema_arrow if parquet else None
-    return {part: part_schema(dataset, part, like) for part in PARTS}
+    """What columns each part must have; what the dataset leaves open is as in the first file of the part."""
+    return {part: part_schema(dataset, part, _schema_of_first(dataset, present, part)) for part in PARTS}
+
+
+def _schema_of_first(dataset: Embeddings, present: list[Shard], part: str) -> pa.Schema | None:
+    first = next((shard for shard in present if shard.part == part), None)
+    if first is None:
+        return None
+    parquet = reading(first.path, Findings("", ""), lambda: open_parquet(dataset.location / first.path))
+    return parquet.schema_arrow if parquet else None
 
 
 def _check_footers(

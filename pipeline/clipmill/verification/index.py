@@ -86,15 +86,17 @@ def _check_counts(manifest: IndexManifest, files: list[Shard], shards: list[Inde
 
 
 def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[IndexShard]) -> pa.Schema:
-    """Identity, caption, and the columns kept from the source, whose types are those of the first file."""
-    if manifest.gallery == "captions":
-        schema = captions_schema(manifest.dimension)
-        return pa.schema([schema.field(name) for name in ("row", "id", "caption_index", "caption")])
+    """Identity, caption, and the columns kept from the source, whose types are those of the first file, as is whether
+    captions of vectors made elsewhere may be null."""
     like = pa.schema([])
     if shards:
         first = location / shards[0].row_table.path
         parquet = reading(first.path, Findings("", ""), lambda: open_parquet(first))
         like = parquet.schema_arrow if parquet else like
+    if manifest.gallery == "captions":
+        unknown = manifest.model is None and "caption" in like.names and like.field("caption").nullable
+        schema = captions_schema(manifest.dimension, unknown=unknown)
+        return pa.schema([schema.field(name) for name in ("row", "id", "caption_index", "caption")])
     schema = images_schema(manifest.dimension)
     kept = [
         pa.field(name, like.field(name).type if name in like.names else pa.null()) for name in manifest.kept_columns

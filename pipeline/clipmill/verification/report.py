@@ -27,7 +27,11 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     report = _read(location)
     findings = Findings("report", location.uri)
     sizes = sizes_of(location)
-    for path in sorted(set(sizes) - {REPORT_FILE, *SHOWN, *([QUERIES_FILE] if report.queries else [])}):
+    hashes = {
+        **({QUERIES_FILE: report.queries.sha256} if report.queries else {}),
+        **(report.trec.files if report.trec else {}),
+    }
+    for path in sorted(set(sizes) - {REPORT_FILE, *SHOWN, *hashes}):
         findings.fault(f"{path} does not belong to the report")
     tally = Tally(reporter, "verify", sum(sizes.values()), "B")
     for path, made in SHOWN.items():
@@ -37,8 +41,9 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         elif storage.read_bytes(location / path) != made(report).encode():
             _tell_difference(path, report, findings)
         tally.add(sizes.get(path, 0))
-    _check_queries(location, report, sizes, findings)
-    tally.add(sizes.get(QUERIES_FILE, 0))
+    for path, digest in hashes.items():
+        _check_hash(location, path, digest, sizes, findings)
+        tally.add(sizes.get(path, 0))
     findings.count("files", 1)
     findings.count("figures", len(report.figures))
     _check_embeddings(report, findings)
@@ -47,14 +52,12 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     return findings
 
 
-def _check_queries(location: Location, report: Report, sizes: dict[str, int], findings: Findings) -> None:
-    if report.queries is None:
-        return
+def _check_hash(location: Location, path: str, digest: str, sizes: dict[str, int], findings: Findings) -> None:
     findings.count("files", 1)
-    if QUERIES_FILE not in sizes:
-        findings.fault(f"{QUERIES_FILE} is missing")
-    elif storage.sha256(location / QUERIES_FILE) != report.queries.sha256:
-        findings.fault(f"{QUERIES_FILE} is not the one that {REPORT_FILE} names: it was altered")
+    if path not in sizes:
+        findings.fault(f"{path} is missing")
+    elif storage.sha256(location / path) != digest:
+        findings.fault(f"{path} is not the one that {REPORT_FILE} names: it was altered")
 
 
 def _read(location: Location) -> Report:

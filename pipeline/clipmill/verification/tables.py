@@ -18,10 +18,11 @@ _BUFFER_BYTES = 1 << 20
 
 
 def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Schema:
-    """The columns that files of this part must have. Those kept from the source have their types from ``like``."""
+    """The columns that files of this part must have. ``like``, one of them, tells the types of those kept from the source, and
+    whether captions of vectors made elsewhere may be null."""
     manifest = dataset.manifest
     if part == "captions":
-        return captions_schema(manifest.dimension)
+        return captions_schema(manifest.dimension, unknown=manifest.model is None and _may_be_null(like, "caption"))
     if part == "rejected":
         return REJECTED
     present = set(like.names) if like is not None else set()
@@ -31,6 +32,10 @@ def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Sc
     ]
     asked = manifest.configuration.get("thumbnails", "thumbnail" in present)
     return images_schema(manifest.dimension, kept, thumbnails=asked not in (None, False), hashes=manifest.has_hashes)
+
+
+def _may_be_null(schema: pa.Schema | None, name: str) -> bool:
+    return schema is None or name not in schema.names or schema.field(name).nullable
 
 
 def check_footer(parquet: pq.ParquetFile, shard: Shard, schema: pa.Schema, findings: Findings) -> bool:

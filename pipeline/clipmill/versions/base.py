@@ -60,14 +60,14 @@ class Base:
 
     @property
     def met_target(self) -> bool:
-        """Whether its index reached the recall that it was tuned for."""
-        return self.judged.index is not None and self.judged.index.target_met
+        """Whether its index reached the recall that it was tuned for, by what it could be asked."""
+        return self.judged.index is not None and self.judged.index.target_met is not False
 
 
 def key_of(fingerprint: Mapping[str, Any], settings: Mapping[str, Settings | None], removed: Takedown) -> str:
     """sha256 of all that decides what is in a version, whichever way it is made. ``fingerprint`` is that of embedding the
     whole input; ``settings`` are those of the stages after it by name."""
-    stages = {name: one.model_dump(mode="json") if one else None for name, one in settings.items()}
+    stages = {name: one.recorded() if one else None for name, one in settings.items()}
     decides = {"embed": dict(fingerprint), "removed": removed.sha256, **stages}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -24,7 +24,8 @@ from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, wr
 from clipmill.index.faiss_file import read_index
 from clipmill.storage import Location
 from clipmill.versions.compact import compacted
-from clipmill.versions.drift import Drift, gallery_distance
+from clipmill.versions.drift import Drift, gallery_error, measure_drift, runs_error
+from clipmill.versions.new_rows import new_rows
 from clipmill.versions.version import Training
 
 _PARTS = ("index", "vectors", "rows", "row_table")
@@ -62,10 +63,8 @@ def grow(build: Build, base: Location, training: Training | None, *, same_vector
     if hashlib.sha256(data).hexdigest() != manifest.trained_sha256:
         raise RunFailed(f"{base / TRAINED_FILE} was altered; `clipmill verify {base}` tells more")
     notes = ["the index keeps its training: there is nothing to train"]
-    if training.distance is not None:
-        trained = from_bytes(np.frombuffer(data, np.uint8))
-        now = gallery_distance(trained, build.gallery, build.settings.seed)
-        drift = Drift(training.distance, now or 0.0)
+    if training.error is not None or training.distance is not None:
+        drift = _drift(build, base, training, from_bytes(np.frombuffer(data, np.uint8)))
         if drift.too_far:
             return Grown(build, False, [f"the index is trained: {drift}"])
         notes = [f"the index keeps its training: {drift}"]
@@ -84,8 +83,17 @@ def training_of(build: Build, index: Location) -> Training:
     """What is to be written down of an index that was just trained on this gallery."""
     manifest = read_manifest(index, IndexManifest)
     trained = from_bytes(np.frombuffer(storage.read_bytes(index / TRAINED_FILE), np.uint8))
-    distance = gallery_distance(trained, build.gallery, build.settings.seed)
-    return Training(sha256=manifest.trained_sha256, distance=distance)
+    error = gallery_error(trained, build.gallery, build.settings.seed)
+    return Training(sha256=manifest.trained_sha256, error=error)
+
+
+def _drift(build: Build, base: Location, training: Training, trained: Any) -> Drift:
+    """Of a training of 0.1.0, whose error was not written down, the rows of that time tell it that are still there."""
+    new, old = new_rows(build.gallery, base)
+    seed, then = build.settings.seed, training.error
+    if then is None:
+        then = runs_error(trained, build.gallery, old, seed) or 0.0
+    return measure_drift(trained, build.gallery, new, then, seed)
 
 
 def _why_not(build: Build, manifest: IndexManifest, training: Training | None, *, same_vectors: bool) -> str:

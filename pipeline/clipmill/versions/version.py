@@ -27,11 +27,13 @@ class Bar(Record):
 
 
 class Training(Record):
-    """The training that an index stands on: its sha256, and the mean squared distance of the vectors of that time from
-    their nearest coarse centroid; null for an index that is not trained."""
+    """The training that an index stands on: its sha256, and the mean squared ``error`` of reconstruction of the vectors of that
+    time (`clipmill.versions.drift`); null for an index without lists. Version 0.1.0 wrote the ``distance`` from their coarse
+    centroid, in which what a projection drops is missing."""
 
     sha256: Sha256
-    distance: float | None
+    distance: float | None = None
+    error: float | None = None
 
 
 class Version(Record):

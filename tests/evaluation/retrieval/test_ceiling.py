@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from captioned import pairs, unit
-from clipmill.evaluation.retrieval.ceiling import hash_texts, hash_vectors, image_to_text_ceiling, text_to_image_ceiling
+from clipmill.evaluation.retrieval.ceiling import (
+    hash_captions,
+    hash_texts,
+    hash_vectors,
+    image_to_text_ceiling,
+    text_to_image_ceiling,
+)
 from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.vectors import Vectors
 
@@ -69,6 +75,51 @@ def test_captions_without_an_image_are_not_asked_but_stand_in_the_gallery() -> N
     t2i, i2t = both(["a", "a"], [0, 9], [1], (1,))
     assert (t2i.queries, t2i.recall(1)) == (1, 1)
     assert i2t.recall(1) == pytest.approx(1 / 2)
+
+
+def measured(texts: list[str | None], captions: Vectors, images: Vectors) -> list[tuple[float, float]]:
+    """Expected R@K and its ceiling, both ways and for several K."""
+    at = (1, 2, 5, 10)
+    looks = hash_captions(texts, captions.values), captions.rows, hash_vectors(images.values), images.rows
+    found = []
+    for ceiling, queries, gallery in (
+        (text_to_image_ceiling(*looks, at), captions, images),
+        (image_to_text_ceiling(*looks, at), images, captions),
+    ):
+        ranks = rank_positives(queries, gallery)
+        assert len(ranks) == ceiling.queries
+        found += [(float(ranks.hits(k).mean()), ceiling.recall(k)) for k in at]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_expected_recall_is_never_above_the_ceiling(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = int(random.integers(2, 40))
+    scenes = random.integers(int(random.integers(1, count + 1)), size=count)
+    places = unit(random.standard_normal((count, 8)))
+    pictures = places[scenes]
+    rows = np.sort(random.integers(count, size=int(random.integers(1, 4 * count))))
+    # Captions of the best model there is, some of which it places by more than their text, and some of a worse one.
+    own = places[scenes[rows]]
+    spread = unit(own + random.standard_normal(own.shape) * random.choice([0.0, 1e-3, 1.0]))
+    vectors = np.where(random.random((len(rows), 1)) < 0.5, own, spread)
+    texts = [random.choice([None, "", f"scene {scenes[row]}", f"word {row % 3}"]) for row in rows]
+    for recall, ceiling in measured(texts, Vectors(rows, vectors), Vectors(np.arange(count), pictures)):
+        assert recall <= ceiling + 1e-12
+        assert ceiling <= 1 + 1e-12
+
+
+def test_equal_texts_of_other_vectors_and_unknown_texts_are_no_copies() -> None:
+    vectors, _, _ = pairs(6, 1)
+    copies = vectors[[0, 0, 0, 0, 4, 5]]
+    texts = ["x", "x", None, None, "x", "y"]
+    hashes = hash_captions(texts, copies)
+    assert len(np.unique(hashes)) == 5
+    assert hashes[0] == hashes[1]
+    sides = Vectors(np.arange(6), vectors)
+    assert [ceiling for _, ceiling in measured([None] * 6, sides, sides)] == [1] * 8
+    assert [ceiling for _, ceiling in measured(["the same"] * 6, sides, sides)] == [1] * 8
 
 
 def test_vectors_have_one_hash_each() -> None:

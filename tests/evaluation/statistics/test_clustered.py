@@ -26,7 +26,7 @@ def test_it_is_what_resampling_of_images_comes_to() -> None:
     rows = np.repeat(np.arange(400), random.integers(1, 6, 400))
     values = random.normal(0, 1, 400)[rows] + random.normal(0, 0.5, len(rows))
     found = clustered_mean(values, rows)
-    resampled = mean_intervals(values[:, None], rows, 5000, proportions=False)[0]
+    resampled = mean_intervals(values[:, None], rows, 5000)[0]
     assert found is not None
     assert found.value == pytest.approx(resampled.value)
     assert found.high - found.low == pytest.approx(resampled.high - resampled.low, rel=0.05)

@@ -39,7 +39,7 @@ def worse(found: SlicesPart) -> list[tuple[str, str, str]]:
 def test_each_figure_is_the_mean_of_the_slices_own_queries() -> None:
     figure = hits((0.9, 0.5, 0.7))
     random = np.random.permutation(600)
-    found = measure_slices(ROWS[random], [figure], [slicing(GROUPS[random])], samples=200)
+    found = measure_slices(ROWS[random], [figure], [slicing(GROUPS[random])])
     assert found.figures[0].value == pytest.approx(figure.values.mean())
     of_query = (figure.rows - 3) // 7 % 3
     for number, part in enumerate(found.columns[0].slices):
@@ -52,15 +52,15 @@ def test_each_figure_is_the_mean_of_the_slices_own_queries() -> None:
 def test_the_slice_that_does_worse_is_named_and_no_other() -> None:
     other = slicing(np.random.default_rng(5).integers(0, 10, 600), "year")
     cosines = ByQuery(SCORE, ROWS, np.where(GROUPS == 1, 0.25, 0.3) + ROWS % 11 / 100)
-    found = measure_slices(ROWS, [hits((0.9, 0.6, 0.9)), cosines], [slicing(GROUPS), other], samples=100)
+    found = measure_slices(ROWS, [hits((0.9, 0.6, 0.9)), cosines], [slicing(GROUPS), other])
     assert worse(found) == [("source", "g1", T2I.key), ("source", "g1", SCORE.key)]
     assert found.comparisons == 2 * (3 + 10)
-    assert worse(measure_slices(ROWS, [hits((0.8, 0.8, 0.8))], [slicing(GROUPS)], samples=100)) == []
+    assert worse(measure_slices(ROWS, [hits((0.8, 0.8, 0.8))], [slicing(GROUPS)])) == []
 
 
 def test_a_slice_without_queries_has_no_figure_and_one_alone_no_test() -> None:
     captioned = ByQuery(metric("i2t.recall@1"), ROWS[GROUPS == 2], np.ones(200))
-    found = measure_slices(ROWS, [captioned], [slicing(GROUPS), slicing(np.zeros(600, np.int64), "one")], samples=50)
+    found = measure_slices(ROWS, [captioned], [slicing(GROUPS), slicing(np.zeros(600, np.int64), "one")])
     source, one = found.columns
     assert [len(part.figures) for part in source.slices] == [0, 0, 1]
     assert source.slices[2].figures[0].p_value is None
@@ -69,12 +69,12 @@ def test_a_slice_without_queries_has_no_figure_and_one_alone_no_test() -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    first, again = (measure_slices(ROWS, [hits((0.9, 0.8, 0.9))], [slicing(GROUPS)], samples=50, seed=4) for _ in "ab")
+    first, again = (measure_slices(ROWS, [hits((0.9, 0.8, 0.9))], [slicing(GROUPS)], seed=4) for _ in "ab")
     assert first == again
 
 
 def test_an_image_without_captions_counts_among_its_slice() -> None:
     few = ByQuery(T2I, ROWS[:3], np.array([1.0, 0, 1]))
-    found = measure_slices(ROWS, [few], [slicing(GROUPS)], samples=50)
+    found = measure_slices(ROWS, [few], [slicing(GROUPS)])
     assert [part.images for part in found.columns[0].slices] == [200, 200, 200]
     assert [part.figures[0].n for part in found.columns[0].slices] == [1, 1, 1]

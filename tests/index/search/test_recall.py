@@ -22,8 +22,9 @@ def test_perfect_recall_is_not_certain_recall() -> None:
     interval = recall_interval(np.full(100, 10), 10)
     assert interval.value == 1
     assert interval.high == 1
-    assert 0.95 < interval.low < 0.99  # Wilson: n / (n + z²) = 100 / 103.84
-    assert interval.low == pytest.approx(100 / (100 + 1.959964**2), abs=1e-9)
+    assert interval.low == pytest.approx(
+        0.025 ** (1 / 100), abs=1e-9
+    )  # the recall with which 100 of 100 happen once in 40
 
 
 def test_the_interval_covers_the_true_recall_about_95_times_in_100() -> None:

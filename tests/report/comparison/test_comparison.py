@@ -1,5 +1,6 @@
 """A comparison tests what both reports have, says why it does not, and is published once."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
+from captioned import unit
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.settings import CompareSettings
 from clipmill.report.comparison.bars import bars_missed
@@ -33,6 +36,12 @@ def without_keys(document: Any) -> Any:
             if name not in ("key", "higher_is_better", "page_version")
         }
     return [without_keys(value) for value in document] if isinstance(document, list) else document
+
+
+def captions_near(images: NDArray[np.float16], noise: float) -> NDArray[np.float16]:
+    """Two captions of each image, by a model that places them this far from it."""
+    spread = np.random.default_rng(3).standard_normal((240, 16)) * (1.5 + noise) / 4
+    return unit(images[ROWS].astype(np.float64) + spread)
 
 
 def task_of(comparison: Comparison, name: str = "t2i") -> TaskChange:
@@ -168,6 +177,37 @@ def test_a_report_from_before_there_were_keys_is_tested_like_any_other(good: str
     new, compared_old = compared(tmp_path / "1", good, bad), compared(tmp_path / "2", good, str(old))
     assert compared_old.candidates == new.candidates
     assert [(row.key, row.figures) for row in compared_old.rows] == [(row.key, row.figures) for row in new.rows]
+
+
+def test_reciprocal_ranks_of_tied_items_are_compared_as_they_are_reported(
+    report: Callable[..., str], tmp_path: Path
+) -> None:
+    # Every image has two exact copies, so no rank is certain; each caption has one positive, so that MRR is mAP.
+    copies = IMAGES[np.arange(120) % 40]
+    places = [report(noise=noise, images=copies, captions=captions_near(copies, noise)) for noise in (0.0, 2.0)]
+    changes = {change.metric: change for change in task_of(compared(tmp_path, *places)).changes}
+    values = [
+        {figure["key"]: figure["value"] for figure in document["retrieval"][0]["figures"]}
+        for document in (json.loads((Path(place) / "report.json").read_text()) for place in places)
+    ]
+    change = changes["mean_reciprocal_rank"]
+    assert [change.first, change.second] == pytest.approx([found["t2i.mean_average_precision"] for found in values])
+    assert [change.first, change.second] == pytest.approx([found["t2i.mean_reciprocal_rank"] for found in values])
+
+
+def test_a_report_without_reciprocal_ranks_is_tested_in_all_else(good: str, bad: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(good, old)
+    place = old / "report.queries.parquet"
+    pq.write_table(pq.read_table(place).drop_columns(["reciprocal_rank"]), place)
+    document = json.loads((old / "report.json").read_text())
+    document["queries"]["sha256"] = hashlib.sha256(place.read_bytes()).hexdigest()
+    (old / "report.json").write_text(json.dumps(document))
+    old_task, task = task_of(compared(tmp_path / "1", str(old), bad)), task_of(compared(tmp_path / "2", good, bad))
+    assert {change.metric for change in task.changes} - {change.metric for change in old_task.changes} == {
+        "mean_reciprocal_rank"
+    }
+    assert old_task.flips == task.flips
 
 
 def test_a_task_that_one_did_not_measure_is_named(good: str, report: Callable[..., str], tmp_path: Path) -> None:

@@ -12,22 +12,27 @@ from clipmill.core.values import Option
 class Settings(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error.
 
-    ``GROUP`` is the heading under which help lists the options that a class adds.
+    ``GROUP`` is the heading under which help lists the options that a class adds. ``LATER`` are settings that came after
+    datasets had been made without them: where one is None it is not recorded, as it was not then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     GROUP: ClassVar[str] = "Options"
+    LATER: ClassVar[tuple[str, ...]] = ("allow_outside", "trec")
+
+    def recorded(self) -> dict[str, Any]:
+        """All settings as JSON types, for what is written down or a key that is made of them."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if value is not None or name not in self.LATER}
 
 
 class OutputSettings(Settings):
     """Settings of a stage, which writes a dataset at ``output``.
 
-    ``CONTENT`` names those that decide what is in the dataset; the others only decide how it is made, and where. Of these
-    ``LATER`` came after datasets had been made without them: where one is None it is not recorded, as it was not then.
+    ``CONTENT`` names those that decide what is in the dataset; the others only decide how it is made, and where.
     """
 
     CONTENT: ClassVar[tuple[str, ...]] = ()
-    LATER: ClassVar[tuple[str, ...]] = ("allow_outside",)
     GROUP: ClassVar[str] = "Output"
 
     output: str = Field(description="Folder that the finished dataset is published to; local or s3://.")
@@ -38,8 +43,8 @@ class OutputSettings(Settings):
 
     def content(self) -> dict[str, Any]:
         """The settings that decide the content, as JSON types: what a manifest records as its configuration."""
-        values = self.model_dump(mode="json")
-        return {name: values[name] for name in self.CONTENT if name not in self.LATER or values[name] is not None}
+        values = self.recorded()
+        return {name: values[name] for name in self.CONTENT if name in values}
 
 
 SettingsModel = TypeVar("SettingsModel", bound=Settings)

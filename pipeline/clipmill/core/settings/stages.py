@@ -152,6 +152,7 @@ class EvaluateSettings(OutputSettings):
         "bootstrap_samples",
         "fidelity_queries",
         "seed",
+        "trec",
     )
 
     embeddings: str = Field(description="Embeddings dataset to evaluate; local or s3://.")
@@ -187,6 +188,12 @@ class EvaluateSettings(OutputSettings):
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
     seed: int = Field(default=0, description="Decides what is drawn: resamples, queries, splits.")
+    trec: Annotated[int | None, Option(metavar="N")] = Field(
+        default=None,
+        ge=1,
+        description="Write the first N results of every query as TREC runs, and the right answers as qrels, for others to "
+        "score.",
+    )
 
 
 class GateSettings(Settings):

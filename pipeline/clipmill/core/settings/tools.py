@@ -81,10 +81,14 @@ class ImportVectorsSettings(OutputSettings):
     images: str = Field(description="A .npy file of image vectors (n, d), or a folder of them.")
     texts: str | None = Field(default=None, description="A .npy file of text vectors, or a folder of them.")
     text_image: str | None = Field(
-        default=None, description="A .npy file: the image row of every text. Default: row i belongs to row i."
+        default=None,
+        description="A .npy file: the image row of every text. Default: as the metadata lists captions, else row i belongs to "
+        "row i.",
     )
     metadata: str | None = Field(
-        default=None, description="CSV, Parquet or a folder of Parquet: one row per image, or one per text."
+        default=None,
+        description="CSV, Parquet or a folder of Parquet: one row per image, with a list of its captions where there are "
+        "several or none, or one per text.",
     )
     caption_column: str | None = Field(
         default=None, description="Column of the metadata with the texts. Default: found by its name."

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.intervals import LEVEL
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 BINS = 15
 NORMAL_QUANTILE = 1.959964
@@ -16,13 +16,14 @@ NORMAL_QUANTILE = 1.959964
 @dataclass(frozen=True)
 class Calibration:
     """Images by confidence, in `BINS` bins of equal width over (0, 1]: how many (``counts``), and the sums of their
-    confidence and of their correctness. ``logit_scale`` is that of the softmax."""
+    confidence and of their correctness. ``logit_scale`` is that of the softmax, or, with a ``logit_bias``, of the sigmoid."""
 
     logit_scale: float
     counts: NDArray[np.int64]
     confidence: NDArray[np.float64]
     correct: NDArray[np.float64]
     intervals: dict[str, Interval]
+    logit_bias: float | None = None
 
     @property
     def error(self) -> float:
@@ -37,7 +38,11 @@ class Calibration:
     @property
     def figures(self) -> list[Figure]:
         """Both with their intervals."""
-        error, confidence = metric("zero-shot.calibration_error", bins=BINS), metric("zero-shot.mean_confidence")
+        by = "the softmax over classes at the model's own temperature"
+        if self.logit_bias is not None:
+            by = "the sigmoid of the class's score at the model's own logit scale and bias"
+        error = metric("zero-shot.calibration_error", bins=BINS, confidence=f"T{by[1:]}")
+        confidence = metric("zero-shot.mean_confidence", confidence=by)
         return [error.figure(self.intervals["error"]), confidence.figure(self.intervals["mean_confidence"])]
 
 
@@ -52,6 +57,8 @@ def calibrate(
     logit_scale: float,
     samples: int = 1000,
     seed: int = 0,
+    *,
+    logit_bias: float | None = None,
 ) -> Calibration:
     """The calibration of answers with a ``confidence`` (n,) in (0, 1], of which ``correct`` (n,), from 0 to 1, says
     whether they were right."""
@@ -62,7 +69,8 @@ def calibrate(
     spread = NORMAL_QUANTILE * float(confidence.std()) / np.sqrt(len(bins))
     around = Interval(value=mean, low=max(0.0, mean - spread), high=min(1.0, mean + spread), n=len(bins))
     error = _error_interval(bins, confidence, correct, samples, seed)
-    return Calibration(logit_scale, counts, sure, right, intervals={"error": error, "mean_confidence": around})
+    intervals = {"error": error, "mean_confidence": around}
+    return Calibration(logit_scale, counts, sure, right, intervals, logit_bias)
 
 
 def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -58,7 +58,6 @@ def measure_zero_shot(
         why = "these vectors were made elsewhere, so no text encoder is known that could embed class names"
         return Classified(labels=labels, absences=(Absence(ZERO_SHOT, why),))
     templates = load_templates(settings.templates)
-    scale = model.logit_scale
 
     def measure() -> ZeroShot:
         if prompts is None:
@@ -71,7 +70,8 @@ def measure_zero_shot(
             ensemble(by_template),
             settings.bootstrap_samples,
             settings.seed,
-            logit_scale=scale,
+            logit_scale=model.logit_scale,
+            logit_bias=model.logit_bias,
             by_template=by_template if len(templates) > 1 else None,
             template_share=min(1.0, TEMPLATE_IMAGES / max(1, int(np.sum(labels.numbers >= 0)))),
         )

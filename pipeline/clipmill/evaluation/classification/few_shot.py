@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.intervals import LEVEL
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.probe import FITS, Examples, Step, fit_predict, sweep
 from clipmill.evaluation.classification.splits import hash_rows, order_in_class
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 
 SHOTS = (1, 2, 4, 8, 16)
 DRAWS = 5

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
-from clipmill.evaluation.statistics.bootstrap import draw_outcomes, mean_intervals, percentile_interval
+from clipmill.evaluation.statistics.bootstrap import draw_outcomes, percentile_interval, share_intervals
 
 
 def sum_by_class(truth: NDArray[np.int64], values: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
@@ -30,7 +30,7 @@ def mean_recall_interval(
     does not count in it. Where all or none are hits, Clopper and Pearson's (1934)."""
     value, n = mean_recall(hits, support), int(support.sum())
     if value in (0.0, 1.0) or not samples:
-        (alike,) = mean_intervals(np.full((n, 1), value), np.arange(n), 0)
+        (alike,) = share_intervals(np.full((n, 1), value), np.arange(n))
         return alike
     means = []
     for drawn in draw_outcomes(np.concatenate([hits, support - hits]), samples, seed):

@@ -15,7 +15,7 @@ from clipmill.evaluation.classification.zero_shot import UNLABELLED
 from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.progress import Progress
 from clipmill.evaluation.retrieval.ceiling import hash_vectors
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import share_intervals
 from clipmill.evaluation.vectors import Vectors
 
 MEMORY_CELLS = 1 << 26
@@ -139,7 +139,7 @@ def measure_supervised(
     zero_shot = None
     if prompt_vectors is not None:
         answers = np.argmax(test_vectors.astype(np.float32) @ prompt_vectors.T, axis=1)
-        zero_shot = _accuracy(answers == truth, samples, seed)
+        zero_shot = _accuracy(answers == truth)
     return Supervised(
         classes=len(np.unique(train.classes)),
         train=len(train),
@@ -149,9 +149,9 @@ def measure_supervised(
         sampled=parts.sampled,
         left_out=parts.left_out,
         repeated=_repeated(parts, test_vectors),
-        linear=_accuracy(hits, samples, seed),
+        linear=_accuracy(hits),
         linear_recall=mean_recall_interval(right, support, samples, seed),
-        neighbours={k: _accuracy(votes[k] == truth, samples, seed) for k in NEIGHBOURS},
+        neighbours={k: _accuracy(votes[k] == truth) for k in NEIGHBOURS},
         sweep=swept,
         few_shot=shots,
         zero_shot=zero_shot,
@@ -162,8 +162,8 @@ def _take(source: Labelled, positions: NDArray[np.int64]) -> Examples:
     return Examples(source.vectors.values[positions].astype(np.float32), source.numbers[positions])
 
 
-def _accuracy(hits: NDArray[np.bool_], samples: int, seed: int) -> Interval:
-    (interval,) = mean_intervals(hits[:, None].astype(np.float64), np.arange(len(hits)), samples, seed)
+def _accuracy(hits: NDArray[np.bool_]) -> Interval:
+    (interval,) = share_intervals(hits[:, None].astype(np.float64), np.arange(len(hits)))
     return interval
 
 

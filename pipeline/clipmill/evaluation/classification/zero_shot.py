@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.calibration import Calibration, calibrate
 from clipmill.evaluation.classification.per_class import class_recall, mean_recall, mean_recall_interval, sum_by_class
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, share_intervals
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 """Texts to their vectors, float32 (texts, d)."""
@@ -130,6 +131,7 @@ def classify(
     seed: int = 0,
     *,
     logit_scale: float | None = None,
+    logit_bias: float | None = None,
     by_template: NDArray[np.float32] | None = None,
     template_share: float = 1.0,
 ) -> ZeroShot:
@@ -137,8 +139,8 @@ def classify(
 
     Some image has a label. ``classes`` are told apart by number, so names may repeat. The score is the inner product
     with the class's vector, in float64. With a ``logit_scale``, the softmax of scores times it is checked for
-    calibration. With the vectors of each template, (c, t, d), these are compared in the same pass, on a random
-    ``template_share`` of the images.
+    calibration, or, with a ``logit_bias`` too, the sigmoid. With the vectors of each template, (c, t, d), these are
+    compared in the same pass, on a random ``template_share`` of the images.
     """
     weights = prompt_vectors.astype(np.float64).T
     random = np.random.default_rng(seed)
@@ -155,14 +157,14 @@ def classify(
             continue
         images = vectors[known].astype(np.float64)
         labels_seen.append(labels)
-        scored.append(_Scored.of(images @ weights, labels, logit_scale))
+        scored.append(_Scored.of(images @ weights, labels, logit_scale, logit_bias))
         if by_template is not None:
             chosen = random.random(len(labels)) < template_share
             each = _hits_by_template(images[chosen], labels[chosen], by_template)
             alone.append(np.column_stack([each, scored[-1].hits1[chosen]]))
     truth, answers = np.concatenate(labels_seen), _Scored.join(scored)
     count, one, five = len(classes), answers.hits1, answers.hits5
-    acc1, acc5 = mean_intervals(np.stack([one, five], axis=1), np.arange(len(truth)), samples, seed)
+    acc1, acc5 = share_intervals(np.stack([one, five], axis=1), np.arange(len(truth)))
     support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
     recall = mean_recall_interval(right, support, samples, seed)
     return ZeroShot(
@@ -174,7 +176,9 @@ def classify(
         unlabelled=unlabelled,
         vectors=prompt_vectors,
         intervals={"acc1": acc1, "acc5": acc5, "mean_per_class_recall": recall},
-        calibration=calibrate(answers.confidence, one, logit_scale, samples, seed) if logit_scale is not None else None,
+        calibration=None
+        if logit_scale is None
+        else calibrate(answers.confidence, one, logit_scale, samples, seed, logit_bias=logit_bias),
         templates=_template_effect(np.concatenate(alone), samples, seed) if alone else None,
         positions=np.concatenate(positions),
         truth=truth,
@@ -193,10 +197,17 @@ class _Scored:
     confidence: NDArray[np.float64]
 
     @staticmethod
-    def of(scores: NDArray[np.float64], labels: NDArray[np.int64], logit_scale: float | None) -> "_Scored":
+    def of(
+        scores: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        logit_scale: float | None,
+        logit_bias: float | None = None,
+    ) -> "_Scored":
         """From ``scores`` (n, c) of images with these ``labels`` (n,); without a ``logit_scale`` no confidence is known."""
         confidence = np.full(len(labels), np.nan)
-        if logit_scale is not None:
+        if logit_scale is not None and logit_bias is not None:
+            confidence = expit(logit_scale * scores.max(axis=1) + logit_bias)
+        elif logit_scale is not None:
             confidence = 1 / np.exp(logit_scale * (scores - scores.max(axis=1, keepdims=True))).sum(axis=1)
         return _Scored(_hits(scores, labels, 1), _hits(scores, labels, 5), np.argmax(scores, axis=1), confidence)
 
@@ -232,9 +243,9 @@ def _template_effect(hits: NDArray[np.float64], samples: int, seed: int) -> Temp
     alone, differences = [], []
     for number in range(hits.shape[1] - 1):
         one = hits[:, number, None]
-        alone += mean_intervals(one, rows, samples, seed)
-        differences += mean_intervals(one - together, rows, samples, seed, proportions=False)
-    return TemplateEffect(alone, mean_intervals(together, rows, samples, seed)[0], differences)
+        alone += share_intervals(one, rows)
+        differences += mean_intervals(one - together, rows, samples, seed)
+    return TemplateEffect(alone, share_intervals(together, rows)[0], differences)
 
 
 def _confusions(

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.results import HistogramData
+from clipmill.evaluation.retrieval.contrastive import Loss, info_nce, sigmoid_loss
 from clipmill.evaluation.retrieval.counting import pair_products
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import share_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
 from clipmill.evaluation.vectors import Vectors
 
@@ -20,25 +21,6 @@ UNMATCHED_PAIRS = 100_000
 LOSS_BATCH = 1000
 PAPER_TEMPERATURE = 0.07
 """The temperature that CLIP's training begins with: at it, models with other temperatures compare."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Mean InfoNCE over a batch of ``pairs``, and the mean probability it gives the matching text of an image."""
-
-    temperature: float
-    pairs: int
-    loss: float
-    match_probability: float
-
-    @property
-    def figures(self) -> list[Figure]:
-        """The loss and the probability; the temperature is part of their keys."""
-        values = {"info_nce": self.loss, "match_probability": self.match_probability}
-        return [
-            metric(f"alignment.{name}_tau_{self.temperature:.4g}", pairs=self.pairs).figure(value, self.pairs)
-            for name, value in values.items()
-        ]
 
 
 @dataclass(frozen=True)
@@ -77,13 +59,14 @@ def align(
     ranks: Ranks,
     *,
     temperature: float | None,
+    bias: float | None = None,
     worst: int = 8,
-    samples: int = 1000,
     seed: int = 0,
 ) -> Alignment:
     """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
 
-    Unmatched pairs and the loss batch (one caption per image) are drawn with ``seed``. ``temperature`` is the model's;
+    Unmatched pairs and the loss batch (one caption per image) are drawn with ``seed``. ``temperature`` is the model's, and
+    ``bias`` that of a model which was trained with sigmoids;
     ``worst`` captions are shown.
     """
     positions, scores = ranks.positions, ranks.score
@@ -101,20 +84,22 @@ def align(
     texts = captions.values[shuffled[first[batch]]].astype(np.float32)
     order = np.argsort(images.rows, kind="stable")
     pictures = images.values[order[np.searchsorted(images.rows[order], rows[batch])]].astype(np.float32)
-    temperatures = [PAPER_TEMPERATURE]
-    if temperature is not None and not math.isclose(temperature, PAPER_TEMPERATURE, rel_tol=0.01):
-        temperatures.insert(0, temperature)
+    losses = [info_nce(pictures, texts, PAPER_TEMPERATURE)]
+    if temperature is not None and bias is not None:
+        losses.insert(0, sigmoid_loss(pictures, texts, temperature, bias))
+    elif temperature is not None and not math.isclose(temperature, PAPER_TEMPERATURE, rel_tol=0.01):
+        losses.insert(0, info_nce(pictures, texts, temperature))
     lowest = np.argsort(scores, kind="stable")[:worst]
     below = (scores < (unmatched.mean() if len(unmatched) else 0.0))[:, None].astype(np.float64)
     return Alignment(
         matched=_histogram("matched", scores, edges),
         unmatched=_histogram("unmatched", unmatched, edges),
-        losses=tuple(info_nce(pictures, texts, value) for value in temperatures),
+        losses=tuple(losses),
         worst=positions[lowest],
         worst_images=ranks.best[lowest],
         worst_scores=scores[lowest],
         matched_mean=clustered_mean(scores, ranks.rows),
-        share_below=mean_intervals(below, ranks.rows, samples, seed)[0] if len(unmatched) else None,
+        share_below=share_intervals(below, ranks.rows)[0] if len(unmatched) else None,
     )
 
 
@@ -127,25 +112,3 @@ def _histogram(name: str, values: NDArray[np.float64], edges: NDArray[np.float64
     """Counts of values between edges; ``mean`` is 0 where there are none."""
     mean, counts = float(values.mean()) if len(values) else 0.0, np.histogram(values, edges)[0]
     return HistogramData(name=name, edges=edges.tolist(), counts=counts.tolist(), mean=mean, n=len(values))
-
-
-def match_probabilities(similarity: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """P(text j | image i) for similarities (n, n): the softmax of similarity / temperature over each row."""
-    logits = similarity.astype(np.float64) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(logits)
-    result: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return result
-
-
-def info_nce(images: NDArray[np.float32], texts: NDArray[np.float32], temperature: float) -> Loss:
-    """CLIP's symmetric contrastive loss (Radford et al. 2021, figure 3) of n pairs, row i of one with row i of the other.
-
-    It depends on how many pairs compete, so ``pairs`` belongs to it.
-    """
-    similarity = images @ texts.T
-    of_image = np.diagonal(match_probabilities(similarity, temperature))
-    of_text = np.diagonal(match_probabilities(similarity.T, temperature))
-    least = np.finfo(np.float64).tiny
-    loss = -(np.log(np.maximum(of_image, least)).mean() + np.log(np.maximum(of_text, least)).mean()) / 2
-    return Loss(temperature, len(images), float(loss), float(of_image.mean()))

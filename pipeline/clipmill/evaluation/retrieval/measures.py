@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Metric, metric
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval
+from clipmill.evaluation.retrieval.reciprocal import harmonic, reciprocal_rank
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, median_interval, share_intervals
 
 RECALL_AT = (1, 5, 10)
 NDCG_AT = 10
@@ -51,17 +52,9 @@ def average_precision(ranks: Ranks) -> NDArray[np.float64]:
     # Sum of 1 / place over the places of each level: one term, or a difference of harmonic numbers.
     reciprocals = 1 / (higher + 1.0)
     several = np.flatnonzero(items > 1)
-    reciprocals[several] = _harmonic(higher[several] + items[several]) - _harmonic(higher[several])
+    reciprocals[several] = harmonic(higher[several] + items[several]) - harmonic(higher[several])
     precision = others * items + (before + 1 - others * (higher + 1)) * reciprocals
     return ranks.sum_levels(positives / items * precision) / ranks.positives
-
-
-def _harmonic(n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """1 + 1/2 + … + 1/n: summed up to 32, then by the Euler-Maclaurin series, which is right to 10⁻¹⁶ from there on."""
-    small = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, 33))])
-    large = np.maximum(n, 32).astype(np.float64)
-    series = np.log(large) + np.euler_gamma + 1 / (2 * large) - 1 / (12 * large**2) + 1 / (120 * large**4)
-    return np.where(n <= 32, small[np.minimum(n, 32)], series - 1 / (252 * large**6))
 
 
 Values = Callable[[Ranks], NDArray[np.float64]]
@@ -70,10 +63,13 @@ Values = Callable[[Ranks], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics of a direction, by key, whose intervals come from the same resamples of the images, by ``estimate``."""
+    """Metrics of a direction, by key, whose intervals come from ``estimate``: from the same resamples of the images, where it
+    draws any. By default the values are shares, from 0 to 1."""
 
     metrics: dict[str, Values]
-    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = mean_intervals
+    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = (
+        lambda values, rows, samples, seed: share_intervals(values, rows)
+    )
 
     def intervals(self, ranks: Ranks, samples: int, seed: int) -> dict[str, Interval]:
         """Each metric with its 95% interval."""
@@ -87,13 +83,13 @@ FAMILIES = (
         {"median_rank": Ranks.expected_rank},
         lambda values, rows, samples, seed: [median_interval(values[:, 0], rows, samples, seed)],
     ),
-    Family({"mean_rank": Ranks.expected_rank}, partial(mean_intervals, proportions=False)),
+    Family({"mean_rank": Ranks.expected_rank}, mean_intervals),
     Family(
         {
             **{f"true_recall@{k}": partial(share_found, k=k) for k in RECALL_AT},
             f"ndcg@{NDCG_AT}": partial(ndcg, k=NDCG_AT),
             "mean_average_precision": average_precision,
-            "mean_reciprocal_rank": lambda ranks: 1 / ranks.expected_rank(),
+            "mean_reciprocal_rank": reciprocal_rank,
         }
     ),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.intervals import LEVEL
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import metric
 from clipmill.evaluation.results import ThroughPart
@@ -13,7 +14,7 @@ from clipmill.evaluation.retrieval.ceiling import hash_vectors
 from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Direction
-from clipmill.evaluation.statistics.bootstrap import LEVEL, mean_intervals
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, share_intervals
 from clipmill.evaluation.vectors import Vectors
 
 
@@ -60,13 +61,11 @@ def measure_through_index(
     exact = asked.hits[unseen]
     unchanged = np.logical_not((through - exact).any(axis=0)).tolist()
     columns = {
-        "exact": mean_intervals(exact, rows, samples, seed),
-        "index": mean_intervals(through, rows, samples, seed),
+        "exact": share_intervals(exact, rows),
+        "index": share_intervals(through, rows),
         "less": [
             _widened(interval, len(np.unique(rows))) if same else interval
-            for interval, same in zip(
-                mean_intervals(through - exact, rows, samples, seed, proportions=False), unchanged, strict=True
-            )
+            for interval, same in zip(mean_intervals(through - exact, rows, samples, seed), unchanged, strict=True)
         ],
     }
     figures = [

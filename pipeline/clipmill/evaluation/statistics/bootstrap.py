@@ -1,5 +1,6 @@
 """95% intervals by resampling images, not captions: the captions of one image succeed and fail together.
 
+Those of shares follow from a formula instead (`clipmill.core.intervals`), as resampling is too sure near 0 and 1.
 Images whose queries came out alike are interchangeable, so what is drawn of few images is how often each outcome occurs.
 """
 
@@ -8,28 +9,31 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.intervals import LEVEL, proportion_interval
 from clipmill.core.manifests import Interval
 
-LEVEL = 0.95
 _CELLS = 20_000_000
 """Numbers that a batch of resamples may hold."""
 _ONE_BY_ONE = 50_000
 """More images than this are drawn one by one: of so many, few have the same outcome."""
 
 
-def mean_intervals(
-    values: NDArray[np.float64], rows: NDArray[np.int64], samples: int, seed: int = 0, *, proportions: bool = True
-) -> list[Interval]:
+def mean_intervals(values: NDArray[np.float64], rows: NDArray[np.int64], samples: int, seed: int = 0) -> list[Interval]:
     """The mean of each column of ``values`` (q, m) over queries, with its percentile interval.
 
     ``rows`` (q,) names the image of each query. Whole images are drawn with replacement, ``samples`` times (the cluster
-    bootstrap; Field and Welsh 2007). Where ``proportions`` are all 0 or all 1 a resample cannot vary; then the interval is
-    Clopper and Pearson's (1934), one trial per image.
+    bootstrap; Field and Welsh 2007).
     """
     resampled = resampled_means(values, rows, samples, seed)
-    trials = len(np.unique(rows)) if proportions else None
-    means = values.mean(axis=0)
-    return [_interval(float(mean), drawn, len(values), trials) for mean, drawn in zip(means, resampled.T, strict=True)]
+    return [
+        percentile_interval(float(mean), drawn if samples else np.array([mean]), len(values))
+        for mean, drawn in zip(values.mean(axis=0), resampled.T, strict=True)
+    ]
+
+
+def share_intervals(values: NDArray[np.float64], rows: NDArray[np.int64]) -> list[Interval]:
+    """The mean of each column of ``values`` (q, m), from 0 to 1, over queries with its interval (`proportion_interval`)."""
+    return [proportion_interval(column, rows) for column in values.T]
 
 
 def resampled_means(
@@ -69,14 +73,6 @@ def draw_outcomes(
     step = max(1, _CELLS // len(occurrences))
     for start in range(0, samples, step):
         yield random.multinomial(total, occurrences / total, min(step, samples - start))
-
-
-def _interval(value: float, resampled: NDArray[np.float64], queries: int, trials: int | None) -> Interval:
-    tail = (1 - LEVEL) / 2
-    if trials and value in (0.0, 1.0):
-        margin = 1 - tail ** (1 / trials)
-        return Interval(value=value, low=max(0.0, value - margin), high=min(1.0, value + margin), n=queries)
-    return percentile_interval(value, resampled if len(resampled) else np.array([value]), queries)
 
 
 def percentile_interval(value: float, resampled: NDArray[np.float64], queries: int) -> Interval:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Figure, Metric
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import mean_intervals, share_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
 
 _CHANGE = (
@@ -27,17 +27,18 @@ class ByQuery:
         """The same metric over some of the queries."""
         return ByQuery(self.metric, self.rows[chosen], self.values[chosen])
 
-    def interval(self, samples: int, seed: int) -> Interval:
-        """The mean. Intervals of hits resample images ``samples`` times, those of cosines come from a formula."""
+    def interval(self) -> Interval:
+        """The mean."""
         if self.metric.unit == "proportion":
-            return mean_intervals(self.values[:, None], self.rows, samples, seed)[0]
+            return share_intervals(self.values[:, None], self.rows)[0]
         interval = clustered_mean(self.values, self.rows)
         assert interval is not None  # there is a query
         return interval
 
-    def figure(self, samples: int, seed: int) -> Figure:
+    @property
+    def figure(self) -> Figure:
         """The mean as a figure."""
-        return self.metric.figure(self.interval(samples, seed))
+        return self.metric.figure(self.interval())
 
     def change_from(self, before: "ByQuery", samples: int, seed: int) -> Figure:
         """How much higher the mean is than ``before`` on the same queries in the same order; the interval is that of the
@@ -49,4 +50,4 @@ class ByQuery:
             definition=_CHANGE + self.metric.definition,
         )
         differences = (self.values - before.values)[:, None]
-        return metric.figure(mean_intervals(differences, self.rows, samples, seed, proportions=False)[0])
+        return metric.figure(mean_intervals(differences, self.rows, samples, seed)[0])

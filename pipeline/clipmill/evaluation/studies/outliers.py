@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import Figure, metric
-from clipmill.evaluation.statistics.bootstrap import mean_intervals
+from clipmill.evaluation.statistics.bootstrap import share_intervals
 from clipmill.evaluation.studies.space import draw
 from clipmill.evaluation.vectors import Vectors, blocks
 from clipmill.index.search.exact import exact_top_k
@@ -65,7 +65,6 @@ def find_outliers(
     images: Vectors,
     *,
     shown: int = 8,
-    samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
 ) -> Outliers:
@@ -90,7 +89,7 @@ def find_outliers(
         gallery=len(images),
         neighbours=count,
         near=int(near.sum()),
-        near_interval=mean_intervals(near[:, None].astype(np.float64), chosen, samples, seed)[0],
+        near_interval=share_intervals(near[:, None].astype(np.float64), chosen)[0],
         nearest=float(cosines[:, 0].mean()),
         positions=chosen[lowest],
         cosines=cosines[lowest, -1],

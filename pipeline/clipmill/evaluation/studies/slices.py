@@ -31,7 +31,6 @@ def measure_slices(
     figures: Sequence[ByQuery],
     slicings: Sequence[Slicing],
     *,
-    samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
 ) -> SlicesPart:
@@ -51,7 +50,7 @@ def measure_slices(
             present = np.unique(of_query).tolist()
             for at in present:
                 cells.append(_Cell(column, at, number, len(present) > 1))
-                intervals.append(figure.take(of_query == at).interval(samples, seed))
+                intervals.append(figure.take(of_query == at).interval())
             progress(1)
     # All p-values together, since Holm's correction is over all comparisons.
     p_values = _p_values(cells, figures, images, slicings, seed)
@@ -70,7 +69,7 @@ def measure_slices(
         )
         found.setdefault((cell.column, cell.slice), []).append(measured)
     return SlicesPart(
-        figures=[figure.figure(samples, seed) for figure in figures],
+        figures=[figure.figure for figure in figures],
         columns=[_column(number, slicing, found) for number, slicing in enumerate(slicings)],
         comparisons=sum(cell.has_rest for cell in cells),
         level=LEVEL,

@@ -83,7 +83,7 @@ def measure_studies(
     checkpoint: Checkpoint,
 ) -> Studies:
     """All studies that were asked for; each goes through ``checkpoint``. ``scratch`` holds what memory cannot."""
-    images, captions, samples, seed = of.images, of.captions, settings.bootstrap_samples, settings.seed
+    images, captions, seed = of.images, of.captions, settings.seed
     absences = []
     space = checkpoint("space", Space, lambda: describe_space(images, captions, of.ranks, seed))
     if space.images is None and space.captions is None:
@@ -93,9 +93,7 @@ def measure_studies(
         absences.append(Absence(OUTLIERS, f"they take two images, and the dataset has {len(images)}"))
     else:
         with progress(len(images), "outliers") as step:
-            outliers = checkpoint(
-                "outliers", Outliers, lambda: find_outliers(images, samples=samples, seed=seed, progress=step)
-            )
+            outliers = checkpoint("outliers", Outliers, lambda: find_outliers(images, seed=seed, progress=step))
     asked = Asked.draw(images, captions, of.classes, seed)
     nothing = "no caption belongs to an image that was embedded, and no image was classified"
     measurable = of.ranks is not None or asked.classes is not None
@@ -131,9 +129,8 @@ def _slices(of: Studied, settings: EvaluateSettings, progress: Progress) -> Slic
     if of.ranks is not None:
         figures.append(ByQuery(metric("alignment.clip_score"), of.ranks.rows, of.ranks.score))
     slicings = [read_slicing(of.embeddings, column) for column in settings.slice_by]
-    samples, seed = settings.bootstrap_samples, settings.seed
     with progress(len(figures) * len(slicings), "slices") as step:
-        return measure_slices(of.images.rows, figures, slicings, samples=samples, seed=seed, progress=step)
+        return measure_slices(of.images.rows, figures, slicings, seed=settings.seed, progress=step)
 
 
 def _corruption(
@@ -163,7 +160,7 @@ def _corruption(
                     )
                 )
             step(1)
-    return RobustnessPart(clean=[figure.figure(samples, seed) for figure in before.values()], variations=variations)
+    return RobustnessPart(clean=[figure.figure for figure in before.values()], variations=variations)
 
 
 def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Encode) -> RobustnessPart:

@@ -105,6 +105,6 @@ def compare(
         strength=strength,
         amount=amount,
         example=example,
-        figures=[figure.figure(samples, seed) for figure in figures.values()],
+        figures=[figure.figure for figure in figures.values()],
         changes=changed,
     )

@@ -66,7 +66,7 @@ def measure_writing(
         found[name] = {figure.metric.key: figure for figure in figures}, vary(example, seed)
     before = found[AS_WRITTEN][0]
     return RobustnessPart(
-        clean=[figure.figure(samples, seed) for figure in before.values()],
+        clean=[figure.figure for figure in before.values()],
         variations=[
             compare(name, figures, before, samples, seed, example=example)
             for name, (figures, example) in found.items()

@@ -1,5 +1,6 @@
 """Building an index, after the work: its list of files and its manifest."""
 
+import logging
 from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import IndexManifest, Run
+from clipmill.core.manifests import GALLERY_VECTORS, IndexManifest, Run
 from clipmill.datasets.manifests import write_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.footprint import add_shard
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
 from clipmill.stage.checkpoints import load
+
+_LOG = logging.getLogger(__name__)
 
 
 def finish_index(build: Build, progress: Progress, trained: Trained, hardware: dict[str, Any]) -> IndexManifest:
@@ -36,7 +39,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
     }
     dataset = build.gallery.dataset
     footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
-    return IndexManifest(
+    manifest = IndexManifest(
         model=dataset.manifest.model,
         dimension=build.gallery.dimension,
         n=build.gallery.n,
@@ -47,7 +50,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         exact=build.plan.exact,
         k=build.settings.k,
         target_recall=build.settings.target_recall,
-        target_met=tuned.operation.met,
+        target_met=_target_met(drawn.queries.kind, met=tuned.operation.met),
         operating_point=tuned.operation.point,
         front=tuned.operation.front,
         query_kind=drawn.queries.kind,
@@ -72,6 +75,8 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         software=environment.software(),
         hardware=hardware,
     )
+    warn_of_queries(manifest)
+    return manifest
 
 
 def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:
@@ -82,4 +87,20 @@ def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) ->
         raise RunFailed(
             f"{file} is gone, or not the trained index that the shards were filled from and the index was tuned with; run "
             "the same command again to make anew what does not belong together"
+        )
+
+
+def _target_met(kind: str, *, met: bool) -> bool | None:
+    """Gallery vectors lie where the index does, unlike what it will be asked: that they reach the target promises nothing."""
+    return None if met and kind == GALLERY_VECTORS else met
+
+
+def warn_of_queries(manifest: IndexManifest) -> None:
+    """Tells that a recall was measured with nothing like what the index will be asked, where it was."""
+    if manifest.target_met is None:
+        _LOG.warning(
+            "the recall was measured with %s: the embeddings have none of the queries that it will be asked, which may "
+            "find much less; whether it reaches %g is not known",
+            manifest.asked_with,
+            manifest.target_recall,
         )

@@ -89,7 +89,7 @@ class Gallery:
                     inside = batch.slice(max(0, start - position), max(0, stop - max(start, position)))
                     position += batch.num_rows
                     if inside.num_rows:
-                        yield inside
+                        yield self.dataset.as_known(inside)
 
 
 def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval, OperatingPoint
 from clipmill.index.build.queries import Queries
 from clipmill.index.build.tune import Measured, Parameters, Tuner
-from clipmill.index.search.exact import TopK
+from clipmill.index.search.exact import TopK, without_own
 from clipmill.index.search.recall import hits, recall_interval
 from clipmill.index.search.search import ShardedIndex
 
@@ -39,19 +39,25 @@ class Bench:
     queries: NDArray[np.float32]
     truth: TopK
     k: int
+    own: NDArray[np.int64] | None = None
 
-    def first(self, count: int) -> "Bench":
-        """A bench of the first ``count`` queries."""
-        return replace(self, queries=self.queries[:count], truth=(self.truth[0][:count], self.truth[1][:count]))
+    def part(self, chosen: slice) -> "Bench":
+        """A bench of some of the queries."""
+        own = None if self.own is None else self.own[chosen]
+        return replace(
+            self, queries=self.queries[chosen], truth=(self.truth[0][chosen], self.truth[1][chosen]), own=own
+        )
 
     def measure(self, parameters: Parameters) -> Measured:
         nprobe, rerank = parameters
         faiss.omp_set_num_threads(1)
         started = time.perf_counter()
-        _, positions = self.index.search(self.queries, self.k, nprobe=nprobe, rerank=rerank)
+        others = self.own is not None
+        found = self.index.search(self.queries, self.k + others, nprobe=nprobe, rerank=rerank)
         seconds = time.perf_counter() - started
+        _, positions = without_own(found, self.own, self.k)
         scores = self.index.vectors.scores(self.queries, positions)
-        best = min(self.k, self.index.n)
+        best = min(self.k, self.index.n - others)
         recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
         return Measured(parameters, recall, 1000 * seconds / len(self.queries))
 
@@ -61,25 +67,25 @@ def choose_operating_point(
 ) -> Operation:
     """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
 
-    ``truth`` is the exact result of ``queries.all``. Points that reach the target on the tuning queries are tried on
-    the others, fastest first, until one reaches it there as well. Where none does, more is asked of the tuning queries, by
-    as much as was missing, until no point has it; then the best recall seen is kept.
+    ``truth`` (q, k) is the exact result of ``queries.all``, themselves left out. Points that reach the target on the tuning
+    queries are tried on the others, fastest first, until one reaches it there as well. Where none does, more is asked of the
+    tuning queries, by as much as was missing, until no point has it; then the best recall seen is kept.
     """
     half = len(queries.tuning)
-    tuning = Bench(index, queries.tuning, (truth[0][:half], truth[1][:half]), k)
-    unseen = Bench(index, queries.confirmation, (truth[0][half:], truth[1][half:]), k)
+    bench = Bench(index, queries.all, truth, k, queries.own)
+    tuning, unseen = bench.part(slice(half)), bench.part(slice(half, None))
     if exact:
         point = tuning.measure((0, 0))
         confirmed = _confirm(unseen, point)
         return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
-    few = tuning.first(max(half // _GLANCE_SHARE, _GLANCE_LEAST))
+    few = tuning.part(slice(max(half // _GLANCE_SHARE, _GLANCE_LEAST)))
     glanced: dict[Parameters, Measured] = {}
     measured: dict[Parameters, Measured] = {}
     confirmed_at: dict[Parameters, Interval | None] = {}
     asked = target
     while True:
         tuner = Tuner(few.measure, tuning.measure, asked, glanced=glanced, measured=measured)
-        tuned = tuner.run(_probes(nlist), _depths(k, index.n))
+        tuned = tuner.run(_probes(nlist), _depths(queries.results_asked(k), index.n))
         front = [_operating_point(point, None) for point in tuned.front]
         missing = 1.0
         for point in tuned.feasible:

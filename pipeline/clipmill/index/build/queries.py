@@ -6,35 +6,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.manifests import GALLERY_VECTORS
 from clipmill.index.build.gallery import Gallery, PartName
-from clipmill.index.build.sample import sample_vectors
-
-GALLERY_VECTORS = "gallery vectors"
+from clipmill.index.build.sample import draw_sample
 
 
 @dataclass(frozen=True)
 class Queries:
-    """``kind`` is captions or images (the other side of the gallery), or the gallery's own vectors."""
+    """``kind`` is captions or images (the other side of the gallery), or the gallery's own vectors. Then ``own`` int64 (q,) are
+    the positions of `all` of them in the gallery: none is counted as a result of itself, which any index would find.
+    ``positions`` int64 (q,) are those in the part that they were drawn from, whichever it is."""
 
     kind: str
     tuning: NDArray[np.float32]
     confirmation: NDArray[np.float32]
+    own: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
 
     @property
     def all(self) -> NDArray[np.float32]:
         return np.concatenate([self.tuning, self.confirmation])
+
+    def results_asked(self, k: int) -> int:
+        """How many results to search for, so that k are left without the query itself."""
+        return k + (self.own is not None)
 
 
 def draw_queries(gallery: Gallery, count: int, seed: int, on_read: Callable[[], object] = lambda: None) -> Queries:
     """``count`` queries to tune on and ``count`` to confirm with, float32 (count, d); halves of what there is if fewer.
 
     Queries come from the other part of the dataset, since text queries lie where no image vector does and an index
-    tuned on its own vectors promises too much; only a dataset of one part is tuned on its own vectors.
+    tuned on its own vectors promises too much; only a dataset of one part is tuned on its own vectors. A gallery of a single
+    vector has nothing else to find.
     """
     opposite: PartName = "captions" if gallery.part == "images" else "images"
     other = Gallery(gallery.dataset, opposite)
     kind, source = (opposite, other) if other.n else (GALLERY_VECTORS, gallery)
-    vectors = np.unique(sample_vectors(source, 2 * count, seed, on_read).view(np.uint16), axis=0).view(np.float16)
-    shuffled = np.random.default_rng(seed).permutation(vectors).astype(np.float32)
-    half = (len(shuffled) + 1) // 2
-    return Queries(kind, shuffled[:half], shuffled[half:])
+    sample = draw_sample(source, 2 * count, seed, on_read)
+    first = np.unique(sample.vectors.view(np.uint16), axis=0, return_index=True)[1]
+    drawn = first[np.random.default_rng(seed).permutation(len(first))]
+    vectors = sample.vectors[drawn].astype(np.float32)
+    half = (len(drawn) + 1) // 2
+    positions = sample.positions[drawn]
+    own = positions if kind == GALLERY_VECTORS and gallery.n > 1 else None
+    return Queries(kind, vectors[:half], vectors[half:], own, positions)

@@ -38,7 +38,7 @@ from clipmill.index.build.unfinished import (
     read_record,
     write_record,
 )
-from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
+from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k, without_own
 from clipmill.index.search.open import open_files
 from clipmill.stage.checkpoints import Made, load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
@@ -100,10 +100,14 @@ def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
 def search_exactly(build: Build, shard: ShardRange, alive: Alive = no_heartbeat) -> None:
     """Finds the best of the shard's vectors for every query."""
     place = Unfinished(build)
-    if storage.exists(place.truth(shard)):
+    queries = _queries(place)
+    k = queries.results_asked(build.settings.k)
+    found = load(place.truth(shard), Truth) if storage.exists(place.truth(shard)) else None
+    # Version 0.1.0 took no result more for the query itself.
+    if found is not None and found.scores.shape[1] == k:
         return
     began = time.perf_counter()
-    scores, positions = exact_top_k(_queries(place).all, _blocks(build, shard, alive), build.settings.k)
+    scores, positions = exact_top_k(queries.all, _blocks(build, shard, alive), k)
     save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
 
 
@@ -137,10 +141,11 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     began = time.perf_counter()
     settings = build.settings
     queries = _queries(place)
-    truth, exact_seconds = empty_top_k(len(queries.all), settings.k), 0.0
+    k = queries.results_asked(settings.k)
+    truth, exact_seconds = empty_top_k(len(queries.all), k), 0.0
     for shard in build.places:
         found = _kept(place.truth(shard), Truth)
-        truth = merge_top_k(truth, found.top_k, settings.k)
+        truth = merge_top_k(truth, found.top_k, k)
         exact_seconds += found.seconds
         alive()
     files = [file for record in read_filled(place, trained) for file in record.filled.files]
@@ -149,7 +154,7 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
         operation = choose_operating_point(
             sharded,
             queries,
-            truth,
+            without_own(truth, queries.own, settings.k),
             settings.k,
             settings.target_recall,
             nlist=nlist_of(sharded.shards[0]),

@@ -46,6 +46,16 @@ def padded(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) ->
     return np.pad(scores, missing, constant_values=-np.inf), np.pad(positions, missing, constant_values=-1)
 
 
+def without_own(found: TopK, own: NDArray[np.int64] | None, k: int) -> TopK:
+    """The first ``k`` results of each query without the query itself, which is at position ``own`` (q,) of the gallery; None:
+    the queries are none of its vectors. Another vector that is the same stays."""
+    scores, positions = found
+    if own is None:
+        return scores[:, :k], positions[:, :k]
+    kept = np.argsort(positions == own[:, None], axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(positions, kept, axis=1)
+
+
 def exact_top_k(queries: NDArray[np.float32], blocks: Iterable[tuple[int, NDArray[np.float16]]], k: int) -> TopK:
     """Exact inner-product search.
 

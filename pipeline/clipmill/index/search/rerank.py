@@ -1,7 +1,10 @@
 """Exact scores of given rows from their stored float16 vectors."""
 
+import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -21,6 +24,21 @@ class StoredVectors:
     @property
     def dimension(self) -> int:
         return int(self.shards[0].shape[1])
+
+    def evict(self) -> bool:
+        """Drops the vectors from memory, so that who asks next reads them from disk. False where the system cannot."""
+        files = [Path(shard.filename) for shard in self.shards if isinstance(shard, np.memmap) and shard.filename]
+        if len(files) < len(self.shards) or not hasattr(os, "posix_fadvise"):
+            return False
+        for shard, file in zip(self.shards, files, strict=True):
+            shard._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fdatasync(descriptor)  # what was not written yet stays in memory
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+        return True
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """The vectors (n, d) of ``positions`` (n,)."""

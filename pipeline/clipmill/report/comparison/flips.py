@@ -20,7 +20,7 @@ def find_flips(hit: str, column: str, first: pa.Table, second: pa.Table) -> Flip
     lost, gained = np.flatnonzero(before & ~after), np.flatnonzero(~before & after)
     change = np.zeros(len(first))
     if first.column("rank").null_count == 0 and second.column("rank").null_count == 0:
-        change = np.abs(1 / values_of(first, "rank") - 1 / values_of(second, "rank"))
+        change = np.abs(_reciprocal(first) - _reciprocal(second))
     return Flips(
         hit=hit,
         lost=len(lost),
@@ -35,6 +35,12 @@ def find_flips(hit: str, column: str, first: pa.Table, second: pa.Table) -> Flip
 def values_of(table: pa.Table, column: str) -> NDArray[np.float64]:
     """A column of numbers; NaN where it is null."""
     return np.asarray(table.column(column).to_numpy(), np.float64)
+
+
+def _reciprocal(table: pa.Table) -> NDArray[np.float64]:
+    """Reciprocal ranks; of a report that does not keep them 1 / rank, which puts examples in nearly the same order."""
+    kept = values_of(table, "reciprocal_rank")
+    return np.where(np.isnan(kept), 1 / values_of(table, "rank"), kept)
 
 
 def _examples(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.evaluation.statistics.bootstrap import LEVEL
+from clipmill.core.intervals import LEVEL
 from clipmill.report.comparison.document import Comparison, FlippedQuery, TaskChange
 from clipmill.report.format import change_text, interval_text, number_text, p_text, signed_range
 from clipmill.report.markdown import published_lines

@@ -5,8 +5,8 @@ from functools import cache
 from jinja2 import Environment
 from markupsafe import Markup
 
+from clipmill.core.intervals import LEVEL
 from clipmill.evaluation.figures import COMPARED, Figure
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.comparison.document import VERDICT, Candidate, Change, Compared, Comparison
 from clipmill.report.format import change_text, signed_range, value_text
 from clipmill.report.page_shell import page_environment

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.evaluation.statistics.bootstrap import LEVEL, draw_outcomes, resampled_medians, sum_by_image
+from clipmill.core.intervals import LEVEL
+from clipmill.evaluation.statistics.bootstrap import draw_outcomes, resampled_medians, sum_by_image
 
 _TAIL = (1 - LEVEL) / 2
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.evaluation.statistics.bootstrap import LEVEL
+from clipmill.core.intervals import LEVEL
 from clipmill.report.comparison.document import Candidate, Change, Compared, Row, TaskChange
 from clipmill.report.document import Report
 from clipmill.report.format import change_text, number_text, signed_range

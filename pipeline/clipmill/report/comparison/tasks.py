@@ -159,12 +159,16 @@ def _changes(
         classes = labels.indices.to_numpy().astype(np.int64)
         found["mean_per_class_recall"] = class_recall_difference(classes, hits[0][:, 0], hits[1][:, 0], samples, seed)
     else:
-        ranks = [values_of(table, "rank") for table in (first, second)]
-        placed = [np.stack([1 / rank, rank], axis=1) for rank in ranks]
-        reciprocal, mean = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
-        found["mean_reciprocal_rank"] = reciprocal
-        found["median_rank"] = median_difference(ranks[0], ranks[1], images, samples, seed)
-        found["mean_rank"] = mean
+        # Reports of before reciprocal ranks were kept do not tell them where scores tie.
+        names = [
+            name
+            for name in ("reciprocal_rank", "rank")
+            if not any(table.column(name).null_count for table in (first, second))
+        ]
+        placed = [np.stack([values_of(table, name) for name in names], axis=1) for table in (first, second)]
+        means = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
+        found |= {f"mean_{name}": difference for name, difference in zip(names, means, strict=True)}
+        found["median_rank"] = median_difference(placed[0][:, -1], placed[1][:, -1], images, samples, seed)
     return [_change(known[key], found[metric]) for metric in found if (key := f"{task}.{metric}") in known]
 
 

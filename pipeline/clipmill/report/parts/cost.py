@@ -13,7 +13,9 @@ def cost_figures(embeddings: Embeddings) -> list[Figure]:
         "cost.images_per_cpu_second": throughput.images_per_cpu_second,
         "cost.embedding_wall_seconds": throughput.wall_seconds,
     }
-    figures = [metric(key).figure(value) for key, value in values.items() if value > 0]
+    # Vectors made elsewhere were read, and nothing is known of what it took to embed them.
+    embedded = embeddings.manifest.model is not None
+    figures = [metric(key).figure(value) for key, value in values.items() if value > 0 and embedded]
     for part, item in (("images", "image"), ("captions", "caption")):
         rows = embeddings.count(part)
         if rows:

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.stats import beta
 
+from clipmill.core.intervals import LEVEL
 from clipmill.evaluation.classification.calibration import BINS, Calibration
 from clipmill.evaluation.classification.zero_shot import TemplateEffect, ZeroShot
-from clipmill.evaluation.statistics.bootstrap import LEVEL
 from clipmill.report.schema.classification import (
     CalibrationPart,
     ClassPart,
@@ -46,7 +46,9 @@ def _calibration(calibration: Calibration) -> CalibrationPart:
             zip(calibration.counts, calibration.confidence, calibration.correct, strict=True)
         )
     ]
-    return CalibrationPart(logit_scale=calibration.logit_scale, figures=calibration.figures, bins=bins)
+    return CalibrationPart(
+        logit_scale=calibration.logit_scale, logit_bias=calibration.logit_bias, figures=calibration.figures, bins=bins
+    )
 
 
 def _bin(number: int, n: int, confidence: float, right: float) -> ReliabilityBin:

@@ -51,7 +51,11 @@ def render_page(query: str, about: str, results: Sequence[Mapping[str, Any]], pi
             "id": result["id"],
             "picture": picture_uri(pictures.found.get(result["row"])),
             "missing": pictures.missing.get(result["row"]),
-            "shown": {name: value for name, value in result.items() if name not in ("rank", "score", "row")},
+            "shown": {
+                name: value
+                for name, value in result.items()
+                if name not in ("rank", "score", "row") and value is not None
+            },
         }
         for result in results
     ]

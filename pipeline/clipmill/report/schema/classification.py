@@ -34,9 +34,11 @@ class ReliabilityBin(Record):
 
 
 class CalibrationPart(Record):
-    """How far the softmax over classes at ``logit_scale`` can be taken for a probability."""
+    """How far the softmax over classes at ``logit_scale``, or the sigmoid at it and ``logit_bias``, can be taken for a
+    probability."""
 
     logit_scale: float
+    logit_bias: float | None = None
     figures: list[Figure]
     bins: list[ReliabilityBin]
 

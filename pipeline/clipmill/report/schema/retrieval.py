@@ -44,7 +44,7 @@ class ExamplePart(Record):
     """A caption used as a query: why it is shown, the rank of its own image, and what exact search returned."""
 
     kind: Literal["best", "typical", "worst"]
-    caption: str
+    caption: str | None
     row: int
     id: str
     rank: float

@@ -9,7 +9,7 @@ from clipmill.report.schema.retrieval import Result
 class PairPart(Record):
     """A caption and its own image that hardly match, by cosine."""
 
-    caption: str
+    caption: str | None
     caption_index: int
     own: Result
 

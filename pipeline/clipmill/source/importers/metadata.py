@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from clipmill.source.importers.npy import files_of
 from clipmill.source.inputs import SUFFIXES
 from clipmill.source.names import CAPTION_NAMES
 from clipmill.source.reading import plain_array
+from clipmill.source.types import is_text_list
 from clipmill.storage import Location
 
 _OPTION = "--metadata"
@@ -26,6 +28,13 @@ class Metadata:
     captions: pa.Array | None
     ids: pa.Array | None
     kept: pa.Table
+
+    @property
+    def lists(self) -> NDArray[np.int64] | None:
+        """How many captions each row has, where they are lists; None where each row has one."""
+        if self.captions is None or not is_text_list(self.captions.type):
+            return None
+        return np.asarray(pc.fill_null(pc.list_value_length(self.captions), 0).to_numpy(), np.int64)
 
 
 def read_table(uri: str, caption_column: str | None) -> tuple[str, pa.Table]:
@@ -45,15 +54,10 @@ def read_table(uri: str, caption_column: str | None) -> tuple[str, pa.Table]:
 def describe_rows(
     table: pa.Table, name: str, *, caption_column: str | None, id_column: str | None, with_caption: bool
 ) -> Metadata:
-    """The parts that the columns play. Raises UserError when several could be the caption, or captions are lists."""
+    """The parts that the columns play. Raises UserError when several could be the caption."""
     columns = choose_metadata_columns(
         table.schema, name, caption_column=caption_column, id_column=id_column, with_caption=with_caption
     )
-    if columns.caption_is_list:
-        raise UserError(
-            f"{_OPTION} {name}: column {columns.caption_column!r} holds lists, but each text vector has one caption; "
-            "give a table with a row per text"
-        )
     kept = {field.name: _column(table, source).cast(field.type, safe=False) for source, field in columns.kept}
     return Metadata(
         captions=_column(table, columns.caption_column) if columns.caption_column else None,
