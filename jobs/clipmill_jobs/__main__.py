@@ -23,9 +23,10 @@ JOBS = {
     "versions": "List the versions that were published.",
     "rollback": "Let readers see an earlier version again.",
     "prune": "Remove old versions.",
-    "remove": "Take ids down from the next version on.",
+    "remove": "Take pictures and captions down from the next version on.",
     "status": "Say how the work towards an output stands, while it goes on or after.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
+    "cache": "List or delete local copies of what lies on S3.",
     "verify": "Prove from the files that a dataset is whole.",
 }
 

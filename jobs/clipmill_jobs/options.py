@@ -10,6 +10,7 @@ the command line is read: all mistakes in it are found by the models, and told a
 """
 
 import functools
+import os
 import types
 from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,6 +21,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings, Settings, check
 from clipmill.core.settings.base import flag_of, option_of
 from clipmill.core.values import parse_bytes, parse_count
+from clipmill.storage.copies import LIMIT_VARIABLE
 
 Function = Callable[..., Any]
 GENERAL = "General"
@@ -181,3 +183,14 @@ def format_grouped(command: click.Command, context: click.Context, formatter: cl
     for heading in sorted(groups, key=order.index):
         with formatter.section(heading):
             formatter.write_dl(groups[heading])
+
+
+def set_cache_limit(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Says it in the environment, which workers of this machine inherit. Raises BadParameter for what is no size."""
+    if value is None:
+        return
+    try:
+        parse_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    os.environ[LIMIT_VARIABLE] = value

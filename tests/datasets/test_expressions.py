@@ -134,3 +134,12 @@ def test_what_could_take_any_memory_or_time_is_refused_at_once(text: str) -> Non
 )
 def test_usual_conditions_are_taken(text: str) -> None:
     assert Expression.parse(text, TABLE.schema, "--where").mask(TABLE).shape == (TABLE.num_rows,)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+@pytest.mark.parametrize(
+    "text", ["score > 1", "score >= 1", "not score < 1", "score <> 1", "score = score", "score > -1e9"]
+)
+def test_not_a_number_meets_no_comparison(kind: pa.DataType, text: str) -> None:
+    table = pa.table({"score": pa.array([2.0, float("nan"), None], pa.float64()).cast(kind)})
+    assert Expression.parse(text, table.schema, "--where").mask(table).tolist() == [True, False, False]

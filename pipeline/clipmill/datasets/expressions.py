@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
@@ -157,7 +158,12 @@ def _columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 
 
 def _readable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+    """As DuckDB reads it. NaN becomes null, which meets no comparison: to DuckDB it is the largest of all numbers."""
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column
 
 
 def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArray[Any]]:

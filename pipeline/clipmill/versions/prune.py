@@ -1,9 +1,15 @@
 """Removing versions that nobody needs any more. Versions share no file by name, so removing one takes from no other."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from clipmill import storage
-from clipmill.core.errors import RunFailed
+from clipmill.core.environment import DEFAULT_CACHE
+from clipmill.core.errors import ClipmillError, RunFailed
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
+from clipmill.datasets.manifests import find_manifest, read_shards
+from clipmill.storage import Location
+from clipmill.storage.copies import forget
 from clipmill.storage.lease import Lease
 from clipmill.versions.place import Place
 from clipmill.versions.pointer import read_pointer
@@ -57,9 +63,23 @@ def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
 
 
 def remove_version(place: Place, name: str) -> None:
-    """A version that is not read any more."""
+    """A version that is not read any more, and the copies that this machine has of its files."""
+    forget(DEFAULT_CACHE, _digests(place.version(name)))
     storage.remove_files(place.version(name), [VERSION_FILE])
     storage.remove(place.version(name))
+
+
+def _digests(folder: Location) -> set[str]:
+    """The sha256 of the files of a version on S3, as far as its lists can be read."""
+    found: set[str] = set()
+    if folder.is_local:
+        return found
+    for part in ("embeddings", "index"):
+        with suppress(ClipmillError):
+            manifest = find_manifest(folder / part)
+            if isinstance(manifest, EmbeddingsManifest | IndexManifest):
+                found |= {file.sha256 for file in read_shards(folder / part, manifest.shards_sha256)}
+    return found
 
 
 def _under_way(place: Place) -> str | None:

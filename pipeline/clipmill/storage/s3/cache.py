@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from clipmill.core.errors import RunFailed
+from clipmill.storage import copies
 from clipmill.storage.s3.transfer import download
 from clipmill.storage.written import named
 
@@ -15,11 +16,13 @@ _CHUNK = 8 << 20
 def cached(path: str, cache: Path, digest: str) -> Path:
     """The copy of ``path`` (bucket/key) in ``cache``. Of several that want it at once, one downloads.
 
-    Raises RunFailed when there is no such object, when its bytes do not have the digest they should, or when the cache
-    has no room; StorageFailed and StorageRefused as every request.
+    What was used longest ago goes where the cache is larger than it should be. Raises RunFailed when there is no such
+    object, when its bytes do not have the digest they should, or when the cache has no room; StorageFailed and
+    StorageRefused as every request.
     """
     target = cache / f"{digest}-{path.rsplit('/', 1)[-1]}"
     if target.exists():
+        copies.note_use(target)
         return target
     with named(str(target)):
         cache.mkdir(parents=True, exist_ok=True)
@@ -27,6 +30,7 @@ def cached(path: str, cache: Path, digest: str) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
                 _download(path, target, digest)
+                copies.shrink(cache, copies.limit())
             Path(lock.name).unlink(missing_ok=True)
     return target
 
