@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo check test chaos week bench lint types schema format clean
+.PHONY: demo check test chaos crashes week bench lint types schema format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -27,6 +27,11 @@ test: $(INSTALLED)
 # Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
 chaos: $(INSTALLED)
 	$(BIN)/python tests/chaos.py --kills 20
+
+# Every change that a writing command makes is an instant at which it is ended, or at which another one runs beside it: hours.
+crashes: $(INSTALLED)
+	$(BIN)/python tests/crash_points.py --output docs/crash_points.md
+	$(BIN)/python tests/crash_points.py --pairs
 
 # Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
 bench: $(INSTALLED)

@@ -1,11 +1,14 @@
-"""Ends every writing command at every change it makes to the disk, or to a store, and runs it again.
+"""Ends every writing command at every change it makes to the disk and runs it again; and runs two at once.
 
     python tests/crash_points.py --output docs/crash_points.md
+    python tests/crash_points.py --pairs
 
-A change is a file opened for writing, renamed, linked or deleted, a folder made or deleted, or a request to S3 that is no
-GET and no HEAD: the command ends right before it, as if the machine had lost power; after a request to S3, also behind it,
-when the store has done what was asked. The same command then has to complete, `clipmill verify` to find nothing, and nothing
-to lie beside the output that a run which nobody disturbed does not leave. Commands run in forks of this process, without Ray.
+A change is a file opened for writing, renamed, linked or deleted, or a folder made or deleted: the command ends right before
+it, as if the machine had lost power. The same command then has to complete, `clipmill verify` to find nothing, and nothing to
+lie beside the output that a run which nobody disturbed does not leave. Commands run in forks of this process, without Ray.
+
+With ``--pairs`` the command stops before each change instead, the same command runs beside it, and then it goes on: one of
+the two makes the dataset, the other is refused or finds it complete, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import io
 import os
 import platform
+import select
 import shutil
 import sys
 import tempfile
@@ -32,6 +36,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 DIED = 77
+_PATIENCE = 5.0
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = frozenset(("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"))
 PICTURES = 6
@@ -78,14 +83,19 @@ class Counter:
 
     folder: str
     at: int | None
+    pause: tuple[int, int] | None = None
+    """Where to say that it has come to the change, and what to wait for then, instead of ending."""
     seen: int = 0
     described: list[str] = field(default_factory=list)
 
     def change(self, what: str) -> None:
         """One more; the process ends where it is the one."""
-        if self.seen == self.at:
-            os._exit(DIED)
-        self.seen += 1
+        here, self.seen = self.seen, self.seen + 1
+        if here == self.at:
+            if self.pause is None:
+                os._exit(DIED)
+            os.write(self.pause[0], b".")
+            os.read(self.pause[1], 1)
         self.described.append(what)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -101,49 +111,59 @@ class Counter:
             if place.startswith(self.folder):
                 self.change(f"{event} {place[len(self.folder) :]}")
 
-    def watch_s3(self) -> None:
-        """Requests that change something count twice: before they are sent and when they are answered."""
-        from botocore.httpsession import URLLib3Session
 
-        send = URLLib3Session.send
+@dataclass(frozen=True)
+class Forked:
+    """A command in a fork of this process."""
 
-        def counted(session: Any, request: Any) -> Any:
-            changes = request.method not in ("GET", "HEAD")
-            if changes:
-                self.change(f"before {request.method} {request.url}")
-            answer = send(session, request)
-            if changes:
-                self.change(f"behind {request.method} {request.url}")
-            return answer
+    process: int
+    output: int
 
-        URLLib3Session.send = counted
+    def wait(self) -> tuple[int, str]:
+        """Its exit code and what it printed, once it has ended."""
+        with os.fdopen(self.output, "rb") as stream:
+            text = stream.read().decode(errors="replace")
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1]), text
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends before so much time has passed."""
+        readable, _, _ = select.select([self.output], [], [], seconds)
+        return bool(readable)
 
 
-def run_forked(arguments: Sequence[str], folder: Path, at: int | None = None, count: bool = False) -> tuple[int, str]:
-    """Exit code and output of a command in a fork that ends at a change; with ``count`` the changes are the output."""
+def start(
+    arguments: Sequence[str],
+    folder: Path,
+    at: int | None = None,
+    *,
+    count: bool = False,
+    pause: tuple[int, int] | None = None,
+) -> Forked:
+    """Starts a command that ends, or pauses, at a change; with ``count`` the changes are what it prints."""
     read, write = os.pipe()
     process = os.fork()
     if process == 0:
         os.close(read)
-        _become(arguments, folder, at, count, write)
+        _become(arguments, folder, Counter(f"{folder}{os.sep}", at, pause), write, count=count)
     os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        output = stream.read().decode(errors="replace")
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), output
+    return Forked(process, read)
 
 
-def _become(arguments: Sequence[str], folder: Path, at: int | None, count: bool, pipe: int) -> None:
+def run_forked(arguments: Sequence[str], folder: Path, at: int | None = None, count: bool = False) -> tuple[int, str]:
+    """Exit code and output of a command that ends at a change."""
+    return start(arguments, folder, at, count=count).wait()
+
+
+def _become(arguments: Sequence[str], folder: Path, counter: Counter, pipe: int, *, count: bool) -> None:
     from clipmill_jobs.__main__ import main
 
     code: object = 1
     text = io.StringIO()
-    counter = Counter(f"{folder}{os.sep}", at)
     try:
         os.chdir(folder)
         sys.stdout = sys.stderr = text
-        if at is not None or count:
+        if counter.at is not None or count:
             sys.addaudithook(counter.audit)
-            counter.watch_s3()
         main(list(arguments), standalone_mode=True)
     except SystemExit as left:
         code = left.code or 0
@@ -190,42 +210,70 @@ class Outcome:
     faults: list[str]
 
 
-def try_scenario(scenario: Scenario, folder: Path, out: str, every: int, *, overwrite: bool = False) -> Outcome:
-    """Ends the command at every so-manieth change. ``folder`` is empty; it is filled anew for each instant."""
+Trial = Callable[[Sequence[str], Path, int], str]
+"""Does something to a command at a change; what is wrong then, empty where nothing is."""
+
+
+def ended(command: Sequence[str], folder: Path, at: int) -> str:
+    """The command ends before a change, and is run again."""
+    code, told = run_forked(command, folder, at)
+    if code != DIED:
+        return f"it ended with {code} before: {told[-200:]}"
+    code, told = run_forked(command, folder)
+    return f"run again, it ends with {code}: {told[-300:]}" if code else ""
+
+
+def beside_another(command: Sequence[str], folder: Path, at: int) -> str:
+    """The command pauses before a change while another one like it runs; then it goes on."""
+    (reached, tell), (wait, go) = os.pipe(), os.pipe()
+    first = start(command, folder, at, pause=(tell, wait))
+    os.close(tell)
+    if not os.read(reached, 1):
+        return f"it ended before: {first.wait()[1][-200:]}"
+    second = start(command, folder)
+    second.ends_within(_PATIENCE)  # it may wait for the first: for a lock, or for its lease
+    os.write(go, b".")
+    codes = [(code, told[-200:]) for code, told in (first.wait(), second.wait())]
+    for end in (reached, wait, go):
+        os.close(end)
+    fine = sorted(code for code, _ in codes) in ([0, 0], [0, 2])
+    return "" if fine else f"the two end with {codes}"
+
+
+def try_scenario(
+    scenario: Scenario, folder: Path, out: str, every: int, trial: Trial, *, overwrite: bool = False
+) -> Outcome:
+    """Tries the command at every so-manieth change. ``folder`` is empty; it is filled anew for each."""
     template = folder.with_name(f"{folder.name}.template")
     write_inputs(folder)
-    command = scenario.command
-    for step in (*scenario.prepare, *([_placed(command, out)] if overwrite else ())):
+    for step in (*scenario.prepare, *([_placed(scenario.command, out)] if overwrite else ())):
         _succeed(step, folder)
-    first = sorted(path.name for path in (folder / "out/runs").glob("*"))[:1] if (folder / "out/runs").exists() else []
-    given = _placed((*command, *(["--overwrite"] if overwrite else [])), out, *first)
+    runs = folder / "out/runs"
+    oldest = min((path.name for path in runs.iterdir()), default="") if runs.exists() else ""
+    given = _placed((*scenario.command, *(["--overwrite"] if overwrite else [])), out, oldest)
     proof = [_placed(step, out) for step in scenario.proof]
     shutil.copytree(folder, template, symlinks=True)
     code, counted = run_forked(given, folder, count=True)
+    name = f"{scenario.name}{' --overwrite' if overwrite else ''}"
     if code:
-        return Outcome(scenario.name, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"])
+        return Outcome(name, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"])
     changes, expected = counted.split("\n"), _names(folder)
     faults: list[str] = []
     tried = range(0, len(changes), every)
     for at in tried:
         shutil.rmtree(folder)
         shutil.copytree(template, folder, symlinks=True)
-        died, told = run_forked(given, folder, at)
-        if died != DIED:
-            faults.append(f"{changes[at]}: the command ended with {died} before it: {told[-200:]}")
-            continue
-        wrong = _wrong_after(given, proof, folder, expected)
+        wrong = trial(given, folder, at) or _wrong_after(proof, folder, expected)
         if wrong:
             faults.append(f"{at} {changes[at]}: {wrong}")
     shutil.rmtree(template)
     shutil.rmtree(folder)
-    name = f"{scenario.name}{' --overwrite' if overwrite else ''}"
     return Outcome(name, len(changes), len(tried), faults)
 
 
-def _wrong_after(command: Sequence[str], proof: Sequence[Sequence[str]], folder: Path, expected: set[str]) -> str:
-    """What is wrong when the same command has run again; empty where nothing is."""
-    for step in ([*command], *proof):
+def _wrong_after(proof: Sequence[Sequence[str]], folder: Path, expected: set[str]) -> str:
+    """What is wrong with what was made; empty where nothing is."""
+    for step in proof:
         code, told = run_forked(step, folder)
         if code:
             return f"`clipmill {' '.join(step)}` ends with {code}: {told[-300:]}"
@@ -281,7 +329,7 @@ def all_scenarios() -> Iterator[tuple[Scenario, bool]]:
         yield scenario, False
 
 
-def try_all(every: int, only: str | None = None, told: Callable[[str], None] = print) -> list[Outcome]:
+def try_all(every: int, trial: Trial, only: str | None = None) -> list[Outcome]:
     """Every scenario on a disk."""
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="clipmill-crash-") as scratch:
@@ -289,12 +337,12 @@ def try_all(every: int, only: str | None = None, told: Callable[[str], None] = p
             if only is not None and not scenario.name.startswith(only):
                 continue
             began = time.monotonic()
-            outcome = try_scenario(scenario, Path(scratch, str(number)), "made", every, overwrite=overwrite)
+            outcome = try_scenario(scenario, Path(scratch, str(number)), "made", every, trial, overwrite=overwrite)
             outcomes.append(outcome)
             counts = f"{outcome.tried} of {outcome.points} instants, {len(outcome.faults)} not whole afterwards"
-            told(f"{outcome.name}: {counts}, {time.monotonic() - began:.0f} s")
+            print(f"{outcome.name}: {counts}, {time.monotonic() - began:.0f} s")
             for fault in outcome.faults[:5]:
-                told(f"  {fault}")
+                print(f"  {fault}")
     return outcomes
 
 
@@ -319,10 +367,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="try only every so-manieth instant")
     parser.add_argument("--only", help="only commands whose names begin like this")
+    parser.add_argument("--pairs", action="store_true", help="run two at once instead of ending one")
     parser.add_argument("--output", type=Path, help="Markdown table to write")
     options = parser.parse_args()
     with preloaded():
-        outcomes = try_all(options.every, options.only)
+        outcomes = try_all(options.every, beside_another if options.pairs else ended, options.only)
     if options.output:
         options.output.write_text(_page(outcomes, options.every))
     return int(any(one.faults for one in outcomes))

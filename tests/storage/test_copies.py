@@ -83,7 +83,7 @@ def test_the_command_lists_and_purges(tmp_path: Path) -> None:
         leave(tmp_path / "c", name, 1000, ago)
     listed = CliRunner().invoke(main, ["cache", "list", "--cache", str(tmp_path / "c")])
     assert "2 copies, 2,000 bytes" in listed.output
-    part = CliRunner().invoke(main, ["cache", "purge", "--cache", str(tmp_path / "c"), "--to", "1kB"])
+    part = CliRunner().invoke(main, ["cache", "purge", "--cache", str(tmp_path / "c"), "--to", "1KB"])
     assert "1 copies were deleted, 1,000 bytes" in part.output
     whole = CliRunner().invoke(main, ["cache", "purge", "--cache", str(tmp_path / "c")])
     assert "1 copies were deleted" in whole.output
