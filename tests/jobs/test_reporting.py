@@ -19,7 +19,8 @@ from clipmill.core.reporter import Reporter, Tally
 from clipmill_jobs import reporting
 from clipmill_jobs.__main__ import JOBS, main
 from clipmill_jobs.command import Job
-from clipmill_jobs.reporters import Bars, Lines, duration
+from clipmill_jobs.pace import duration
+from clipmill_jobs.reporters import Bars, Lines
 from clipmill_jobs.reporting import current, reporter_for
 
 
