@@ -180,11 +180,11 @@ def _alone(path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if handle is None:
-            os.unlink(claim)
-        else:
-            os.unlink(lock)
-            os.close(handle)
+        try:
+            os.unlink(claim if handle is None else lock)
+        finally:
+            if handle is not None:
+                os.close(handle)
 
 
 def _locked(lock: str) -> int | None:
