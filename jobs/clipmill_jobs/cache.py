@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from clipmill.core.environment import DEFAULT_CACHE
+from clipmill.core.errors import UserError
 from clipmill.core.values import parse_bytes
 from clipmill_jobs.command import Group, Job, print_json
 
@@ -66,7 +67,7 @@ def purge(cache: Path, to: str) -> None:
     try:
         most = parse_bytes(to)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--to") from None
+        raise UserError(f"--to: {error}") from None
     gone = shrink(cache, most, kept_seconds=0.0)
     click.echo(f"{len(gone):,} copies were deleted, {sum(one.bytes for one in gone):,} bytes")
 

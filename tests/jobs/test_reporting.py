@@ -241,6 +241,7 @@ MISTAKES: dict[str, list[str]] = {
     "remove": ["{nowhere}", "--ids", "{nowhere}/ids"],
     "status": ["{nowhere}"],
     "plan": [],
+    "cache": ["purge", "--to", "much"],
     "verify": ["{nowhere}"],
 }
 

@@ -273,6 +273,6 @@ def test_a_damaged_old_version_blocks_nothing_and_is_not_removed(place: Place, d
     assert [version.name for version in all_versions(place)] == ["1", "3", "4"]
     pruning = plan_pruning(place, keep=1)
     assert ([name for name, _ in pruning.removed], pruning.halves) == (["1", "3"], [])
-    prune(place, pruning)
+    pruned(place, pruning)
     assert storage.exists(place.version("2"))
     assert [version.name for version in all_versions(place)] == ["4"]
