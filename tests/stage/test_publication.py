@@ -228,7 +228,7 @@ def test_a_run_killed_after_it_published_is_not_done_again_with_overwrite(
     output = tmp_path / "out"
     make(sources, str(output), 0, overwrite=False)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "remove", fail_on("plan.json", storage.remove))
+        patch.setattr(storage, "remove_file", fail_on("plan.json", storage.remove_file))
         with pytest.raises(KeyboardInterrupt):
             make(sources, str(output), 1, overwrite=True)
     (tmp_path / ".out.retired").mkdir()
@@ -267,9 +267,9 @@ def test_what_a_writer_left_that_was_taken_for_dead_is_not_published(
 ) -> None:
     publish = storage.publish
 
-    def late(staging: Location, output: Location, *, last: str) -> None:
+    def late(staging: Location, output: Location, *listed: object, last: str) -> None:
         storage.write_bytes(staging / "images/part-1.parquet.0.tmp", b"half")
-        publish(staging, output, last=last)
+        publish(staging, output, *listed, last=last)
 
     monkeypatch.setattr(storage, "publish", late)
     embeddings(sources, str(tmp_path / "out"), 1, overwrite=False)

@@ -120,7 +120,7 @@ class Staging:
         last what says that it is published. The caller owns the folder, and has just made sure of it."""
         _remove_halves(self.dataset)
         made, old = publication.write_down(self.dataset, self.output, self.token, last, sha256)
-        storage.publish(self.dataset, self.output, made, old, last)
+        storage.publish(self.dataset, self.output, made, old, last=last)
         _remove_halves(self.output)
         storage.remove_file(self.folder / _PLAN)
         if self.folder.is_local:

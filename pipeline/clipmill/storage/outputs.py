@@ -49,10 +49,15 @@ def resolve_output(uri: str) -> Location:
 
 
 def publish(
-    staging: Location, output: Location, made: Sequence[fs.FileInfo], old: Sequence[fs.FileInfo], last: str
+    staging: Location,
+    output: Location,
+    made: Sequence[fs.FileInfo] | None = None,
+    old: Sequence[fs.FileInfo] | None = None,
+    *,
+    last: str = "manifest.json",
 ) -> None:
-    """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist. On S3 ``made``
-    are the files in the one and ``old`` those in the other.
+    """Puts a finished staging folder in the place of ``output``; the file called ``last`` makes it exist. ``made``
+    are the files in the one and ``old`` those in the other, where they were listed on S3 already.
 
     Local: the folder is renamed, an old dataset moved aside first, deleted after, and put back where that fails. S3:
     objects are copied on the server with ``last`` at the end, then what the new dataset does not have is deleted; the
@@ -65,6 +70,8 @@ def publish(
         return
     from clipmill.storage.s3.publish import publish_by_copy
 
+    made = list_files(staging) if made is None else made
+    old = list_files(output) if old is None else old
     publish_by_copy(made, old, staging.path, output.path, last)
 
 

@@ -299,7 +299,7 @@ def test_refusals_are_told_with_the_place_and_what_to_do(kind: str, said: str, s
         lambda: storage.write_bytes(file, bytes(9 << 20)),
         lambda: storage.write_if(file, b"", None),
         lambda: storage.remove(file),
-        lambda: storage.publish(file, place("refused/y"), storage.list_files(file), [], "manifest.json"),
+        lambda: storage.publish(file, place("refused/y")),
         lambda: storage.local_copy(file, tmp_path, "00"),
         lambda: find_inputs("s3://bucket/refused/"),
     ]
