@@ -73,14 +73,16 @@ def test_shard_is_made_of_its_units_in_row_order(layout: Layout) -> None:
     assert shards_to_make(layout) == [0]
     compact_shard(layout, 0)
     assert rows_of(layout, "images", 0) == list(range(9))
-    assert not storage.exists(layout.unit_folder(0))
+    assert storage.list_files(layout.unit_folder(0)) == []
 
 
 def test_a_unit_written_again_after_its_shard_was_made_changes_nothing(layout: Layout) -> None:
     make(layout, 0, 1, 2)
     commit(layout, 1)
     assert rows_of(layout, "images", 0) == list(range(9))
-    assert find_finished(layout).units == frozenset()
+    finished = find_finished(layout)
+    assert (finished.shards, shards_to_make(layout)) == ({0}, [])
+    assert statistics_of(layout, finished).rows == 3 * ROWS
 
 
 def test_a_unit_written_twice_is_in_its_shard_once(layout: Layout) -> None:
@@ -156,7 +158,7 @@ def test_units_that_a_made_shard_left_behind_count_once(layout: Layout, monkeypa
     for number in (0, 1, 2, 4):
         commit(layout, number)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "remove", lambda location: None)
+        patch.setattr(storage, "remove_files", lambda folder, names: None)
         compact_shard(layout, 0)
     finished = find_finished(layout)
     assert (finished.shards, finished.units) == ({0}, {0, 1, 2, 4})

@@ -60,7 +60,7 @@ def test_every_number_comes_with_its_range_and_what_was_assumed() -> None:
     assert figures["gpu_hours"]["value"] == pytest.approx(8 * hours)
     assert figures["core_hours"]["value"] == pytest.approx(48 * hours)
     assert figures["cost"]["value"] == pytest.approx(9.2 * hours)
-    assert figures["embedding_bytes"]["value"] == pytest.approx(2e8 * (2 * 768 + 5) + 1e8 * (20 + 35), rel=1e-4)
+    assert figures["embedding_bytes"]["value"] == pytest.approx(2e8 * (2 * 768 + 5) + 1e8 * (53 + 35), rel=1e-4)
 
 
 def test_the_text_says_it_in_units_that_suit() -> None:
