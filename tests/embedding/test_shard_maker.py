@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from clipmill import storage
+from clipmill.embedding.commit import Finished
 from clipmill.embedding.layout import Layout
 from clipmill.embedding.shard_maker import ShardMaker
 from clipmill.source.inputs import InputFile
@@ -30,7 +31,8 @@ def test_a_unit_told_twice_does_not_start_its_shard_early(tmp_path: Path) -> Non
     layout = Layout(storage.resolve(tmp_path), "token", units=4, units_per_shard=2, dimension=4)
     four_rows = InputFile(0, "a.parquet", 1, "", 4, (4,), (400,), pa.schema([]))
     tasks = Noted()
-    maker = ShardMaker(layout, plan_units([four_rows], 1).take([1, 2, 3]), tasks)
+    todo = plan_units([four_rows], 1).take([1, 2, 3])
+    maker = ShardMaker(layout, todo, Finished(frozenset(), frozenset({0})), tasks)
     maker.note([2, 2])
     assert tasks.started == []
     maker.note([1, 3, 3, 1])

@@ -8,9 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmill.core.errors import UserError
+from clipmill.source import footers
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve
+
+
+@pytest.fixture(autouse=True)
+def _of_few_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footers, "LEAST_FILES", 1)
 
 
 @pytest.fixture
@@ -62,4 +68,12 @@ def test_ordinals_follow_the_listing_of_now(folder: Path, tmp_path: Path) -> Non
 def test_nothing_is_known_from_what_cannot_be_read(data: bytes | None, tmp_path: Path) -> None:
     if data is not None:
         (tmp_path / "footers.arrow").write_bytes(data)
+    assert read_footers(resolve(tmp_path / "footers.arrow")) == {}
+
+
+def test_of_few_files_nothing_is_kept_since_they_are_as_quickly_opened(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(footers, "LEAST_FILES", 3)
+    save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
     assert read_footers(resolve(tmp_path / "footers.arrow")) == {}
