@@ -59,16 +59,8 @@ def decode_unit(
 
     Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``image_sha256`` of the
     encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
-    drops the encoded bytes.
-    With a ``corruption``, pictures and thumbnails are made worse by it.
+    drops the encoded bytes. With a ``corruption``, pictures and thumbnails are made worse by it.
     """
-    pixels: list[bytes | None] = []
-    hashes: list[bytes | None] = []
-    width: list[int | None] = []
-    height: list[int | None] = []
-    thumbnails: list[bytes | None] = []
-    reasons: list[str | None] = []
-    details: list[str | None] = []
     rows = zip(
         raw.column("has_image_column").to_pylist(),
         raw.column("image"),
@@ -77,40 +69,36 @@ def decode_unit(
         raw.column("row").to_pylist(),
         strict=True,
     )
-    for has_image, data, path, source, row in rows:
-        prepared = digest = picture = shape = reason = detail = None
-        if has_image:
-            try:
-                encoded = _encoded(data, path, source, load)
-                digest = hashlib.sha256(encoded).digest()
-                image = decode_image(encoded, max_image_pixels)
-                shape = (image.shape[-1], image.shape[-2])
-                if corruption:
-                    image = corruption.apply(image, row, min(preprocessing.size))
-                prepared = preprocessing.prepare(image).contiguous().numpy().tobytes()
-                if thumbnail_pixels:
-                    picture = thumbnail(image, thumbnail_pixels)
-            except Rejected as rejected:
-                reason, detail = rejected.reason.value, rejected.detail
-        pixels.append(prepared)
-        hashes.append(digest)
-        width.append(shape[0] if shape else None)
-        height.append(shape[1] if shape else None)
-        thumbnails.append(picture)
-        reasons.append(reason)
-        details.append(detail)
-    bytes_each = 3 * preprocessing.size[0] * preprocessing.size[1]
+
+    def prepare(data: pa.Scalar, path: str | None, source: str, row: int) -> dict[str, object]:
+        try:
+            encoded = _encoded(data, path, source, load)
+            image = decode_image(encoded, max_image_pixels)
+        except Rejected as rejected:
+            return {"reason": rejected.reason.value, "detail": rejected.detail}
+        height, width = image.shape[-2:]
+        if corruption:
+            image = corruption.apply(image, row, min(preprocessing.size))
+        return {
+            IMAGE_SHA256: hashlib.sha256(encoded).digest(),
+            "width": width,
+            "height": height,
+            "thumbnail": thumbnail(image, thumbnail_pixels) if thumbnail_pixels else None,
+            "pixels": preprocessing.prepare(image).contiguous().numpy().tobytes(),
+        }
+
+    prepared = [prepare(*picture) if has_image else {} for has_image, *picture in rows]
     decoded = raw.drop_columns(["image", "image_path"])
-    for name, values, type_ in (
-        (IMAGE_SHA256, hashes, pa.binary(32)),
-        ("width", width, pa.int32()),
-        ("height", height, pa.int32()),
-        ("thumbnail", thumbnails, pa.binary()),
-        ("reason", reasons, pa.string()),
-        ("detail", details, pa.string()),
-        ("pixels", pixels, pa.binary(bytes_each)),
+    for name, kind in (
+        (IMAGE_SHA256, pa.binary(32)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("thumbnail", pa.binary()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("pixels", pa.binary(3 * preprocessing.size[0] * preprocessing.size[1])),
     ):
-        decoded = decoded.append_column(name, pa.array(values, type_))
+        decoded = decoded.append_column(name, pa.array([one.get(name) for one in prepared], kind))
     return decoded
 
 

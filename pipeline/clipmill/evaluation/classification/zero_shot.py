@@ -142,8 +142,7 @@ def classify(
     calibration, or, with a ``logit_bias`` too, the sigmoid. With the vectors of each template, (c, t, d), these are
     compared in the same pass, on a random ``template_share`` of the images.
     """
-    weights = prompt_vectors.astype(np.float64).T
-    random = np.random.default_rng(seed)
+    weights, random = prompt_vectors.astype(np.float64).T, np.random.default_rng(seed)
     positions, labels_seen, alone = [], [], []
     scored: list[_Scored] = []
     unlabelled = seen = 0
@@ -152,8 +151,7 @@ def classify(
         unlabelled += int(np.sum(~known))
         positions.append(seen + np.flatnonzero(known))
         seen += len(labels)
-        labels = labels[known]
-        if not len(labels):
+        if not len(labels := labels[known]):
             continue
         images = vectors[known].astype(np.float64)
         labels_seen.append(labels)
@@ -167,6 +165,9 @@ def classify(
     acc1, acc5 = share_intervals(np.stack([one, five], axis=1), np.arange(len(truth)))
     support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
     recall = mean_recall_interval(right, support, samples, seed)
+    calibration = None
+    if logit_scale is not None:
+        calibration = calibrate(answers.confidence, one, logit_scale, samples, seed, logit_bias=logit_bias)
     return ZeroShot(
         classes=tuple(classes),
         support=support,
@@ -176,9 +177,7 @@ def classify(
         unlabelled=unlabelled,
         vectors=prompt_vectors,
         intervals={"acc1": acc1, "acc5": acc5, "mean_per_class_recall": recall},
-        calibration=None
-        if logit_scale is None
-        else calibrate(answers.confidence, one, logit_scale, samples, seed, logit_bias=logit_bias),
+        calibration=calibration,
         templates=_template_effect(np.concatenate(alone), samples, seed) if alone else None,
         positions=np.concatenate(positions),
         truth=truth,
