@@ -75,7 +75,7 @@ def worker_rate(workers: int, scratch: Path) -> float:
     plan = replace(plan, units=plan_units(plan.inputs, _BATCHES_A_UNIT * BATCH, None))
     cluster_settings = ClusterSettings(cpus=workers)
     with connect(cluster_settings):
-        manifest = embed(plan, model, cluster_settings, Silent()).manifest
+        manifest = plan.run(lambda work: embed(plan, model, cluster_settings, Silent(), work)).manifest
     return rows / _window(manifest.model_dump(), encoders=workers)
 
 

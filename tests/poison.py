@@ -87,4 +87,4 @@ def embed_in_small_units(
         ray.init(address="local", num_cpus=2, object_store_memory=object_store_bytes, **options)
     settings = ClusterSettings(address="local", cpus=2, stall_timeout=stall_timeout)
     with patch.object(embed_on_ray, "ship", lambda model: shipment or ship(model)):
-        return embed(plan, model, settings, Silent()).manifest
+        return plan.run(lambda work: embed(plan, model, settings, Silent(), work)).manifest

@@ -143,8 +143,7 @@ def classify(
     compared in the same pass, on a random ``template_share`` of the images.
     """
     weights, random = prompt_vectors.astype(np.float64).T, np.random.default_rng(seed)
-    positions, labels_seen, alone = [], [], []
-    scored: list[_Scored] = []
+    positions, labels_seen, alone, scored = [], [], [], list[_Scored]()
     unlabelled = seen = 0
     for vectors, labels in batches:
         known = labels != UNLABELLED
@@ -160,8 +159,8 @@ def classify(
             chosen = random.random(len(labels)) < template_share
             each = _hits_by_template(images[chosen], labels[chosen], by_template)
             alone.append(np.column_stack([each, scored[-1].hits1[chosen]]))
-    truth, answers = np.concatenate(labels_seen), _Scored.join(scored)
-    count, one, five = len(classes), answers.hits1, answers.hits5
+    truth, answers, count = np.concatenate(labels_seen), _Scored.join(scored), len(classes)
+    one, five = answers.hits1, answers.hits5
     acc1, acc5 = share_intervals(np.stack([one, five], axis=1), np.arange(len(truth)))
     support, right = np.bincount(truth, minlength=count), sum_by_class(truth, one, count)
     recall = mean_recall_interval(right, support, samples, seed)
