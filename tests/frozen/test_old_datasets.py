@@ -8,8 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from clipmill.storage import lease
 from clipmill_jobs.__main__ import main
 
 HERE = Path(__file__).parent
@@ -39,8 +38,11 @@ def held() -> Iterator[None]:
 
 
 @pytest.fixture
-def frozen(held: None) -> Path:
-    """The place with all datasets as they were written."""
+def frozen(held: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place with all datasets as they were written. The runs that left work there were killed on another machine, so
+    their leases are watched before they are taken over: not for long here."""
+    monkeypatch.setattr(lease, "_STALE_SECONDS", 0.5)
+    monkeypatch.chdir(PLACE.parent)
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir()
     with tarfile.open(ARCHIVE) as archive:
@@ -49,7 +51,7 @@ def frozen(held: None) -> Path:
 
 
 def clipmill(*arguments: object) -> Result:
-    """A command in this process; for those that start no Ray."""
+    """A command in this process, where all that is small runs."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -61,14 +63,6 @@ def succeeds(*arguments: object) -> str:
 
 def document(*arguments: object) -> Any:
     return json.loads(succeeds(*arguments, "--json"))
-
-
-def on_ray(*arguments: object) -> str:
-    """A command in a process of its own, which starts a local Ray."""
-    command = [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, cwd=PLACE, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -171,16 +165,15 @@ def test_an_old_unfinished_run_is_shown_as_it_stood(frozen: Path) -> None:
 
 def test_other_settings_do_not_mix_with_old_unfinished_work(frozen: Path) -> None:
     staged = {path for path in (frozen / ".unfinished.staging").rglob("*") if path.is_file()}
-    command = [sys.executable, "-m", "clipmill_jobs", *options_of("unfinished"), "--thumbnails", "32"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 2, done.stderr
+    done = clipmill(*options_of("unfinished"), "--thumbnails", "32")
+    assert done.exit_code == 2, done.stderr
     assert "had other configuration (thumbnails: None, now 32)" in done.stderr
     assert {path for path in (frozen / ".unfinished.staging").rglob("*") if path.is_file()} >= staged
 
 
 def test_an_old_unfinished_embed_is_continued_and_no_row_is_done_twice(frozen: Path) -> None:
     before = EXPECTED["unfinished"]
-    made = json.loads(on_ray(*options_of("unfinished"), "--json"))
+    made = json.loads(succeeds(*options_of("unfinished"), "--json"))
     assert made["counts"]["images"] == before["rows"]
     assert [run["finished"] is None for run in made["runs"]] == [True, False]
     assert made["runs"][0]["rows_encoded"] == made["runs"][1]["rows_reused"] == before["rows_done"]
@@ -191,7 +184,7 @@ def test_an_old_unfinished_embed_is_continued_and_no_row_is_done_twice(frozen: P
 
 def test_an_old_unfinished_index_is_continued_and_no_shard_is_filled_twice(frozen: Path) -> None:
     before = EXPECTED["unfinished-index"]
-    made = json.loads(on_ray(*options_of("unfinished-index"), "--json"))
+    made = json.loads(succeeds(*options_of("unfinished-index"), "--json"))
     assert (made["n"], made["shards"]) == (before["rows"], before["shards"])
     assert [run["finished"] is None for run in made["runs"]] == [True, False]
     assert made["runs"][1]["rows_reused"] >= before["shards_done"] * (before["rows"] // before["shards"])
@@ -202,7 +195,7 @@ def test_an_old_unfinished_index_is_continued_and_no_shard_is_filled_twice(froze
 
 def test_an_old_interrupted_publication_goes_on_with_the_version_it_was_making(frozen: Path) -> None:
     making = json.loads((frozen / "interrupted/unfinished.json").read_text(encoding="utf-8"))["name"]
-    on_ray("run", frozen / "interrupted.yaml")
+    succeeds("run", frozen / "interrupted.yaml")
     versions = document("versions", frozen / "interrupted")
     assert (names_of(versions), versions["current"]) == ([making], making)
     before = EXPECTED["interrupted"]
@@ -245,7 +238,7 @@ def test_an_old_publication_is_pruned(frozen: Path) -> None:
 
 def test_one_more_night_grows_an_old_publication_by_the_new_rows_alone(frozen: Path) -> None:
     shutil.copy2(frozen / "third-night/third.parquet", frozen / "nightly/third.parquet")
-    on_ray("run", frozen / "nightly.yaml")
+    succeeds("run", frozen / "nightly.yaml")
     versions = document("versions", frozen / "published")
     first, second = (version["name"] for version in EXPECTED["published"]["versions"])
     third = next(version for version in versions["versions"] if version["name"] == versions["current"])
@@ -267,7 +260,7 @@ def test_a_takedown_reaches_the_rows_of_an_old_publication(frozen: Path) -> None
     taken = EXPECTED["searches"]["published"][0]["results"][0]["id"]
     (frozen / "ids.txt").write_text(f"{taken}\n", encoding="utf-8")
     succeeds("remove", frozen / "published", "--ids", frozen / "ids.txt")
-    on_ray("run", frozen / "nightly.yaml")
+    succeeds("run", frozen / "nightly.yaml")
     refused = clipmill("search", "--index", frozen / "published", "--id", taken)
     assert refused.exit_code == 2
     versions = document("versions", frozen / "published")
