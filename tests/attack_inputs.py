@@ -91,7 +91,7 @@ def files_of_two_types(kind: str) -> Prepare:
 
 
 def _publish(folder: Path, runner: Runner, columns: dict[str, Any]) -> None:
-    write(folder, "a.parquet", columns)
+    write(folder, "a.parquet", {"image": [picture(0), picture(1)], **columns})
     (folder / "run.yaml").write_text("output: out\nembed:\n  input: in\n")
     assert runner.run(["run", "run.yaml"], folder).code == 0
     (folder / "unknown.txt").write_text("nobody\n")
@@ -174,7 +174,7 @@ def forged_unfinished(folder: Path, runner: Runner) -> None:
     (folder / "victim").mkdir()
     (folder / "victim/kept.txt").write_text("mine")
     (folder / "out/unfinished.json").write_text(json.dumps({"name": "../../victim", "key": "0" * 64, "base": None}))
-    write(folder, "b.parquet", {"id": ["z"], "caption": ["a bird"]})
+    write(folder, "b.parquet", {"id": ["z"], "image": [picture(2)], "caption": ["a bird"]})
 
 
 def presigned(folder: Path, runner: Runner) -> None:
@@ -186,14 +186,9 @@ def presigned(folder: Path, runner: Runner) -> None:
     write(folder, "a.parquet", {"image_path": ["a.png", address, other], "caption": ["a dog", "a cat", "a cow"]})
 
 
-def dictionary(column: str) -> Prepare:
+def dictionary(folder: Path, runner: Runner) -> None:
     """700 rows that are one value of 2.7 MB, in a file of some hundred bytes."""
-
-    def prepare(folder: Path, runner: Runner) -> None:
-        value: Any = b"\xff\xd8\xff" + bytes(2_700_000) if column == "image" else "a" * 2_700_000
-        write(folder, "a.parquet", {column: [value] * 700}, compression="zstd")
-
-    return prepare
+    write(folder, "a.parquet", {"image": [bytes(2_700_000)] * 699 + [picture()]}, compression="zstd")
 
 
 def wide_png(folder: Path, runner: Runner) -> None:

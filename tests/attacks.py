@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from attack_inputs import (
     SECRET,
     bytes_of,
@@ -137,7 +139,8 @@ def _ceiling_is_not_beaten(folder: Path, done: Done) -> bool:
 
 
 def _only_the_number(folder: Path, done: Done) -> bool:
-    return done.code == 0 and json.loads((folder / "out/manifest.json").read_text())["counts"]["kept"] == 1
+    kept = [pq.read_table(file).num_rows for file in (folder / "out/kept").glob("*.parquet")]
+    return done.code == 0 and sum(kept) == 1
 
 
 _EMBED = ("embed", "--input", "in", "--output", "out")
@@ -187,8 +190,7 @@ ATTACKS = (
         ("embed", "--input", f"s3://KEY:{SECRET}@bucket/x", "--output", "out", "--log-json"),
         leaves_nothing_of_the_secret,
     ),
-    Attack("bombs", "a dictionary of pictures", dictionary("image"), _EMBED, refused),
-    Attack("bombs", "a dictionary of captions", dictionary("caption"), _EMBED, refused),
+    Attack("bombs", "a dictionary of 1.9 GB", dictionary, _EMBED, completed),
     Attack("bombs", "a 16-bit PNG", wide_png, _EMBED, completed),
     Attack("bombs", "a tar of zeros", tar_of_zeros, _TAR, refused),
     Attack("bombs", "a sparse tar", sparse_tar, _TAR, refused),
@@ -226,7 +228,10 @@ def survives(attack: Attack, runner: Runner) -> str:
     with tempfile.TemporaryDirectory(prefix="clipmill-attack-") as scratch:
         folder = Path(scratch, "here")
         folder.mkdir()
-        attack.prepare(folder, runner)
+        try:
+            attack.prepare(folder, runner)
+        except AssertionError:
+            return "a command that makes the input failed"
         done = runner.run(attack.command, folder)
         if done.code is None:
             return f"more than {_SECONDS:.0f} s"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _AHEAD = 1
 """Units read and not begun, for each worker."""
+_AHEAD_BYTES = 96 << 20
+"""For each worker, of units read and not done, since one may have far more bytes than its file has."""
 
 
 class EmbedHere:
@@ -58,16 +60,21 @@ class EmbedHere:
 
         try:
             with ThreadPoolExecutor(self.encoders, thread_name_prefix="embed") as pool:
-                waiting: deque[Future[tuple[int, Statistics, dict[str, int]]]] = deque()
+                waiting: deque[tuple[Future[tuple[int, Statistics, dict[str, int]]], int]] = deque()
+                held = 0
                 try:
                     for unit, raw, seconds in self._read(todo):
-                        waiting.append(pool.submit(embed, unit, raw, seconds))
-                        if len(waiting) > self.encoders * (1 + _AHEAD):
-                            take(waiting.popleft())
+                        waiting.append((pool.submit(embed, unit, raw, seconds), raw.nbytes))
+                        held += raw.nbytes
+                        del raw
+                        while len(waiting) > self.encoders * (1 + _AHEAD) or (held > _AHEAD_BYTES and waiting):
+                            future, size = waiting.popleft()
+                            take(future)
+                            held -= size
                     while waiting:
-                        take(waiting.popleft())
+                        take(waiting.popleft()[0])
                 finally:
-                    for future in waiting:
+                    for future, _ in waiting:
                         future.cancel()
         finally:
             torch.set_num_threads(threads)
