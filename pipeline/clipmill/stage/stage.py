@@ -106,9 +106,14 @@ class Stage(ABC, Generic[M]):
         refuse_differences(self.output, self.differences(found))
         return found
 
+    @property
+    def drops_others(self) -> bool:
+        """Whether unfinished work of other settings that lies at the output may be dropped."""
+        return self.settings.overwrite
+
     def refuse_unfinished(self) -> None:
         """Raises OutputDiffers where unfinished work of other settings lies at the output and may not be dropped."""
-        if not self.settings.overwrite:
+        if not self.drops_others:
             self.staging.refuse_others()
 
     def run(self, work: Callable[[Work], M]) -> Made[M]:
@@ -129,7 +134,7 @@ class Stage(ABC, Generic[M]):
                 found = self.finished()
             if found is not None:
                 return Made(found, already=True)
-            continued = self.staging.open()
+            continued = self.staging.open(drop_others=self.drops_others)
             if not self.continues:
                 storage.remove(self.staging.dataset)
             outline = self.outline

@@ -65,12 +65,16 @@ class Staging:
     def shards(self) -> Location:
         return self.folder / "shards"
 
-    def open(self) -> bool:
+    def open(self, *, drop_others: bool = True) -> bool:
         """Makes or continues the folder; what is there of other plans goes. Whether there is work to go on with. The caller
-        holds the lease."""
+        holds the lease. Raises OutputDiffers where work of another plan is there and may not be dropped: another run may
+        have left it since `refuse_others` looked."""
         parent = storage.staging_of(self.output)
         there = _names_in(parent)
-        for token in sorted(_plans_among(there) - {self.token}):
+        others = sorted(_plans_among(there) - {self.token})
+        if not drop_others:
+            self._refuse(others)
+        for token in others:
             storage.remove(parent / token)
         published = publication.read(self.output) if publication.RECORD in there else None
         mine = {name.partition("/")[2] for name in there if name.startswith(f"{self.token}/")}
@@ -162,8 +166,11 @@ class Staging:
 
     def refuse_others(self) -> None:
         """Raises OutputDiffers when there is unfinished work of another plan, saying what differs. Looks only."""
+        self._refuse(sorted(_plans_in(storage.staging_of(self.output)) - {self.token}))
+
+    def _refuse(self, others: Iterable[str]) -> None:
         parent = storage.staging_of(self.output)
-        for token in sorted(_plans_in(parent) - {self.token}):
+        for token in others:
             plan_file = parent / token / _PLAN
             if storage.is_file(plan_file):
                 found = json.loads(storage.read_bytes(plan_file))

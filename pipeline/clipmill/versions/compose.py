@@ -78,8 +78,10 @@ class Composition(Stage[EmbeddingsManifest]):
         """None: a version's folder is named after all that decides what is in it."""
         return []
 
-    def refuse_unfinished(self) -> None:
-        """Refuses nothing: what another start left in the version's folder is of no use, and goes."""
+    @property
+    def drops_others(self) -> bool:
+        """What another start left in the version's folder is of no use, and goes."""
+        return True
 
 
 def compose(composition: Composition) -> EmbeddingsManifest:
