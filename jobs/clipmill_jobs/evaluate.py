@@ -8,7 +8,7 @@ from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.settings import EvaluateSettings
 from clipmill.runs.stages import evaluate_stage
 from clipmill_jobs.command import Job, of_current, print_json
-from clipmill_jobs.options import set_cache_limit, settings_options
+from clipmill_jobs.options import cache_limit_option, settings_options
 from clipmill_jobs.reporting import current
 
 
@@ -23,13 +23,7 @@ from clipmill_jobs.reporting import current
     show_default=True,
     help="Folder of local copies of what lies on S3, and of the vectors of prompts.",
 )
-@click.option(
-    "--cache-limit",
-    callback=set_cache_limit,
-    expose_value=False,
-    metavar="SIZE",
-    help="Delete copies that were used longest ago where all take more than this. Default: 20GiB.",
-)
+@cache_limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(settings: EvaluateSettings, cache: Path, as_json: bool) -> None:
     """Measure what embeddings are worth, and write one page that says so.

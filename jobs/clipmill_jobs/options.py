@@ -185,7 +185,7 @@ def format_grouped(command: click.Command, context: click.Context, formatter: cl
             formatter.write_dl(groups[heading])
 
 
-def set_cache_limit(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def _set_cache_limit(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     """Says it in the environment, which workers of this machine inherit. Raises BadParameter for what is no size."""
     if value is None:
         return
@@ -194,3 +194,13 @@ def set_cache_limit(context: click.Context, parameter: click.Parameter, value: s
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     os.environ[LIMIT_VARIABLE] = value
+
+
+cache_limit_option = click.option(
+    "--cache-limit",
+    callback=_set_cache_limit,
+    expose_value=False,
+    metavar="SIZE",
+    help="Delete copies that were used longest ago where all take more than this. Default: 20GiB.",
+)
+"""Of commands that work from copies of what lies on S3."""

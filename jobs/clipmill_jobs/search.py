@@ -18,7 +18,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill_jobs.command import Job, print_json
-from clipmill_jobs.options import cluster_options, set_cache_limit
+from clipmill_jobs.options import cache_limit_option, cluster_options
 from clipmill_jobs.reporting import current as current_reporter
 
 if TYPE_CHECKING:
@@ -79,13 +79,7 @@ class Question:
     show_default=True,
     help="Folder of local copies of what lies on S3.",
 )
-@click.option(
-    "--cache-limit",
-    callback=set_cache_limit,
-    expose_value=False,
-    metavar="SIZE",
-    help="Delete copies that were used longest ago where all take more than this. Default: 20GiB.",
-)
+@cache_limit_option
 @cluster_options
 @click.pass_context
 def command(context: click.Context, /, cluster: ClusterSettings, **options: Any) -> None:

@@ -1,6 +1,5 @@
 """Which rows of the kept versions a takedown means: each id and content must be there, and no id may be a derived one."""
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -127,5 +126,5 @@ def _fold(ids: pa.Array) -> pa.Array:
 
 def _folded(one: str) -> str:
     """As `_fold`, by the same functions, of a single id."""
-    folded: str = _fold(pa.array([unicodedata.normalize("NFC", one)]))[0].as_py()
+    folded: str = _fold(pa.array([one]))[0].as_py()
     return folded

@@ -1,5 +1,6 @@
 """Removing versions that nobody needs any more. Versions share no file by name, so removing one takes from no other."""
 
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -55,16 +56,17 @@ def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
 
     Raises RunFailed where a version became the current one meanwhile, or cannot be deleted.
     """
+    shared = {digest for name in pruning.kept for digest in _digests(place.version(name))}
     for name in [*(name for name, _ in pruning.removed), *pruning.halves]:
         lease.check()
         if read_pointer(place).name == name:
             raise RunFailed(f"version {name} became the current one meanwhile and is kept; run the same command again")
-        remove_version(place, name)
+        remove_version(place, name, shared)
 
 
-def remove_version(place: Place, name: str) -> None:
-    """A version that is not read any more, and the copies that this machine has of its files."""
-    forget(DEFAULT_CACHE, _digests(place.version(name)))
+def remove_version(place: Place, name: str, shared: Set[str] = frozenset()) -> None:
+    """A version that is not read any more, and the copies that this machine has of files which no other version shares."""
+    forget(DEFAULT_CACHE, _digests(place.version(name)) - shared)
     storage.remove_files(place.version(name), [VERSION_FILE])
     storage.remove(place.version(name))
 
