@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from clipmill.stage.kinds import Kind
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Made, Stage, Work, configuration_differences
 from clipmill.stage.status import work_towards
+from clipmill.storage import Location
+from clipmill.storage.lease import Lease
 from clipmill.storage.s3 import client as s3_client
 from clipmill.storage.s3 import publish
 from dying import dying
@@ -321,3 +324,27 @@ def test_a_publication_that_was_killed_is_finished_without_a_piece_done_again(
         *(f"bag-{number}" for number in range(PIECES)),
         "flour.json",
     ]
+
+
+def test_work_that_another_run_left_while_one_waited_for_the_lease_is_refused_and_stays(
+    miller: Miller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before the lease saw nothing: the other run began, and was killed, after it."""
+    acquire = Lease.acquire
+
+    @contextmanager
+    def late(staging: Location) -> Iterator[Lease]:
+        monkeypatch.setattr(Lease, "acquire", acquire)
+        with pytest.raises(RunFailed):
+            Miller(tmp_path / "out").grind(stopping_at(2, RunFailed("killed")), grain="oat")
+        with acquire(staging) as lease:
+            yield lease
+
+    monkeypatch.setattr(Lease, "acquire", late)
+    with pytest.raises(OutputDiffers, match="an unfinished run towards"):
+        miller.grind()
+    assert miller.ground == []
+    other = Miller(tmp_path / "out")
+    other.grind(grain="oat")
+    assert other.ground == [2, 3]
+    assert_whole(tmp_path / "out", "oat")
