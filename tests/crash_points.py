@@ -83,7 +83,8 @@ def write_inputs(folder: Path) -> None:
         images.append(stream.getvalue())
         (folder / f"{name}.png").write_bytes(stream.getvalue())
     captions = [[f"a picture called {name}"] for name in names]
-    pq.write_table(pa.table({"id": names, "image": images, "caption": captions}), folder / "in/a.parquet")
+    pictures = [{"bytes": image, "path": f"{name}.png"} for image, name in zip(images, names, strict=True)]
+    pq.write_table(pa.table({"id": names, "image": pictures, "caption": captions}), folder / "in/a.parquet")
     lines = "".join(f"{name}.png,a picture called {name}\n" for name in names)
     (folder / "captions.csv").write_text(f"image,caption\n{lines}")
     vectors = np.random.default_rng(0).normal(size=(PICTURES, 16)).astype(np.float32)
