@@ -28,6 +28,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from crash_places import OnDisk, OnS3, Place, s3_server
 from crash_scenarios import Scenario, scenarios, write_inputs
@@ -78,8 +79,8 @@ def beside_another(command: Sequence[str], place: Place, at: int) -> str:
     return "" if fine else f"the two end with {codes}"
 
 
-def try_scenario(scenario: Scenario, place: Place, every: int, trial: Trial) -> Outcome:
-    """Tries the command at every so-manieth change. The place is empty; it is filled anew for each."""
+def try_scenario(scenario: Scenario, place: Place, every: int, most: int | None, trial: Trial) -> Outcome:
+    """Tries the command at every so-manieth change, and at ``most`` so many. The place is empty; it is filled anew for each."""
     began = time.monotonic()
     write_inputs(place.folder, place.at)
     first = _placed(scenario.command, place)
@@ -96,7 +97,7 @@ def try_scenario(scenario: Scenario, place: Place, every: int, trial: Trial) -> 
         return Outcome(scenario.shown, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"], 0.0)
     changes, expected = counted.split("\n"), place.names()
     faults: list[str] = []
-    tried = range(0, len(changes), every)
+    tried = range(0, len(changes), max(every, -(-len(changes) // (most or len(changes)))))
     for at in tried:
         place.restore()
         wrong = trial(given, place, at) or _wrong_after(proof, place, expected)
@@ -146,17 +147,30 @@ def try_all(options: argparse.Namespace) -> Iterator[Outcome]:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipmill-crash-")))
         client = stack.enter_context(s3_server(scratch)) if options.s3 else None
         for number, scenario in enumerate(scenarios(options.only, large=options.s3)):
+            if options.new and scenario.shown in known(options.results).get(table_of(options), {}):
+                continue
             folder = scratch / str(number)
             place = OnDisk(folder) if client is None else OnS3(folder, client)
-            yield try_scenario(scenario, place, options.every, trial)
+            yield try_scenario(scenario, place, options.every, options.most, trial)
+
+
+def table_of(options: argparse.Namespace) -> str:
+    """The table that results of this kind are for."""
+    return f"{'pairs ' * options.pairs}{'s3' if options.s3 else 'disk'}"
+
+
+def known(results: Path) -> dict[str, dict[str, Any]]:
+    """The results that there are, by table and command."""
+    found: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.exists() else {}
+    return found
 
 
 def keep(results: Path, table: str, outcome: Outcome) -> None:
     """Adds one to the file of results; an earlier one of the same command is replaced."""
-    known = json.loads(results.read_text()) if results.exists() else {}
-    known.setdefault(table, {})[outcome.name] = asdict(outcome)
+    before = known(results)
+    before.setdefault(table, {})[outcome.name] = asdict(outcome)
     results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(known, indent=1))
+    results.write_text(json.dumps(before, indent=1))
 
 
 _TABLES = {
@@ -173,7 +187,7 @@ _TABLES = {
 
 def page(results: Path) -> str:
     """The tables of all results that there are."""
-    known = json.loads(results.read_text())
+    gathered = known(results)
     lines = [
         "# Instants at which commands were ended",
         "",
@@ -182,7 +196,7 @@ def page(results: Path) -> str:
         "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output.",
     ]
     for table, (title, words) in _TABLES.items():
-        found = [Outcome(**one) for one in known.get(table, {}).values()]
+        found = [Outcome(**one) for one in gathered.get(table, {}).values()]
         if not found:
             continue
         lines += [
@@ -213,14 +227,18 @@ def main() -> int:
     """The exit code: 0 where every command completed after every instant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="try only every so-manieth instant")
+    parser.add_argument("--most", type=int, help="try at most so many instants of each command, spread over it")
+    parser.add_argument("--new", action="store_true", help="only commands that the results lack")
     parser.add_argument("--only", nargs="+", default=[], help="only commands whose names begin like one of these")
     parser.add_argument("--pairs", action="store_true", help="run two at once instead of ending one")
     parser.add_argument("--s3", action="store_true", help="towards S3 instead of a disk")
-    parser.add_argument("--results", type=Path, help=f"file of results to add to, such as {RESULTS}")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help=f"file of results to add to; {RESULTS} by default"
+    )
     parser.add_argument("--page", type=Path, help="write this page from the results, and try nothing")
     options = parser.parse_args()
     if options.page:
-        options.page.write_text(page(options.results or RESULTS))
+        options.page.write_text(page(options.results))
         return 0
     faults = 0
     with preloaded():
@@ -230,8 +248,7 @@ def main() -> int:
             for fault in outcome.faults[:5]:
                 print(f"  {fault}", flush=True)
             faults += len(outcome.faults)
-            if options.results:
-                keep(options.results, f"{'pairs ' * options.pairs}{'s3' if options.s3 else 'disk'}", outcome)
+            keep(options.results, table_of(options), outcome)
     return int(faults > 0)
 
 

@@ -68,7 +68,13 @@ class RealS3(FaultyS3):
             **ports,
             **_OPTIONS,
         }
-        command = [program(), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
+        command = [
+            program(),
+            f"-logdir={self._folder}",
+            "server",
+            "-s3",
+            *(f"-{name}={value}" for name, value in options.items()),
+        ]
         with open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
         self.behind = "127.0.0.1", ports["s3.port"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from clipmill.core.schemas import Reason
@@ -135,7 +135,7 @@ def _is_plain_jpeg(header: Image.Image) -> bool:
     return header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L")
 
 
-def _decode(data: bytes, header: Image.Image) -> torch.Tensor:
+def _decode(data: bytes, header: ImageFile.ImageFile) -> torch.Tensor:
     if _is_plain_jpeg(header):
         try:
             pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)

@@ -17,12 +17,28 @@ BATCH_BYTES = 32 << 20
 """What a batch of several rows may become in the worst case: it is there twice while it is brought to its types."""
 UNIT_BYTES = 384 << 20
 """What a unit of rows may become; planned are at most 96 MiB, by the footers."""
+_BUFFER_BYTES = 4 << 20
+_MOST_ROWS = 1024
 _MOST_EXPANDED, _RATIO = 512 << 20, 10
 """Pictures hardly compress, and texts five times: what expands by more than both is not read."""
 
 
 class TooLarge(Exception):
     """Rows that would not fit into memory: what they are, in words."""
+
+
+def open_parquet(stream: pa.NativeFile, **options: object) -> pq.ParquetFile:
+    """Without a buffer a whole column of a row group is fetched at once, however large."""
+    return pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, **options)
+
+
+def batches_of(
+    parquet: pq.ParquetFile, group: int, names: Collection[str], most: int = _MOST_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group in order, so many at a time that they fit into memory; columns as in ``names``. Raises TooLarge
+    where not even one row does."""
+    rows = rows_at_a_time(parquet.metadata.row_group(group), names, most)
+    yield from parquet.iter_batches(rows, [group], list(names), use_threads=False)
 
 
 def rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str], most: int) -> int:
