@@ -19,6 +19,7 @@ from clipmill.source import decode
 from clipmill.source.decode import Rejected, decode_image
 from clipmill.source.importers import metadata
 from clipmill.source.importers.metadata import read_table
+from clipmill.source.importers.npy import files_of
 from clipmill.source.inputs import find_inputs
 
 MANY = 300_000
@@ -112,5 +113,13 @@ def test_an_input_that_is_a_pipe_or_a_socket_is_told(tmp_path: Path, monkeypatch
     with socket.socket(socket.AF_UNIX) as made:
         made.bind("socket.parquet")
     for name in ("pipe.parquet", "socket.parquet"):
-        with pytest.raises(UserError, match=f"{name} is a pipe, socket or device"):
-            find_inputs(name)
+        for read in (find_inputs, lambda name: files_of(name, (".npy",), "--images")):
+            with pytest.raises(UserError, match=f"{name} is a pipe, socket or device"):
+                read(name)
+
+
+def test_vectors_whose_file_is_a_link_to_nowhere_are_not_passed_over(tmp_path: Path) -> None:
+    np.save(tmp_path / "0.npy", np.ones((2, 3), np.float32))
+    (tmp_path / "1.npy").symlink_to("gone.npy")
+    with pytest.raises(UserError, match=r"1\.npy is a link to gone\.npy"):
+        files_of(str(tmp_path), (".npy",), "--images")
