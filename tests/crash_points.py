@@ -193,7 +193,9 @@ def page(results: Path) -> str:
         "",
         f"`make crashes`, {date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. After each instant that was "
         "tried, the same command was run again:",
-        "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output.",
+        "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output. Where fewer were "
+        "tried than there are (`--every`, `--most`),",
+        "those are spread evenly over the command, its first change among them.",
     ]
     for table, (title, words) in _TABLES.items():
         found = [Outcome(**one) for one in gathered.get(table, {}).values()]
@@ -212,14 +214,10 @@ def page(results: Path) -> str:
             f"| {one.name} | {one.points} | {one.tried} | {one.tried - len(one.faults)} | {one.seconds:.0f} |"
             for one in found
         ]
-        points, tried, faults = (
-            sum(one.points for one in found),
-            sum(one.tried for one in found),
-            sum(len(one.faults) for one in found),
-        )
-        lines.append(
-            f"| **all** | **{points}** | **{tried}** | **{tried - faults}** | {sum(o.seconds for o in found):.0f} |"
-        )
+        points, tried = sum(one.points for one in found), sum(one.tried for one in found)
+        whole = tried - sum(len(one.faults) for one in found)
+        seconds = sum(one.seconds for one in found)
+        lines.append(f"| **all** | **{points}** | **{tried}** | **{whole}** | {seconds:.0f} |")
     return "\n".join([*lines, ""])
 
 
