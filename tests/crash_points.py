@@ -193,9 +193,8 @@ def page(results: Path) -> str:
         "",
         f"`make crashes`, {date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. After each instant that was "
         "tried, the same command was run again:",
-        "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output. Where fewer were "
-        "tried than there are (`--every`, `--most`),",
-        "those are spread evenly over the command, its first change among them.",
+        "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output.",
+        "Where fewer were tried than there are (`--every`, `--most`), they are spread evenly over the command.",
     ]
     for table, (title, words) in _TABLES.items():
         found = [Outcome(**one) for one in gathered.get(table, {}).values()]
