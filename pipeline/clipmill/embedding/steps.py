@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
     from clipmill.encoders.model import ClipModel
     from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.tokens import Tokenizer
     from clipmill.source.corrupt import Corruption
 
 Seconds = dict[str, float]
@@ -72,7 +73,7 @@ def read_rows(
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pictures are decoded, made worse where that is asked for, and resized."""
+    """How pictures are decoded, made worse where that is asked for, and resized; and captions tokenised."""
 
     preprocessing: Preprocessing
     max_image_pixels: int
@@ -88,12 +89,12 @@ class Decoding:
         limit, allowed = settings.max_image_pixels, settings.allow_outside or ()
         return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock)
 
-    def decode(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
-        """As `clipmill.embedding.unit.decode_unit`."""
-        from clipmill.embedding.unit import decode_unit
+    def decode(self, raw: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
+        """As `clipmill.embedding.unit.decode_unit`, and with a tokenizer `tokenise_unit`."""
+        from clipmill.embedding.unit import decode_unit, tokenise_unit
 
-        with timed(seconds, "decode", self.clock), naming_rows(raw, "decoding"):
-            return decode_unit(
+        with naming_rows(raw, "decoding"), timed(seconds, "decode", self.clock):
+            decoded = decode_unit(
                 raw,
                 self.preprocessing,
                 self.max_image_pixels,
@@ -101,6 +102,10 @@ class Decoding:
                 partial(_load_beside, self.allowed),
                 self.corruption,
             )
+        if tokenizer is None:
+            return decoded
+        with naming_rows(raw, "tokenising"), timed(seconds, "tokenise", self.clock):
+            return tokenise_unit(decoded, tokenizer)
 
 
 class UnitEncoder:

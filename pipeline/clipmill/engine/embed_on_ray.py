@@ -16,9 +16,9 @@ from clipmill.embedding.plan import EmbedPlan
 from clipmill.embedding.shard_maker import WRITE_CORES
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed, Decoding
-from clipmill.encoders.shipping import ship
+from clipmill.encoders.shipping import ship, ship_tokenizer
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
-from clipmill.engine.embed_stages import Encoder, UnitSink, UnitSource, decode_block
+from clipmill.engine.embed_stages import CONCURRENT_UNITS, Encoder, UnitSink, UnitSource, decode_block
 from clipmill.engine.encoder_pool import EncoderPool, encoder_pool
 from clipmill.engine.metrics import EmbedMetrics
 from clipmill.engine.ray_pieces import RayPieces
@@ -41,12 +41,14 @@ _RESTARTS = 100
 
 @dataclass(frozen=True)
 class _Graph:
-    """What one run of the graph works on. ``shipment`` points to the model (`clipmill.encoders.shipping`)."""
+    """What one run of the graph works on. ``shipment`` points to the model (`clipmill.encoders.shipping`), ``tokenizer`` to
+    its tokenizer where there are captions."""
 
     plan: EmbedPlan
     todo: Units
     encoders: EncoderPool
     shipment: Any
+    tokenizer: list[Any]
     tally: Any
     switch: StopSwitch = field(default_factory=StopSwitch)
 
@@ -63,7 +65,7 @@ class _Graph:
             concurrency=min(encoders.size, source.groups),
         )
         dataset = dataset.map_batches(
-            partial(decode_block, decoding=Decoding.of(plan), tally=self.tally),
+            partial(decode_block, decoding=Decoding.of(plan), tokenizer=self.tokenizer, tally=self.tally),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
@@ -92,9 +94,12 @@ class _Graph:
 
     def _pool(self) -> ActorPoolStrategy:
         size = min(self.encoders.size, len(self.todo))
+        at_once: dict[str, Any] = {}
+        if self.encoders.gpus:
+            at_once = {"enable_true_multi_threading": True, "max_concurrent_calls_per_actor": CONCURRENT_UNITS}
         if self.encoders.grows and len(self.todo) > size:
-            return ActorPoolStrategy(min_size=1, initial_size=size, max_size=len(self.todo))
-        return ActorPoolStrategy(size=size)
+            return ActorPoolStrategy(min_size=1, initial_size=size, max_size=len(self.todo), **at_once)
+        return ActorPoolStrategy(size=size, **at_once)
 
 
 class EmbedOnRay:
@@ -105,7 +110,9 @@ class EmbedOnRay:
         self._pool = encoder_pool(cluster, settings)
         self._tally = start_tally()
         self._stall_timeout = settings.stall_timeout
-        self._shipment = ray.put(ship(model))
+        texts = plan.columns.caption_column is not None
+        self._shipment = ray.put(ship(model, texts=texts))
+        self._tokenizer = [ray.put(ship_tokenizer(model))] if texts else []
         self.pieces = RayPieces(cluster, settings.stall_timeout, self._tally)
 
     @property
@@ -117,7 +124,7 @@ class EmbedOnRay:
         """Embeds and commits units. Raises RunFailed when a stage fails for good and when nothing moves, and what
         ``committed`` raises."""
         plan, total = self._plan, Statistics()
-        graph = _Graph(plan, todo, self._pool, self._shipment, self._tally)
+        graph = _Graph(plan, todo, self._pool, self._shipment, self._tokenizer, self._tally)
         metrics = EmbedMetrics(plan.rows, plan.rows - int(todo.rows.sum()), self._pool.size)
 
         def on_report(reported: Reported) -> None:

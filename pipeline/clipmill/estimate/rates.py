@@ -76,7 +76,7 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
     images_seconds = seconds.get("encode_images", 0.0)
     encoding_then = images_seconds + seconds.get("encode_captions", 0.0)
     encoding = images_seconds + seconds.get("encode_captions", 0.0) * captions
-    feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "write", "compact"))
+    feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "tokenise", "write", "compact"))
     grown = encoding / encoding_then if encoding_then else 1.0
     busy = 0.0 if on_gpu else seconds.get("cpu", 0.0)
     units = -(-rows // rows_per_unit(*model.image_size, rows))
