@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo check test chaos crashes week bench lint types schema format clean
+.PHONY: demo check test chaos crashes week bench gpu lint types schema format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -36,6 +36,10 @@ crashes: $(INSTALLED)
 # Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput.md
+
+# What a GPU of this machine does with clipmill: some minutes.
+gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu --output gpu.json --page docs/gpu.md
 
 # Seven nights of a schedule over an input that grows, shrinks and rots: some minutes on two cores.
 week: $(INSTALLED)

@@ -28,7 +28,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from clipmill import storage
 from clipmill.core.settings import EmbedSettings, ModelSettings
 from clipmill.embedding.commit import one_value, serialise
 from clipmill.embedding.plan import EmbedPlan, find_source, make_plan
@@ -52,6 +51,7 @@ class StandIn:
         self.identity = SimpleNamespace(dimension=dimension)
         self.preprocessing = SimpleNamespace(size=size)
         self.device = torch.device("cpu")
+        self.device_name = ""
         self.precision, self.batches, self.towers = "fp32", SimpleNamespace(size=BATCH), None
         self.spans: list[tuple[int, float, float]] = []
         self._turn, self._pinned = threading.Lock(), threading.local()
@@ -107,9 +107,9 @@ class Fed:
         return self.computed / self.seconds
 
 
-def decoded_units(size: tuple[int, int], count: int, captions: int = 1) -> list[pa.Buffer]:
-    """Units as decoding hands them over, each of as many rows as a run has, with noise for pictures."""
-    rows = rows_per_unit(*size, 10**9)
+def decoded_units(size: tuple[int, int], count: int, rows: int | None = None) -> list[pa.Buffer]:
+    """Units as decoding hands them over, each of as many rows as in a run (or ``rows``), with noise for pictures."""
+    rows = rows or rows_per_unit(*size, 10**9)
     texts = ["two red dogs run along a beach towards the sea", "a cat", "a street at night with umbrellas"]
     table = pa.table(
         {
@@ -117,7 +117,7 @@ def decoded_units(size: tuple[int, int], count: int, captions: int = 1) -> list[
             "id": [f"picture-{row}" for row in range(rows)],
             "source": ["pictures.parquet"] * rows,
             "has_image_column": [True] * rows,
-            "captions": [[texts[(row + at) % 3] + f" {row}" for at in range(captions)] for row in range(rows)],
+            "captions": [[f"{texts[row % 3]} {row}"] for row in range(rows)],
             "image_sha256": pa.array([bytes(32)] * rows, pa.binary(32)),
             "width": pa.array([500] * rows, pa.int32()),
             "height": pa.array([375] * rows, pa.int32()),

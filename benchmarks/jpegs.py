@@ -17,7 +17,9 @@ _ROW_GROUP = 512
 def jpeg(seed: int, width: int = 500, height: int = 375) -> bytes:
     """Soft shapes with grain: about 55 KB, like a photograph of its size at quality 85."""
     random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     grain = random.normal(0, 9, (height, width, 3))
     picture = np.clip(np.asarray(coarse, np.float32) + grain, 0, 255).astype(np.uint8)
     stream = io.BytesIO()

@@ -91,8 +91,8 @@ class Throughput(Record):
 
 class EmbeddingsManifest(Record):
     """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
-    rows by the device, precision and batch size that encoded them; ``parity`` has the cosines of a few images with what
-    float32 makes of them, where another precision was used."""
+    rows by the device, precision, batch size and kind of GPU that encoded them; ``parity`` has the cosines of a few images
+    with what float32 makes of them, where another precision was used."""
 
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION

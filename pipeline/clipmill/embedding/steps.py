@@ -120,6 +120,7 @@ class UnitEncoder:
         self._kept = kept
         self._thumbnails = thumbnails
         self._how = f"{model.device.type} {model.precision}"
+        self._where = f" on {model.device_name}" if model.device_name else ""
         self._compared = model.precision == "fp32"
 
     def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:
@@ -133,7 +134,7 @@ class UnitEncoder:
         done.seconds.update(seconds)
         done.seconds["cpu"] = seconds.get("cpu", 0.0) + self._clock() - cpu
         statistics = Statistics.of(done, decoded.num_rows)
-        statistics.encoded_with[f"{self._how} batch {self._model.batches.size}"] = decoded.num_rows
+        statistics.encoded_with[f"{self._how} batch {self._model.batches.size}{self._where}"] = decoded.num_rows
         statistics.encoding_from, statistics.encoding_until = began, time.time()
         if not self._compared:
             compare_with_fp32(self._model, decoded, unit, statistics)

@@ -57,6 +57,11 @@ class ClipModel:
         """The batches of both towers, smaller than ``batch_size`` once the device has run out of memory."""
         return Batches(self.batch_size)
 
+    @property
+    def device_name(self) -> str:
+        """The kind of GPU as its driver calls it; empty on a CPU."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+
     @cached_property
     def token_form(self) -> TokenForm:
         """How token ids are laid out for the text tower."""
