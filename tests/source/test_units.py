@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.source.units import MAX_ENCODED_BYTES, plan_units, read_groups, rows_per_unit
 
 

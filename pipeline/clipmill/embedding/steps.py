@@ -25,7 +25,7 @@ from clipmill.embedding.reject_limit import REASON
 from clipmill.embedding.statistics import Statistics
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.source.reading import read_units
 from clipmill.source.units import Units
 

@@ -24,7 +24,8 @@ from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
 from clipmill.source.columns import Columns
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
+from clipmill.source.listed import part_of
 from clipmill.source.units import Units, read_groups
 
 if TYPE_CHECKING:
@@ -55,10 +56,16 @@ class UnitSource(Datasource):
         """A task per group of units."""
         tasks = []
         for units in self._groups:
-            files = [self._inputs[ordinal] for ordinal in sorted(set(units.ordinals.tolist()))]
+            files = [_needed(self._inputs[ordinal], units) for ordinal in sorted(set(units.ordinals.tolist()))]
             metadata = BlockMetadata(num_rows=len(units), size_bytes=None, input_files=None, exec_stats=None)
             tasks.append(ReadTask(partial(_read_group, units, files, self._columns), metadata, schema=_BLOCK))
         return tasks
+
+
+def _needed(file: InputFile, units: Units) -> InputFile:
+    """A source file with no more in memory than these units read of it."""
+    of = units.ordinals == file.ordinal
+    return part_of(file, int(units.starts[of].min()), int(units.stops[of].max()))
 
 
 def _read_group(units: Units, files: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:

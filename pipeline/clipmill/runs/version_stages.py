@@ -13,7 +13,7 @@ from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.runs.run_file import RunFile
 from clipmill.runs.stages import Loader, build_stage, embed_planned, evaluate_stage, replacing
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 from clipmill.versions.base import Base, reason_to_reencode
 from clipmill.versions.changes import Changes

@@ -15,7 +15,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 
 MAX_DECODED_BYTES = 64 << 20
 MAX_ENCODED_BYTES = 96 << 20

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.schemas import INPUTS
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
-from clipmill.source.inputs import SUFFIXES, etag_of, locate
+from clipmill.source.inputs import etag_of, locate
+from clipmill.source.names import PARQUET_SUFFIXES
 from clipmill.verification.findings import Findings
 from clipmill.verification.parallel import in_order
 from clipmill.verification.rows import SourceFile
@@ -109,7 +110,7 @@ def _state_of(listed: _Listed, *, whole_files: bool) -> _State:
         with place.filesystem.open_input_file(place.path) as stream:
             if stream.size() != listed.size or etag_of(place, stream) != listed.etag:
                 return _State(listed.path, changed=True)
-            if not listed.path.lower().endswith(SUFFIXES):
+            if not listed.path.lower().endswith(PARQUET_SUFFIXES):
                 return _State(listed.path)
             rows = pq.ParquetFile(stream).metadata.num_rows
     except (StorageFailed, StorageRefused):

@@ -9,7 +9,7 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import MAX_FILES
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 
 
 @dataclass(frozen=True)

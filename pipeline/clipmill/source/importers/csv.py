@@ -27,7 +27,7 @@ def read_csv(source: Location, settings: ImportSettings) -> Collection:
     Image paths are relative to the folder of the file.
     """
     delimiter, names = csv_header(source)
-    image = _column(names, settings.image_column, "image", [IMAGE_NAMES | PATH_NAMES[0], *PATH_NAMES[1:]], source)
+    image = path_column(names, source, settings.image_column)
     rest = [name for name in names if name != image]
     caption = _column(rest, settings.caption_column, "caption", [CAPTION_NAMES], source)
     if image is None:
@@ -45,6 +45,11 @@ def read_csv(source: Location, settings: ImportSettings) -> Collection:
         samples=_samples(source, table, groups, caption, extra),
         total=len(groups),
     )
+
+
+def path_column(names: list[str], source: Location, named: str | None = None) -> str | None:
+    """The column with paths of images: the one that is named, else by its name. Raises UserError where several could be it."""
+    return _column(names, named, "image", [IMAGE_NAMES | PATH_NAMES[0], *PATH_NAMES[1:]], source)
 
 
 def csv_header(source: Location) -> tuple[str, list[str]]:
