@@ -124,7 +124,9 @@ class VersionRun:
         folder = self._place.version(version.name)
         stages = VersionStages(self._run, self._place, folder, self._base, self._removed, self._reporter, self._tell)
         used = max((one.ordinals for one in all_versions(self._place)), default=0)
-        changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
+        changes = changes_since(
+            self._base.embeddings if self._base else None, plan.inputs, used, anew=bool(stages.reason_to_reencode(plan))
+        )
         rows = sum(file.rows for file in stages.to_encode(plan, changes))
         with self._machine(plan, rows) as machine:
             forecast = stages.make_forecast(plan, changes, machine)

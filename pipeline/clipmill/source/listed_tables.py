@@ -8,10 +8,10 @@ import pyarrow.json as pj
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.source.importers.csv import csv_header, csv_table, path_column
+from clipmill.source.csv_text import caption_column, csv_header, csv_table, path_column
 from clipmill.source.input_file import InputFile
 from clipmill.source.listed import in_memory
-from clipmill.source.names import CAPTION_NAMES, ID_NAMES
+from clipmill.source.names import ID_NAMES
 from clipmill.storage import Location
 
 _MOST_BYTES = 4 << 30
@@ -39,9 +39,10 @@ def listed_table(place: Location) -> InputFile:
 
 def _csv(place: Location) -> pa.Table:
     delimiter, names = csv_header(place)
-    text = [name for name in names if name.lower() in CAPTION_NAMES or name.lower() in ID_NAMES]
     path = path_column(names, place)
-    return csv_table(place, delimiter, names, [*text, *([path] if path else [])])
+    caption = caption_column([name for name in names if name != path], place)
+    text = [name for name in names if name.lower() in ID_NAMES or name in (path, caption)]
+    return csv_table(place, delimiter, names, text)
 
 
 def _json(place: Location) -> pa.Table:
@@ -65,7 +66,7 @@ def _grouped(table: pa.Table, place: Location) -> pa.Table:
     first: dict[str, int] = {}
     owner = [first.setdefault(one, len(first)) for one in values.to_pylist()]
     lines = _first_lines(owner, len(first))
-    caption = next((name for name in table.column_names if name.lower() in CAPTION_NAMES), None)
+    caption = caption_column([name for name in table.column_names if name != path], place)
     grouped = table.take(pa.array(lines))
     if caption is None or not pa.types.is_string(table.schema.field(caption).type):
         return grouped

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.source.columns import choose_metadata_columns
-from clipmill.source.importers.csv import csv_header, csv_table
+from clipmill.source.csv_text import csv_header, csv_table
 from clipmill.source.importers.npy import files_of
 from clipmill.source.names import CAPTION_NAMES, PARQUET_SUFFIXES
 from clipmill.source.reading import plain_array
