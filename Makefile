@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo check test chaos crashes week bench gpu lint types schema format clean
+.PHONY: demo check test chaos crashes attacks store week bench gpu lint types schema format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -28,10 +28,23 @@ test: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python tests/chaos.py --kills 20
 
-# Every change that a writing command makes is an instant at which it is ended, or at which another one runs beside it: hours.
+# Every change that a writing command makes, on a disk and on S3, is an instant at which it is ended, or at which another one
+# runs beside it: hours. The results so far are in out/crash_points.json.
+CRASHES := $(BIN)/python tests/crash_points.py
 crashes: $(INSTALLED)
-	$(BIN)/python tests/crash_points.py --output docs/crash_points.md
-	$(BIN)/python tests/crash_points.py --pairs
+	$(CRASHES)
+	$(CRASHES) --s3
+	$(CRASHES) --pairs
+	$(CRASHES) --pairs --s3
+	$(CRASHES) --page docs/crash_points.md
+
+# Bad inputs through the commands, counted by class; OLDER=CHECKOUT tries an older one too. Ten minutes on two cores.
+attacks: $(INSTALLED)
+	$(BIN)/python tests/attacks.py $(if $(OLDER),--beside "$(OLDER)")
+
+# A real S3 server that is stopped for 30 and 60 seconds in the midst of commands, and ended: ten minutes.
+store: $(INSTALLED)
+	$(BIN)/python -m pytest -m long tests/end_to_end/test_real_s3.py
 
 # Embedding beside its limit and its alternatives on photographs of yours; clip-retrieval is installed beside it (7 GB).
 bench: $(INSTALLED)

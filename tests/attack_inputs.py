@@ -80,6 +80,11 @@ def pipe(folder: Path, runner: Runner) -> None:
     os.mkfifo(folder / "in/c.parquet")
 
 
+def pipe_alone(folder: Path, runner: Runner) -> None:
+    """The input itself."""
+    os.mkfifo(folder / "in")
+
+
 def files_of_two_types(kind: str) -> Prepare:
     """A column that no type of both files holds."""
 
@@ -189,6 +194,18 @@ def presigned(folder: Path, runner: Runner) -> None:
 def dictionary(folder: Path, runner: Runner) -> None:
     """700 rows that are one value of 2.7 MB, in a file of some hundred bytes."""
     write(folder, "a.parquet", {"image": [bytes(2_700_000)] * 699 + [picture()]}, compression="zstd")
+
+
+def metadata_of_one_value(folder: Path, runner: Runner) -> None:
+    """Vectors whose metadata are 900 rows of one text of a million letters."""
+    np.save(folder / "images.npy", np.random.default_rng(0).normal(size=(900, 16)).astype(np.float32))
+    table = pa.table({"caption": ["a dog"] * 900, "text": pa.array(["x" * 1_000_000] * 900)})
+    pq.write_table(table, folder / "m.parquet", compression="zstd")
+
+
+def headers_without_end(folder: Path, runner: Runner) -> None:
+    """Ten JPEGs whose headers have three million parts each."""
+    write(folder, "a.parquet", {"image": [b"\xff\xd8" + b"\xff\xe1\0\2" * 3_000_000] * 10 + [picture()]})
 
 
 def wide_png(folder: Path, runner: Runner) -> None:

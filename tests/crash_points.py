@@ -1,136 +1,75 @@
-"""Ends every writing command at every change it makes to the disk and runs it again; and runs two at once.
+"""Ends every writing command at every change it makes and runs it again; and runs two at once.
 
-    python tests/crash_points.py --output docs/crash_points.md
-    python tests/crash_points.py --pairs
+    python tests/crash_points.py [--s3] [--pairs] [--every N] [--only NAME …]
+    python tests/crash_points.py --page docs/crash_points.md
 
-A change is a file opened for writing, renamed, linked or deleted, or a folder made or deleted: the command ends right before
-it, as if the machine had lost power. The same command then has to complete, `clipmill verify` to find nothing, and nothing to
-lie beside the output that a run which nobody disturbed does not leave. Commands run in forks of this process, without Ray.
+On a disk a change is a file opened for writing, renamed, linked or deleted, or a folder made or deleted; with ``--s3`` it is a
+request that is no GET and no HEAD, to a server on this machine. The command ends right before it, as if the machine had lost
+power. The same command then has to complete, `clipmill verify` to find nothing, and nothing to lie beside the output that a
+run which nobody disturbed does not leave. Commands run in forks of this process, without Ray.
 
 With ``--pairs`` the command stops before each change instead, the same command runs beside it, and then it goes on: one of
 the two makes the dataset, the other is refused or finds it complete, and nothing is lost.
+
+Results are kept in a file, a command at a time, so that they can be gathered in pieces; the page is written from it.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image
-
+from crash_places import OnDisk, OnS3, Place, s3_server
+from crash_scenarios import Scenario, scenarios, write_inputs
 from forked import DIED, run_forked, start
 
 _PATIENCE = 5.0
-PICTURES = 6
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A command that writes, in a folder that ``prepare`` filled. ``proof`` are commands that must succeed in the end."""
-
-    name: str
-    command: tuple[str, ...]
-    prepare: tuple[tuple[str, ...], ...] = ()
-    proof: tuple[tuple[str, ...], ...] = (("verify", "{out}"),)
-
-
-_EMBED = ("embed", "--input", "in", "--output", "e")
-SCENARIOS = (
-    Scenario("import csv", ("import", "csv", "captions.csv", "--output", "{out}")),
-    Scenario("import vectors", ("import", "vectors", "--images", "v.npy", "--texts", "v.npy", "--output", "{out}")),
-    Scenario("sample", ("sample", "--rows", "5", "--output", "{out}")),
-    Scenario("embed", ("embed", "--input", "in", "--output", "{out}")),
-    Scenario("index", ("index", "--embeddings", "e", "--output", "{out}"), (_EMBED,)),
-    Scenario("dedup", ("dedup", "--embeddings", "e", "--output", "{out}"), (_EMBED,)),
-    Scenario("filter", ("filter", "--embeddings", "e", "--where", "width > 1", "--output", "{out}"), (_EMBED,)),
-    Scenario("evaluate", ("evaluate", "--embeddings", "e", "--templates", "plain", "--output", "{out}"), (_EMBED,)),
-)
-"""Each is also run with ``--overwrite`` over what it made before."""
-_RUN = ("run", "run.yaml")
-_MORE = ("sample", "--rows", "4", "--output", "in/more")
-_VERIFY = ("verify", "out")
-_REMOVED = (_RUN, ("prune", "out", "--keep", "1"), _VERIFY)
-PUBLISHED = (
-    Scenario("run, the first night", _RUN, (), (_VERIFY,)),
-    Scenario("run, a second night", _RUN, (_RUN, _MORE), (_VERIFY,)),
-    Scenario("remove", ("remove", "out", "--ids", "ids.txt"), (_RUN,), _REMOVED),
-    Scenario("prune", ("prune", "out", "--keep", "1"), (_RUN, _MORE, _RUN), (_VERIFY,)),
-    Scenario("rollback", ("rollback", "out", "--to", "{first}"), (_RUN, _MORE, _RUN), (_VERIFY,)),
-)
-
-
-def write_inputs(folder: Path) -> None:
-    """A few pictures with captions and ids as Parquet, CSV and vectors, and a run file over them."""
-    (folder / "in").mkdir(parents=True)
-    images, names = [], [f"photo-{number}" for number in range(PICTURES)]
-    for number, name in enumerate(names):
-        stream = io.BytesIO()
-        Image.new("RGB", (20, 16), (number * 40, 90, 200 - number * 30)).save(stream, "PNG")
-        images.append(stream.getvalue())
-        (folder / f"{name}.png").write_bytes(stream.getvalue())
-    captions = [[f"a picture called {name}"] for name in names]
-    pictures = [{"bytes": image, "path": f"{name}.png"} for image, name in zip(images, names, strict=True)]
-    pq.write_table(pa.table({"id": names, "image": pictures, "caption": captions}), folder / "in/a.parquet")
-    lines = "".join(f"{name}.png,a picture called {name}\n" for name in names)
-    (folder / "captions.csv").write_text(f"image,caption\n{lines}")
-    vectors = np.random.default_rng(0).normal(size=(PICTURES, 16)).astype(np.float32)
-    np.save(folder / "v.npy", vectors)
-    (folder / "ids.txt").write_text("photo-2\n")
-    sections = {
-        "embed": "input: in",
-        "index": "tuning_queries: 3",
-        "evaluate": "templates: plain",
-        "gates": "max_row_loss: null",
-    }
-    text = "".join(f"{name}:\n  {body}\n" for name, body in sections.items())
-    (folder / "run.yaml").write_text(f"output: out\n{text}")
+RESULTS = Path("out/crash_points.json")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many instants a command has, and what went wrong at which."""
+    """How many instants a command has, how many were tried and in how many seconds, and what went wrong at which."""
 
     name: str
     points: int
     tried: int
     faults: list[str]
+    seconds: float
 
 
-Trial = Callable[[Sequence[str], Path, int], str]
+Trial = Callable[[Sequence[str], Place, int], str]
 """Does something to a command at a change; what is wrong then, empty where nothing is."""
 
 
-def ended(command: Sequence[str], folder: Path, at: int) -> str:
+def ended(command: Sequence[str], place: Place, at: int) -> str:
     """The command ends before a change, and is run again."""
-    code, told = run_forked(command, folder, at)
+    code, told = run_forked(command, place.folder, at, watched=place.watched)
     if code != DIED:
         return f"it ended with {code} before: {told[-200:]}"
-    code, told = run_forked(command, folder)
+    code, told = run_forked(command, place.folder)
     return f"run again, it ends with {code}: {told[-300:]}" if code else ""
 
 
-def beside_another(command: Sequence[str], folder: Path, at: int) -> str:
+def beside_another(command: Sequence[str], place: Place, at: int) -> str:
     """The command pauses before a change while another one like it runs; then it goes on."""
     (reached, tell), (wait, go) = os.pipe(), os.pipe()
-    first = start(command, folder, at, pause=(tell, wait))
+    first = start(command, place.folder, at, pause=(tell, wait), watched=place.watched)
     os.close(tell)
     if not os.read(reached, 1):
         return f"it ended before: {first.wait()[1][-200:]}"
-    second = start(command, folder)
+    second = start(command, place.folder)
     second.ends_within(_PATIENCE)  # it may wait for the first: for a lock, or for its lease
     os.write(go, b".")
     codes = [(code, told[-200:]) for code, told in (first.wait(), second.wait())]
@@ -140,65 +79,46 @@ def beside_another(command: Sequence[str], folder: Path, at: int) -> str:
     return "" if fine else f"the two end with {codes}"
 
 
-def try_scenario(
-    scenario: Scenario, folder: Path, out: str, every: int, trial: Trial, *, overwrite: bool = False
-) -> Outcome:
-    """Tries the command at every so-manieth change. ``folder`` is empty; it is filled anew for each."""
-    template = folder.with_name(f"{folder.name}.template")
-    write_inputs(folder)
-    for step in (*scenario.prepare, *([_placed(scenario.command, out)] if overwrite else ())):
-        _succeed(step, folder)
-    runs = folder / "out/runs"
-    oldest = min((path.name for path in runs.iterdir()), default="") if runs.exists() else ""
-    given = _placed((*scenario.command, *(["--overwrite"] if overwrite else [])), out, oldest)
-    proof = [_placed(step, out) for step in scenario.proof]
-    shutil.copytree(folder, template, symlinks=True)
-    code, counted = run_forked(given, folder, count=True)
-    name = f"{scenario.name}{' --overwrite' if overwrite else ''}"
+def try_scenario(scenario: Scenario, place: Place, every: int, most: int | None, trial: Trial) -> Outcome:
+    """Tries the command at every so-manieth change, and at ``most`` so many. The place is empty; it is filled anew for each."""
+    began = time.monotonic()
+    write_inputs(place.folder, place.at)
+    first = _placed(scenario.command, place)
+    for step in (*scenario.prepare, *([first] if scenario.replaces else ())):
+        code, told = run_forked(_placed(step, place), place.folder)
+        if code:
+            raise RuntimeError(f"clipmill {' '.join(step)} ends with {code}: {told[-500:]}")
+    oldest = next(iter(place.versions()), "")
+    given = _placed((*scenario.command, *(["--overwrite"] if scenario.replaces else [])), place, oldest)
+    proof = [_placed(step, place) for step in scenario.proof]
+    place.keep()
+    code, counted = run_forked(given, place.folder, count=True, watched=place.watched)
     if code:
-        return Outcome(name, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"])
-    changes, expected = counted.split("\n"), _names(folder)
+        return Outcome(scenario.shown, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"], 0.0)
+    changes, expected = counted.split("\n"), place.names()
     faults: list[str] = []
-    tried = range(0, len(changes), every)
+    tried = range(0, len(changes), max(every, -(-len(changes) // (most or len(changes)))))
     for at in tried:
-        shutil.rmtree(folder)
-        shutil.copytree(template, folder, symlinks=True)
-        wrong = trial(given, folder, at) or _wrong_after(proof, folder, expected)
+        place.restore()
+        wrong = trial(given, place, at) or _wrong_after(proof, place, expected)
         if wrong:
             faults.append(f"{at} {changes[at]}: {wrong}")
-    shutil.rmtree(template)
-    shutil.rmtree(folder)
-    return Outcome(name, len(changes), len(tried), faults)
+    place.clear()
+    return Outcome(scenario.shown, len(changes), len(tried), faults, time.monotonic() - began)
 
 
-def _wrong_after(proof: Sequence[Sequence[str]], folder: Path, expected: set[str]) -> str:
+def _wrong_after(proof: Sequence[Sequence[str]], place: Place, expected: set[str]) -> str:
     """What is wrong with what was made; empty where nothing is."""
     for step in proof:
-        code, told = run_forked(step, folder)
+        code, told = run_forked(step, place.folder)
         if code:
             return f"`clipmill {' '.join(step)}` ends with {code}: {told[-300:]}"
-    left = _names(folder) - expected if len(proof) == 1 else set()
+    left = place.names() - expected if len(proof) == 1 else set()
     return f"left behind: {sorted(left)[:5]}" if left else ""
 
 
-def _names(folder: Path) -> set[str]:
-    """Files below a folder; those in folders that are named after the time, by what they are in them."""
-    names = set()
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if path.is_file():
-            names.add("/".join("VERSION" if part[:2] == "20" and "Z-" in part else part for part in parts))
-    return {name if "/part-" not in name else name.rsplit("/part-", 1)[0] for name in names}
-
-
-def _placed(command: Sequence[str], out: str, first: str = "") -> list[str]:
-    return [part.replace("{out}", out).replace("{first}", first) for part in command]
-
-
-def _succeed(step: Sequence[str], folder: Path) -> None:
-    code, told = run_forked(step, folder)
-    if code:
-        raise RuntimeError(f"clipmill {' '.join(step)} ends with {code}: {told[-500:]}")
+def _placed(command: Sequence[str], place: Place, first: str = "") -> list[str]:
+    return [part.replace("{at}", place.at).replace("{first}", first) for part in command]
 
 
 @contextmanager
@@ -220,61 +140,116 @@ def preloaded() -> Iterator[None]:
     yield
 
 
-def all_scenarios() -> Iterator[tuple[Scenario, bool]]:
-    """Each with whether it is to replace what it made before."""
-    for scenario in SCENARIOS:
-        yield scenario, False
-        yield scenario, True
-    for scenario in PUBLISHED:
-        yield scenario, False
-
-
-def try_all(every: int, trial: Trial, only: str | None = None) -> list[Outcome]:
-    """Every scenario on a disk."""
-    outcomes = []
-    with tempfile.TemporaryDirectory(prefix="clipmill-crash-") as scratch:
-        for number, (scenario, overwrite) in enumerate(all_scenarios()):
-            if only is not None and not scenario.name.startswith(only):
+def try_all(options: argparse.Namespace) -> Iterator[Outcome]:
+    """Every scenario that was asked for, as it is done."""
+    trial = beside_another if options.pairs else ended
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipmill-crash-")))
+        client = stack.enter_context(s3_server(scratch)) if options.s3 else None
+        for number, scenario in enumerate(scenarios(options.only, large=options.s3)):
+            if options.new and scenario.shown in known(options.results).get(table_of(options), {}):
                 continue
-            began = time.monotonic()
-            outcome = try_scenario(scenario, Path(scratch, str(number)), "made", every, trial, overwrite=overwrite)
-            outcomes.append(outcome)
-            counts = f"{outcome.tried} of {outcome.points} instants, {len(outcome.faults)} not whole afterwards"
-            print(f"{outcome.name}: {counts}, {time.monotonic() - began:.0f} s")
-            for fault in outcome.faults[:5]:
-                print(f"  {fault}")
-    return outcomes
+            folder = scratch / str(number)
+            place = OnDisk(folder) if client is None else OnS3(folder, client)
+            yield try_scenario(scenario, place, options.every, options.most, trial)
 
 
-def _page(outcomes: Sequence[Outcome], every: int) -> str:
+def table_of(options: argparse.Namespace) -> str:
+    """The table that results of this kind are for."""
+    return f"{'pairs ' * options.pairs}{'s3' if options.s3 else 'disk'}"
+
+
+def known(results: Path) -> dict[str, dict[str, Any]]:
+    """The results that there are, by table and command."""
+    found: dict[str, dict[str, Any]] = json.loads(results.read_text()) if results.exists() else {}
+    return found
+
+
+def keep(results: Path, table: str, outcome: Outcome) -> None:
+    """Adds one to the file of results; an earlier one of the same command is replaced."""
+    before = known(results)
+    before.setdefault(table, {})[outcome.name] = asdict(outcome)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(before, indent=1))
+
+
+_TABLES = {
+    "disk": ("Ended, on a disk", "Each command was ended right before a change that it makes to the disk."),
+    "s3": ("Ended, on S3", "Each command was ended right before a request that changes something (PUT, POST, DELETE)."),
+    "pairs disk": (
+        "Two at once, on a disk",
+        "Each command was stopped before a change, the same command ran beside it, and then it went on: both completed, or "
+        "one was refused.",
+    ),
+    "pairs s3": ("Two at once, on S3", "The same, stopped before requests that change something."),
+}
+
+
+def page(results: Path) -> str:
+    """The tables of all results that there are."""
+    gathered = known(results)
     lines = [
         "# Instants at which commands were ended",
         "",
-        f"`make crashes`, {date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. Each command was ended right",
-        "before every change that it makes to the disk, and then run again: it completed, `clipmill verify` found nothing, and",
-        "nothing was left beside its output.",
-        "",
-        "| command | instants | tried | not whole afterwards |",
-        "|---|---|---|---|",
-        *(f"| {one.name} | {one.points} | {one.tried} | {len(one.faults)} |" for one in outcomes),
-        "",
+        f"`make crashes`, {date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores. After each instant that was "
+        "tried, the same command was run again:",
+        "whole means that it completed, `clipmill verify` found nothing, and nothing was left beside its output.",
     ]
-    return "\n".join(lines)
+    for table, (title, words) in _TABLES.items():
+        found = [Outcome(**one) for one in gathered.get(table, {}).values()]
+        if not found:
+            continue
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            words,
+            "",
+            "| command | instants | tried | whole | s |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {one.name} | {one.points} | {one.tried} | {one.tried - len(one.faults)} | {one.seconds:.0f} |"
+            for one in found
+        ]
+        points, tried, faults = (
+            sum(one.points for one in found),
+            sum(one.tried for one in found),
+            sum(len(one.faults) for one in found),
+        )
+        lines.append(
+            f"| **all** | **{points}** | **{tried}** | **{tried - faults}** | {sum(o.seconds for o in found):.0f} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def main() -> int:
     """The exit code: 0 where every command completed after every instant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="try only every so-manieth instant")
-    parser.add_argument("--only", help="only commands whose names begin like this")
+    parser.add_argument("--most", type=int, help="try at most so many instants of each command, spread over it")
+    parser.add_argument("--new", action="store_true", help="only commands that the results lack")
+    parser.add_argument("--only", nargs="+", default=[], help="only commands whose names begin like one of these")
     parser.add_argument("--pairs", action="store_true", help="run two at once instead of ending one")
-    parser.add_argument("--output", type=Path, help="Markdown table to write")
+    parser.add_argument("--s3", action="store_true", help="towards S3 instead of a disk")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help=f"file of results to add to; {RESULTS} by default"
+    )
+    parser.add_argument("--page", type=Path, help="write this page from the results, and try nothing")
     options = parser.parse_args()
+    if options.page:
+        options.page.write_text(page(options.results))
+        return 0
+    faults = 0
     with preloaded():
-        outcomes = try_all(options.every, beside_another if options.pairs else ended, options.only)
-    if options.output:
-        options.output.write_text(_page(outcomes, options.every))
-    return int(any(one.faults for one in outcomes))
+        for outcome in try_all(options):
+            counts = f"{outcome.tried} of {outcome.points} instants, {len(outcome.faults)} not whole afterwards"
+            print(f"{outcome.name}: {counts}, {outcome.seconds:.0f} s", flush=True)
+            for fault in outcome.faults[:5]:
+                print(f"  {fault}", flush=True)
+            faults += len(outcome.faults)
+            keep(options.results, table_of(options), outcome)
+    return int(faults > 0)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -27,6 +27,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
+_Store = TypeVar("_Store", bound="FaultyS3")
 KINDS = ("500", "503", "reset", "lost answer", "short")
 STALL_SECONDS = 4.0
 ACCESS_KEY, SECRET_KEY = "AKIATESTACCESSKEY007", "v3rySecretKey/ofTheTests+0042"
@@ -60,26 +61,39 @@ class FaultyS3:
         self.requests: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.faults: Counter[str] = Counter()
-        self.writing = threading.Lock()
+        self.writing: AbstractContextManager[Any] = threading.Lock()
         """The server looks at a condition and then writes, in two steps; S3 does it in one."""
         self._random = random.Random(seed)
         self._lock = threading.Lock()
 
-    def __enter__(self) -> "FaultyS3":
+    def start_server(self) -> tuple[str, int]:
+        """Host and port of a server without buckets, which the proxy is put before."""
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer(port=0, verbose=False)
         self._server.start()
-        self.behind = self._server.get_host_and_port()
+        host, port = self._server.get_host_and_port()
+        return host, port
+
+    def end_server(self) -> None:
+        """Ends it, with all that it holds."""
+        self.behind_request("POST", "/moto-api/reset")
+        self._server.stop()
+
+    def __enter__(self: _Store) -> _Store:
+        self.behind = self.start_server()
         self._proxy = _Proxy(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": self}))
         threading.Thread(target=self._proxy.serve_forever, daemon=True).start()
         self.client.create_bucket(Bucket=BUCKET)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close_proxy()
+        self.end_server()
+
+    def close_proxy(self) -> None:
+        """From now on there is nothing at the address that the environment names."""
         self._proxy.shutdown()
         self._proxy.server_close()
-        self.behind_request("POST", "/moto-api/reset")
-        self._server.stop()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Commands in forks of this process, which end or pause before a change that they make to the disk."""
+"""Commands in forks of this process, which end or pause before a change that they make to the disk or to S3."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 DIED = 77
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -37,6 +38,22 @@ class Counter:
             os.write(self.pause[0], b".")
             os.read(self.pause[1], 1)
         self.described.append(what)
+
+    def watch(self, watched: str) -> None:
+        """Counts from now on what this process changes on the ``disk``, or by requests to ``s3``."""
+        if watched == "disk":
+            sys.addaudithook(self.audit)
+            return
+        from botocore.httpsession import URLLib3Session
+
+        send = URLLib3Session.send
+
+        def counted(session: URLLib3Session, request: Any) -> Any:
+            if request.method not in ("GET", "HEAD"):
+                self.change(f"{request.method} {urlsplit(request.url).path}")
+            return send(session, request)
+
+        URLLib3Session.send = counted
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """A hook for `sys.addaudithook`."""
@@ -78,23 +95,35 @@ def start(
     *,
     count: bool = False,
     pause: tuple[int, int] | None = None,
+    watched: str = "disk",
 ) -> Forked:
     """Starts a command that ends, or pauses, at a change; with ``count`` the changes are what it prints."""
     read, write = os.pipe()
     process = os.fork()
     if process == 0:
         os.close(read)
-        _become(arguments, folder, Counter(f"{folder}{os.sep}", at, pause), write, count=count)
+        _become(
+            arguments,
+            folder,
+            Counter(f"{folder}{os.sep}", at, pause),
+            write,
+            watched if count or at is not None else None,
+            count=count,
+        )
     os.close(write)
     return Forked(process, read)
 
 
-def run_forked(arguments: Sequence[str], folder: Path, at: int | None = None, count: bool = False) -> tuple[int, str]:
+def run_forked(
+    arguments: Sequence[str], folder: Path, at: int | None = None, *, count: bool = False, watched: str = "disk"
+) -> tuple[int, str]:
     """Exit code and output of a command that ends at a change."""
-    return start(arguments, folder, at, count=count).wait()
+    return start(arguments, folder, at, count=count, watched=watched).wait()
 
 
-def _become(arguments: Sequence[str], folder: Path, counter: Counter, pipe: int, *, count: bool) -> None:
+def _become(
+    arguments: Sequence[str], folder: Path, counter: Counter, pipe: int, watched: str | None, *, count: bool
+) -> None:
     from clipmill_jobs.__main__ import main
 
     code: object = 1
@@ -102,8 +131,8 @@ def _become(arguments: Sequence[str], folder: Path, counter: Counter, pipe: int,
     try:
         os.chdir(folder)
         sys.stdout = sys.stderr = text
-        if counter.at is not None or count:
-            sys.addaudithook(counter.audit)
+        if watched is not None:
+            counter.watch(watched)
         main(list(arguments), standalone_mode=True)
     except SystemExit as left:
         code = left.code or 0

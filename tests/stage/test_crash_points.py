@@ -1,5 +1,6 @@
 """Commands are ended at some of the changes that they make, and run two at once; `make crashes` tries every change."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,20 @@ SCRIPT = Path(__file__).parents[1] / "crash_points.py"
         ("import csv", 9, ["--pairs"]),
         ("filter", 13, ["--pairs"]),
         ("index", 17, []),
+        ("import vectors", 7, ["--s3"]),
+        ("filter", 6, ["--s3"]),
     ],
 )
-def test_the_same_command_completes_and_nothing_is_lost(only: str, every: int, options: list[str]) -> None:
-    command = [sys.executable, str(SCRIPT), "--only", only, "--every", str(every), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+def test_the_same_command_completes_and_nothing_is_lost(
+    only: str, every: int, options: list[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results.json"
+    given = ["--only", only, "--every", str(every), "--results", str(results), *options]
+    done = subprocess.run([sys.executable, str(SCRIPT), *given], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("0 not whole afterwards") == 2, done.stdout
+    (table,) = json.loads(results.read_text()).values()
+    assert all(one["tried"] == -(-one["points"] // every) for one in table.values())
+    page = tmp_path / "page.md"
+    subprocess.run([sys.executable, str(SCRIPT), "--results", str(results), "--page", str(page)], check=True)
+    assert page.read_text().count(f"| {only}") == 2

@@ -69,6 +69,7 @@ def read_rows(
             sources = [paths[row >> ORDINAL_SHIFT] for row in table.column("row").to_pylist()]
             table = table.append_column("source", pa.array(sources, pa.string()))
         yield unit.number, table, seconds
+        del table  # or there are two while the next is read
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from clipmill.core.schemas import Reason
@@ -36,6 +36,8 @@ Image.MAX_IMAGE_PIXELS = None  # the limit given to `decode_image` takes its pla
 _ORIENTATION = 0x0112
 _THUMBNAIL_QUALITY = 85
 _STRIP_PIXELS = 1 << 20
+_MOST_READS = 200_000
+"""By Pillow of one picture: a third of a second. Three take a part of a PNG, which has some kilobytes at least."""
 MAX_DECODED_BYTES = 512 << 20
 """What decoding one picture may take, unless the limit of pixels asks for more: 179 million pixels of a baseline JPEG."""
 _DECODER_BYTES = {"WEBP": 9, "JPEG2000": 13, "AVIF": 4, "TIFF": 4, "JPEG": 8, "MPO": 8}
@@ -53,7 +55,7 @@ def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            header = Image.open(io.BytesIO(data), formats=FORMATS)
+            header = Image.open(_Counted(data), formats=FORMATS)
             width, height = header.size
         except Exception as error:
             raise rejection(data, error) from None
@@ -80,6 +82,21 @@ def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_THUMBNAIL_QUALITY)
     return stream.getvalue()
+
+
+class _Counted(io.BytesIO):
+    """The bytes of a picture, which may be asked for so many times: Pillow reads headers part by part and what is between
+    them byte by byte, so that some megabytes of either would keep it busy for a minute."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it has more than {_MOST_READS} parts")
+        return super().read(size)
 
 
 def _refuse_bytes(header: Image.Image, max_pixels: int) -> None:
@@ -118,13 +135,16 @@ def _is_plain_jpeg(header: Image.Image) -> bool:
     return header.format in ("JPEG", "MPO") and header.mode in ("RGB", "L")
 
 
-def _decode(data: bytes, header: Image.Image) -> torch.Tensor:
+def _decode(data: bytes, header: ImageFile.ImageFile) -> torch.Tensor:
     if _is_plain_jpeg(header):
         try:
             pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
             return _upright(pixels, _orientation(header))
         except RuntimeError:
             pass  # Pillow reads some that torchvision does not, and says better what is wrong with the others
+    header.decodermaxblock = max(
+        header.decodermaxblock, len(data)
+    )  # in pieces, what it cannot use is copied again each time
     header.load()
     return _upright(torch.from_numpy(_rgb(header)).permute(2, 0, 1), _orientation(header))
 

@@ -11,16 +11,34 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-BATCH_BYTES = 128 << 20
-"""What a batch may become in the worst case; also what one value or the texts of one batch may."""
+VALUE_BYTES = 128 << 20
+"""What one value may have, and the texts of one batch."""
+BATCH_BYTES = 32 << 20
+"""What a batch of several rows may become in the worst case: it is there twice while it is brought to its types."""
 UNIT_BYTES = 384 << 20
 """What a unit of rows may become; planned are at most 96 MiB, by the footers."""
+_BUFFER_BYTES = 4 << 20
+_MOST_ROWS = 1024
 _MOST_EXPANDED, _RATIO = 512 << 20, 10
 """Pictures hardly compress, and texts five times: what expands by more than both is not read."""
 
 
 class TooLarge(Exception):
     """Rows that would not fit into memory: what they are, in words."""
+
+
+def open_parquet(stream: pa.NativeFile, **options: object) -> pq.ParquetFile:
+    """Without a buffer a whole column of a row group is fetched at once, however large."""
+    return pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, **options)
+
+
+def batches_of(
+    parquet: pq.ParquetFile, group: int, names: Collection[str], most: int = _MOST_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group in order, so many at a time that they fit into memory; columns as in ``names``. Raises TooLarge
+    where not even one row does."""
+    rows = rows_at_a_time(parquet.metadata.row_group(group), names, most)
+    yield from parquet.iter_batches(rows, [group], list(names), use_threads=False)
 
 
 def rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str], most: int) -> int:
@@ -31,7 +49,7 @@ def rows_at_a_time(group: pq.RowGroupMetaData, names: Collection[str], most: int
         expanded = column.total_uncompressed_size - column.total_compressed_size
         if expanded > _MOST_EXPANDED and column.total_uncompressed_size > _RATIO * column.total_compressed_size:
             raise TooLarge(_told(column, column.total_uncompressed_size, "write it again in smaller row groups"))
-        if column.total_uncompressed_size > BATCH_BYTES * column.num_values:
+        if column.total_uncompressed_size > VALUE_BYTES * column.num_values:
             raise TooLarge(_told(column, column.total_uncompressed_size // column.num_values, "leave such a value out"))
         worst += _dictionary_bytes(column)
     return max(1, min(most, BATCH_BYTES // max(worst, 1)))
@@ -50,13 +68,13 @@ def lists_to_measure(parquet: pq.ParquetFile, names: Collection[str]) -> list[st
         column.path_in_schema
         for group in groups
         for column in _of_bytes(group, names)
-        if column.path_in_schema in repeated and _dictionary_bytes(column) * column.num_values > BATCH_BYTES
+        if column.path_in_schema in repeated and _dictionary_bytes(column) * column.num_values > VALUE_BYTES
     }
     return sorted(found)
 
 
 def refuse_large_lists(batch: pa.RecordBatch) -> None:
-    """Raises TooLarge where lists of dictionary values become more than `BATCH_BYTES`."""
+    """Raises TooLarge where lists of dictionary values become more than `VALUE_BYTES`."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = column.type
         if not (pt.is_list(kind) or pt.is_large_list(kind)) or not pt.is_dictionary(kind.value_type):
@@ -64,7 +82,7 @@ def refuse_large_lists(batch: pa.RecordBatch) -> None:
         values = column.flatten()
         sizes = pc.binary_length(values.dictionary).take(values.indices)
         size = pc.sum(sizes.cast(pa.int64())).as_py() or 0
-        if size > BATCH_BYTES:
+        if size > VALUE_BYTES:
             raise TooLarge(f"the lists of column {name!r} have {size:,} bytes in {batch.num_rows} rows")
 
 

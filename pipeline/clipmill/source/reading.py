@@ -18,9 +18,10 @@ from clipmill.source.columns import Columns
 from clipmill.source.decoded_size import (
     UNIT_BYTES,
     TooLarge,
+    batches_of,
     lists_to_measure,
+    open_parquet,
     refuse_large_lists,
-    rows_at_a_time,
 )
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import locate
@@ -34,8 +35,6 @@ KEPT_PREFIX = "kept:"
 """Before the names of kept columns in a unit, so that none can collide with the columns every unit has."""
 _MOST_DIGITS = 76
 """Of Arrow's widest decimal numbers."""
-_BUFFER_BYTES = 4 << 20
-"""Without a buffer a whole column of a row group is fetched at once, however large."""
 
 
 def unit_schema(columns: Columns) -> pa.Schema:
@@ -153,12 +152,11 @@ class _FileReader:
         )
 
     def _open(self, stream: pa.NativeFile) -> pq.ParquetFile:
-        parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        parquet = open_parquet(stream)
         lists = lists_to_measure(parquet, self.names)
         if not lists:
             return parquet
-        options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False, "metadata": parquet.metadata}
-        return pq.ParquetFile(stream, read_dictionary=lists, **options)
+        return open_parquet(stream, read_dictionary=lists, metadata=parquet.metadata)
 
     def _group_of(self, row: int) -> int:
         """The row group that holds this row; the last one for the end of the file."""
@@ -186,8 +184,7 @@ class _FileReader:
                     continue
                 row_bytes = max(1, self.file.row_group_bytes[group] // rows)
                 batch_rows = max(1, min(_MAX_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-                batch_rows = rows_at_a_time(parquet.metadata.row_group(group), self.names, batch_rows)
-                for batch in parquet.iter_batches(batch_rows, [group], list(self.names), use_threads=False):
+                for batch in batches_of(parquet, group, self.names, batch_rows):
                     self._refuse_overwritten(place)
                     refuse_large_lists(batch)
                     yield start, batch

@@ -26,7 +26,7 @@ from clipmill.core.manifests import Run
 from clipmill.stage import publication
 from clipmill.stage.outline import Outline
 from clipmill.storage import Location
-from clipmill.storage.lease import Lease, is_left
+from clipmill.storage.lease import Lease
 
 OUTLINE = "outline.json"
 _PLAN = "plan.json"
@@ -144,7 +144,7 @@ class Staging:
         """
         parent = storage.staging_of(self.output)
         with suppress(ClipmillError, OSError):
-            if storage.exists(parent) or storage.has_retired(self.output) or is_left(parent):
+            if storage.begins_any(parent) or storage.has_retired(self.output):  # the folder, or the lease beside it
                 with Lease.acquire(parent):
                     self._drop_published()
                     self.drop()

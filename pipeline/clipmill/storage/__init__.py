@@ -15,6 +15,7 @@ from clipmill.storage.outputs import (
 from clipmill.storage.reading import (
     Opened,
     Versioned,
+    begins_any,
     bucket_is_absent,
     etag,
     exists,
@@ -45,6 +46,7 @@ __all__ = [
     "Versioned",
     "Written",
     "atomic_writer",
+    "begins_any",
     "bucket_is_absent",
     "etag",
     "exists",

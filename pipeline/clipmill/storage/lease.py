@@ -59,12 +59,6 @@ def holder_of(staging: Location) -> Holder | None:
     return Holder(str(mark.get("host")), _process(mark), max(0.0, found.age), alive)
 
 
-def is_left(staging: Location) -> bool:
-    """Whether there is a lease's file on a disk, of a run or of what one left; on S3, where asking costs a request, one that is
-    left lapses."""
-    return staging.is_local and storage.is_file(_file_of(staging))
-
-
 class Lease:
     """A lease that this process holds, renewed by a thread of its own."""
 

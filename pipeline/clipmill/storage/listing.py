@@ -29,12 +29,19 @@ def list_input(folder: Location, *, recursive: bool = True, wanted: Callable[[st
     twice, without a word.
     """
     if folder.is_local:
+        _refuse_odd(folder.path)
         found = list(_below(folder.path, "", (os.path.realpath(folder.path),), recursive, wanted))
     else:
         start = len(folder.path.rstrip("/")) + 1
         listed = list_files(folder, recursive=recursive)
         found = [info for info in listed if not _is_hidden(info.path[start:]) and wanted(info.path[start:])]
     return sorted(found, key=lambda info: info.path.encode())
+
+
+def _refuse_odd(path: str) -> None:
+    """Raises UserError for what is there and is neither a file nor a folder."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path} is a pipe, socket or device; name a file, or a folder of files")
 
 
 def _below(

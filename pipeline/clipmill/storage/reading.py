@@ -23,6 +23,19 @@ def exists(location: Location) -> bool:
     return result
 
 
+def begins_any(location: Location) -> bool:
+    """Whether the path of anything that is there begins like this: on S3 one request, however many names are meant."""
+    if not location.is_local:
+        from clipmill.storage.s3.filesystem import is_prefix
+
+        return is_prefix(location.path)
+    folder, name = os.path.split(location.path)
+    try:
+        return any(other.startswith(name) for other in os.listdir(folder or "."))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def is_file(location: Location) -> bool:
     """Whether a file is there; on S3 this takes one request, and asking for folders too takes two."""
     if location.is_local:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -15,6 +16,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.build import make_build
 from clipmill.report.results.page import render_page
 from clipmill.report.results.pictures import SIDE, pictures_of, pictures_of_results
+from clipmill.source import decoded_size
 from clipmill_jobs.__main__ import main
 from clustered import write_embeddings
 from indexing import build_here
@@ -101,3 +103,25 @@ def test_an_index_over_embeddings_that_were_made_anew_shows_no_pictures(tmp_path
     assert "made anew" in pictures.missing[0]
     page = render_page("a dog", "", [{"rank": 1, "score": 0.5, "row": 0, "id": "x"}], pictures)
     assert "no picture: the embeddings were made anew" in page
+
+
+def test_a_source_that_takes_too_much_memory_leaves_the_pictures_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoded_size, "_MOST_EXPANDED", 5 << 20)
+    source = tmp_path / "source.parquet"
+    pictures = pa.array([bytes(1 << 20)] * 6, pa.large_binary())
+    pq.write_table(pa.table({"image": pictures}), source, compression="zstd", use_dictionary=False)
+    dataset = write_embeddings(tmp_path / "embeddings", VECTORS, VECTORS, source=source)
+    found = pictures_of(Embeddings.open(str(dataset)), {0, 5})
+    assert found.found == {}
+    assert all("column 'image' has" in found.missing[row] for row in (0, 5))
+
+
+def test_pictures_are_found_in_a_large_row_group(tmp_path: Path) -> None:
+    source = tmp_path / "source.parquet"
+    pq.write_table(pa.table({"image": [jpeg(row % 250) for row in range(300)]}), source)
+    vectors = np.tile(VECTORS, (50, 1))
+    dataset = write_embeddings(tmp_path / "embeddings", vectors, vectors, source=source)
+    found = pictures_of(Embeddings.open(str(dataset)), {3, 64, 200, 299}).found
+    assert {row: shade_of(picture) for row, picture in found.items()} == {3: 3, 64: 64, 200: 200, 299: 49}

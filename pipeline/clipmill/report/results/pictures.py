@@ -15,10 +15,12 @@ from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
 from clipmill.source.columns import choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes, thumbnail
+from clipmill.source.decoded_size import TooLarge, batches_of, open_parquet
 from clipmill.source.inputs import find_inputs
 from clipmill.source.listed import is_folder
 
 SIDE = 160
+_ROWS_AT_ONCE = 64
 _MAX_PIXELS = 178_956_970
 _COLUMNS = ("image_column", "caption_column", "id_column")
 
@@ -47,7 +49,7 @@ def pictures_of(dataset: Embeddings, rows: Collection[int]) -> Pictures:
     """Thumbnails, else the pictures of the source, as long as it is what was embedded."""
     try:
         thumbnails, hashes = _columns_of(dataset, "thumbnail", rows), _columns_of(dataset, IMAGE_SHA256, rows)
-    except (ClipmillError, OSError):
+    except (ClipmillError, OSError, TooLarge):
         thumbnails, hashes = {}, {}
     pictures = Pictures(dict(thumbnails))
     by_ordinal: dict[int, list[int]] = {}
@@ -98,10 +100,10 @@ def _columns_of(dataset: Embeddings, column: str, rows: Collection[int]) -> dict
         if column not in parquet.schema_arrow.names:
             return {}
         for group in _groups_with(parquet, inside):
-            table = parquet.read_row_group(group, columns=["row", column])
-            table = table.filter(pc.is_in(table.column("row"), value_set=pa.array(inside, pa.int64())))
-            pairs = zip(table.column("row").to_pylist(), table.column(column).to_pylist(), strict=True)
-            found |= {row: value for row, value in pairs if value}
+            for batch in batches_of(parquet, group, ["row", column]):
+                batch = batch.filter(pc.is_in(batch.column("row"), value_set=pa.array(inside, pa.int64())))
+                pairs = zip(batch.column("row").to_pylist(), batch.column(column).to_pylist(), strict=True)
+                found |= {row: value for row, value in pairs if value}
     return found
 
 
@@ -141,11 +143,13 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> Iterator
                     names = files[0].listed.column(column)
                     values: Iterator[tuple[int, object]] = ((row, names[row - first].as_py()) for row in rows)
                 else:
-                    values = _values_in(pq.ParquetFile(opened.stream), column, first, rows)
+                    values = _values_in(open_parquet(opened.stream), column, first, rows)
                 for row, value in values:
                     yield row, _encoded(value, place, outside)
     except FileNotFoundError:
         raise _NotTheSource(f"{path} is not there any more") from None
+    except TooLarge as error:
+        raise _NotTheSource(f"{path}: {error}") from None
 
 
 def _names_of(dataset: Embeddings, rows: list[int]) -> dict[int, str]:
@@ -160,10 +164,15 @@ def _values_in(parquet: pq.ParquetFile, column: str, first: int, rows: list[int]
     """The values of rows, of which the file's first is ``first``."""
     for group in range(parquet.num_row_groups):
         end = first + parquet.metadata.row_group(group).num_rows
-        inside = [row for row in rows if first <= row < end]
-        if inside:
-            values = parquet.read_row_group(group, columns=[column]).column(0)
-            yield from ((row, values[row - first].as_py()) for row in inside)
+        inside = sorted(row for row in rows if first <= row < end)
+        start = first
+        for batch in batches_of(parquet, group, [column], _ROWS_AT_ONCE) if inside else ():
+            values = batch.column(0)
+            here = [row for row in inside if start <= row < start + len(values)]
+            yield from ((row, values[row - start].as_py()) for row in here)
+            start += len(values)
+            if start > inside[-1]:
+                break
         first = end
 
 

@@ -29,7 +29,7 @@ def files_of(uri: str, suffixes: tuple[str, ...], option: str) -> list[Location]
         raise UserError(f"{option} {uri}: there is no such file or folder")
     if place.filesystem.get_file_info(place.path).is_file:
         return [place]
-    names = [info.base_name for info in storage.list_files(place, recursive=False)]
+    names = [info.base_name for info in storage.list_input(place, recursive=False)]
     chosen = sorted((name for name in names if name.lower().endswith(suffixes)), key=natural_order)
     if not chosen:
         raise UserError(

@@ -105,6 +105,13 @@ def delete_objects(bucket: str, keys: list[str]) -> None:
                 ask("delete_object", f"{bucket}/{left['Key']}", "s3:DeleteObject")
 
 
+def is_prefix(path: str) -> bool:
+    """Whether any key of the bucket begins like this."""
+    bucket, key = split(path)
+    with told(path, "s3:ListBucket"):
+        return bool(client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents"))
+
+
 def _describe(path: str) -> fs.FileInfo:
     path = path.rstrip("/")
     _, key = split(path)
