@@ -1,0 +1,222 @@
+"""A Ray cluster that scales from zero on this machine: a real autoscaler, and fake nodes that it starts and ends.
+
+The autoscaler's own provider of fake nodes takes its defaults from a file that the wheel lacks; as an external provider
+it needs none, and works with both autoscalers.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
+
+_BYTES = 150 << 20
+_HERE = str(Path(__file__).parent)
+_HEAD = "ray.head.default"
+
+
+class FakeNodes(FakeMultiNodeProvider):
+    """Nodes that are processes of this machine. The autoscaler imports it by name."""
+
+
+@dataclass(frozen=True)
+class ScalingCluster:
+    """A head without CPUs; ``environment`` is that of a user who has its token."""
+
+    address: str
+    dashboard: str
+    folder: Path
+    environment: dict[str, str]
+
+    def clipmill(self, *arguments: object, timeout: float = 200) -> subprocess.CompletedProcess:
+        """A command of a user, who names the cluster by --address or not."""
+        return subprocess.run(
+            command_line(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *arguments: object) -> subprocess.Popen:
+        """The same, without waiting for its end."""
+        line = command_line(*arguments)
+        return subprocess.Popen(line, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Nodes there are and were, as the dashboard tells them: type, state, id, resources."""
+        listing = (
+            "import json, sys; from ray.util.state import list_nodes; "
+            "print(json.dumps([[n.node_id, n.state, n.resources_total] for n in list_nodes(address=sys.argv[1])]))"
+        )
+        found = json.loads(self._python(listing, self.dashboard))
+        return [{"id": id_, "alive": state == "ALIVE", "resources": resources} for id_, state, resources in found]
+
+    def encoders(self) -> list[dict[str, Any]]:
+        """Every encoder there was."""
+        listing = (
+            "import json, sys; from ray.util.state import list_actors; "
+            "found = list_actors(address=sys.argv[1], detail=True, limit=1000); "
+            "print(json.dumps([[a.actor_id, a.node_id, a.state, a.required_resources] for a in found"
+            " if 'Encoder' in a.class_name]))"
+        )
+        fields = ("id", "node", "state", "asked")
+        return [dict(zip(fields, one, strict=True)) for one in json.loads(self._python(listing, self.dashboard))]
+
+    def kill(self, node: str) -> None:
+        """Ends the processes of a fake node at once, as a machine that is taken away."""
+        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            pid, _, arguments = line.strip().partition(" ")
+            if "/raylet/raylet" in arguments and str(self.folder) in arguments and _environment_of(pid, node):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def _python(self, code: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return done.stdout
+
+
+def command_line(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
+
+
+def _environment_of(pid: str, node: str) -> bool:
+    try:
+        return f"RAY_OVERRIDE_NODE_ID_FOR_TESTING={node}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+@contextmanager
+def scaling_cluster(
+    types: Mapping[str, tuple[dict[str, int], int]], *, newer: bool = False
+) -> Iterator[ScalingCluster]:
+    """A cluster of these node types: their resources, and how many nodes there may be; none is up at first.
+
+    ``newer`` takes the autoscaler of KubeRay in place of that of `ray up`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a longer path is too long for Ray's sockets
+    port, dashboard, *others = _free_ports(5)
+    config = folder / "autoscaling.json"
+    here = _address()
+    config.write_text(json.dumps(_configuration(types, f"{here}:{port}")))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), _HERE]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    user = {**kept, **token, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    nodes = {**user, "RAY_FAKE_CLUSTER": "1", "CLIPMILL_FAKE_GPUS": "1", "RAY_enable_autoscaler_v2": str(int(newer))}
+    if newer:
+        nodes |= {"RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_NODE_TYPE_NAME": _HEAD}
+        nodes |= {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={others[0]}"]
+    ports += [f"--ray-client-server-port={others[1]}", f"--runtime-env-agent-port={others[2]}"]
+    process = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=0", "--num-gpus=0"),
+            *(*ports, "--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 << 20}"),
+            *(f"--temp-dir={folder}", f"--autoscaling-config={config}"),
+        ],
+        env=nodes,
+        stdout=(folder / "head.log").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(here, port, process, folder / "head.log")
+        _wait_for("127.0.0.1", dashboard, process, folder / "head.log")
+        yield ScalingCluster(f"{here}:{port}", f"http://127.0.0.1:{dashboard}", folder, user)
+    finally:
+        _end_all(folder)
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configuration(types: Mapping[str, tuple[dict[str, int], int]], address: str) -> dict[str, Any]:
+    declared: dict[str, Any] = {_HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}}
+    for name, (resources, most) in types.items():
+        held = {**resources, "object_store_memory": _BYTES}
+        declared[name] = {"resources": held, "node_config": {}, "min_workers": 0, "max_workers": most}
+    commands = ["initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray"]
+    return {
+        "cluster_name": "fake",
+        "max_workers": 8,
+        "idle_timeout_minutes": 10,
+        "upscaling_speed": 10.0,
+        "provider": {
+            "type": "external",
+            "module": "fake_nodes.FakeNodes",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "launch_multiple": True,
+        },
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        "head_node_type": _HEAD,
+        "available_node_types": declared,
+        **{f"{name}_commands": [] for name in commands},
+    }
+
+
+def _address() -> str:
+    """This machine's address as Ray chooses it."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def _wait_for(host: str, port: int, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError):
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        time.sleep(0.2)
+    raise RuntimeError(log.read_text()[-2000:])
+
+
+def _end_all(folder: Path) -> None:
+    """Ends the processes that name this cluster's folder, the monitor first: it would bring new nodes. Workers follow their
+    raylets."""
+    for title in ("monitor.py", ""):
+        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            pid, _, arguments = line.strip().partition(" ")
+            if str(folder) in arguments and title in arguments and int(pid) != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
