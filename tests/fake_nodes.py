@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,24 +58,19 @@ class ScalingCluster:
         return subprocess.Popen(line, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Nodes there are and were, as the dashboard tells them: type, state, id, resources."""
-        listing = (
-            "import json, sys; from ray.util.state import list_nodes; "
-            "print(json.dumps([[n.node_id, n.state, n.resources_total] for n in list_nodes(address=sys.argv[1])]))"
-        )
-        found = json.loads(self._python(listing, self.dashboard))
-        return [{"id": id_, "alive": state == "ALIVE", "resources": resources} for id_, state, resources in found]
+        """The nodes that there are: their ids and resources."""
+        found = self._ask("nodes")
+        return [
+            {"id": node["node_id"], "resources": node["resources_total"]} for node in found if node["state"] == "ALIVE"
+        ]
 
     def encoders(self) -> list[dict[str, Any]]:
-        """Every encoder there was."""
-        listing = (
-            "import json, sys; from ray.util.state import list_actors; "
-            "found = list_actors(address=sys.argv[1], detail=True, limit=1000); "
-            "print(json.dumps([[a.actor_id, a.node_id, a.state, a.required_resources] for a in found"
-            " if 'Encoder' in a.class_name]))"
-        )
-        fields = ("id", "node", "state", "asked")
-        return [dict(zip(fields, one, strict=True)) for one in json.loads(self._python(listing, self.dashboard))]
+        """Every encoder there was: id, node, state, and what it asked Ray for."""
+        return [
+            {"id": one["actor_id"], "node": one["node_id"], "state": one["state"], "asked": one["required_resources"]}
+            for one in self._ask("actors")
+            if "Encoder" in one["class_name"]
+        ]
 
     def kill(self, node: str) -> None:
         """Ends the processes of a fake node at once, as a machine that is taken away."""
@@ -84,16 +80,14 @@ class ScalingCluster:
             if "/raylet/raylet" in arguments and str(self.folder) in arguments and _environment_of(pid, node):
                 os.kill(int(pid), signal.SIGKILL)
 
-    def _python(self, code: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout
+    def _ask(self, what: str) -> list[dict[str, Any]]:
+        """What the dashboard lists; `ray.util.state` would do the same in a process of its own."""
+        token = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        request = urllib.request.Request(f"{self.dashboard}/api/v0/{what}?detail=1&limit=1000", headers=token)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            told = json.load(answer)
+        listed: list[dict[str, Any]] = told["data"]["result"]["result"]
+        return listed
 
 
 def command_line(*arguments: object) -> list[str]:
@@ -125,6 +119,7 @@ def scaling_cluster(
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     user = {**kept, **token, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     nodes = {**user, "RAY_FAKE_CLUSTER": "1", "CLIPMILL_FAKE_GPUS": "1", "RAY_enable_autoscaler_v2": str(int(newer))}
+    nodes |= {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0", "RAY_worker_niceness": "0"}
     if newer:
         nodes |= {"RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_NODE_TYPE_NAME": _HEAD}
         nodes |= {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}
@@ -211,12 +206,11 @@ def _wait_for(host: str, port: int, process: subprocess.Popen, log: Path) -> Non
 
 
 def _end_all(folder: Path) -> None:
-    """Ends the processes that name this cluster's folder, the monitor first: it would bring new nodes. Workers follow their
-    raylets."""
-    for title in ("monitor.py", ""):
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        for line in listed.splitlines():
-            pid, _, arguments = line.strip().partition(" ")
-            if str(folder) in arguments and title in arguments and int(pid) != os.getpid():
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+    """Ends every process of this cluster, the monitor first: it would bring new nodes. They are known by their home, since
+    most change their titles."""
+    for title in (b"monitor.py", b""):
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):
+                mine = process.name.isdigit() and f"HOME={folder}".encode() in (process / "environ").read_bytes()
+                if mine and title in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)

@@ -197,8 +197,10 @@ def threads_each(tasks: int) -> int:
 
 
 def memory_of_a_node() -> int:
-    """Bytes that tasks may ask for of the node which has most: the most that one task can ask for."""
-    return int(max((node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]), default=0))
+    """Bytes that tasks may ask for of the node which has most: the most that one task can ask for. Nodes without CPUs take
+    none."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return int(max((node.get("memory", 0.0) for node in nodes if node.get("CPU", 0.0) >= 1), default=0))
 
 
 def begin_task() -> None:

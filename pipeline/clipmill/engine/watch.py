@@ -92,7 +92,7 @@ class Tally:
 
 def start_tally() -> Any:
     """A handle to a new tally on the driver's node, which workers may be given."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(Tally)
     return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
