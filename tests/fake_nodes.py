@@ -109,7 +109,7 @@ def scaling_cluster(
 
     ``newer`` takes the autoscaler of KubeRay in place of that of `ray up`.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a longer path is too long for Ray's sockets
+    folder = Path(tempfile.mkdtemp(prefix="ray-fake-", dir="/tmp"))  # a longer path is too long for Ray's sockets
     port, dashboard, *others = _free_ports(5)
     config = folder / "autoscaling.json"
     here = _address()
@@ -119,7 +119,12 @@ def scaling_cluster(
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     user = {**kept, **token, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     nodes = {**user, "RAY_FAKE_CLUSTER": "1", "CLIPMILL_FAKE_GPUS": "1", "RAY_enable_autoscaler_v2": str(int(newer))}
-    nodes |= {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0", "RAY_worker_niceness": "0"}
+    nodes |= {
+        "RAY_num_workers_soft_limit": "8",
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_worker_niceness": "0",
+    }
     if newer:
         nodes |= {"RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_NODE_TYPE_NAME": _HEAD}
         nodes |= {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID}
@@ -139,7 +144,11 @@ def scaling_cluster(
     try:
         _wait_for(here, port, process, folder / "head.log")
         _wait_for("127.0.0.1", dashboard, process, folder / "head.log")
-        yield ScalingCluster(f"{here}:{port}", f"http://127.0.0.1:{dashboard}", folder, user)
+        found = ScalingCluster(f"{here}:{port}", f"http://127.0.0.1:{dashboard}", folder, user)
+        deadline = time.monotonic() + 90
+        while not found.nodes() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        yield found
     finally:
         _end_all(folder)
         process.wait(30)
