@@ -215,11 +215,29 @@ def _wait_for(host: str, port: int, process: subprocess.Popen, log: Path) -> Non
 
 
 def _end_all(folder: Path) -> None:
-    """Ends every process of this cluster, the monitor first: it would bring new nodes. They are known by their home, since
-    most change their titles."""
+    """Ends every process of this cluster, the monitor first: it would bring new nodes. They are known by their home, or are
+    children of such, since a process that changes its title loses its environment from sight."""
     for title in (b"monitor.py", b""):
-        for process in Path("/proc").iterdir():
-            with suppress(OSError):
-                mine = process.name.isdigit() and f"HOME={folder}".encode() in (process / "environ").read_bytes()
-                if mine and title in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+        found = {int(process.name): process for process in Path("/proc").iterdir() if process.name.isdigit()}
+        mine = {pid for pid, process in found.items() if f"HOME={folder}".encode() in _read(process / "environ")}
+        grown = True
+        while grown:
+            below = {pid for pid, process in found.items() if _parent(process) in mine}
+            grown = not below <= mine
+            mine |= below
+        for pid in mine - {os.getpid()}:
+            if title in _read(found[pid] / "cmdline"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _parent(process: Path) -> int:
+    fields = _read(process / "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

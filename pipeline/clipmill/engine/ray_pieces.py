@@ -106,7 +106,7 @@ class RayPieces:
                         fitted = time.monotonic()
                     still = time.monotonic() - moved
                     if self._patience.ends(still):
-                        raise stalled(still, self._waiting_for())
+                        raise stalled(self._patience.spent(still), self._waiting_for())
         except Exception:
             for reference in self._under_way:
                 ray.cancel(reference, force=True)

@@ -140,7 +140,7 @@ def watched(
                     moved = time.monotonic()
                 still = time.monotonic() - moved
                 if patience.ends(still):
-                    raise stalled(still, waiting_for())
+                    raise stalled(patience.spent(still), waiting_for())
     except Exception as error:
         told = cause_of(error, "watching the workers")
         stop()
@@ -173,11 +173,15 @@ class Patience:
             return False
         return still > self.stall_timeout + self.placing or not (self.unplaced or outlook().coming)
 
+    def spent(self, still: float) -> float:
+        """How long was waited in all, once it ended."""
+        return self.stall_timeout + (self.placing if still > self.stall_timeout + self.placing else 0)
+
 
 def stalled(seconds: float, waiting_for: str) -> RunFailed:
     """The error of a run in which nothing moves."""
     return RunFailed(
-        f"nothing moved for {seconds:.0f} s while waiting for {waiting_for}; what is done is kept: run the same command "
+        f"nothing moved for {seconds:g} s while waiting for {waiting_for}; what is done is kept: run the same command "
         "again to continue, with more memory or CPUs if it stalls again (--stall-timeout sets how long to wait)"
     )
 
