@@ -155,6 +155,7 @@ def test_the_older_autoscaler_tells_what_the_nodes_on_their_way_have() -> None:
     report = {"pending_launches": {"gpu": 2}, "pending_nodes": [["", "gpu", ""]], "pending_resources": {"GPU": 3}}
     assert of_older({**types, **report}) == Outlook(True, 3, frozenset({"GPU"}))
     assert of_older(types) == Outlook(True)
+    assert of_older(None).grows, "one that has said nothing yet may still bring nodes"
     assert not of_older({"node_type_mapping": {"10.0.0.1": "node_10.0.0.1"}}).grows
 
 
@@ -162,13 +163,16 @@ def test_the_newer_autoscaler_tells_what_it_refuses() -> None:
     def reply(**state: Any) -> Any:
         told = {"autoscaler_state_version": 3, "pending_instance_requests": [], "pending_instances": []}
         state = {**told, "infeasible_resource_requests": [], **state}
-        nodes = SimpleNamespace(node_states=[SimpleNamespace(ray_node_type_name="head")])
+        nodes = SimpleNamespace(
+            node_states=[SimpleNamespace(ray_node_type_name="head", total_resources={"node:__internal_head__": 1})]
+        )
         return SimpleNamespace(autoscaling_state=SimpleNamespace(**state), cluster_resource_state=nodes)
 
     refused = [SimpleNamespace(resources_bundle={"GPU": 1, "CPU": 0.5})]
     assert of_newer(reply(infeasible_resource_requests=refused)).refuses == frozenset({"GPU"})
     asked = [SimpleNamespace(ray_node_type_name="gpu", count=2)]
-    assert of_newer(reply(pending_instance_requests=asked, pending_instances=[1])).coming == 3
+    booting = [SimpleNamespace(ray_node_type_name=name) for name in ("gpu", "head")]
+    assert of_newer(reply(pending_instance_requests=asked, pending_instances=booting)).coming == 3
     fixed = reply()
     fixed.cluster_resource_state.node_states[0].ray_node_type_name = "node_1"
     assert not of_newer(fixed).grows

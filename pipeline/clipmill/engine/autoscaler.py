@@ -10,6 +10,7 @@ import ray
 _ANSWER_SECONDS = 15.0
 """Autoscalers look at what waits every five seconds. The older one says nothing of what it cannot bring."""
 _SEEN_SECONDS = 6.0
+_HEAD = "node:__internal_head__"
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,30 @@ def outlook() -> Outlook:
         reply = cast(Any, autoscaler_pb2).GetClusterStatusReply()
         reply.ParseFromString(gcs.get_cluster_status(timeout_s=10))
         older = gcs.internal_kv_get(b"__autoscaling_status", None, timeout=10)
-        newer = gcs.internal_kv_get(b"__autoscaler_v2_enabled", None, timeout=10) == b"1"
+        newer = gcs.internal_kv_get(b"__autoscaler_v2_enabled", b"__autoscaler", timeout=10) == b"1"
     except (AttributeError, RuntimeError, ray.exceptions.RayError):
         return Outlook()
     if newer:
         return of_newer(reply)
-    return of_older(json.loads(older).get("autoscaler_report") or {}) if older else Outlook()
+    return of_older(json.loads(older).get("autoscaler_report")) if older else Outlook()
 
 
 def of_newer(reply: Any) -> Outlook:
     """Of what the autoscaler of KubeRay says, a GetClusterStatusReply. One that has said nothing yet may still bring nodes."""
     state = reply.autoscaling_state
-    coming = sum(asked.count for asked in state.pending_instance_requests) + len(state.pending_instances)
+    nodes = reply.cluster_resource_state.node_states
+    heads = {node.ray_node_type_name for node in nodes if _HEAD in node.total_resources}
+    booting = [one for one in state.pending_instances if one.ray_node_type_name not in heads]  # a head that is up, too
+    coming = sum(asked.count for asked in state.pending_instance_requests) + len(booting)
     refused = {kind for one in state.infeasible_resource_requests for kind in one.resources_bundle}
-    known = [node.ray_node_type_name for node in reply.cluster_resource_state.node_states]
-    grows = not state.autoscaler_state_version or _has_types(known)
+    grows = not state.autoscaler_state_version or _has_types(node.ray_node_type_name for node in nodes)
     return Outlook(grows, coming, None, frozenset(_scarcest(refused)))
 
 
-def of_older(report: Mapping[str, Any]) -> Outlook:
-    """Of what the autoscaler of `ray up` says, its report."""
+def of_older(report: Mapping[str, Any] | None) -> Outlook:
+    """Of what the autoscaler of `ray up` says, its report; None: it has made none yet."""
+    if report is None:
+        return Outlook(grows=True)
     coming = sum((report.get("pending_launches") or {}).values()) + len(report.get("pending_nodes") or ())
     types = (report.get("node_type_mapping") or {}).values()
     return Outlook(_has_types(types), coming, frozenset(report.get("pending_resources") or ()))
