@@ -68,15 +68,15 @@ def unship(shipment: Shipment, settings: ModelSettings) -> ClipModel:
     return here
 
 
-def placed(model: ClipModel, settings: ModelSettings) -> ClipModel:
-    """The model on this process's device, at the precision and batch size of the settings."""
-    device = choose_device(None)
+def placed(model: ClipModel, settings: ModelSettings, device: str | None = None) -> ClipModel:
+    """The model on a device, by default this process's best, at the precision and batch size of the settings."""
+    chosen = choose_device(device)
     return replace(
         model,
-        network=model.network.to(device),
-        device=device,
-        precision=choose_precision(settings, device, model.network),
-        batch_size=choose_batch_size(settings, device),
+        network=model.network.to(chosen),
+        device=chosen,
+        precision=choose_precision(settings, chosen, model.network),
+        batch_size=choose_batch_size(settings, chosen),
     )
 
 

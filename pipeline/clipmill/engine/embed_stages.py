@@ -23,6 +23,7 @@ from clipmill.embedding.commit import one_value, serialise
 from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
+from clipmill.engine.device import enter_device
 from clipmill.source.columns import Columns
 from clipmill.source.input_file import InputFile
 from clipmill.source.listed import part_of
@@ -127,11 +128,15 @@ class Encoder:
         kept: Sequence[pa.Field],
         thumbnails: bool,
     ) -> None:
+        context = ray.get_runtime_context()
+        enter_device(context.get_accelerator_ids().get("GPU", []), context.get_node_id())
+
         import torch
 
         from clipmill.encoders.shipping import unship
 
-        ray.get(tally.starting.remote())  # loading may end this process, and what is under way then is lost
+        # Loading may end this process, and what is under way then is lost.
+        ray.get(tally.starting.remote(context.get_actor_id()))
         torch.set_num_threads(threads)
         self._tally = tally
         model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=lambda: tally.alive.remote())

@@ -10,6 +10,7 @@ from clipmill.core.errors import BarMissed, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
+from clipmill.engine.device import check_device
 from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.report.plan_lines import plan_lines
@@ -42,6 +43,7 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
 
     Raises BarMissed where the version is whole and not good enough, and Occupied where another run goes on.
     """
+    check_device(run.cluster)
     place = Place.of(run.output)
     with recorded(place.output, command="run", configuration=configuration, hook=run.hook) as record:
         record.owns_output = False
