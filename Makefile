@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo check test chaos crashes attacks store week bench lint types schema format clean
+.PHONY: demo check test chaos crashes attacks store clusters week bench gpu lint types schema format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -50,9 +50,17 @@ store: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.throughput --photographs "$(PHOTOGRAPHS)" --output docs/throughput.md
 
+# What a GPU of this machine does with clipmill: some minutes.
+gpu: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu --output gpu.json --page docs/gpu.md
+
 # Seven nights of a schedule over an input that grows, shrinks and rots: some minutes on two cores.
 week: $(INSTALLED)
 	$(BIN)/python -m pytest -m long tests/end_to_end/test_week.py
+
+# Clusters that scale from zero, grow and lose nodes, and hosts that are cut off from the network (as root): half an hour.
+clusters: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'cluster and (long or not long)' tests/end_to_end/test_scaling.py tests/end_to_end/test_hosts.py
 
 # What editors complete a run file by; a test says when it is out of date.
 schema: $(INSTALLED)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import open_clip
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -26,7 +27,7 @@ from clipmill.embedding.layout import PARTS
 from clipmill.embedding.plan import find_source, make_plan
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import read_rows
-from clipmill.embedding.unit import decode_unit, encode_unit
+from clipmill.embedding.unit import decode_unit, encode_unit, tokenise_unit
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.source.decode import decode_image
 from clipmill.source.image_files import load_image_bytes
@@ -72,8 +73,12 @@ def stages(source: str, folder: str, precision: str, count: int) -> dict[str, fl
 
         units = read_rows(plan.units, plan.inputs, plan.columns)
         raw = timed("read", (table for _, table, _ in units))
-        warm = decode_unit(raw[0].slice(0, BATCH), model.preprocessing, 10**9, None, load)
-        decoded = timed("decode", (decode_unit(unit, model.preprocessing, 10**9, None, load) for unit in raw))
+
+        def decode(unit: pa.Table) -> pa.Table:
+            return tokenise_unit(decode_unit(unit, model.preprocessing, 10**9, None, load), model.tokenizer)
+
+        warm = decode(raw[0].slice(0, BATCH))
+        decoded = timed("decode", (decode(unit) for unit in raw))
         encode_unit(model, warm, plan.layout.kept, thumbnails=False)
         done = timed("encode", (encode_unit(model, unit, plan.layout.kept, thumbnails=False) for unit in decoded))
         plan.staging.open()

@@ -74,7 +74,7 @@ def embed_in_small_units(
 
     ``shipment`` is what encoders are given in the place of the model.
     """
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     model = load_model(ModelSettings())
     embedding = EmbedSettings(**values)
     plan = make_plan(embedding, find_source(embedding), model.identity, model.preprocessing)

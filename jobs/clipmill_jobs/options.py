@@ -27,7 +27,7 @@ Function = Callable[..., Any]
 GENERAL = "General"
 """The heading of options that belong to no settings: --json, --help."""
 
-WITHOUT_ENCODERS = ("num_gpu_actors", "gpus_per_actor")
+WITHOUT_ENCODERS = ("device", "wait_for_gpu", "num_gpu_actors", "gpus_per_actor")
 """What a command leaves out of ``ClusterSettings`` that does not encode on GPUs."""
 
 

@@ -8,7 +8,7 @@ from clipmill import storage
 from clipmill.embedding.commit import Finished
 from clipmill.embedding.layout import Layout
 from clipmill.embedding.shard_maker import ShardMaker
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.source.units import plan_units
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipmill.core.settings import ModelSettings
-from clipmill.encoders.batches import Batches, fastest_size
+from clipmill.encoders.batches import WHOLE, Batches, fastest_size
 from clipmill.encoders.model import ClipModel, load_model
 
 
@@ -36,9 +36,43 @@ def test_batches_are_halved_until_they_fit_and_nothing_is_left_out() -> None:
     batches = Batches(32)
     batches.run(41, work)
     assert done == list(range(41))
-    assert tried[:4] == [32, 16, 8, 4]
-    assert max(tried[3:]) == 4
+    assert tried[:3] == [21, 9, 4], "two even ones of at most 32; then halves of what did not fit"
+    assert max(tried[2:]) == 4
     assert batches.size == 4, "the next batches are of the size that fits"
+
+
+def test_batches_are_of_even_sizes() -> None:
+    sizes: list[int] = []
+    Batches(256).run(445, lambda part: sizes.append(part.stop - part.start))
+    assert sizes == [223, 222]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_batches_of_texts_take_no_more_than_whole_ones_would(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    costs, size = np.sort(random.integers(1, 1500, seed)), int(random.integers(1, 10))
+    parts: list[slice] = []
+    Batches(size).run(len(costs), parts.append, costs)
+    assert [at for part in parts for at in range(part.start, part.stop)] == list(range(len(costs)))
+    for part in parts:
+        held = part.stop - part.start
+        assert held == 1 or held * costs[part.stop - 1] <= size * WHOLE
+        if part.stop < len(costs):
+            assert (held + 1) * costs[part.stop] > size * WHOLE, "one more would not have fitted"
+
+
+def test_a_batch_of_many_short_texts_that_does_not_fit_halves_the_size() -> None:
+    sizes: list[int] = []
+
+    def work(part: slice) -> None:
+        sizes.append(part.stop - part.start)
+        if part.stop - part.start > 100:
+            raise torch.OutOfMemoryError("too large")
+
+    batches = Batches(32)
+    batches.run(160, work, np.full(160, WHOLE // 5))
+    assert sizes == [160, 80, 80]
+    assert batches.size == 16
 
 
 def test_one_item_that_does_not_fit_is_an_error() -> None:

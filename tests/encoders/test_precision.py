@@ -1,5 +1,6 @@
 """Faster precisions make nearly the same vectors; which is chosen depends on the hardware and the model."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_built_in_model_finds_the_same_neighbours(kind: str) -> None:
     best = [np.argsort(-(vectors @ exact.T), axis=1)[:, :10] for vectors in (exact, other)]
     shared = [len(set(a) & set(b)) / 10 for a, b in zip(*best, strict=True)]
     assert np.mean(shared) >= 0.98
+
+
+def test_a_causal_tower_gives_the_same_vectors_told_so_or_masked(small_vit: ClipModel) -> None:
+    told = at_precision(small_vit.network, "bf16").float()
+    masked = copy.deepcopy(told)
+    attentions = [[layer for layer in network.modules() if hasattr(layer, "causal")] for network in (told, masked)]
+    assert sum(layer.causal for layer in attentions[0]) == 4, "those of the text tower"
+    for layer in attentions[1]:
+        layer.causal = False
+    tokens = small_vit.tokenizer(TEXTS)
+    np.testing.assert_allclose(told.encode_text(tokens), masked.encode_text(tokens), atol=1e-5)
 
 
 def test_int8_quantises_every_linear_layer_of_the_image_tower_and_none_of_the_text_tower(small_vit: ClipModel) -> None:

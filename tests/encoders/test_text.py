@@ -5,7 +5,7 @@ import open_clip
 import pytest
 import torch
 
-from clipmill.encoders.text import agrees_when_cut, encode_tokens, ignores_padding
+from clipmill.encoders.text import agrees_when_cut, encode_tokens, ignores_padding, without_padding
 from tests.encoders.test_shipping import untrained
 
 TEXTS = ["", "a cat", "two dogs on a bed, in the sun", "Ünïcödé ☂ " * 4, "word " * 200]
@@ -25,7 +25,7 @@ def test_cut_texts_have_the_vectors_of_whole_ones(kind: type[torch.nn.Module]) -
     tokens = open_clip.tokenize(TEXTS)
     whole = network.encode_text(tokens, normalize=True)  # type: ignore[operator]
     for rows in ([0], [1], [1, 2], [0, 1, 2, 3], [4]):
-        cut = torch.nn.functional.normalize(encode_tokens(network, tokens[rows]), dim=-1)
+        cut = torch.nn.functional.normalize(encode_tokens(network, without_padding(network, tokens[rows])), dim=-1)
         np.testing.assert_allclose(cut, whole[rows], rtol=0, atol=1e-6)
     assert agrees_when_cut(network, tokens)
 
@@ -33,7 +33,7 @@ def test_cut_texts_have_the_vectors_of_whole_ones(kind: type[torch.nn.Module]) -
 def test_only_as_many_positions_as_the_longest_text_are_computed() -> None:
     network, seen = tower(), []
     network.text.transformer.register_forward_hook(lambda module, given, made: seen.append(given[0].shape[1]))  # type: ignore[union-attr,operator]
-    encode_tokens(network, open_clip.tokenize(["a cat", "a small cat"]))
+    encode_tokens(network, without_padding(network, open_clip.tokenize(["a cat", "a small cat"])))
     assert seen == [5]
 
 

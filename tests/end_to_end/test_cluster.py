@@ -84,7 +84,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     home = tmp_path_factory.mktemp("home")
     sessions = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a longer path is too long for Ray's sockets
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-    environment = {**without_ray(home), **token, "RAY_TMPDIR": sessions}
+    environment = {**without_ray(home), **token, "RAY_TMPDIR": sessions, "CLIPMILL_FAKE_GPUS": "1"}
     log = (home / "nodes.log").open("w")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).parents[1] / "ray_nodes.py"), str(free_port()), str(free_port())],

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import pytest
 import ray
 
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.cluster import Cluster, connect
-from clipmill.engine.ray_pieces import RayPieces, _reason, cores_of_a_node, threads_each
+from clipmill.engine.ray_pieces import RayPieces, _reason, cores_of_a_node, memory_of_a_node, threads_each
+from clipmill.engine.watch import Patience
 from clipmill.stage.pieces import Alive, no_heartbeat
 from workers import workers
 
@@ -145,7 +147,7 @@ def test_a_long_task_with_signs_of_life_is_waited_for(pieces: RayPieces) -> None
     results: list[str] = []
     pieces.start("warming up", hang, 1, True, cores=1, then=results.append)
     pieces.wait()  # a worker and the tally may take seconds to start
-    pieces._stall_timeout = 3
+    pieces._patience = Patience(3)
     pieces.start("walking slowly", hang, 7, True, cores=1, then=results.append)
     pieces.wait()
     assert results == ["done", "done"]
@@ -154,6 +156,35 @@ def test_a_long_task_with_signs_of_life_is_waited_for(pieces: RayPieces) -> None
 def test_death_for_lack_of_memory_is_named() -> None:
     assert "lack of memory; use machines with more" in _reason(ray.exceptions.OutOfMemoryError("killed"))
     assert _reason(ray.exceptions.NodeDiedError("gone")) == "its node died"
+
+
+def what_was_given(alive: Alive) -> tuple[float, float, int]:
+    """CPUs and memory that Ray gave this task, and the threads that it has."""
+    given = ray.get_runtime_context().get_assigned_resources()
+    return given["CPU"], given.get("memory", 0.0), faiss.omp_get_max_threads()
+
+
+def test_a_task_has_the_memory_that_it_asks_for_and_the_threads_of_its_node(pieces: RayPieces) -> None:
+    results: list[tuple[float, float, int]] = []
+    pieces.start("resting", what_was_given, cores=2, memory=300_000_000, then=results.append)
+    pieces.wait()
+    pieces.start("resting more", what_was_given, cores=64, memory=10**15, then=results.append)
+    pieces.wait()
+    assert results == [(2, 300_000_000, 2), (2, memory_of_a_node(), 2)], "no more than the largest node has"
+
+
+def test_tasks_that_take_much_memory_are_not_put_side_by_side(pieces: RayPieces, tmp_path: Path) -> None:
+    most = int(memory_of_a_node() * 0.7)
+    for number in range(3):
+        pieces.start(f"lifting {number}", alone_in, tmp_path / "here", memory=most)
+    pieces.wait()
+
+
+def alone_in(alive: Alive, place: Path) -> None:
+    """Fails where another is there."""
+    place.mkdir()
+    time.sleep(0.5)
+    place.rmdir()
 
 
 def test_nodes_without_cpus_take_no_tasks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 import pytest
 
 from clipmill.core.errors import UserError
-from clipmill.estimate.machine import GPU_TERAFLOPS, MACHINES, Machine, parse_machine
+from clipmill.core.gpus import TERAFLOPS
+from clipmill.estimate.machine import MACHINES, Machine, parse_machine
 
 
 def test_a_type_by_its_name() -> None:
     assert parse_machine("g5.12xlarge") == Machine("g5.12xlarge", 24, 4, "A10G")
     assert parse_machine("g5.12xlarge").times(3) == Machine("3 × g5.12xlarge", 72, 12, "A10G")
-    assert all(machine.gpu in GPU_TERAFLOPS for machine in MACHINES.values() if machine.gpus)
+    assert all(machine.gpu in TERAFLOPS for machine in MACHINES.values() if machine.gpus)
 
 
 def test_cores_and_gpus_in_numbers() -> None:

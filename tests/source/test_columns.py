@@ -7,7 +7,7 @@ import pytest
 
 from clipmill.core.errors import UserError
 from clipmill.source.columns import Columns, choose_columns
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

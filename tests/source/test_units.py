@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clipmill.source.inputs import InputFile
-from clipmill.source.units import MAX_ENCODED_BYTES, plan_units, read_groups, rows_per_unit
+from clipmill.source import units as source_units
+from clipmill.source.input_file import InputFile
+from clipmill.source.units import MAX_ENCODED_BYTES, executions, plan_units, read_groups, rows_per_unit
 
 
 def an_input(ordinal: int, row_groups: list[int], row_bytes: int = 100) -> InputFile:
@@ -66,6 +67,35 @@ def test_many_row_groups_make_few_tasks() -> None:
     groups = read_groups(units, inputs, most=7)
     assert len(groups) <= 7
     assert [unit for group in groups for unit in group] == list(units)
+
+
+def test_what_one_task_reads_is_bounded_where_few_tasks_are_wanted() -> None:
+    """A task is done again as a whole where its machine is lost."""
+    inputs = [an_input(ordinal, [50, 10], row_bytes=10) for ordinal in range(100)]
+    units = plan_units(inputs, 20)
+    groups = read_groups(units, inputs, most=7, most_bytes=2_000)
+    assert [unit for group in groups for unit in group] == list(units)
+    assert max(int(group.rows.sum()) for group in groups) * 10 <= 2_000
+    assert len(groups) < 60
+
+
+def test_a_row_group_beyond_the_bound_stays_one_tasks() -> None:
+    inputs = [an_input(0, [1000, 10], row_bytes=100)]
+    groups = read_groups(plan_units(inputs, 100), inputs, most=1, most_bytes=1_000)
+    assert [int(group.rows.sum()) for group in groups] == [1000, 10]
+
+
+def test_executions_hold_what_a_scheduler_can_and_cut_no_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [an_input(ordinal, [50, 10]) for ordinal in range(40)]
+    units = plan_units(inputs, 20)
+    monkeypatch.setattr(source_units, "MOST_UNITS", 7)
+    runs = executions(units, inputs)
+    assert [unit for run in runs for unit in run] == list(units)
+    assert len(runs) > 1
+    assert all(len(run) <= 7 for run in runs)
+    tasks = [[list(group) for group in read_groups(run, inputs)] for run in runs]
+    assert [group for run in tasks for group in run] == [list(group) for group in read_groups(units, inputs)]
+    assert executions(units[:0], inputs) == []
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -8,7 +8,8 @@ import pytest
 
 from clipmill.core.errors import UserError
 from clipmill.datasets.manifests import Embeddings
-from clipmill.source.inputs import InputFile, find_inputs
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import find_inputs
 from clipmill.versions import changes as changes_module
 from clipmill.versions.changes import changes_since
 from wholesome import Source, write_whole_embeddings

@@ -13,7 +13,7 @@ from clipmill.datasets.manifests import SHARDS_FILE, Embeddings, write_manifest
 from clipmill.estimate.embedding_bytes import file_bytes
 from clipmill.estimate.machine import Machine
 from clipmill.index.build.build import make_build
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.storage import resolve, sha256
 from clipmill.versions.base import Base
 from clipmill.versions.forecast import PlannedRun, beside, make_forecast

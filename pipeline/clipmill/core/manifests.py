@@ -91,8 +91,9 @@ class Throughput(Record):
 
 class EmbeddingsManifest(Record):
     """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
-    rows by the device, precision and batch size that encoded them; ``parity`` has the cosines of a few images with what
-    float32 makes of them, where another precision was used."""
+    rows by the device, precision, batch size and kind of GPU that encoded them; ``parity`` has the cosines of a few images
+    with what float32 makes of them, where another precision was used; ``listing_sha256`` is null where no folder was
+    listed."""
 
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION
@@ -109,6 +110,7 @@ class EmbeddingsManifest(Record):
     hardware: dict[str, Any]
     inputs_sha256: Sha256
     shards_sha256: Sha256
+    listing_sha256: Sha256 | None = None
 
     @property
     def has_hashes(self) -> bool:

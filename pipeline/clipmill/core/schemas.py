@@ -103,6 +103,17 @@ INPUTS = pa.schema(
 """``inputs.parquet``: the source files. ``etag`` is the object's version, or its modification time on a local disk.
 ``captions`` counts the captions of the rows that were read."""
 
+LISTING = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+    ]
+)
+"""``listing.parquet``: the pictures of listed folders, in order of rows. ``path`` is relative to the folder; ``etag`` is the
+version of the picture, and of the text file beside it."""
+
 SHARDS = pa.schema(
     [
         pa.field("part", pa.string(), nullable=False),

@@ -30,6 +30,7 @@ from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
+LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
 
 _MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
@@ -251,6 +252,18 @@ class Embeddings:
     @cached_property
     def shards(self) -> list[Shard]:
         return read_shards(self.location, self.manifest.shards_sha256)
+
+    @cached_property
+    def listing(self) -> pa.Table | None:
+        """The pictures of the listed folders that this was made from, as `LISTING`; None where there was none.
+
+        Raises RunFailed where it is not the one that the manifest was written with."""
+        if self.manifest.listing_sha256 is None:
+            return None
+        place = self.location / LISTING_FILE
+        if not storage.is_file(place) or storage.sha256(place) != self.manifest.listing_sha256:
+            raise RunFailed(f"{place} is missing or altered; `clipmill verify {self.location}` tells more")
+        return storage.read_table(place)
 
     def shards_of(self, part: str) -> list[Shard]:
         """The files of one part (images, captions, rejected) in row order."""

@@ -28,17 +28,23 @@ _UNIT_SCHEMA = pa.schema(
 
 def pack_unit(unit: EmbeddedUnit, statistics: Statistics) -> pa.Table:
     """A unit as one row, so that whatever cuts tables between two workers cannot cut a unit."""
-    columns = [pa.array([serialise(getattr(unit, part))], pa.large_binary()) for part in PARTS]
+    columns = [one_value(serialise(getattr(unit, part))) for part in PARTS]
     return pa.table([*columns, pa.array([json.dumps(vars(statistics))])], schema=_UNIT_SCHEMA)
 
 
-def serialise(table: pa.Table) -> bytes:
+def serialise(table: pa.Table) -> pa.Buffer:
     """A table as an Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return sink.getvalue()
+
+
+def one_value(data: pa.Buffer) -> pa.Array:
+    """A column of large binary with these bytes as its only value, which are not copied: they may be those of a thousand
+    pictures."""
+    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 
 
 def commit_unit(layout: Layout, number: int, packed: pa.Table) -> None:

@@ -49,7 +49,7 @@ def limited_by(seconds: Counter[str], wall: float, encoders: int) -> str:
     encoding = _encoding(seconds)
     stages = {
         "reading": seconds["read"],
-        "decoding": seconds["decode"],
+        "decoding": seconds["decode"] + seconds["tokenise"],
         "copying": seconds["copy"],
         "encoding": encoding,
         "writing": seconds["write"] + seconds["compact"],

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
-from clipmill.core.schemas import INPUTS
-from clipmill.datasets.manifests import INPUTS_FILE, Shard, write_shards
+from clipmill.core.schemas import INPUTS, LISTING, ORDINAL_SHIFT
+from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
 from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
@@ -73,6 +74,7 @@ def finish(
         hardware=hardware,
         inputs_sha256=inputs_sha256,
         shards_sha256=write_shards(dataset, shards),
+        listing_sha256=_write_listing(plan, dataset),
     )
 
 
@@ -101,6 +103,19 @@ def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
         for file in plan.inputs
     ]
     return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
+
+
+def _write_listing(plan: EmbedPlan, dataset: Location) -> str | None:
+    """The pictures of listed folders that were read, with their rows; None where there are none."""
+    read = plan.units.rows_by_ordinal(1 + max(file.ordinal for file in plan.inputs)).tolist()
+    parts = [
+        file.listing.slice(0, read[file.ordinal]).set_column(
+            0, LISTING.field("row"), pa.array((file.ordinal << ORDINAL_SHIFT) + np.arange(read[file.ordinal]))
+        )
+        for file in plan.inputs
+        if file.listing is not None
+    ]
+    return storage.write_table(dataset / LISTING_FILE, pa.concat_tables(parts)).sha256 if parts else None
 
 
 def _throughput(run: Statistics, wall: float, hardware: dict[str, Any]) -> Throughput:

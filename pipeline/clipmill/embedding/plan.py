@@ -22,7 +22,8 @@ from clipmill.encoders.names import refuse_unknown_model
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
 from clipmill.source.footers import read_footers, save_footers
-from clipmill.source.inputs import InputFile, find_inputs
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units, rows_per_unit
 from clipmill.stage.kinds import EMBEDDINGS

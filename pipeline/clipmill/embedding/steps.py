@@ -25,7 +25,7 @@ from clipmill.embedding.reject_limit import REASON
 from clipmill.embedding.statistics import Statistics
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.source.reading import read_units
 from clipmill.source.units import Units
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
     from clipmill.encoders.model import ClipModel
     from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.tokens import Tokenizer
     from clipmill.source.corrupt import Corruption
 
 Seconds = dict[str, float]
@@ -73,7 +74,7 @@ def read_rows(
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pictures are decoded, made worse where that is asked for, and resized."""
+    """How pictures are decoded, made worse where that is asked for, and resized; and captions tokenised."""
 
     preprocessing: Preprocessing
     max_image_pixels: int
@@ -89,12 +90,12 @@ class Decoding:
         limit, allowed = settings.max_image_pixels, settings.allow_outside or ()
         return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock)
 
-    def decode(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
-        """As `clipmill.embedding.unit.decode_unit`."""
-        from clipmill.embedding.unit import decode_unit
+    def decode(self, raw: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
+        """As `clipmill.embedding.unit.decode_unit`, and with a tokenizer `tokenise_unit`."""
+        from clipmill.embedding.unit import decode_unit, tokenise_unit
 
-        with timed(seconds, "decode", self.clock), naming_rows(raw, "decoding"):
-            return decode_unit(
+        with naming_rows(raw, "decoding"), timed(seconds, "decode", self.clock):
+            decoded = decode_unit(
                 raw,
                 self.preprocessing,
                 self.max_image_pixels,
@@ -102,6 +103,10 @@ class Decoding:
                 partial(_load_beside, self.allowed),
                 self.corruption,
             )
+        if tokenizer is None:
+            return decoded
+        with naming_rows(raw, "tokenising"), timed(seconds, "tokenise", self.clock):
+            return tokenise_unit(decoded, tokenizer)
 
 
 class UnitEncoder:
@@ -116,6 +121,7 @@ class UnitEncoder:
         self._kept = kept
         self._thumbnails = thumbnails
         self._how = f"{model.device.type} {model.precision}"
+        self._where = f" on {model.device_name}" if model.device_name else ""
         self._compared = model.precision == "fp32"
 
     def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:
@@ -129,7 +135,7 @@ class UnitEncoder:
         done.seconds.update(seconds)
         done.seconds["cpu"] = seconds.get("cpu", 0.0) + self._clock() - cpu
         statistics = Statistics.of(done, decoded.num_rows)
-        statistics.encoded_with[f"{self._how} batch {self._model.batches.size}"] = decoded.num_rows
+        statistics.encoded_with[f"{self._how} batch {self._model.batches.size}{self._where}"] = decoded.num_rows
         statistics.encoding_from, statistics.encoding_until = began, time.time()
         if not self._compared:
             compare_with_fp32(self._model, decoded, unit, statistics)

@@ -6,10 +6,11 @@ The three tables of a unit travel, are committed and are retried together, so no
 from __future__ import annotations
 
 import hashlib
-import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from clipmill.core.schemas import IMAGE_SHA256, REJECTED, Reason, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column
+from clipmill.encoders.device import Meter
+from clipmill.encoders.tokens import TokenIds, Tokenizer, tokenise
 from clipmill.source.decode import Rejected, decode_image, thumbnail
 from clipmill.source.reading import KEPT_PREFIX
 
@@ -61,6 +64,7 @@ def decode_unit(
     encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
     drops the encoded bytes. With a ``corruption``, pictures and thumbnails are made worse by it.
     """
+    pixels = _Pixels(raw.num_rows, preprocessing.size)
     rows = zip(
         raw.column("has_image_column").to_pylist(),
         raw.column("image"),
@@ -70,7 +74,7 @@ def decode_unit(
         strict=True,
     )
 
-    def prepare(data: pa.Scalar, path: str | None, source: str, row: int) -> dict[str, object]:
+    def prepare(at: int, data: pa.Scalar, path: str | None, source: str, row: int) -> dict[str, object]:
         try:
             encoded = _encoded(data, path, source, load)
             image = decode_image(encoded, max_image_pixels)
@@ -79,15 +83,15 @@ def decode_unit(
         height, width = image.shape[-2:]
         if corruption:
             image = corruption.apply(image, row, min(preprocessing.size))
+        pixels.put(at, preprocessing.prepare(image))
         return {
             IMAGE_SHA256: hashlib.sha256(encoded).digest(),
             "width": width,
             "height": height,
             "thumbnail": thumbnail(image, thumbnail_pixels) if thumbnail_pixels else None,
-            "pixels": preprocessing.prepare(image).contiguous().numpy().tobytes(),
         }
 
-    prepared = [prepare(*picture) if has_image else {} for has_image, *picture in rows]
+    prepared = [prepare(at, *picture) if has_image else {} for at, (has_image, *picture) in enumerate(rows)]
     decoded = raw.drop_columns(["image", "image_path"])
     for name, kind in (
         (IMAGE_SHA256, pa.binary(32)),
@@ -96,10 +100,41 @@ def decode_unit(
         ("thumbnail", pa.binary()),
         ("reason", pa.string()),
         ("detail", pa.string()),
-        ("pixels", pa.binary(3 * preprocessing.size[0] * preprocessing.size[1])),
     ):
         decoded = decoded.append_column(name, pa.array([one.get(name) for one in prepared], kind))
-    return decoded
+    return decoded.append_column("pixels", pixels.column())
+
+
+class _Pixels:
+    """The prepared pictures of a unit, each written once to where the encoder reads it."""
+
+    def __init__(self, rows: int, size: tuple[int, int]) -> None:
+        self._data = torch.zeros((rows, 3, *size), dtype=torch.uint8)
+        self._there = np.zeros(rows, np.bool_)
+
+    def put(self, at: int, picture: torch.Tensor) -> None:
+        """The picture of a row, uint8 (3, height, width)."""
+        self._data[at] = picture
+        self._there[at] = True
+
+    def column(self) -> pa.Array:
+        """Fixed size binary, null where no picture was put."""
+        bits = None if self._there.all() else pa.py_buffer(np.packbits(self._there, bitorder="little"))
+        kind = pa.binary(self._data[0].numel() if len(self._data) else 1)
+        return pa.Array.from_buffers(kind, len(self._there), [bits, pa.py_buffer(self._data.numpy())])
+
+
+def tokenise_unit(decoded: pa.Table, tokenizer: Tokenizer) -> pa.Table:
+    """A unit with its captions as ``tokens``: for each caption the ids without their padding, int32, null for one that is
+    empty."""
+    captions = decoded.column("captions").to_pylist()
+    given = iter(tokenise(tokenizer, [text for texts in captions for text in texts or () if _has_words(text)]))
+    tokens = [[next(given) if _has_words(text) else None for text in texts] if texts else None for texts in captions]
+    return decoded.append_column("tokens", pa.array(tokens, pa.list_(pa.list_(pa.int32()))))
+
+
+def _has_words(caption: str | None) -> bool:
+    return caption is not None and bool(caption.strip())
 
 
 def _encoded(data: pa.Scalar, path: str | None, source: str, load: Loader) -> bytes:
@@ -112,14 +147,12 @@ def _encoded(data: pa.Scalar, path: str | None, source: str, load: Loader) -> by
 
 
 def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *, thumbnails: bool) -> EmbeddedUnit:
-    """A decoded unit as its finished tables, every row and every caption in exactly one of them."""
-    started = time.perf_counter()
-    image_vectors, has_vector = _encode_images(model, decoded)
-    images_done = time.perf_counter()
+    """A decoded and tokenised unit as its finished tables, every row and every caption in exactly one of them."""
+    images_meter, captions_meter = Meter(), Meter()
+    image_vectors, has_vector = _encode_images(model, decoded, images_meter)
     rejects = _Rejects(decoded)
     _reject_images(decoded, image_vectors, has_vector, rejects)
-    captions = _caption_table(model, decoded, image_vectors, has_vector, rejects)
-    captions_done = time.perf_counter()
+    captions = _caption_table(model, decoded, image_vectors, has_vector, rejects, captions_meter)
 
     dimension = model.identity.dimension
     chosen = np.flatnonzero(has_vector)
@@ -130,13 +163,14 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     columns = {name: plain.column(names.get(name, name)) for name in schema.names if name != "embedding"}
     columns["embedding"] = embedding_column(image_vectors[chosen])
     images = pa.table([columns[name] for name in schema.names], schema=schema)
-    seconds = {"encode_images": images_done - started, "encode_captions": captions_done - images_done}
+    seconds = {"encode_images": images_meter.seconds, "encode_captions": captions_meter.seconds}
     return EmbeddedUnit(images, captions, rejects.table(), _captions_by_file(decoded), seconds)
 
 
-def _encode_images(model: ClipModel, decoded: pa.Table) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+def _encode_images(model: ClipModel, decoded: pa.Table, meter: Meter) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
     """Vectors by row, float16 (n, d) (zeros where there is none), and which rows have one that is finite."""
-    column = decoded.column("pixels").combine_chunks()
+    column = decoded.column("pixels")
+    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one
     present = column.is_valid().to_numpy(zero_copy_only=False)
     vectors = np.zeros((len(column), model.identity.dimension), np.float16)
     if not present.any():
@@ -144,7 +178,11 @@ def _encode_images(model: ClipModel, decoded: pa.Table) -> tuple[NDArray[np.floa
     width = column.type.byte_width
     buffer = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
     pixels = buffer.reshape(len(column), 3, *model.preprocessing.size)
-    vectors[present] = model.encode_images(torch.from_numpy(pixels[present])).astype(np.float16)
+    chosen = pixels if present.all() else pixels[present]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        tensor = torch.from_numpy(chosen)
+    vectors[present] = model.encode_images(tensor, meter).astype(np.float16)
     finite = _finite(vectors)
     vectors[~finite] = 0
     return vectors, present & finite
@@ -200,20 +238,21 @@ def _caption_table(
     image_vectors: NDArray[np.float16],
     has_vector: NDArray[np.bool_],
     rejects: _Rejects,
+    meter: Meter,
 ) -> pa.Table:
     owner: list[int] = []
     position: list[int] = []
     texts: list[str] = []
     for index, captions in enumerate(decoded.column("captions").to_pylist()):
         for caption_index, caption in enumerate(captions or ()):
-            if caption is None or not caption.strip():
+            if caption is None or not _has_words(caption):
                 detail = "the caption is null" if caption is None else "the caption has no characters but white space"
                 rejects.add(index, caption_index, Reason.EMPTY_CAPTION.value, detail)
                 continue
             owner.append(index)
             position.append(caption_index)
             texts.append(caption)
-    vectors = model.encode_texts(texts).astype(np.float16)
+    vectors = model.encode_tokens(_tokens_of(decoded) if texts else [], meter).astype(np.float16)
     finite = _finite(vectors)
     for failed in np.flatnonzero(~finite).tolist():
         detail = "the model returned NaN or infinity for this caption"
@@ -233,6 +272,13 @@ def _caption_table(
         ],
         schema=captions_schema(model.identity.dimension),
     )
+
+
+def _tokens_of(tokenised: pa.Table) -> list[TokenIds]:
+    """The token ids of all captions that are not empty, in their order."""
+    captions = tokenised.column("tokens").combine_chunks().flatten().drop_null()
+    flat, offsets = captions.values.to_numpy(), captions.offsets.to_pylist()
+    return [flat[start:stop] for start, stop in pairwise(offsets)]
 
 
 def _cosine(left: NDArray[np.float16], right: NDArray[np.float16]) -> NDArray[np.float32]:

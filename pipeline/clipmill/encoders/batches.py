@@ -3,8 +3,12 @@
 import gc
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+WHOLE = 1_000
+"""What an item costs that takes as much as a picture; texts cost less where they are short."""
 _WORTH = 1.03
 """A batch twice as large must be so much faster an item: memory that it takes is not there for other things."""
 
@@ -15,16 +19,28 @@ class Batches:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def run(self, count: int, work: Callable[[slice], None]) -> None:
+    def run(self, count: int, work: Callable[[slice], None], costs: NDArray[np.int64] | None = None) -> None:
         """Calls ``work`` with consecutive slices of ``range(count)``. Raises torch.OutOfMemoryError when one item is too
-        much; a slice that failed is begun again."""
+        much; a slice that failed is begun again.
+
+        Slices are of even lengths. With ``costs``, int64 (count,) and ascending, an item takes the memory of so many parts
+        of `WHOLE`, and a slice holds as many as ``size`` whole ones take, each counted like its costliest.
+        """
         start = 0
         while start < count:
-            stop = min(start + self.size, count)
+            stop = self._stop(start, count, costs)
             if self._fits(work, slice(start, stop)):
                 start = stop
             else:
-                self.size = max(1, (stop - start) // 2)
+                self.size = max(1, min(self.size, stop - start) // 2)
+
+    def _stop(self, start: int, count: int, costs: NDArray[np.int64] | None) -> int:
+        if costs is None:
+            left = count - start
+            slices = -(-left // self.size)
+            return start + -(-left // slices)
+        taken = costs[start:] * np.arange(1, count - start + 1)
+        return start + max(1, int(np.searchsorted(taken, self.size * WHOLE, side="right")))
 
     def _fits(self, work: Callable[[slice], None], part: slice) -> bool:
         try:

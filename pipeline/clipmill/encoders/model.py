@@ -17,15 +17,17 @@ from clipmill.core.compiler import bring_timm
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
-from clipmill.encoders.batches import Batches, fastest_size
+from clipmill.encoders.batches import WHOLE, Batches, fastest_size
+from clipmill.encoders.device import Device, Meter, device_of
 from clipmill.encoders.precision import at_precision, choose_precision
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.source import ModelSource, find_model, quiet
 from clipmill.encoders.text import agrees_when_cut, encode_tokens
-from clipmill.encoders.tokenizer import Tokenizer, describe_tokenizer, load_tokenizer
+from clipmill.encoders.tokenizer import describe_tokenizer, load_tokenizer
+from clipmill.encoders.tokens import TokenForm, TokenIds, Tokenizer, tokenise
 
 _BATCH_SIZE = {"cpu": 32, "cuda": 256}
-_TRIED = ["", "a dog", "two red dogs run along a beach towards the sea, one of them with a stick"]
+_GPU_STEP = 8
 
 
 def _do_nothing() -> None:
@@ -55,64 +57,115 @@ class ClipModel:
         """The batches of both towers, smaller than ``batch_size`` once the device has run out of memory."""
         return Batches(self.batch_size)
 
+    @property
+    def device_name(self) -> str:
+        """The kind of GPU as its driver calls it; empty on a CPU."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+
+    @cached_property
+    def token_form(self) -> TokenForm:
+        """How token ids are laid out for the text tower."""
+        return TokenForm.of(self.tokenizer)
+
     @cached_property
     def towers(self) -> torch.nn.Module:
         """The network at the precision that vectors are computed with; ``network`` itself stays float32."""
-        return at_precision(self.network, self.precision)
+        towers = at_precision(self.network, self.precision)
+        if self.device.type == "cuda" and _is_convolutional(self.network):
+            towers.get_submodule("visual").to(memory_format=torch.channels_last)
+        return towers
+
+    @cached_property
+    def _place(self) -> Device:
+        return device_of(self.device)
 
     @cached_property
     def _cut(self) -> bool:
         """Whether captions are encoded without their padding; tried on a few texts before the first caption."""
         with torch.inference_mode():
-            return agrees_when_cut(self.network, self.tokenizer(_TRIED).to(self.device))
+            return agrees_when_cut(self.network, self.token_form.batch(self.token_form.tried).to(self.device))
 
-    def encode_images(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
-        """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch."""
+    def encode_images(
+        self, pixels: NDArray[np.uint8] | torch.Tensor, meter: Meter | None = None
+    ) -> NDArray[np.float32]:
+        """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch.
+
+        ``meter`` takes how long the device computed.
+        """
         tensor = torch.as_tensor(pixels)
 
-        def encode(part: slice) -> torch.Tensor:
-            batch = self.preprocessing.normalise(self._moved(tensor[part])).to(self._type)
-            features: torch.Tensor = self.towers.encode_image(batch, normalize=False)  # type: ignore[operator]
+        def encode(batch: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = self.towers.encode_image(  # type: ignore[operator]
+                self.preprocessing.normalise(batch).to(self._type), normalize=False
+            )
             return features
 
-        return self._vectors(len(tensor), encode)
+        return self._vectors(len(tensor), lambda part: tensor[part], encode, meter)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts as unit vectors, float32 (n, d), each different text once, batches of similar length together.
+        """Texts as unit vectors, float32 (n, d). Longer texts are cut at the model's context length."""
+        return self.encode_tokens(tokenise(self.tokenizer, texts) if texts else [])
 
-        Longer texts are cut at the model's context length.
+    def encode_tokens(self, texts: Sequence[TokenIds], meter: Meter | None = None) -> NDArray[np.float32]:
+        """Texts as `tokenise` made them, as unit vectors, float32 (n, d): each different text once, batches of similar
+        length together.
+
+        ``meter`` takes how long the device computed.
         """
-        if not texts:
-            return np.empty((0, self.identity.dimension), np.float32)
-        unique = list(dict.fromkeys(texts))
-        tokens = self.tokenizer(unique)
-        order = torch.argsort((tokens != 0).sum(dim=1), stable=True)
+        place: dict[bytes, int] = {}
+        places = [place.setdefault(ids.tobytes(), len(place)) for ids in texts]
+        unique = list(dict(zip(places, texts, strict=True)).values())
+        lengths = np.fromiter(map(len, unique), np.int64, len(unique))
+        order = np.argsort(lengths, kind="stable")
+        form = self.token_form if unique else None
+        widths = self._widths(lengths[order])
 
-        def encode(part: slice) -> torch.Tensor:
-            return encode_tokens(self.towers, self._moved(tokens[order[part]]), cut=self._cut)
+        def batch(part: slice) -> torch.Tensor:
+            assert form is not None
+            return form.batch([unique[at] for at in order[part]], int(widths[part.stop - 1]))
+
+        def encode(tokens: torch.Tensor) -> torch.Tensor:
+            return encode_tokens(self.towers, tokens, cut=self._cut)
 
         vectors = np.empty((len(unique), self.identity.dimension), np.float32)
-        vectors[order.numpy()] = self._vectors(len(unique), encode)
-        place = {text: index for index, text in enumerate(unique)}
-        return vectors[[place[text] for text in texts]]
+        costs = -(-widths * WHOLE // form.length) if form else None
+        vectors[order] = self._vectors(len(unique), batch, encode, meter, costs)
+        return vectors[places]
 
-    def _vectors(self, count: int, encode: Callable[[slice], torch.Tensor]) -> NDArray[np.float32]:
-        """What ``encode`` makes of the batches, as unit vectors. They stay on the device until the last is asked for, so
-        that a GPU goes from one batch to the next without waiting for this process."""
+    def _widths(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions that a batch takes whose longest text has such a length: the context length unless padding is cut.
+
+        On a GPU they are multiples of eight, so that there are few shapes to choose the fastest way for.
+        """
+        if not len(lengths) or not self._cut:
+            return np.full_like(lengths, self.token_form.length if len(lengths) else 0)
+        step = _GPU_STEP if self.device.type == "cuda" else 1
+        widths: NDArray[np.int64] = np.minimum(-(-np.maximum(lengths, 1) // step) * step, self.token_form.length)
+        return widths
+
+    def _vectors(
+        self,
+        count: int,
+        batch: Callable[[slice], torch.Tensor],
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        meter: Meter | None,
+        costs: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """What ``encode`` makes of each ``batch`` on the device, as unit vectors. They stay there until the last is asked
+        for, so that a GPU goes from one batch to the next without waiting for this process."""
         vectors = torch.empty((count, self.identity.dimension), dtype=torch.float32, device=self.device)
+        timed = Meter() if meter is None else meter
 
         def work(part: slice) -> None:
-            vectors[part] = torch.nn.functional.normalize(encode(part).to(torch.float32), dim=-1)
+            there = self._place.moved(batch(part))
+            with self._place.computing(timed):
+                vectors[part] = torch.nn.functional.normalize(encode(there).to(torch.float32), dim=-1)
             self.on_batch()
 
         with torch.inference_mode():
-            self.batches.run(count, work)
+            self.batches.run(count, work, costs)
         made: NDArray[np.float32] = vectors.cpu().numpy()
         return made
-
-    def _moved(self, batch: torch.Tensor) -> torch.Tensor:
-        """On the device; a GPU copies from pinned memory while it computes."""
-        return batch.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else batch
 
     def find_batch_size(self, most: int = 1024) -> None:
         """Chooses the batch size by encoding batches of blank pictures, from the one that it has up to ``most``."""
@@ -133,6 +186,12 @@ class ClipModel:
     @property
     def _type(self) -> torch.dtype:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+def _is_convolutional(network: torch.nn.Module) -> bool:
+    """Whether pictures go through more convolutions than the one that cuts them into patches."""
+    layers = (type(layer) is torch.nn.Conv2d for layer in network.get_submodule("visual").modules())
+    return sum(layers) > 1
 
 
 def load_model(

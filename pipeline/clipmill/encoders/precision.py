@@ -51,13 +51,26 @@ def at_precision(network: torch.nn.Module, precision: str) -> torch.nn.Module:
     if precision == "fp32":
         return network
     made = copy.deepcopy(network)
+    causal = _causal_blocks(made)
     for block in made.modules():
         if isinstance(block, ResidualAttentionBlock) and _is_plain(block.attn):
-            block.attn = _SelfAttention(block.attn)
+            block.attn = _SelfAttention(block.attn, causal=block in causal)
     if precision == "bf16":
         return made.to(torch.bfloat16)
     _quantise(made.get_submodule("visual"))
     return made
+
+
+def _causal_blocks(network: torch.nn.Module) -> set[torch.nn.Module]:
+    """The blocks whose tower masks just what comes later."""
+    found: set[torch.nn.Module] = set()
+    for tower in network.modules():
+        mask, transformer = getattr(tower, "attn_mask", None), getattr(tower, "transformer", None)
+        if isinstance(mask, torch.Tensor) and isinstance(transformer, torch.nn.Module):
+            later = torch.full_like(mask, float("-inf")).triu_(1)
+            if mask.dim() == 2 and torch.equal(mask, later):
+                found.update(transformer.modules())
+    return found
 
 
 def _quantise(tower: torch.nn.Module) -> None:
@@ -92,10 +105,14 @@ def _is_plain(attention: object) -> TypeGuard[torch.nn.MultiheadAttention]:
 
 class _SelfAttention(torch.nn.Module):
     """torch's MultiheadAttention of a sequence with itself, in linear layers that can be quantised, and that are fast in
-    bf16: torch's own hides its weights in a fused call, which copies them for every batch of that type."""
+    bf16: torch's own hides its weights in a fused call, which copies them for every batch of that type.
 
-    def __init__(self, attention: torch.nn.MultiheadAttention) -> None:
+    ``causal``: masks of two dimensions hide just what comes later, which a GPU computes fastest when it is told so.
+    """
+
+    def __init__(self, attention: torch.nn.MultiheadAttention, *, causal: bool) -> None:
         super().__init__()
+        self.causal = causal
         self.heads = attention.num_heads
         width = attention.embed_dim
         self.inputs = torch.nn.Linear(width, 3 * width)
@@ -109,7 +126,11 @@ class _SelfAttention(torch.nn.Module):
         rows, length, width = query.shape
         parts = self.inputs(query).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         queries, keys, values = parts.unbind(0)
+        causal = self.causal and attn_mask is not None and attn_mask.dim() == 2
+        if causal:
+            attn_mask = None
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(rows, self.heads, length, length)
-        mixed = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=attn_mask)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        mixed = attend(queries, keys, values, attn_mask=attn_mask, is_causal=causal)
         return self.outputs(mixed.transpose(1, 2).reshape(rows, length, width)), None

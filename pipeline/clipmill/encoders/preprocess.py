@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ class Preprocessing:
         """A batch of prepared pictures, uint8 (n, 3, height, width), as float32 with the model's mean and deviation."""
         import torch
 
-        mean = torch.tensor(self.mean, device=pixels.device).mul_(255).view(1, 3, 1, 1)
-        deviation = torch.tensor(self.std, device=pixels.device).mul_(255).view(1, 3, 1, 1)
+        mean, deviation = _scale(self.mean, self.std, pixels.device)
         return pixels.to(torch.float32).sub_(mean).div_(deviation)
 
     def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -112,6 +112,19 @@ class Preprocessing:
         keep = int(short * aspect * 2) + _FILTER_MARGIN
         result: torch.Tensor = F.center_crop(image, [min(height, keep), min(width, keep)])
         return result
+
+
+@lru_cache(maxsize=16)
+def _scale(
+    mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation in steps of a pixel, float32 (1, 3, 1, 1), kept on the device: bringing them there for every batch
+    would make this process wait for a GPU."""
+    import torch
+
+    with torch.inference_mode(mode=False):  # training computes with them too
+        made = [torch.tensor(values).mul_(255).view(1, 3, 1, 1).to(device) for values in (mean, std)]
+    return made[0], made[1]
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

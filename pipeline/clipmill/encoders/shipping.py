@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import ClipModel, choose_batch_size, choose_device
 from clipmill.encoders.precision import choose_precision
+from clipmill.encoders.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,28 @@ class Shipment:
     arrays: dict[str, NDArray[np.generic]]
 
 
-def ship(model: ClipModel) -> Shipment:
-    """Takes a model on the CPU apart; its tokenizer is loaded first, so that it travels too."""
-    tokenizer = model.tokenizer
+def ship(model: ClipModel, *, texts: bool = True) -> Shipment:
+    """Takes a model on the CPU apart. ``texts``: whether it will encode any, for which it takes along how its tokens are
+    laid out; the tokenizer itself stays (`ship_tokenizer`)."""
+    form = model.token_form if texts else None
     network = model.network
     named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
     tensors = dict(named)
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     memo = {id(tensor): tensor.detach().to("meta") for tensor in tensors.values()}
     hollow = copy.deepcopy(network, memo)
-    return Shipment(pickle.dumps((replace(model, network=hollow), tokenizer)), arrays)
+    return Shipment(pickle.dumps((replace(model, network=hollow), form)), arrays)
+
+
+def ship_tokenizer(model: ClipModel) -> bytes:
+    """The tokenizer of a model, for workers that have no model."""
+    return pickle.dumps(model.tokenizer)
+
+
+def unship_tokenizer(shipped: bytes) -> Tokenizer:
+    """The tokenizer that was shipped."""
+    tokenizer: Tokenizer = pickle.loads(shipped)
+    return tokenizer
 
 
 def unship(shipment: Shipment, settings: ModelSettings) -> ClipModel:
@@ -44,25 +57,26 @@ def unship(shipment: Shipment, settings: ModelSettings) -> ClipModel:
 
     On a CPU its weights are the shipment's arrays themselves, which may be memory that cannot be written.
     """
-    model, tokenizer = pickle.loads(shipment.rest)
+    model, form = pickle.loads(shipment.rest)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         for name, array in shipment.arrays.items():
             _put(model.network, name, torch.from_numpy(array))
     here = placed(model, settings)
-    vars(here)["tokenizer"] = tokenizer
+    if form is not None:
+        vars(here)["token_form"] = form
     return here
 
 
-def placed(model: ClipModel, settings: ModelSettings) -> ClipModel:
-    """The model on this process's device, at the precision and batch size of the settings."""
-    device = choose_device(None)
+def placed(model: ClipModel, settings: ModelSettings, device: str | None = None) -> ClipModel:
+    """The model on a device, by default this process's best, at the precision and batch size of the settings."""
+    chosen = choose_device(device)
     return replace(
         model,
-        network=model.network.to(device),
-        device=device,
-        precision=choose_precision(settings, device, model.network),
-        batch_size=choose_batch_size(settings, device),
+        network=model.network.to(chosen),
+        device=chosen,
+        precision=choose_precision(settings, chosen, model.network),
+        batch_size=choose_batch_size(settings, chosen),
     )
 
 

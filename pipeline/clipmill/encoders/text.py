@@ -39,20 +39,29 @@ def agrees_when_cut(network: torch.nn.Module, tokens: torch.Tensor) -> bool:
     if not ignores_padding(network):
         return False
     whole = _unit(encode_tokens(network, tokens, cut=False))
-    cut = torch.cat([_unit(encode_tokens(network, text[None])) for text in tokens])
+    cut = torch.cat([_unit(encode_tokens(network, without_padding(network, text[None]))) for text in tokens])
     return bool((whole - cut).abs().max() <= _AGREE)
 
 
+def without_padding(network: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids, int64 (n, context length), without the positions after the last end-of-text token, where the tower ignores
+    them."""
+    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1] if ignores_padding(network) else tokens
+
+
 def encode_tokens(network: Any, tokens: torch.Tensor, *, cut: bool = True) -> torch.Tensor:
-    """Token ids, int64 (n, context length), as features (n, d), not normalised; cut where that changes nothing."""
+    """Token ids, int64 (n, length), as features (n, d), not normalised.
+
+    ``length`` may be less than the context length where the tower ignores padding (`ignores_padding`) and ``cut`` is not
+    False.
+    """
     if not (cut and ignores_padding(network)):
         features: torch.Tensor = network.encode_text(tokens, normalize=False)
         return features
     tower = network if isinstance(network, CLIP) else network.text
-    ends = tokens.argmax(dim=-1)
-    length = int(ends.max()) + 1
+    ends, length = tokens.argmax(dim=-1), tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
-    hidden = tower.token_embedding(tokens[:, :length]).to(dtype) + tower.positional_embedding[:length].to(dtype)
+    hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
     hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
     hidden = tower.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), ends]
     projection = tower.text_projection

@@ -4,24 +4,20 @@ import gzip
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe
 
 from clipmill.core.errors import UserError
 from clipmill.encoders.byte_pairs import merged
 from clipmill.encoders.source import ModelSource
+from clipmill.encoders.tokens import Tokenizer
 
 _BYTE_PAIRS = "clip-bpe"
 _LONG_WORD = 200
 """Letters of a word from which on open_clip's way takes longer; it also keeps every word that it has seen."""
-
-Tokenizer = Callable[[Sequence[str]], torch.Tensor]
-"""Texts to int64 (n, context length)."""
 
 
 def cut_tokenizer(merges: int, context_length: int) -> Tokenizer:

@@ -1,12 +1,12 @@
 """Where work is done: small work in this process, everything else on Ray."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
+from clipmill.engine.device import declared, named_cluster, torch_sees_cuda
 from clipmill.stage.pieces import Pieces
 
 SMALL_ROWS = 2_000
@@ -16,14 +16,15 @@ SMALL_VECTORS = 50_000
 
 
 def runs_here(settings: ClusterSettings, *, small: bool) -> bool:
-    """Whether work is done in this process: it is small, and no cluster or GPU actor was asked for.
+    """Whether work is done in this process: it is small, and no cluster or GPU actor was asked for, nor a GPU that this
+    process does not have.
 
     A cluster is asked for by ``address`` (``local`` starts one on this machine), by RAY_ADDRESS, which is set inside a
     submitted job, and by a connection that this process has already.
     """
-    ray = sys.modules.get("ray")
-    named = settings.address or os.environ.get("RAY_ADDRESS") or settings.num_gpu_actors
-    return small and not named and not (ray is not None and ray.is_initialized())
+    if not small or settings.address or settings.num_gpu_actors or named_cluster(settings):
+        return False
+    return declared(settings) != "gpu" or torch_sees_cuda()
 
 
 def cores_here(settings: ClusterSettings) -> int:
@@ -50,12 +51,16 @@ def pieces_for(
     from clipmill.engine.cluster import cause_of, connect
     from clipmill.engine.metrics import Metered
     from clipmill.engine.ray_pieces import RayPieces
+    from clipmill.engine.watch import Patience
 
     reporter.message(stage, "connecting to Ray")
     with connect(settings) as cluster:
         import ray
 
+        from clipmill.engine.arrival import first_node
+
         try:
-            yield RayPieces(cluster, settings.stall_timeout), Metered(reporter)
+            ready = first_node(cluster, settings, lambda text: reporter.message(stage, text))
+            yield RayPieces(ready, settings.stall_timeout, patience=Patience.of(ready, settings)), Metered(reporter)
         except ray.exceptions.RayError as error:
             raise cause_of(error, stage) from error

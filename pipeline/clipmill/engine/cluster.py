@@ -33,7 +33,7 @@ _started_here = False
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has at the moment of connecting; ``node_cpus`` are those of its largest node, ``gpus_of_nodes`` those
+    """What the cluster has at the moment of looking; ``node_cpus`` are those of its largest node, ``gpus_of_nodes`` those
     of each. ``own``: it was started for this command, so nothing else runs there and it will not grow."""
 
     cpus: float
@@ -57,7 +57,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
     """
     global _started_here
     if ray.is_initialized():
-        yield _describe(own=_started_here)
+        yield describe(own=_started_here)
         return
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address == "local":
@@ -91,7 +91,7 @@ def connect(settings: ClusterSettings) -> Iterator[Cluster]:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place, which ends the process without a word
     _started_here = address is None
     try:
-        yield _describe(own=_started_here)
+        yield describe(own=_started_here)
     except KeyboardInterrupt:
         raise  # a thread may be inside Ray: a cluster that goes under it ends the process, before a word is said
     except BaseException as error:
@@ -165,11 +165,14 @@ def describe_load() -> str:
     """What the cluster has and how much of it is free now, in words."""
     there, free = ray.cluster_resources(), ray.available_resources()
     kinds = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
+    if "memory" in there:
+        kinds.append(f"{free.get('memory', 0) / 1e9:.1f} of {there['memory'] / 1e9:.1f} GB of memory not asked for")
     nodes = sum(node["Alive"] for node in ray.nodes())
-    return f"the cluster has {nodes} node{'s' if nodes != 1 else ''}, {' and '.join(kinds)}"
+    return f"the cluster has {nodes} node{'s' if nodes != 1 else ''}, {', '.join(kinds)}"
 
 
-def _describe(*, own: bool) -> Cluster:
+def describe(*, own: bool) -> Cluster:
+    """What the cluster has now that this process is connected to."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = ([node.get(kind, 0.0) for node in nodes] for kind in ("CPU", "GPU"))
     return Cluster(sum(cpus), len(nodes), max(cpus, default=0.0), tuple(gpus), own)

@@ -16,6 +16,7 @@ from clipmill.embedding.plan import EmbedPlan, find_progress
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
+from clipmill.engine.device import device_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
@@ -61,14 +62,15 @@ def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, report
         from clipmill.encoders.shipping import placed
         from clipmill.engine.embed_here import EmbedHere
 
-        reporter.message(plan.name, f"embedding {plan.rows:,} rows in this process")
-        yield EmbedHere(plan, placed(model, plan.settings.model_settings), cores_here(settings))
+        device, why = device_here(settings)
+        reporter.message(plan.name, f"embedding {plan.rows:,} rows in this process, {why}")
+        yield EmbedHere(plan, placed(model, plan.settings.model_settings, device), cores_here(settings))
         return
+    from clipmill.engine.arrival import ready_to_encode
     from clipmill.engine.cluster import connect
     from clipmill.engine.embed_on_ray import EmbedOnRay
 
     reporter.message(plan.name, "connecting to Ray")
     with connect(settings) as cluster:
-        if settings.num_gpu_actors and not cluster.gpus:
-            reporter.message(plan.name, "the cluster has no GPU now; --num-gpu-actors waits for one")
-        yield EmbedOnRay(plan, model, cluster, settings)
+        ready, decided = ready_to_encode(cluster, settings, lambda text: reporter.message(plan.name, text))
+        yield EmbedOnRay(plan, model, ready, decided)

@@ -46,11 +46,12 @@ class EmbedHere:
         plan, total = self._plan, Statistics()
         encoder = UnitEncoder(self._model, plan.layout.kept, thumbnails=plan.layout.thumbnails, clock=time.thread_time)
         decoding = Decoding.of(plan, time.thread_time)
+        tokenizer = self._model.tokenizer if plan.columns.caption_column else None
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
 
         def embed(unit: int, raw: pa.Table, seconds: Seconds) -> tuple[int, Statistics, dict[str, int]]:
-            packed = encoder.encode(unit, decoding.decode(raw, seconds), seconds)
+            packed = encoder.encode(unit, decoding.decode(raw, seconds, tokenizer), seconds)
             return unit, *commit(plan.layout, unit, packed)
 
         def take(done: Future[tuple[int, Statistics, dict[str, int]]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,23 +16,26 @@ from clipmill.embedding.plan import EmbedPlan
 from clipmill.embedding.shard_maker import WRITE_CORES
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed, Decoding
-from clipmill.encoders.shipping import ship
+from clipmill.encoders.shipping import ship, ship_tokenizer
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
-from clipmill.engine.embed_stages import Encoder, UnitSink, UnitSource, decode_block
+from clipmill.engine.embed_stages import CONCURRENT_UNITS, Encoder, UnitSink, UnitSource, decode_block
 from clipmill.engine.encoder_pool import EncoderPool, encoder_pool
 from clipmill.engine.metrics import EmbedMetrics
 from clipmill.engine.ray_pieces import RayPieces
 from clipmill.engine.stop import StopSwitch
-from clipmill.engine.watch import Reported, start_tally, units_under_way, watched
-from clipmill.source.units import Units
+from clipmill.engine.watch import Patience, Reported, start_tally, units_under_way, watched
+from clipmill.source.units import Units, executions
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
 
 _READ_CPUS = 0.02
+_READ_CPUS_GROWING = 0.25
 _DECODE_CPUS = 0.45
 """Encoders and one task of each other kind fit into one core together, so the smallest machine cannot starve a stage;
 decode and encode ask for different amounts, because stages that ask for the same are fused into one."""
+_DEATHS = 3
+"""Of one encoder while it loads the model, with none that succeeds meanwhile."""
 _RETRIES = 3
 """Of a task: a unit that kills its worker every time ends the run, named."""
 _RESTARTS = 100
@@ -41,29 +44,34 @@ _RESTARTS = 100
 
 @dataclass(frozen=True)
 class _Graph:
-    """What one run of the graph works on. ``shipment`` points to the model (`clipmill.encoders.shipping`)."""
+    """What one run of the graph works on. ``shipment`` points to the model (`clipmill.encoders.shipping`), ``tokenizer`` to
+    its tokenizer where there are captions."""
 
     plan: EmbedPlan
     todo: Units
     encoders: EncoderPool
     shipment: Any
+    tokenizer: list[Any]
     tally: Any
     switch: StopSwitch = field(default_factory=StopSwitch)
 
     def run(self) -> list[dict[str, Any]]:
         """Embeds and commits the units; returns the statistics of what each write task wrote. Raises what Ray raises."""
         _set_context(self.switch)
+        runs = executions(self.todo, self.plan.inputs)
+        return [written for units in runs for written in self._execute(units)]
+
+    def _execute(self, units: Units) -> list[dict[str, Any]]:
         plan, encoders, settings = self.plan, self.encoders, self.plan.settings
-        source = UnitSource(self.todo, plan.inputs, plan.columns)
+        source = UnitSource(units, plan.inputs, plan.columns)
         sink = UnitSink(plan.layout, self.tally)
         dataset = ray.data.read_datasource(
             source,
             override_num_blocks=source.groups,
-            num_cpus=_READ_CPUS,
-            concurrency=min(encoders.size, source.groups),
+            **self._reading(source.groups),
         )
         dataset = dataset.map_batches(
-            partial(decode_block, decoding=Decoding.of(plan), tally=self.tally),
+            partial(decode_block, decoding=Decoding.of(plan), tokenizer=self.tokenizer, tally=self.tally),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
@@ -81,7 +89,7 @@ class _Graph:
             ),
             batch_size=1,
             batch_format="pyarrow",
-            compute=self._pool(),
+            compute=self._pool(len(units)),
             num_cpus=encoders.cpus,
             num_gpus=encoders.gpus or None,
             max_restarts=_RESTARTS,
@@ -90,11 +98,20 @@ class _Graph:
         dataset.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CORES, "max_retries": _RETRIES})
         return sink.written
 
-    def _pool(self) -> ActorPoolStrategy:
-        size = min(self.encoders.size, len(self.todo))
-        if self.encoders.grows and len(self.todo) > size:
-            return ActorPoolStrategy(min_size=1, initial_size=size, max_size=len(self.todo))
-        return ActorPoolStrategy(size=size)
+    def _reading(self, groups: int) -> dict[str, Any]:
+        """What readers ask for: as many as encoders, or as many as a cluster that grows has room for beside them."""
+        if self.encoders.grows and self.encoders.roomy:
+            return {"num_cpus": _READ_CPUS_GROWING}
+        return {"num_cpus": _READ_CPUS, "concurrency": min(self.encoders.size, groups)}
+
+    def _pool(self, units: int) -> ActorPoolStrategy:
+        size = min(self.encoders.size, units)
+        at_once: dict[str, Any] = {}
+        if self.encoders.gpus:
+            at_once = {"enable_true_multi_threading": True, "max_concurrent_calls_per_actor": CONCURRENT_UNITS}
+        if self.encoders.grows and units > size:
+            return ActorPoolStrategy(min_size=1, initial_size=size, max_size=units, **at_once)
+        return ActorPoolStrategy(size=size, **at_once)
 
 
 class EmbedOnRay:
@@ -104,9 +121,11 @@ class EmbedOnRay:
         self._plan = plan
         self._pool = encoder_pool(cluster, settings)
         self._tally = start_tally()
-        self._stall_timeout = settings.stall_timeout
-        self._shipment = ray.put(ship(model))
-        self.pieces = RayPieces(cluster, settings.stall_timeout, self._tally)
+        self._patience = Patience.of(cluster, settings)
+        texts = plan.columns.caption_column is not None
+        self._shipment = ray.put(ship(model, texts=texts))
+        self._tokenizer = [ray.put(ship_tokenizer(model))] if texts else []
+        self.pieces = RayPieces(cluster, settings.stall_timeout, self._tally, self._patience)
 
     @property
     def hardware(self) -> dict[str, Any]:
@@ -116,14 +135,15 @@ class EmbedOnRay:
     def run(self, todo: Units, committed: Committed) -> Statistics:
         """Embeds and commits units. Raises RunFailed when a stage fails for good and when nothing moves, and what
         ``committed`` raises."""
-        plan, total = self._plan, Statistics()
-        graph = _Graph(plan, todo, self._pool, self._shipment, self._tally)
+        plan, total, patience = self._plan, Statistics(), replace(self._patience, unplaced=True)
+        graph = _Graph(plan, todo, self._pool, self._shipment, self._tokenizer, self._tally)
         metrics = EmbedMetrics(plan.rows, plan.rows - int(todo.rows.sum()), self._pool.size)
 
         def on_report(reported: Reported) -> None:
-            if reported.vain_starts > 2 * self._pool.size:
+            patience.unplaced = not reported.loaded
+            if reported.deaths >= _DEATHS:
                 raise RunFailed(
-                    f"the encoders died {reported.vain_starts} times while they loaded the model; give them more memory, "
+                    f"one of the encoders died {reported.deaths} times while they loaded the model; give them more memory, "
                     "or fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
                 )
             metrics.note(reported.counts)
@@ -133,7 +153,7 @@ class EmbedOnRay:
             return f"{_asked_for(self._pool)}{_under_way(graph)}; {describe_load()}"
 
         try:
-            done = watched(graph.run, graph.switch.stop, self._tally, on_report, self._stall_timeout, waiting_for)
+            done = watched(graph.run, graph.switch.stop, self._tally, on_report, patience, waiting_for)
         except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
             raise cause_of(error, f"embedding{_under_way(graph)}") from error
         finally:

@@ -7,10 +7,11 @@ Ray splits or retries, a unit stays whole and is one task's work. What is done w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
@@ -18,13 +19,18 @@ from ray.data import Datasink, Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 
 from clipmill.core.settings import ModelSettings
-from clipmill.embedding.commit import serialise
+from clipmill.embedding.commit import one_value, serialise
 from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
+from clipmill.engine.device import enter_device
 from clipmill.source.columns import Columns
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
+from clipmill.source.listed import part_of
 from clipmill.source.units import Units, read_groups
+
+if TYPE_CHECKING:
+    from clipmill.encoders.tokens import Tokenizer
 
 _BLOCK = pa.schema([("unit", pa.int64()), ("payload", pa.large_binary()), ("seconds", pa.string())])
 
@@ -51,10 +57,16 @@ class UnitSource(Datasource):
         """A task per group of units."""
         tasks = []
         for units in self._groups:
-            files = [self._inputs[ordinal] for ordinal in sorted(set(units.ordinals.tolist()))]
+            files = [_needed(self._inputs[ordinal], units) for ordinal in sorted(set(units.ordinals.tolist()))]
             metadata = BlockMetadata(num_rows=len(units), size_bytes=None, input_files=None, exec_stats=None)
             tasks.append(ReadTask(partial(_read_group, units, files, self._columns), metadata, schema=_BLOCK))
         return tasks
+
+
+def _needed(file: InputFile, units: Units) -> InputFile:
+    """A source file with no more in memory than these units read of it."""
+    of = units.ordinals == file.ordinal
+    return part_of(file, int(units.starts[of].min()), int(units.stops[of].max()))
 
 
 def _read_group(units: Units, files: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:
@@ -64,7 +76,7 @@ def _read_group(units: Units, files: Sequence[InputFile], columns: Columns) -> I
 
 def _block(unit: int, table: pa.Table, seconds: Seconds) -> pa.Table:
     with timed(seconds, "copy"):
-        payload = pa.array([serialise(table)], pa.large_binary())
+        payload = one_value(serialise(table))
     return pa.table([pa.array([unit], pa.int64()), payload, pa.array([json.dumps(seconds)])], schema=_BLOCK)
 
 
@@ -78,16 +90,30 @@ def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
         yield unit, table, seconds
 
 
-def decode_block(block: pa.Table, *, decoding: Decoding, tally: Any) -> pa.Table:
-    """Units with their pictures decoded."""
+def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], tally: Any) -> pa.Table:
+    """Units with their pictures decoded and their captions tokenised. ``tokenizer`` is a list of a reference to it as it was
+    shipped, or an empty one."""
     import torch
 
     torch.set_num_threads(1)
+    tokenise = _tokenizer(tokenizer[0]) if tokenizer else None
     decoded = []
     for unit, raw, seconds in _unpack(block):
         tally.begun.remote(unit, "decoding")
-        decoded.append(_block(unit, decoding.decode(raw, seconds), seconds))
+        decoded.append(_block(unit, decoding.decode(raw, seconds, tokenise), seconds))
     return pa.concat_tables(decoded)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(shipped: Any) -> Tokenizer:
+    """Loaded once in a process, which decodes many units."""
+    from clipmill.encoders.shipping import unship_tokenizer
+
+    return unship_tokenizer(ray.get(shipped))
+
+
+CONCURRENT_UNITS = 3
+"""Of an encoder on a GPU: one is encoded while the next is unpacked and the one before is packed."""
 
 
 class Encoder:
@@ -102,17 +128,22 @@ class Encoder:
         kept: Sequence[pa.Field],
         thumbnails: bool,
     ) -> None:
+        context = ray.get_runtime_context()
+        enter_device(context.get_accelerator_ids().get("GPU", []), context.get_node_id())
+
         import torch
 
         from clipmill.encoders.shipping import unship
 
-        ray.get(tally.starting.remote())  # loading may end this process, and what is under way then is lost
+        # Loading may end this process, and what is under way then is lost.
+        ray.get(tally.starting.remote(context.get_actor_id()))
         torch.set_num_threads(threads)
         self._tally = tally
         model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=lambda: tally.alive.remote())
         if model.device.type == "cuda" and not settings.get("batch_size"):
             model.find_batch_size()  # on a CPU sizes make no difference that is worth a search
-        self._encoder = UnitEncoder(model, kept, thumbnails=thumbnails)
+        clock = time.thread_time if model.device.type == "cuda" else time.process_time
+        self._encoder = UnitEncoder(model, kept, thumbnails=thumbnails, clock=clock)
         tally.started.remote()
 
     def __call__(self, block: pa.Table) -> pa.Table:

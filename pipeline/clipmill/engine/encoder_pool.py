@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.cluster import Cluster
+from clipmill.engine.device import declared, no_gpu_here
 
 ENCODE_CPUS = 0.5
 _MOST_CPU_ENCODERS = 8
@@ -13,38 +14,41 @@ _MOST_CPU_ENCODERS = 8
 @dataclass(frozen=True)
 class EncoderPool:
     """``size`` encoder actors to begin with, and what each asks for. With ``grows``, more as the cluster grows, and
-    fewer while it has fewer."""
+    fewer while it has fewer; ``roomy``: its nodes have room for readers beside an encoder and a decoder."""
 
     size: int
     cpus: float
     gpus: float
     threads: int
     grows: bool = False
+    roomy: bool = False
 
 
 def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
-    """One actor per GPU (or share of one) where there are GPUs or were asked for, else one-threaded actors, one per core.
+    """One actor per GPU (or share of one) where there are GPUs and --device allows it, or were asked for; else one-threaded
+    actors, one per core.
 
     Two encoders with a thread each do more than one with two; beyond a few on a node, threads are cheaper than copies of
     the model. On a cluster that was there before, the pool grows with it, unless a number of actors was asked for. Raises
     UserError for more GPUs an actor than a node has.
     """
-    if cluster.gpus > 0 or settings.num_gpu_actors:
+    device = declared(settings)
+    if device == "gpu" or (device == "auto" and cluster.gpus > 0):
         if cluster.own and not cluster.gpus:
-            raise UserError("--num-gpu-actors: this machine has no GPU; leave it out to encode on the CPU")
+            raise no_gpu_here(settings)
         most = max(cluster.gpus_of_nodes, default=0)
         if cluster.gpus and settings.gpus_per_actor > most:
             raise UserError(f"--gpus-per-actor {settings.gpus_per_actor:g}: no node has more than {most:g} GPUs")
         size = settings.num_gpu_actors or max(
             1, sum(_held(gpus, settings.gpus_per_actor) for gpus in cluster.gpus_of_nodes)
         )
-        return EncoderPool(
-            size, ENCODE_CPUS, settings.gpus_per_actor, 1, not cluster.own and not settings.num_gpu_actors
-        )
+        grows = not cluster.own and not settings.num_gpu_actors
+        return EncoderPool(size, ENCODE_CPUS, settings.gpus_per_actor, 1, grows, cluster.node_cpus >= 2)
     cores = max(1, int(cluster.node_cpus))
     on_a_node = min(cores, _MOST_CPU_ENCODERS)
     size = max(1, round(cluster.cpus * on_a_node / cores))
-    return EncoderPool(size, ENCODE_CPUS * cores / on_a_node, 0, max(1, cores // on_a_node), not cluster.own)
+    threads = max(1, cores // on_a_node)
+    return EncoderPool(size, ENCODE_CPUS * cores / on_a_node, 0, threads, not cluster.own, cores >= 2)
 
 
 def _held(gpus: float, share: float) -> int:

@@ -38,9 +38,10 @@ class Here:
         function: Callable[..., Any],
         *arguments: Any,
         cores: float = 1,
+        memory: int = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
-        """Puts the piece behind those that wait."""
+        """Puts the piece behind those that wait; the memory of this process is what there is."""
         self._waiting.append((lambda: function(no_heartbeat, *arguments), max(1, int(cores)), then))
 
     def poll(self) -> None:

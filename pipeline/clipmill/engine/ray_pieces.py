@@ -12,7 +12,7 @@ import ray
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.engine.cluster import CONTINUE, Cluster, cause_of, describe_load
-from clipmill.engine.watch import noted_signals, stalled, start_tally
+from clipmill.engine.watch import Patience, noted_signals, stalled, start_tally
 
 _TRIES = 4
 _POLL_SECONDS = 0.5
@@ -25,8 +25,9 @@ _TOLD = 3
 @dataclass(frozen=True)
 class _Task:
     what: str
-    start: Callable[[float], Any]
+    start: Callable[[float, int], Any]
     cpus: float
+    memory: int
     then: Callable[[Any], object]
     tries: int = 1
 
@@ -38,10 +39,12 @@ class RayPieces:
     again without end what is killed for lack of memory.
     """
 
-    def __init__(self, cluster: Cluster, stall_timeout: float, tally: Any = None) -> None:
+    def __init__(
+        self, cluster: Cluster, stall_timeout: float, tally: Any = None, patience: Patience | None = None
+    ) -> None:
         self.tally = tally or start_tally()
         self._cluster = cluster
-        self._stall_timeout = stall_timeout
+        self._patience = patience or Patience(stall_timeout)
         self._under_way: dict[Any, _Task] = {}
         self._remote: dict[Any, Any] = {}
         self._asked = self.tally.take.remote()
@@ -71,20 +74,19 @@ class RayPieces:
         function: Callable[..., Any],
         *arguments: Any,
         cores: float = 1,
+        memory: int = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
-        """Starts a task that is called ``what`` ("filling shard 3"); ``then`` is given its result, and may start others."""
+        """Starts a task that is called ``what`` ("filling shard 3"); ``then`` is given its result, and may start others.
+        Ray puts tasks side by side where what they ask for fits: one that takes much memory asks for it."""
         if function not in self._remote:
             self._remote[function] = ray.remote(max_retries=0)(_named_like(function))
-        remote, threads = self._remote[function], max(1, int(cores))
-        self._submit(
-            _Task(
-                what,
-                lambda given: remote.options(num_cpus=given).remote(self.tally, threads, *arguments),
-                cores,
-                then,
-            )
-        )
+        remote = self._remote[function]
+
+        def begin(cpus: float, most: int) -> Any:
+            return remote.options(num_cpus=cpus, memory=most or None).remote(self.tally, *arguments)
+
+        self._submit(_Task(what, begin, cores, memory, then))
 
     def wait(self) -> None:
         """Returns when all tasks are done, those included that are started meanwhile.
@@ -102,8 +104,9 @@ class RayPieces:
                     elif time.monotonic() - fitted > _FIT_SECONDS:
                         self._fit()
                         fitted = time.monotonic()
-                    if time.monotonic() - moved > self._stall_timeout:
-                        raise stalled(self._stall_timeout, self._waiting_for())
+                    still = time.monotonic() - moved
+                    if self._patience.ends(still):
+                        raise stalled(self._patience.spent(still), self._waiting_for())
         except Exception:
             for reference in self._under_way:
                 ray.cancel(reference, force=True)
@@ -116,7 +119,8 @@ class RayPieces:
             pass
 
     def _submit(self, task: _Task) -> None:
-        self._under_way[task.start(task.cpus)] = task
+        memory = min(task.memory, memory_of_a_node())
+        self._under_way[task.start(task.cpus, memory)] = replace(task, memory=memory)
 
     def _collect(self, timeout: float = _POLL_SECONDS) -> bool:
         """Whether a task ended within the next moment."""
@@ -142,13 +146,13 @@ class RayPieces:
         self._submit(replace(task, tries=task.tries + 1))
 
     def _fit(self) -> None:
-        """Starts tasks anew with fewer CPUs that need more than any node has: the largest node may have been lost."""
-        most = cores_of_a_node()
+        """Starts tasks anew with less that need more than any node has: the largest node may have been lost."""
+        most, memory = cores_of_a_node(), memory_of_a_node()
         for reference, task in list(self._under_way.items()):
-            if task.cpus > most:
+            if task.cpus > most or task.memory > memory:
                 ray.cancel(reference, force=True)
                 del self._under_way[reference]
-                self._submit(replace(task, cpus=most))
+                self._submit(replace(task, cpus=min(task.cpus, most)))
 
     def _signs(self) -> bool:
         """Whether workers have shown signs of life. A tally that is being restarted has none to tell."""
@@ -170,11 +174,11 @@ class RayPieces:
 
 
 def _named_like(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as a task: with no more threads than cores, and signs of life to the tally. Ray, and whoever looks at
-    a process list, knows it by the function's own name."""
+    """The function as a task: with no more threads than the cores that it was given, and signs of life to the tally. Ray,
+    and whoever looks at a process list, knows it by the function's own name."""
 
-    def task(tally: Any, threads: int, *arguments: Any) -> Any:
-        begin_task(threads)
+    def task(tally: Any, *arguments: Any) -> Any:
+        begin_task()
         return function(signs_to(tally), *arguments)
 
     task.__name__, task.__qualname__ = function.__name__, function.__qualname__
@@ -192,10 +196,18 @@ def threads_each(tasks: int) -> int:
     return max(1, min(cores_of_a_node(), int(sum(_cpus())) // max(1, tasks)))
 
 
-def begin_task(threads: int) -> None:
-    """The first step of a task: no more threads than it was given cores."""
+def memory_of_a_node() -> int:
+    """Bytes that tasks may ask for of the node which has most: the most that one task can ask for. Nodes without CPUs take
+    none."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return int(max((node.get("memory", 0.0) for node in nodes if node.get("CPU", 0.0) >= 1), default=0))
+
+
+def begin_task() -> None:
+    """The first step of a task or an actor: no more threads than the node that runs it gave it cores."""
+    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
     logging.getLogger("faiss").setLevel(logging.ERROR)
-    faiss.omp_set_num_threads(threads)
+    faiss.omp_set_num_threads(max(1, int(given)))
 
 
 def signs_to(tally: Any) -> Callable[[], None]:

@@ -18,7 +18,7 @@ from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import read_shards
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
-from clipmill.engine.ray_pieces import begin_task, threads_each
+from clipmill.engine.ray_pieces import begin_task, memory_of_a_node, threads_each
 from clipmill.engine.watch import noted_signals
 from clipmill.index.build.layout import places
 from clipmill.index.search.batch import Answer, QueryBatch, query_batches, results_table, write_answers
@@ -32,6 +32,9 @@ _AHEAD = 2
 """Batches under way for each copy of the index: one that is searched, and one that waits, so that no actor idles."""
 _POLL_SECONDS = 0.5
 _RESTARTS = 3
+_HELD = 1.1
+"""Bytes in memory for each byte of a shard's file, with what a batch of queries takes."""
+_PROCESS_BYTES = 400_000_000
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class BatchSearch:
 class _Shards:
     """An actor that holds some shards of an index in memory."""
 
-    def __init__(self, asked: BatchSearch, numbers: range, threads: int) -> None:
-        begin_task(threads)
+    def __init__(self, asked: BatchSearch, numbers: range) -> None:
+        begin_task()
         self._part = open_part(asked.index, asked.manifest, numbers, asked.cache)
         self._selection = None if asked.where is None else select(self._part.table, asked.where)
 
@@ -71,7 +74,9 @@ class _Shards:
 class _Copy:
     """The actors that together hold every shard once."""
 
-    def __init__(self, asked: BatchSearch, runs: Sequence[range], starts: Sequence[int], threads: int) -> None:
+    def __init__(
+        self, asked: BatchSearch, runs: Sequence[range], starts: Sequence[int], threads: int, memory: Sequence[int]
+    ) -> None:
         actor: Any = ray.remote(_Shards)
         options = {
             "num_cpus": threads,
@@ -79,7 +84,10 @@ class _Copy:
             "max_task_retries": _RESTARTS,
             "scheduling_strategy": "SPREAD",
         }
-        self.actors = [actor.options(**options).remote(asked, run, threads) for run in runs]
+        self.actors = [
+            actor.options(**options, memory=most or None).remote(asked, run)
+            for run, most in zip(runs, memory, strict=True)
+        ]
         self._starts = np.array(starts)
         self._merge: Any = ray.remote(num_cpus=0)(_merge)
 
@@ -203,7 +211,18 @@ def _copies(asked: BatchSearch, cluster: Cluster) -> list[_Copy]:
             "with --address"
         )
     threads = threads_each(copies * len(runs))
-    return [_Copy(asked, runs, [int(starts[run.start]) for run in runs], threads) for _ in range(copies)]
+    sizes = [shard.bytes for shard in shards if shard.part == "index"]
+    memory = _memory([sum(sizes[run.start : run.stop]) for run in runs], copies, cluster)
+    return [_Copy(asked, runs, [int(starts[run.start]) for run in runs], threads, memory) for _ in range(copies)]
+
+
+def _memory(sizes: Sequence[int], copies: int, cluster: Cluster) -> list[int]:
+    """What the actors that hold so many bytes of shards ask for, so that Ray does not put more of them on a node than it can
+    hold. None asks for more than the largest node has; on a cluster of our own, all fit on its one node."""
+    most = memory_of_a_node()
+    if cluster.own:
+        most //= max(1, copies * len(sizes))
+    return [min(most, int(size * _HELD) + _PROCESS_BYTES) for size in sizes]
 
 
 def _opening(copies: Sequence[_Copy], shards: int) -> str:

@@ -13,7 +13,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clipmill.core.errors import RunFailed, Terminated
-from clipmill.engine.cluster import cause_of
+from clipmill.core.settings import ClusterSettings
+from clipmill.engine.autoscaler import outlook
+from clipmill.engine.cluster import Cluster, cause_of
 
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 12.0
@@ -23,12 +25,14 @@ _STOP_SECONDS = 12.0
 @dataclass
 class Reported:
     """What workers reported since they were last asked. ``counts`` is what they say of the units, summed;
-    ``vain_starts`` how many encoders began to load the model since one last succeeded."""
+    ``deaths`` how often one and the same encoder died while it loaded the model, since any last succeeded; ``loaded`` is
+    whether any has in this run."""
 
     units: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     signs: int = 0
-    vain_starts: int = 0
+    deaths: int = 0
+    loaded: bool = True
 
     @property
     def anything(self) -> bool:
@@ -42,15 +46,17 @@ class Tally:
         self._reported = Reported()
         self._begun: dict[int, tuple[str, int]] = {}
         self._done = bytearray()
-        self._vain_starts = 0
+        self._starts: Counter[str] = Counter()
+        self._loaded = False
 
-    def starting(self) -> None:
-        """An encoder begins to load the model."""
-        self._vain_starts += 1
+    def starting(self, encoder: str) -> None:
+        """An encoder begins to load the model. One that was doing so already has died of it, and was started again."""
+        self._starts[encoder] += 1
 
     def started(self) -> None:
         """An encoder is ready."""
-        self._vain_starts = 0
+        self._starts.clear()
+        self._loaded = True
         self._reported.signs += 1
 
     def begun(self, unit: int, doing: str) -> None:
@@ -75,7 +81,7 @@ class Tally:
     def take(self) -> Reported:
         """What was reported since this was last asked."""
         taken, self._reported = self._reported, Reported()
-        taken.vain_starts = self._vain_starts
+        taken.deaths, taken.loaded = max(self._starts.values(), default=1) - 1, self._loaded
         return taken
 
     def under_way(self) -> list[tuple[int, str, int]]:
@@ -86,7 +92,7 @@ class Tally:
 
 def start_tally() -> Any:
     """A handle to a new tally on the driver's node, which workers may be given."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(Tally)
     return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
@@ -105,14 +111,14 @@ def watched(
     stop: Callable[[], None],
     tally: Any,
     on_report: Callable[[Reported], None],
-    stall_timeout: float,
+    patience: "Patience",
     waiting_for: Callable[[], str],
 ) -> Any:
     """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_report``.
 
     Raises what ``work`` raises; KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM; what ``on_report`` raises, and
-    RunFailed when nothing at all is reported for ``stall_timeout`` seconds. Of the last two, ``stop`` tells the work to end;
-    where it does not, the process can only be left (``work_goes_on``).
+    RunFailed when nothing at all is reported for as long as ``patience`` allows. Of the last two, ``stop`` tells the work
+    to end; where it does not, the process can only be left (``work_goes_on``).
     """
     outcome: dict[str, Any] = {}
 
@@ -132,8 +138,9 @@ def watched(
                 stop_if_told()
                 if _pass_on(tally, on_report):
                     moved = time.monotonic()
-                if time.monotonic() - moved > stall_timeout:
-                    raise stalled(stall_timeout, waiting_for())
+                still = time.monotonic() - moved
+                if patience.ends(still):
+                    raise stalled(patience.spent(still), waiting_for())
     except Exception as error:
         told = cause_of(error, "watching the workers")
         stop()
@@ -144,6 +151,31 @@ def watched(
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
+
+
+@dataclass
+class Patience:
+    """How long nothing may move: ``stall_timeout`` seconds, and ``placing`` more while nodes are on their way or, as
+    ``unplaced`` says, no encoder has been placed yet. What waits for a machine does not stall."""
+
+    stall_timeout: float
+    placing: float = 0.0
+    unplaced: bool = False
+
+    @classmethod
+    def of(cls, cluster: Cluster, settings: ClusterSettings) -> "Patience":
+        """That of a run on this cluster: one of its own brings no nodes."""
+        return cls(settings.stall_timeout, 0.0 if cluster.own else settings.wait_for_gpu)
+
+    def ends(self, still: float) -> bool:
+        """Whether so many seconds without a sign of life are too many."""
+        if still <= self.stall_timeout:
+            return False
+        return still > self.stall_timeout + self.placing or not (self.unplaced or outlook().coming)
+
+    def spent(self, still: float) -> float:
+        """How long was waited in all, once it ended."""
+        return self.stall_timeout + (self.placing if still > self.stall_timeout + self.placing else 0)
 
 
 def stalled(seconds: float, waiting_for: str) -> RunFailed:

@@ -3,18 +3,7 @@
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-
-GPU_TERAFLOPS = {
-    "T4": 65.0,
-    "V100": 125.0,
-    "A10G": 70.0,
-    "L4": 121.0,
-    "L40S": 362.0,
-    "A100": 312.0,
-    "H100": 989.0,
-    "H200": 989.0,
-}
-"""Dense operations in 16 bits a second, in 10¹², as NVIDIA's data sheets give them (SXM where there are several)."""
+from clipmill.core.gpus import TERAFLOPS
 
 
 @dataclass(frozen=True)
@@ -71,11 +60,11 @@ def parse_machine(text: str) -> Machine:
         cores, gpus = float(parts[0]), int(parts[1]) if len(parts) > 1 else 0
     except ValueError:
         cores, gpus = 0.0, 0
-    gpu = next((name for name in GPU_TERAFLOPS if name == parts[2].upper()), None) if len(parts) == 3 else None
+    gpu = next((name for name in TERAFLOPS if name == parts[2].upper()), None) if len(parts) == 3 else None
     if not 0 < cores < 1e6 or gpus < 0 or len(parts) > 3 or (len(parts) == 3 and gpu is None):
         raise UserError(
             f"--machine {text}: give a type ({', '.join(MACHINES)}), or cores, GPUs and their kind: 8 or 32,4,L4 (kinds: "
-            f"{', '.join(GPU_TERAFLOPS)})"
+            f"{', '.join(TERAFLOPS)})"
         )
     said = f"{cores:g} cores" + (f", {gpus} {gpu or 'GPU'}" if gpus else "")
     return Machine(said, cores, gpus, gpu)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
+from clipmill.core.gpus import TERAFLOPS
 from clipmill.core.manifests import EmbeddingsManifest
-from clipmill.estimate.machine import GPU_TERAFLOPS, Machine
+from clipmill.estimate.machine import Machine
 from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.source.units import rows_per_unit
 
@@ -76,7 +77,7 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
     images_seconds = seconds.get("encode_images", 0.0)
     encoding_then = images_seconds + seconds.get("encode_captions", 0.0)
     encoding = images_seconds + seconds.get("encode_captions", 0.0) * captions
-    feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "write", "compact"))
+    feed = sum(seconds.get(stage, 0.0) for stage in ("read", "decode", "tokenise", "write", "compact"))
     grown = encoding / encoding_then if encoding_then else 1.0
     busy = 0.0 if on_gpu else seconds.get("cpu", 0.0)
     units = -(-rows // rows_per_unit(*model.image_size, rows))
@@ -118,13 +119,13 @@ def published(model: ModelCost, workload: Workload, machine: Machine) -> RateRan
     if model.image_gflops is None or model.text_gflops is None:
         raise UserError(f"--model {model.name}: its operations are not published; give --calibrate with a run of it")
     if machine.gpus and machine.gpu is None:
-        raise UserError(f"--machine {machine.name}: say which GPUs ({', '.join(GPU_TERAFLOPS)}): 32,4,L4")
+        raise UserError(f"--machine {machine.name}: say which GPUs ({', '.join(TERAFLOPS)}): 32,4,L4")
     gflops = model.image_gflops + workload.captions_a_row * model.text_gflops
 
     def rates(case: int) -> Rates:
         if machine.gpu is not None and machine.gpus:
-            encode = gflops / (GPU_TERAFLOPS[machine.gpu] * 1e3 * GPU_SHARE[case])
-            said = f"{GPU_SHARE[case]:.0%} of {GPU_TERAFLOPS[machine.gpu]:g} TFLOPS in 16 bits"
+            encode = gflops / (TERAFLOPS[machine.gpu] * 1e3 * GPU_SHARE[case])
+            said = f"{GPU_SHARE[case]:.0%} of {TERAFLOPS[machine.gpu]:g} TFLOPS in 16 bits"
         else:
             encode = gflops / CORE_GFLOPS[case]
             said = f"{CORE_GFLOPS[case]:g} GFLOPS a core in 32 bits"

@@ -92,7 +92,9 @@ def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
 def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
     """Embeds the images and captions of source Parquet."""
     from clipmill.embedding.plan import find_source
+    from clipmill.engine.device import check_device
 
+    check_device(cluster)
     reporter.message("embed", f"reading what is in {settings.input}")
     source = find_source(settings)
     return embed_planned(*plan_embed(settings, source, reporter), cluster, reporter)

@@ -10,6 +10,7 @@ from clipmill.core.errors import BarMissed, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
+from clipmill.engine.device import check_device
 from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.report.plan_lines import plan_lines
@@ -42,6 +43,7 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
 
     Raises BarMissed where the version is whole and not good enough, and Occupied where another run goes on.
     """
+    check_device(run.cluster)
     place = Place.of(run.output)
     with recorded(place.output, command="run", configuration=configuration, hook=run.hook) as record:
         record.owns_output = False
@@ -124,7 +126,9 @@ class VersionRun:
         folder = self._place.version(version.name)
         stages = VersionStages(self._run, self._place, folder, self._base, self._removed, self._reporter, self._tell)
         used = max((one.ordinals for one in all_versions(self._place)), default=0)
-        changes = changes_since(self._base.embeddings if self._base else None, plan.inputs, used)
+        changes = changes_since(
+            self._base.embeddings if self._base else None, plan.inputs, used, anew=bool(stages.reason_to_reencode(plan))
+        )
         rows = sum(file.rows for file in stages.to_encode(plan, changes))
         with self._machine(plan, rows) as machine:
             forecast = stages.make_forecast(plan, changes, machine)

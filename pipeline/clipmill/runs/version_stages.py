@@ -13,7 +13,7 @@ from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.runs.run_file import RunFile
 from clipmill.runs.stages import Loader, build_stage, embed_planned, evaluate_stage, replacing
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 from clipmill.versions.base import Base, reason_to_reencode
 from clipmill.versions.changes import Changes
@@ -51,7 +51,7 @@ class VersionStages:
         """The embeddings of the version, and why all rows were encoded, where they were."""
         from clipmill.embedding.manifest import described
 
-        base, why = self.base.embeddings if self.base else None, self._reason_to_reencode(plan)
+        base, why = self.base.embeddings if self.base else None, self.reason_to_reencode(plan)
         output = self.folder / "embeddings"
         if self._is_embedded_in_place:
             narrowed = plan.narrowed(changes.files, output.uri)
@@ -69,9 +69,7 @@ class VersionStages:
         self.tell("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
         notes = [f"all rows were encoded: {why}"] if why else []
         if base is not None:
-            self.tell(
-                "", f"{len(changes.new):,} files new or changed, {len(changes.dead):,} gone, {changes.kept:,} as before"
-            )
+            self.tell("", changes.summary)
             for note in notes:
                 self.tell("", note)
         return manifest, notes
@@ -94,7 +92,8 @@ class VersionStages:
         """Whether there is nothing that new rows have to be put together with."""
         return self.base is None and not len(self.removed)
 
-    def _reason_to_reencode(self, plan: "EmbedPlan") -> str:
+    def reason_to_reencode(self, plan: "EmbedPlan") -> str:
+        """Why all rows are encoded, in words; empty where those of the version before are kept."""
         from clipmill.embedding.plan import describe_columns
 
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
@@ -103,7 +102,7 @@ class VersionStages:
 
     def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
         """The files whose rows have to be encoded."""
-        return [file for file in (changes.files if self._reason_to_reencode(plan) else changes.new) if file.rows]
+        return [file for file in (changes.files if self.reason_to_reencode(plan) else changes.new) if file.rows]
 
     def _encode(self, plan: "EmbedPlan", load: Loader, changes: Changes) -> Embeddings | None:
         """What has to be encoded, as a dataset of its own; None where that is nothing."""

@@ -13,7 +13,7 @@ import pyarrow.types as pt
 
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import IMAGE_SHA256
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.source.names import CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES
 from clipmill.source.types import is_bytes, is_caption, is_id, is_picture, is_scalar, is_text_list, plain_type
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from clipmill import storage
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 
 LEAST_FILES = 16

@@ -4,7 +4,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -17,38 +17,17 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
+from clipmill.source.input_file import InputFile
+from clipmill.source.listed import listed_folder
+from clipmill.source.listed_tables import listed_table
+from clipmill.source.names import PARQUET_SUFFIXES, is_picture, is_table
 from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
-SUFFIXES = (".parquet", ".parq", ".pq")
 _WILDCARDS = "*?["
-_IMPORTS = {
-    **dict.fromkeys((".csv", ".tsv"), "csv"),
-    ".tar": "webdataset",
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "folder"),
-}
-"""Which `clipmill import` takes files of a kind."""
+_IMPORTS = {".tar": "webdataset"}
+"""Which `clipmill import` takes files of a kind that is not read in place."""
 _FOOTER_THREADS = 16
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One source file. ``path`` is the URI the user knows it by, the same on every run and every machine.
-
-    ``etag`` is the object's ETag on S3 and the modification time in nanoseconds on a local disk.
-    ``row_group_bytes`` are sizes before compression.
-    """
-
-    ordinal: int
-    path: str
-    size: int
-    etag: str
-    rows: int
-    row_group_rows: tuple[int, ...]
-    row_group_bytes: tuple[int, ...]
-    schema: pa.Schema = field(repr=False)
-    modified: int = 0
-    """When the listing says that it was last changed, in nanoseconds."""
 
 
 def locate(path: str) -> Location:
@@ -68,14 +47,20 @@ def _bucket(name: str) -> fs.FileSystem:
 
 
 def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
-    """The Parquet files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0.
+    """The source files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0: its Parquet files;
+    where there is none, its pictures as one listed folder; or a CSV or JSONL file that is named.
 
     ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
 
     In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
-    there is no Parquet file or no row, when one is damaged, or when there are more than row numbers have room for.
+    there is nothing to embed, when a file is damaged, or when there are more than row numbers have room for.
     """
-    infos = _matching(uri)
+    place, found = _matching(uri)
+    infos = _usable(found, uri)
+    if is_table(infos[0].path):
+        return [listed_table(place)]
+    if is_picture(infos[0].path):
+        return [listed_folder(place, found)]
     if len(infos) > MAX_FILES:
         raise UserError(
             f"{uri}: {len(infos)} Parquet files are more than the {MAX_FILES} that one dataset can hold; merge them "
@@ -99,34 +84,34 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
 
 
 def refuse_unreachable(uri: str) -> None:
-    """Raises UserError when no Parquet file is where a URI points. Lists, and opens nothing."""
-    _matching(uri)
+    """Raises UserError when nothing that can be embedded is where a URI points. Lists, and opens nothing."""
+    _usable(_matching(uri)[1], uri)
 
 
-def _matching(uri: str) -> list[fs.FileInfo]:
-    """The files a URI stands for. A file that is named outright is taken whatever its name."""
+def _matching(uri: str) -> tuple[Location, list[fs.FileInfo]]:
+    """The file or folder that a URI names, and the files that it stands for."""
     fixed, pattern = _split_wildcards(uri)
     place = _open(fixed)
     if pattern is None:
         if storage.is_file(place):
-            return [place.filesystem.get_file_info(place.path)]
+            return place, [place.filesystem.get_file_info(place.path)]
         found = storage.list_input(place)
         if found or (place.is_local and storage.exists(place)):
             if not any(info.path == (place / MANIFEST).path for info in found):
                 refuse_half_published(place)
-            return _parquet_among(_believed(found, place), uri)
+            return place, _believed(found, place)
         parent, _, start = place.path.rpartition("/")
         folder = Location(place.filesystem, parent, uri)
         found = _named_like(folder, start) if parent and start else []
         if not found:
             raise UserError(f"{uri}: there is no such file or folder, and no file whose name begins like that")
-        return _parquet_among(found, uri)
+        return folder, found
     if place.filesystem.get_file_info(place.path).is_file:
         raise UserError(f"{uri}: {place} is a file, so there is nothing below it; name the file itself, or a folder")
     found = storage.list_input(place, recursive="/" in pattern, wanted=lambda path: _matches(path, pattern))
     if not found:
         raise UserError(f"{uri}: no file matches this pattern")
-    return _parquet_among(found, uri)
+    return place, found
 
 
 def _named_like(folder: Location, start: str) -> list[fs.FileInfo]:
@@ -173,29 +158,45 @@ def _believed(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
     return found
 
 
-def _parquet_among(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
+def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
+    """The Parquet files among these; the pictures where there is none; a file that is named outright, which is taken for
+    Parquet unless its name says otherwise. Raises UserError where there is nothing that can be embedded."""
     if not found:
         raise UserError(
             f"{uri}: the folder is empty, or holds only names that begin with _ or a point; clipmill reads Parquet files "
-            f"({', '.join(SUFFIXES)})"
+            f"({', '.join(PARQUET_SUFFIXES)}), pictures, and CSV and JSONL files that are named"
         )
-    chosen = [info for info in found if info.base_name.lower().endswith(SUFFIXES)]
+    if len(found) == 1 and _is_named(uri, found[0]):
+        if is_picture(found[0].path):
+            raise UserError(
+                f"{uri} is one picture; give the folder that it is in, or search with it: `clipmill search --image {uri}`"
+            )
+        return found
+    chosen = [info for info in found if info.path.lower().endswith(PARQUET_SUFFIXES)]
+    chosen = chosen or [info for info in found if is_picture(info.path)]
     if not chosen:
         raise UserError(
-            f"{uri}: there is no Parquet file among the {len(found)} files here ({_kinds(found)}); {_make(found, uri)}"
+            f"{uri}: there is neither a Parquet file nor a picture among the {len(found)} files here ({_kinds(found)}); "
+            f"{_make(found, uri)}"
         )
     return chosen
 
 
+def _is_named(uri: str, info: fs.FileInfo) -> bool:
+    return uri.rstrip("/").endswith(f"/{info.base_name}") or uri == info.base_name
+
+
 def _make(found: list[fs.FileInfo], uri: str) -> str:
-    """How to make Parquet of what lies in a folder, by the most frequent kind of file that something makes it of."""
-    suffixes = Counter(PurePosixPath(info.path).suffix.lower() for info in found)
-    kinds = [_IMPORTS[suffix] for suffix, _ in suffixes.most_common() if suffix in _IMPORTS]
-    if not kinds:
-        return "`clipmill import` makes Parquet from COCO, Flickr8k, folders of images, CSV and WebDataset"
-    sources = sorted(info.path for info in found if _IMPORTS.get(PurePosixPath(info.path).suffix.lower()) == kinds[0])
-    source = ("s3://" if uri.startswith("s3://") else "") + sources[0] if kinds[0] == "csv" else uri
-    return f"first make Parquet of them: {_import_line(kinds[0], source)}"
+    """What to do about what lies in a folder, by the most frequent kind of file that something can be done about."""
+    prefix = "s3://" if uri.startswith("s3://") else ""
+    kinds = Counter(PurePosixPath(info.path).suffix.lower() for info in found)
+    for suffix, _ in kinds.most_common():
+        first = min(info.path for info in found if PurePosixPath(info.path).suffix.lower() == suffix)
+        if is_table(first):
+            return f"name the list itself: --input {prefix}{first}"
+        if suffix in _IMPORTS:
+            return f"first make Parquet of them: {_import_line(_IMPORTS[suffix], uri)}"
+    return "`clipmill import` makes Parquet from COCO, Flickr8k and WebDataset"
 
 
 def _kinds(found: list[fs.FileInfo]) -> str:

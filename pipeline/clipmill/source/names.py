@@ -1,4 +1,8 @@
-"""The names that people give to image, caption and id columns, all in lower case."""
+"""The names that people give to image, caption and id columns, and what names of files end with, all in lower case."""
+
+PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 # fmt: off
 IMAGE_NAMES = frozenset({
@@ -24,3 +28,13 @@ ID_NAMES = (
 )
 """In order of preference: ids need not be unique, so a second choice does no harm."""
 # fmt: on
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is a picture by its name."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_table(path: str) -> bool:
+    """Whether a file is a list of pictures that is read in place, by its name."""
+    return path.lower().endswith(TABLE_SUFFIXES)

@@ -23,7 +23,8 @@ from clipmill.source.decoded_size import (
     open_parquet,
     refuse_large_lists,
 )
-from clipmill.source.inputs import InputFile, locate
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import locate
 from clipmill.source.types import plain_type, valid_text
 from clipmill.source.units import Span, Unit
 from clipmill.storage import Location
@@ -165,6 +166,11 @@ class _FileReader:
         """Batches from the beginning of the row group that holds this row, to the end of the file."""
         first = bisect_right(self._ends, row)
         start = self._ends[first - 1] if first else 0
+        if self.file.listed is not None:
+            for batch in self.file.listed.select(self.names).slice(start - self.file.listed_from).to_batches():
+                yield start, batch
+                start += batch.num_rows
+            return
         place = locate(self.file.path)
         with storage.open_versioned(place) as opened:
             if opened.size != self.file.size:

@@ -15,7 +15,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 
 MAX_DECODED_BYTES = 64 << 20
 MAX_ENCODED_BYTES = 96 << 20
@@ -142,10 +142,21 @@ def plan_units(inputs: Sequence[InputFile], rows_per_unit: int, limit: int | Non
     return made.units()
 
 
-def read_groups(units: Units, inputs: Sequence[InputFile], most: int = 10_000) -> list[Units]:
+MOST_TASKS = 10_000
+"""Of reading, in one execution: a scheduler keeps some 40 KB of each for as long as it lasts."""
+MOST_UNITS = 100_000
+MOST_READ_BYTES = 1 << 30
+"""That a task which joins row groups reads of files, about: what is read again where its machine is lost."""
+
+
+def read_groups(
+    units: Units, inputs: Sequence[InputFile], most: int = MOST_TASKS, most_bytes: int = MOST_READ_BYTES
+) -> list[Units]:
     """Units in order, those that hold pieces of the same row group together: what one task should read.
 
-    Where that would make more than ``most`` tasks, neighbours are joined, so that a scheduler need not hold millions.
+    Where that would make more than ``most`` tasks, neighbours are joined, so that a scheduler need not hold millions, but
+    not beyond ``most_bytes``: what one task reads is read again where its machine is lost. A row group that is larger
+    stays one task's.
     """
     if not len(units):
         return []
@@ -163,8 +174,35 @@ def read_groups(units: Units, inputs: Sequence[InputFile], most: int = 10_000) -
     begins, ends = row_group_of(first, units.starts[first]), row_group_of(last, units.stops[last] - 1)
     cuts = [0, *(np.flatnonzero(ends[:-1] != begins[1:]) + 1).tolist(), len(units)]
     together = -(-(len(cuts) - 1) // most)
-    bounds = [*cuts[:-1:together], len(units)]
+    read = np.cumsum([0, *(size for file in inputs for size in file.row_group_bytes)])
+    starts, stops = np.array(cuts[:-1]), np.array(cuts[1:])
+    sizes = read[ends[stops - 1]] - read[begins[starts] - 1]
+    joined = _joining(sizes, together, most_bytes)
+    bounds = [*(cuts[at] for at in joined), len(units)]
     return [units[start:stop] for start, stop in pairwise(bounds)]
+
+
+def _joining(sizes: NDArray[np.int64], together: int, most_bytes: int) -> list[int]:
+    """Where to begin anew when neighbours of these sizes are joined, up to so many and so many bytes."""
+    begins, count, size = [0], 0, 0
+    for at, own in enumerate(sizes.tolist()):
+        if count and (count == together or size + own > most_bytes):
+            begins.append(at)
+            count = size = 0
+        count, size = count + 1, size + own
+    return begins
+
+
+def executions(units: Units, inputs: Sequence[InputFile]) -> list[Units]:
+    """Units cut into runs that a scheduler can hold one after the other: by tasks of reading, and by units. Row groups stay
+    whole."""
+    runs, start, stop, tasks = [], 0, 0, 0
+    for group in read_groups(units, inputs):
+        if tasks and (tasks == MOST_TASKS or stop - start + len(group) > MOST_UNITS):
+            runs.append(units[start:stop])
+            start, tasks = stop, 0
+        stop, tasks = stop + len(group), tasks + 1
+    return [*runs, units[start:stop]] if stop > start else runs
 
 
 def _row_groups(inputs: Sequence[InputFile], limit: int | None) -> Iterator[tuple[Span, int]]:

@@ -36,9 +36,11 @@ class Pieces(Protocol):
         function: Callable[..., Any],
         *arguments: Any,
         cores: float = 1,
+        memory: int = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
-        """Has ``function(alive, *arguments)`` done with so many cores. ``what`` names it in messages ("filling shard 3").
+        """Has ``function(alive, *arguments)`` done with so many cores, where so many bytes of memory are to be had (0:
+        anywhere). ``what`` names it in messages ("filling shard 3").
         ``then`` is given the result, in this process, and may start other pieces."""
 
     def poll(self) -> None:

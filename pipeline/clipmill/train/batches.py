@@ -19,7 +19,8 @@ from clipmill.core.errors import UserError
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes
-from clipmill.source.inputs import InputFile, find_inputs, locate
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import find_inputs, locate
 from clipmill.source.reading import read_units
 from clipmill.source.units import Unit, plan_units, rows_per_unit
 from clipmill.storage import Location

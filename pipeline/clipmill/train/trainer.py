@@ -16,8 +16,9 @@ from clipmill.core.errors import RunFailed
 from clipmill.core.settings import ModelSettings, TrainSettings
 from clipmill.encoders.model import build_network, load_weights, preprocessing_of
 from clipmill.encoders.source import find_model
-from clipmill.encoders.text import encode_tokens
-from clipmill.encoders.tokenizer import Tokenizer, load_tokenizer
+from clipmill.encoders.text import encode_tokens, without_padding
+from clipmill.encoders.tokenizer import load_tokenizer
+from clipmill.encoders.tokens import Tokenizer
 from clipmill.stage.stage import Made, Work
 from clipmill.storage import Location
 from clipmill.train.batches import Batch, Source, ahead, batches, examples
@@ -195,7 +196,7 @@ class _Run:
         return prepared.contiguous(memory_format=torch.channels_last)
 
     def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        return self.tokenizer(list(texts)).to(self.device)
+        return without_padding(self.network, self.tokenizer(list(texts))).to(self.device)
 
     def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         with self._autocast():

@@ -10,7 +10,7 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Embeddings, Shard
+from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, SHARDS_FILE, Embeddings, Shard
 from clipmill.embedding.layout import PARTS
 from clipmill.verification.contents import Contents, read_contents
 from clipmill.verification.files import check_files, check_order
@@ -18,7 +18,7 @@ from clipmill.verification.findings import Findings
 from clipmill.verification.ids import RepeatedIds
 from clipmill.verification.parallel import in_order, threads_for
 from clipmill.verification.rows import RowAccount
-from clipmill.verification.sources import check_inputs_table, check_sources, source_files
+from clipmill.verification.sources import check_inputs_table, check_listing, check_sources, source_files
 from clipmill.verification.tables import check_footer, open_parquet, part_schema, reading
 
 _QUICK_LEAVES_OUT = [
@@ -37,7 +37,8 @@ def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     if not _check_tables(dataset, findings):
         findings.unchecked.append("the files of the dataset, since its lists are damaged")
         return findings
-    present = check_files(dataset.location, dataset.shards, (INPUTS_FILE, SHARDS_FILE), findings)
+    tables = (INPUTS_FILE, SHARDS_FILE, *([LISTING_FILE] if dataset.manifest.listing_sha256 else []))
+    present = check_files(dataset.location, dataset.shards, tables, findings)
     ordered = [check_order(dataset.shards_of(part), findings, repeats=part != "images") for part in PARTS]
     _check_counts(dataset, findings)
     schemas = _schemas(dataset, present)
@@ -66,7 +67,7 @@ def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
         findings.fault(f"{INPUTS_FILE} is not the one that the manifest was written with")
     else:
         check_inputs_table(dataset, findings)
-        return "shards" in vars(dataset)
+        return check_listing(dataset, findings) and "shards" in vars(dataset)
     return False
 
 

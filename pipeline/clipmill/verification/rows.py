@@ -22,12 +22,21 @@ STREAMS = ("images", "rejected images", "captions", "rejected captions")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One line of ``inputs.parquet``: rows and captions that were read of this file."""
+    """One line of ``inputs.parquet``: rows and captions that were read of this file.
+
+    Of a listed folder ``gone`` are the rows, ascending, whose pictures are not there any more.
+    """
 
     ordinal: int
     path: str
     rows: int
     captions: int
+    gone: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def end(self) -> int:
+        """One more than its last row."""
+        return self.rows + len(self.gone)
 
 
 @dataclass
@@ -103,7 +112,7 @@ class RowAccount:
     def _settle_rows(self, file: SourceFile, below: int) -> None:
         base = file.ordinal << ORDINAL_SHIFT
         images, rejects, captions, caption_rejects = (self._waiting[stream].take(below) for stream in STREAMS)
-        stop = max(self._seen.settled, min(below - base, file.rows))
+        stop = max(self._seen.settled, min(below - base, file.end))
         self._settle_images(file, images.rows - base, rejects.rows - base, stop)
         row = np.concatenate([captions.rows, caption_rejects.rows]) - base
         self._settle_captions(file, row, np.concatenate([captions.index, caption_rejects.index]))
@@ -116,7 +125,10 @@ class RowAccount:
         self._refuse_beyond(file, found, "row")
         for row in np.unique(found[1:][found[1:] == found[:-1]]).tolist():
             self._findings.fault(f"{self._name(file, row)} {self._doubled(file, row, embedded, rejected)}")
-        edges = np.concatenate([[self._seen.settled - 1], found[found < stop], [stop]])
+        for row in np.intersect1d(found, file.gone).tolist():
+            self._findings.fault(f"{self._name(file, row)} is here, but listing.parquet does not list it")
+        there = np.union1d(found[found < stop], file.gone[(file.gone >= self._seen.settled) & (file.gone < stop)])
+        edges = np.concatenate([[self._seen.settled - 1], there, [stop]])
         for at in np.flatnonzero(np.diff(edges) > 1).tolist():
             first, last = int(edges[at]) + 1, int(edges[at + 1]) - 1
             self._seen.lost_rows += last - first + 1
@@ -149,7 +161,7 @@ class RowAccount:
             self._findings.fault(f"{self._name(file, int(row[at]))}: caption {int(index[at])} {what} ({where})")
 
     def _refuse_beyond(self, file: SourceFile, rows: Rows, what: str) -> None:
-        if len(rows) and rows[-1] >= file.rows:
+        if len(rows) and rows[-1] >= file.end:
             self._findings.fault(f"{file.path}: {what} {rows[-1]} is here, but {file.rows} rows were read of it")
 
     def _close(self, file: SourceFile) -> None:

@@ -5,17 +5,22 @@ same as then must have at least the rows that were read of it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.schemas import INPUTS
-from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
-from clipmill.source.inputs import SUFFIXES, etag_of, locate
+from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT
+from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
+from clipmill.source.inputs import etag_of, locate
+from clipmill.source.listed import FOLDER, is_folder
+from clipmill.source.names import PARQUET_SUFFIXES
 from clipmill.verification.findings import Findings
 from clipmill.verification.parallel import in_order
 from clipmill.verification.rows import SourceFile
@@ -45,8 +50,47 @@ class _State:
 
 def source_files(dataset: Embeddings) -> Iterator[SourceFile]:
     """The files in order of their ordinals, a few thousand in memory."""
+    gone = _gone(dataset)
     for batch in _batches(dataset, ["ordinal", "path", "rows", "captions"]):
-        yield from map(SourceFile, *(column.to_pylist() for column in batch.columns))
+        for file in map(SourceFile, *(column.to_pylist() for column in batch.columns)):
+            yield replace(file, gone=gone[file.ordinal]) if file.ordinal in gone else file
+
+
+def _gone(dataset: Embeddings) -> dict[int, NDArray[np.int64]]:
+    """Row numbers below the last one listed of a folder that are not listed, by ordinal; of folders with any."""
+    if dataset.listing is None:
+        return {}
+    rows = dataset.listing.column("row").to_numpy()
+    found = {}
+    for ordinal in np.unique(rows >> ORDINAL_SHIFT).tolist():
+        own = rows[rows >> ORDINAL_SHIFT == ordinal] - (ordinal << ORDINAL_SHIFT)
+        missing = np.setdiff1d(np.arange(own.max() + 1), own)
+        if len(missing):
+            found[ordinal] = missing
+    return found
+
+
+def check_listing(dataset: Embeddings, findings: Findings) -> bool:
+    """That the listing is the manifest's, and lists as many pictures of each folder as were read of it; False where it cannot
+    be read."""
+    try:
+        listing = dataset.listing
+    except (StorageFailed, StorageRefused):
+        raise
+    except ClipmillError as error:
+        findings.fault(str(error))
+        return False
+    if listing is None:
+        return True
+    ordinals = listing.column("row").to_numpy() >> ORDINAL_SHIFT
+    counts = dict(zip(*(values.tolist() for values in np.unique(ordinals, return_counts=True)), strict=True))
+    for batch in _batches(dataset, ["ordinal", "path", "rows"]):
+        for ordinal, path, rows in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if is_folder(path) and counts.get(ordinal, 0) != rows:
+                findings.fault(
+                    f"{LISTING_FILE} lists {counts.get(ordinal, 0)} pictures of {path}, {INPUTS_FILE} {rows}"
+                )
+    return True
 
 
 def check_inputs_table(dataset: Embeddings, findings: Findings) -> None:
@@ -105,11 +149,13 @@ class _Some:
 
 def _state_of(listed: _Listed, *, whole_files: bool) -> _State:
     try:
+        if is_folder(listed.path):  # what has changed in it is told by the next run, picture by picture
+            return _State(listed.path, gone=not storage.exists(locate(listed.path.removesuffix(FOLDER))))
         place = locate(listed.path)
         with place.filesystem.open_input_file(place.path) as stream:
             if stream.size() != listed.size or etag_of(place, stream) != listed.etag:
                 return _State(listed.path, changed=True)
-            if not listed.path.lower().endswith(SUFFIXES):
+            if not listed.path.lower().endswith(PARQUET_SUFFIXES):
                 return _State(listed.path)
             rows = pq.ParquetFile(stream).metadata.num_rows
     except (StorageFailed, StorageRefused):

@@ -12,14 +12,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.manifests import EMBEDDINGS_VERSION, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
-from clipmill.core.schemas import INPUTS, ROWS_PER_SHARD, Reason
+from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT, ROWS_PER_SHARD, Reason
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import (
     INPUTS_FILE,
+    LISTING_FILE,
     Embeddings,
     Shard,
     write_shards,
@@ -72,7 +74,7 @@ class Composition(Stage[EmbeddingsManifest]):
     @property
     def leaving(self) -> Leaving:
         """What is not taken over of the files."""
-        return Leaving(frozenset(self.changes.dead), self.removed, hashes=not self.has_hashes)
+        return Leaving(frozenset(self.changes.dead), self.removed, not self.has_hashes, self.changes.gone)
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """None: a version's folder is named after all that decides what is in it."""
@@ -92,7 +94,7 @@ def compose(composition: Composition) -> EmbeddingsManifest:
 def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
     started = datetime.now(timezone.utc)
     files = _files(composition, work.dataset, work.staging.token)
-    lines = composition.changes.lines(_lines_of(composition.made))
+    lines = composition.changes.lines(_lines_of(composition.made), _captions_gone(composition))
     inputs = storage.write_table(work.dataset / INPUTS_FILE, pa.Table.from_pylist(lines, schema=INPUTS))
     counts = _counts(work.dataset, files, sum(line["rows"] for line in lines if not line["dead"]))
     new = composition.made.manifest if composition.made else None
@@ -119,7 +121,35 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
         hardware=new.hardware if new else environment.hardware(),
         inputs_sha256=inputs.sha256,
         shards_sha256=write_shards(work.dataset, files),
+        listing_sha256=_write_listing(composition, work.dataset),
     )
+
+
+def _write_listing(composition: Composition, dataset: Location) -> str | None:
+    """The pictures of listed folders that the version has; None where no folder was ever listed."""
+    before = composition.base.listing if composition.base else None
+    made = composition.made.listing if composition.made else None
+    parts = [
+        *([composition.leaving.alive(before)] if before is not None else []),
+        *([made] if made is not None else []),
+    ]
+    return storage.write_table(dataset / LISTING_FILE, pa.concat_tables(parts)).sha256 if parts else None
+
+
+def _captions_gone(composition: Composition) -> Counter[int]:
+    """Captions, rejected ones too, of the rows that are gone, by the ordinal of their source file."""
+    gone, counts = composition.changes.gone, Counter[int]()
+    if composition.base is None or not len(gone):
+        return counts
+    wanted = pa.array(gone)
+    for part, kind in (("captions", None), ("rejected", "caption")):
+        columns = ["row", *(["kind"] if kind else [])]
+        for batch in composition.base.batches(part, columns) if composition.base.shards_of(part) else ():
+            there = pc.is_in(batch.column("row"), value_set=wanted)
+            if kind:
+                there = pc.and_(there, pc.equal(batch.column("kind"), kind))
+            counts.update((batch.column("row").filter(there).to_numpy() >> ORDINAL_SHIFT).tolist())
+    return counts
 
 
 _NOTHING = Throughput(
@@ -154,7 +184,8 @@ def _place(work: Composition, groups: Sequence[Group], target: Location, number:
 
 def _changes(work: Composition, group: Group) -> bool:
     """Whether rows of these files could be gone, or were taken down, or their columns are others."""
-    if group.dataset is work.base and group.may_hold(work.changes.dead):
+    changes = work.changes
+    if group.dataset is work.base and (group.may_hold(changes.dead) or group.may_hold_any(changes.gone)):
         return True
     if group.dataset.manifest.has_hashes != work.has_hashes:
         return True

@@ -17,7 +17,7 @@ from clipmill.estimate.rates import calibrated, published
 from clipmill.estimate.workload import Workload
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.plan import plan_index
-from clipmill.source.inputs import InputFile
+from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 from clipmill.versions.base import Base
 from clipmill.versions.version import read_version

@@ -3,12 +3,14 @@ are small, one."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
@@ -45,6 +47,13 @@ class Group:
         first, last = (row >> ORDINAL_SHIFT for row in self.rows)
         return any(first <= ordinal <= last for ordinal in ordinals)
 
+    def may_hold_any(self, rows: NDArray[np.int64]) -> bool:
+        """Whether any of these rows, which ascend, lies between its first and its last."""
+        if self.rows is None:
+            return False
+        first, last = self.rows
+        return bool(np.searchsorted(rows, first) < np.searchsorted(rows, last, side="right"))
+
     def file(self, part: str) -> Shard | None:
         return next((file for file in self.files if file.part == part), None)
 
@@ -68,12 +77,21 @@ def groups_of(dataset: Embeddings) -> list[Group]:
 
 @dataclass(frozen=True)
 class Leaving:
-    """What is left out when files are written again: rows of ``dead`` source files; what was taken down, which becomes
-    rejects that say nothing else; with ``hashes`` the column `IMAGE_SHA256`."""
+    """What is left out when files are written again: rows of ``dead`` source files, and rows that are ``gone`` (ascending);
+    what was taken down, which becomes rejects that say nothing else; with ``hashes`` the column `IMAGE_SHA256`."""
 
     dead: frozenset[int]
     removed: Takedown
     hashes: bool = False
+    gone: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def alive(self, table: pa.Table) -> pa.Table:
+        """The rows of files that are there, whose pictures are."""
+        ordinals = pc.shift_right(table.column("row"), ORDINAL_SHIFT)
+        away = pc.is_in(ordinals, value_set=pa.array(sorted(self.dead), pa.int64()))
+        if len(self.gone):
+            away = pc.or_(away, pc.is_in(table.column("row"), value_set=pa.array(self.gone)))
+        return table.filter(pc.invert(away))
 
     def is_in(self, group: Group) -> bool:
         """Whether files hold an id or a picture that was taken down, or a reject that still tells of one."""
@@ -132,7 +150,7 @@ class _TakenDown:
     """Tells the rows that stay from those taken down, which it gathers as ``rejects``."""
 
     def __init__(self, leaving: Leaving, sources: dict[int, str]) -> None:
-        self._dead = pa.array(sorted(leaving.dead), pa.int64())
+        self._leaving = leaving
         self._ids = pa.array(sorted(leaving.removed.ids), pa.string())
         self._hashes = hashes_array(leaving.removed.contents)
         self._sources = sources
@@ -142,7 +160,7 @@ class _TakenDown:
     def kept(self, parquet: pq.ParquetFile, part: str) -> Iterator[pa.Table]:
         """The rows of a file that stay, a row group at a time."""
         for number in range(parquet.num_row_groups):
-            table = _alive(parquet.read_row_group(number), self._dead)
+            table = self._leaving.alive(parquet.read_row_group(number))
             down = self._is_down(table)
             if pc.any(down).as_py():
                 gone = table.filter(down)
@@ -154,7 +172,7 @@ class _TakenDown:
 
     def quieted(self, rejects: pa.Table) -> pa.Table:
         """Rejects of earlier times; what was taken down is not told of any more."""
-        table = _alive(rejects, self._dead)
+        table = self._leaving.alive(rejects)
         detail = pc.if_else(self._is_down(table), TAKEN_DOWN, table.column("detail"))
         return table.set_column(table.schema.get_field_index("detail"), REJECTED.field("detail"), detail)
 
@@ -163,11 +181,6 @@ class _TakenDown:
         if IMAGE_SHA256 in table.schema.names:
             down = pc.or_(down, pc.is_in(table.column(IMAGE_SHA256), value_set=self._hashes))
         return pc.or_(down, pc.is_in(table.column("row"), value_set=pa.array(self._rows, pa.int64())))
-
-
-def _alive(table: pa.Table, gone: pa.Array) -> pa.Table:
-    ordinals = pc.shift_right(table.column("row"), ORDINAL_SHIFT)
-    return table.filter(pc.invert(pc.is_in(ordinals, value_set=gone)))
 
 
 def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table:

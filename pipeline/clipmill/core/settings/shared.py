@@ -60,5 +60,13 @@ class ClusterSettings(Settings):
     stall_timeout: Annotated[float, Option(metavar="SECONDS")] = Field(
         default=900.0, gt=0, description="End a run that makes no progress at all for this long."
     )
+    device: Literal["auto", "gpu", "cpu"] = Field(
+        default="auto",
+        description="Where encoders run, whatever is up when a run begins: on GPUs, which are waited for; on CPUs; or auto, "
+        "on GPUs where this machine or cluster has some or can get some.",
+    )
+    wait_for_gpu: Annotated[float, Option(metavar="SECONDS")] = Field(
+        default=600.0, ge=0, description="How long to wait for nodes, with GPUs or without, that a cluster is to bring."
+    )
     num_gpu_actors: int = Field(default=0, ge=0, description="Encoder actors on GPUs. Default: what the GPUs hold.")
     gpus_per_actor: Gpus = Field(default=1.0, gt=0, description="GPUs, or share of one GPU, per encoder actor.")

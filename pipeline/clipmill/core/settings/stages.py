@@ -27,7 +27,9 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         "allow_outside",
     )
 
-    input: str = Field(description="Parquet file, folder, glob or prefix; local or s3://.")
+    input: str = Field(
+        description="Folder of pictures, CSV or JSONL list, Parquet file, folder, glob or prefix; local or s3://."
+    )
     image_column: str | None = Field(default=None, description="Default: found by its name and type.")
     caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
     id_column: str | None = Field(

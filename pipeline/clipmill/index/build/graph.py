@@ -51,7 +51,8 @@ class _Graph:
         if self._trained is None:
             self._reporter.message(build.name, _training_message(build))
             what = f"training {build.plan.factory}"
-            pieces.start(what, _train, self._shared, cores=pieces.cores, then=self._fill)
+            memory = steps.training_bytes(build)
+            pieces.start(what, _train, self._shared, cores=pieces.cores, memory=memory, then=self._fill)
         else:
             self._fill(self._trained)
         if self._progress.to_search:
@@ -62,7 +63,8 @@ class _Graph:
             build.name, f"tuning for a recall of {settings.target_recall:g} on {settings.tuning_queries:,} queries"
         )
         assert self._trained is not None
-        pieces.start("tuning", _tune, self._shared, self._trained, cores=pieces.cores)
+        memory = steps.tuning_bytes(build, self._trained)
+        pieces.start("tuning", _tune, self._shared, self._trained, cores=pieces.cores, memory=memory)
         pieces.wait()
         return self._trained
 

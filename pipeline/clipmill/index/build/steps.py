@@ -46,6 +46,8 @@ from clipmill.storage import Location
 
 _EXACT_BLOCK_ROWS = 16_384
 _BEAT_SECONDS = 5.0
+_PROCESS_BYTES = 400_000_000
+"""Of a worker with FAISS in it, before it has read anything."""
 
 
 def draw(build: Build, alive: Alive = no_heartbeat) -> None:
@@ -84,6 +86,19 @@ def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
     refuse_other_vectors(foreign, index, build.gallery)
     index.reset()
     return to_bytes(index)
+
+
+def training_bytes(build: Build) -> int:
+    """About what training takes of memory: the sample in float32, and FAISS's copy of it."""
+    return _PROCESS_BYTES + 2 * 4 * build.plan.training_rows * build.gallery.dimension
+
+
+def tuning_bytes(build: Build, trained: Trained) -> int:
+    """About what tuning takes of memory: every shard at once. Raises RunFailed where one is missing."""
+    records = read_filled(Unfinished(build), trained)
+    return _PROCESS_BYTES + sum(
+        file.bytes for record in records for file in record.filled.files if file.part == "index"
+    )
 
 
 def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:

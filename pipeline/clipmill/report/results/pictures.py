@@ -17,6 +17,7 @@ from clipmill.source.columns import choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes, thumbnail
 from clipmill.source.decoded_size import TooLarge, batches_of, open_parquet
 from clipmill.source.inputs import find_inputs
+from clipmill.source.listed import is_folder
 
 SIDE = 160
 _ROWS_AT_ONCE = 64
@@ -124,6 +125,11 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> Iterator
         raise _NotTheSource("its source file is not known")
     path = listed[0]["path"]
     place = storage.resolve(path)
+    outside = dataset.manifest.configuration.get("allow_outside") or ()
+    if is_folder(path):
+        for row, name in _names_of(dataset, rows).items():
+            yield row, _encoded(name, place, outside)
+        return
     try:
         with storage.open_versioned(place) as opened:
             if (opened.size, opened.etag) != (listed[0]["size"], listed[0]["etag"]):
@@ -132,14 +138,26 @@ def _from_source(dataset: Embeddings, ordinal: int, rows: list[int]) -> Iterator
             named = {key: dataset.manifest.configuration.get(key) for key in _COLUMNS}
             column = choose_columns(files, **named).image_column
             if column is not None:
-                outside = dataset.manifest.configuration.get("allow_outside") or ()
-                parquet = open_parquet(opened.stream)
-                for row, value in _values_in(parquet, column, ordinal << ORDINAL_SHIFT, rows):
+                first = ordinal << ORDINAL_SHIFT
+                if files[0].listed is not None:
+                    names = files[0].listed.column(column)
+                    values: Iterator[tuple[int, object]] = ((row, names[row - first].as_py()) for row in rows)
+                else:
+                    values = _values_in(open_parquet(opened.stream), column, first, rows)
+                for row, value in values:
                     yield row, _encoded(value, place, outside)
     except FileNotFoundError:
         raise _NotTheSource(f"{path} is not there any more") from None
     except TooLarge as error:
         raise _NotTheSource(f"{path}: {error}") from None
+
+
+def _names_of(dataset: Embeddings, rows: list[int]) -> dict[int, str]:
+    """The paths of pictures of a listed folder, relative to it."""
+    if dataset.listing is None:
+        return {}
+    listing = dataset.listing.filter(pc.is_in(dataset.listing.column("row"), value_set=pa.array(rows, pa.int64())))
+    return dict(zip(listing.column("row").to_pylist(), listing.column("path").to_pylist(), strict=True))
 
 
 def _values_in(parquet: pq.ParquetFile, column: str, first: int, rows: list[int]) -> Iterator[tuple[int, object]]:

@@ -10,13 +10,13 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
 from clipmill.source.importers.samples import (
-    IMAGE_SUFFIXES,
     Collection,
     Sample,
     chosen_splits,
     paths_below,
     refuse_outside,
 )
+from clipmill.source.names import IMAGE_SUFFIXES
 from clipmill.storage import Location
 
 _SPLITS = {"trainImages.txt": "train", "devImages.txt": "validation", "testImages.txt": "test"}

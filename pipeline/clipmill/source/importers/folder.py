@@ -7,7 +7,8 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source.importers.samples import IMAGE_SUFFIXES, Collection, Sample, paths_below, refuse_outside
+from clipmill.source.importers.samples import Collection, Sample, paths_below, refuse_outside
+from clipmill.source.names import IMAGE_SUFFIXES
 from clipmill.storage import Location
 
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.source.columns import choose_metadata_columns
+from clipmill.source.csv_text import csv_header, csv_table
 from clipmill.source.decoded_size import TooLarge, batches_of, open_parquet
-from clipmill.source.importers.csv import csv_header, csv_table
 from clipmill.source.importers.npy import files_of
-from clipmill.source.inputs import SUFFIXES
-from clipmill.source.names import CAPTION_NAMES
+from clipmill.source.names import CAPTION_NAMES, PARQUET_SUFFIXES
 from clipmill.source.reading import plain_array
 from clipmill.source.types import is_text_list
 from clipmill.storage import Location
@@ -44,7 +43,7 @@ class Metadata:
 
 def read_table(uri: str, caption_column: str | None) -> tuple[str, pa.Table]:
     """The whole table and its name for messages; several Parquet files follow each other in natural order."""
-    files = files_of(uri, SUFFIXES, _OPTION)
+    files = files_of(uri, PARQUET_SUFFIXES, _OPTION)
     if files[0].name.lower().endswith((".csv", ".tsv", ".txt")):
         delimiter, names = csv_header(files[0])
         text = [name for name in names if name == caption_column or name.lower() in CAPTION_NAMES]

@@ -13,7 +13,6 @@ from clipmill.source.confinement import refusal
 from clipmill.source.names import CAPTION_NAMES, IMAGE_NAMES, PATH_NAMES
 from clipmill.storage import Location
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".jp2")
 OWN_COLUMNS = frozenset({"id", "image", "caption"})
 
 

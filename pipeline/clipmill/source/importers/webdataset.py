@@ -13,14 +13,13 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import ImportSettings
 from clipmill.source.image_files import MAX_FILE_BYTES
 from clipmill.source.importers.samples import (
-    IMAGE_SUFFIXES,
     Collection,
     Sample,
     column_name,
     paths_below,
     refuse_outside,
 )
-from clipmill.source.names import CAPTION_NAMES
+from clipmill.source.names import CAPTION_NAMES, IMAGE_SUFFIXES
 from clipmill.storage import Location
 
 _IMAGES = frozenset(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)

@@ -13,7 +13,7 @@ from clipmill.storage.s3.transfer import copy, get, put_if
 
 _COPY_THREADS = CONNECTIONS // 2
 _LARGEST_PUT = 256 << 20
-_TABLES = ("inputs.parquet", "shards.parquet")
+_TABLES = ("listing.parquet", "inputs.parquet", "shards.parquet")
 
 
 def publish_by_copy(

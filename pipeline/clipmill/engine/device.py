@@ -1,0 +1,93 @@
+"""What encoders run on: what was asked for, what this process has, and what is said where the two do not meet."""
+
+import os
+import subprocess
+import sys
+from typing import Literal
+
+from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.settings import ClusterSettings
+
+FAKE_GPUS = "CLIPMILL_FAKE_GPUS"
+"""Set in the environment of a cluster, for tests only: its GPUs are numbers, and encoders that get one compute on the CPU."""
+_TELLS = 10
+"""Seconds for nvidia-smi, which hangs where a driver does."""
+
+Device = Literal["auto", "gpu", "cpu"]
+
+
+def declared(settings: ClusterSettings) -> Device:
+    """The device that was asked for: a number of encoders on GPUs asks for GPUs. Raises UserError where the two differ."""
+    if not settings.num_gpu_actors:
+        return settings.device
+    if settings.device == "cpu":
+        raise UserError(
+            "--num-gpu-actors asks for encoders on GPUs, and --device cpu for none there: leave one of them out"
+        )
+    return "gpu"
+
+
+def named_cluster(settings: ClusterSettings) -> bool:
+    """Whether a cluster was named, or this process is connected to one: then its GPUs count and not this machine's."""
+    ray = sys.modules.get("ray")
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    return bool(address and address != "local") or (ray is not None and ray.is_initialized())
+
+
+def check_device(settings: ClusterSettings) -> None:
+    """Raises UserError where a GPU is asked for of this machine and it has none: before anything is read or loaded."""
+    if declared(settings) == "gpu" and not named_cluster(settings) and not torch_sees_cuda():
+        raise no_gpu_here(settings)
+
+
+def no_gpu_here(settings: ClusterSettings) -> UserError:
+    """The mistake of asking this machine for a GPU that it does not have."""
+    asked = "--num-gpu-actors" if settings.num_gpu_actors else "--device gpu"
+    return UserError(
+        f"{asked}: this machine has no GPU that can be used ({_torch_and_driver()}); leave it out to encode on the CPU, or "
+        "name a cluster that has GPUs with --address"
+    )
+
+
+def torch_sees_cuda() -> bool:
+    """Whether this process can compute on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def device_here(settings: ClusterSettings) -> tuple[Literal["cuda", "cpu"], str]:
+    """What torch computes on in this process, and in words what was chosen and why."""
+    if declared(settings) == "cpu":
+        return "cpu", "on the CPU, as asked for"
+    if torch_sees_cuda():
+        return "cuda", "on the GPU of this machine"
+    return "cpu", "on the CPU: this machine has no GPU that torch can use"
+
+
+def enter_device(gpus: list[str], node: str) -> None:
+    """The first step of an encoder that Ray gave these GPUs, before torch looks for any: one that was given none sees none,
+    which Ray does not see to. Raises RunFailed where it was given some and there is no CUDA."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not os.environ.get(FAKE_GPUS) and not torch_sees_cuda():
+        raise RunFailed(
+            f"an encoder was given a GPU of node {node} and finds no CUDA there: {_torch_and_driver()}; CUDA 13 needs driver "
+            "580 or newer, and a container NVIDIA's toolkit. Mend the node, or give --device cpu"
+        )
+
+
+def _torch_and_driver() -> str:
+    import torch
+
+    return f"torch {torch.__version__.split('+')[0]} for CUDA {torch.version.cuda or 'none'}, {_driver()}"
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver in words."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=_TELLS, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        told = []
+    return f"driver {told[0]}" if told else "no driver (nvidia-smi tells none)"
