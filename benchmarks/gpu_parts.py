@@ -273,9 +273,8 @@ def pipeline_of(place: int, full_rows: int, *options: str) -> Callable[[Bench], 
         if place >= len(bench.models):
             return {"left out": "one model is enough to try the code"}
         name = bench.models[place]
-        cpu = ("--cpus", "2") if bench.device == "cpu" else ()
-        chosen = () if bench.device == "cpu" else options
-        return {name: pipeline(bench, name, bench.sized(full_rows, 40), (*cpu, *chosen))}
+        chosen = ("--cpus", "2", "--device", "cpu") if bench.device == "cpu" else ("--device", "gpu", *options)
+        return {name: pipeline(bench, name, bench.sized(full_rows, 40), chosen)}
 
     return part
 
