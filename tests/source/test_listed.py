@@ -160,3 +160,15 @@ def test_verify_notices_a_listing_that_was_altered(photos: Path, tmp_path: Path)
     pq.write_table(pq.read_table(place).slice(1), place)
     assert any("listing.parquet" in fault for fault in clipmill.verify(tmp_path / "e")[0].faults)
     assert json.loads((tmp_path / "e/manifest.json").read_text())["listing_sha256"]
+
+
+def test_a_prefix_of_pictures_is_a_folder(bucket: Any, tmp_path: Path) -> None:
+    for name in ("pics/b/2.jpg", "pics/a 1.png", "pics/_hidden.jpg", "other.jpg"):
+        bucket.put_object(Bucket="photos", Key=name, Body=picture(40, "PNG" if name.endswith("png") else "JPEG"))
+    bucket.put_object(Bucket="photos", Key="pics/b/2.txt", Body=b"a caption")
+    for uri in ("s3://photos/pics", "s3://photos/pics/"):
+        [file] = find_inputs(uri)
+        assert [row["path"] for row in rows_of(file)] == ["a 1.png", "b/2.jpg"]
+        assert file.path == "s3://photos/pics/*"
+    manifest = clipmill.embed("s3://photos/pics", tmp_path / "e")
+    assert (manifest.counts.images, manifest.counts.rejected_images, manifest.counts.captions) == (2, 0, 1)

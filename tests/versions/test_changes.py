@@ -32,13 +32,14 @@ def ordinals(files: list[InputFile]) -> dict[str, int]:
 
 def test_nothing_has_changed(base: Embeddings, tmp_path: Path) -> None:
     found = changes_since(base, inputs_of(tmp_path))
-    assert (found.new, found.dead, found.kept) == ([], frozenset(), 3)
+    assert (found.new, found.dead) == ([], frozenset())
+    assert found.summary == "0 files new or changed, 0 gone, 3 as before"
 
 
 def test_without_a_version_before_all_is_new(tmp_path: Path, base: Embeddings) -> None:
     found = changes_since(None, inputs_of(tmp_path))
     assert ordinals(found.new) == {"a": 0, "b": 1, "c": 2}
-    assert found.lines([]) == [
+    assert found.lines([], {}) == [
         {"ordinal": file.ordinal, "path": file.path, "size": file.size, "etag": file.etag, "rows": 0, "captions": 0}
         | {"dead": False}
         for file in found.files
@@ -54,8 +55,8 @@ def test_new_changed_and_deleted_files(base: Embeddings, tmp_path: Path) -> None
     assert ordinals(found.files) == {"a": 0, "aa": 3, "b": 4}
     assert [Path(file.path).stem for file in found.new] == ["aa", "b"]
     assert found.dead == {1, 2}
-    made = [{**found.lines([])[3], "rows": 5}, {**found.lines([])[4], "rows": 7}]
-    lines = found.lines(made)
+    made = [{**found.lines([], {})[3], "rows": 5}, {**found.lines([], {})[4], "rows": 7}]
+    lines = found.lines(made, {})
     assert [line["ordinal"] for line in lines] == [0, 1, 2, 3, 4]
     assert [line["dead"] for line in lines] == [False, True, True, False, False]
     assert [line["rows"] for line in lines] == [30, 20, 25, 5, 7]
@@ -64,7 +65,7 @@ def test_new_changed_and_deleted_files(base: Embeddings, tmp_path: Path) -> None
 def test_a_file_that_comes_back_gets_a_new_ordinal(base: Embeddings, tmp_path: Path) -> None:
     inputs = inputs_of(tmp_path)
     without = changes_since(base, [file for file in inputs if not file.path.endswith("b.parquet")])
-    table = pa.Table.from_pylist(without.lines([]))
+    table = pa.Table.from_pylist(without.lines([], {}))
     pq.write_table(table, base.location.path + "/inputs.parquet")
     again = changes_since(base, inputs)
     assert ordinals(again.files) == {"a": 0, "c": 2, "b": 3}

@@ -79,6 +79,8 @@ def csv_table(source: Location, delimiter: str, names: list[str], text: list[str
                 pc.ConvertOptions(column_types=dict.fromkeys(text, pa.string())),
             )
     except pa.ArrowInvalid as error:
+        if "Could not skip" in str(error):
+            raise UserError(f"{source}: there is not one row in this file, only the line with its columns") from None
         raise UserError(f"{source}: {str(error).splitlines()[0]}; put that line right") from None
 
 
