@@ -86,5 +86,5 @@ def embed_in_small_units(
         options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
         ray.init(address="local", num_cpus=2, object_store_memory=object_store_bytes, **options)
     settings = ClusterSettings(address="local", cpus=2, stall_timeout=stall_timeout)
-    with patch.object(embed_on_ray, "ship", lambda model: shipment or ship(model)):
+    with patch.object(embed_on_ray, "ship", lambda model, texts: shipment or ship(model, texts=texts)):
         return plan.run(lambda work: embed(plan, model, settings, Silent(), work)).manifest
