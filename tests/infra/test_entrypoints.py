@@ -61,7 +61,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("home")
     sessions = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a longer path is too long for Ray's sockets
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"HOME": str(home), "RAY_TMPDIR": sessions}
+    environment |= {"HOME": str(home), "RAY_TMPDIR": sessions, "CLIPMILL_FAKE_GPUS": "1"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     log = home / "nodes.log"
