@@ -34,7 +34,7 @@ from clipmill.embedding.plan import EmbedPlan, find_source, make_plan
 from clipmill.embedding.steps import Decoding, UnitEncoder, read_rows
 from clipmill.embedding.unit import tokenise_unit
 from clipmill.encoders.device import Meter
-from clipmill.encoders.model import ClipModel, load_model
+from clipmill.encoders.model import ClipModel, Pending, load_model
 from clipmill.encoders.tokens import TokenIds
 from clipmill.engine.embed_stages import CONCURRENT_UNITS
 from clipmill.source.units import rows_per_unit
@@ -45,7 +45,7 @@ TEXT_SHARE = 0.2
 
 
 class StandIn:
-    """Takes the place of a `ClipModel` on a GPU: one batch at a time, and no CPU."""
+    """Takes the place of a `ClipModel` on a GPU: batches one after the other in the order of their launch, and no CPU."""
 
     def __init__(self, size: tuple[int, int], dimension: int = 512) -> None:
         self.identity = SimpleNamespace(dimension=dimension)
@@ -54,30 +54,35 @@ class StandIn:
         self.device_name = ""
         self.precision, self.batches, self.towers = "fp32", SimpleNamespace(size=BATCH), None
         self.spans: list[tuple[int, float, float]] = []
-        self._turn, self._pinned = threading.Lock(), threading.local()
+        self._turn, self._pinned, self._free = threading.Lock(), threading.local(), 0.0
         self._vector = np.full(dimension, dimension**-0.5, np.float32)
 
-    def encode_images(self, pixels: torch.Tensor, meter: Meter) -> NDArray[np.float32]:
-        """As `ClipModel.encode_images`; each batch is copied to memory that is used again, as it would be pinned."""
+    def start_images(self, pixels: torch.Tensor, meter: Meter) -> Pending:
+        """As `ClipModel.start_images`; each batch is copied to memory that is used again, as it would be pinned."""
         for start in range(0, len(pixels), BATCH):
             batch = pixels[start : start + BATCH]
-            pinned = vars(self._pinned).setdefault("batch", torch.empty((BATCH, *pixels.shape[1:]), dtype=torch.uint8))
-            pinned[: len(batch)].copy_(batch)
+            if not hasattr(self._pinned, "batch"):
+                self._pinned.batch = torch.empty((BATCH, *pixels.shape[1:]), dtype=torch.uint8)
+            self._pinned.batch[: len(batch)].copy_(batch)
         return self._computed(len(pixels), 1.0, meter)
 
-    def encode_tokens(self, texts: Sequence[TokenIds], meter: Meter) -> NDArray[np.float32]:
-        """As `ClipModel.encode_tokens`."""
+    def start_tokens(self, texts: Sequence[TokenIds], meter: Meter) -> Pending:
+        """As `ClipModel.start_tokens`."""
         return self._computed(len(texts), TEXT_SHARE, meter)
 
-    def _computed(self, count: int, share: float, meter: Meter) -> NDArray[np.float32]:
+    def _computed(self, count: int, share: float, meter: Meter) -> Pending:
         seconds = share * BATCH_SECONDS * count / BATCH
-        with self._turn:
-            began = time.perf_counter()
-            time.sleep(seconds)
-            ended = time.perf_counter()
+        with self._turn:  # as on a stream of a GPU: what is launched while it computes begins when it is free
+            began = max(time.perf_counter(), self._free)
+            ended = self._free = began + seconds
             self.spans.append((threading.get_ident(), began, ended))
-        meter.add(ended - began)
-        return np.broadcast_to(self._vector, (count, len(self._vector)))
+        meter.add(seconds)
+
+        def fetch() -> NDArray[np.float32]:
+            time.sleep(max(0.0, ended - time.perf_counter()))
+            return np.broadcast_to(self._vector, (count, len(self._vector)))
+
+        return fetch
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,7 @@ def feed(model: ClipModel | StandIn, units: Iterator[pa.Buffer], threads: int = 
             counted["computed"] += told["seconds"]["encode_images"] + told["seconds"]["encode_captions"]
             times.append(UnitTimes(threading.get_ident(), begun, unpacked, time.perf_counter()))
 
+    torch.set_num_threads(1)  # as in an actor on a GPU
     cpu = time.process_time()
     with ThreadPoolExecutor(threads) as pool:
         waiting = []

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import IMAGE_SHA256, REJECTED, Reason, captions_schema, images_schema
+from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column
 from clipmill.encoders.device import Meter
 from clipmill.encoders.tokens import TokenIds, Tokenizer, tokenise
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
     from clipmill.encoders.preprocess import Preprocessing
     from clipmill.source.corrupt import Corruption
+
+_EXPONENT = np.uint16(0x7C00)
 
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
@@ -147,14 +150,20 @@ def _encoded(data: pa.Scalar, path: str | None, source: str, load: Loader) -> by
 
 
 def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *, thumbnails: bool) -> EmbeddedUnit:
-    """A decoded and tokenised unit as its finished tables, every row and every caption in exactly one of them."""
+    """A decoded and tokenised unit as its finished tables, every row and every caption in exactly one of them.
+
+    Both towers are started before either is waited for.
+    """
     images_meter, captions_meter = Meter(), Meter()
-    image_vectors, has_vector = _encode_images(model, decoded, images_meter)
+    dimension, texts = model.identity.dimension, _captions_of(decoded)
+    present, pixels = _pictures_of(decoded, model.preprocessing.size)
+    images_to_come = model.start_images(pixels, images_meter)
+    captions_to_come = model.start_tokens(_token_ids(texts.tokens), captions_meter)
+    image_vectors, has_vector = _placed(images_to_come(), present, dimension)
     rejects = _Rejects(decoded)
     _reject_images(decoded, image_vectors, has_vector, rejects)
-    captions = _caption_table(model, decoded, image_vectors, has_vector, rejects, captions_meter)
+    captions = _caption_table(decoded, texts, captions_to_come().astype(np.float16), image_vectors, has_vector, rejects)
 
-    dimension = model.identity.dimension
     chosen = np.flatnonzero(has_vector)
     schema = images_schema(dimension, kept, thumbnails=thumbnails, hashes=True)
     names = {field.name: KEPT_PREFIX + field.name for field in kept}
@@ -167,29 +176,33 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     return EmbeddedUnit(images, captions, rejects.table(), _captions_by_file(decoded), seconds)
 
 
-def _encode_images(model: ClipModel, decoded: pa.Table, meter: Meter) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Vectors by row, float16 (n, d) (zeros where there is none), and which rows have one that is finite."""
-    column = decoded.column("pixels")
-    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one
+def _pictures_of(decoded: pa.Table, size: tuple[int, int]) -> tuple[NDArray[np.bool_], torch.Tensor]:
+    """Which rows have a picture, and the pictures, uint8 (n, 3, height, width)."""
+    column = _whole(decoded.column("pixels"))
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    vectors = np.zeros((len(column), model.identity.dimension), np.float16)
-    if not present.any():
-        return vectors, present
     width = column.type.byte_width
-    buffer = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width : (column.offset + len(column)) * width]
-    pixels = buffer.reshape(len(column), 3, *model.preprocessing.size)
-    chosen = pixels if present.all() else pixels[present]
+    buffer = np.frombuffer(column.buffers()[1] or b"", np.uint8)
+    pixels = buffer[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), 3, *size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
-        tensor = torch.from_numpy(chosen)
-    vectors[present] = model.encode_images(tensor, meter).astype(np.float16)
-    finite = _finite(vectors)
-    vectors[~finite] = 0
-    return vectors, present & finite
+        return present, torch.from_numpy(pixels if present.all() else pixels[present])
+
+
+def _placed(
+    vectors: NDArray[np.float32], present: NDArray[np.bool_], dimension: int
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Vectors of the rows that have a picture as float16 (n, d) by row, zeros where there is none, and which rows have one
+    that is finite."""
+    placed = np.zeros((len(present), dimension), np.float16)
+    placed[present] = vectors.astype(np.float16)
+    finite = _finite(placed)
+    placed[~finite] = 0
+    return placed, present & finite
 
 
 def _finite(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(vectors.astype(np.float32)).all(axis=1))
+    """Which rows of float16 (n, d) have no NaN and no infinity, whose exponents are all ones."""
+    return np.asarray(((vectors.view(np.uint16) & _EXPONENT) != _EXPONENT).all(axis=1))
 
 
 class _Rejects:
@@ -232,53 +245,76 @@ def _reject_images(
             rejects.add(index, None, reasons[index], details[index])
 
 
+@dataclass(frozen=True)
+class _Captions:
+    """All captions of a unit in their order: the index of each one's row, its number among that row's, its text, and its token
+    ids, null where it is empty."""
+
+    owner: NDArray[np.int64]
+    position: NDArray[np.int32]
+    texts: pa.Array
+    tokens: pa.Array
+
+
 def _caption_table(
-    model: ClipModel,
     decoded: pa.Table,
+    captions: _Captions,
+    vectors: NDArray[np.float16],
     image_vectors: NDArray[np.float16],
     has_vector: NDArray[np.bool_],
     rejects: _Rejects,
-    meter: Meter,
 ) -> pa.Table:
-    owner: list[int] = []
-    position: list[int] = []
-    texts: list[str] = []
-    for index, captions in enumerate(decoded.column("captions").to_pylist()):
-        for caption_index, caption in enumerate(captions or ()):
-            if caption is None or not _has_words(caption):
-                detail = "the caption is null" if caption is None else "the caption has no characters but white space"
-                rejects.add(index, caption_index, Reason.EMPTY_CAPTION.value, detail)
-                continue
-            owner.append(index)
-            position.append(caption_index)
-            texts.append(caption)
-    vectors = model.encode_tokens(_tokens_of(decoded) if texts else [], meter).astype(np.float16)
+    """``vectors`` (n, d) are those of the captions that are not empty."""
+    owner, position = captions.owner, captions.position
+    has_words = captions.tokens.is_valid().to_numpy(zero_copy_only=False)
+    for empty in np.flatnonzero(~has_words).tolist():
+        null = not captions.texts[empty].is_valid
+        detail = "the caption is null" if null else "the caption has no characters but white space"
+        rejects.add(int(owner[empty]), int(position[empty]), Reason.EMPTY_CAPTION.value, detail)
+    given = np.flatnonzero(has_words)
     finite = _finite(vectors)
-    for failed in np.flatnonzero(~finite).tolist():
+    for failed in given[~finite].tolist():
         detail = "the model returned NaN or infinity for this caption"
-        rejects.add(owner[failed], position[failed], Reason.NON_FINITE_EMBEDDING.value, detail)
-    good = np.flatnonzero(finite)
-    owners = np.asarray(owner, np.int64)[good]
-    scores = _cosine(vectors[good], image_vectors[owners])
+        rejects.add(int(owner[failed]), int(position[failed]), Reason.NON_FINITE_EMBEDDING.value, detail)
+    good = given[finite]
+    owners = owner[good]
+    scores = _cosine(vectors[finite], image_vectors[owners])
     plain = decoded.select(["row", "id"]).take(owners)
     return pa.table(
         [
             plain.column("row"),
             plain.column("id"),
-            pa.array(np.asarray(position, np.int32)[good]),
-            pa.array([texts[index] for index in good], pa.string()),
-            embedding_column(vectors[good]),
+            pa.array(position[good]),
+            captions.texts.take(pa.array(good)),
+            embedding_column(vectors[finite]),
             pa.array(scores, pa.float32(), mask=~has_vector[owners]),
         ],
-        schema=captions_schema(model.identity.dimension),
+        schema=captions_schema(vectors.shape[1]),
     )
 
 
-def _tokens_of(tokenised: pa.Table) -> list[TokenIds]:
-    """The token ids of all captions that are not empty, in their order."""
-    captions = tokenised.column("tokens").combine_chunks().flatten().drop_null()
-    flat, offsets = captions.values.to_numpy(), captions.offsets.to_pylist()
+def _captions_of(decoded: pa.Table) -> _Captions:
+    lists = _whole(decoded.column("captions"))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    owner = np.repeat(np.arange(len(lists)), lengths)
+    position = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    if "tokens" in decoded.column_names:
+        tokens = _whole(decoded.column("tokens")).flatten()
+    else:
+        tokens = pa.nulls(len(owner), pa.list_(pa.int32()))
+    return _Captions(owner, position.astype(np.int32), lists.flatten(), tokens)
+
+
+def _token_ids(tokens: pa.Array) -> list[TokenIds]:
+    """The token ids of captions that are not empty."""
+    known = tokens.drop_null()
+    flat, offsets = known.values.to_numpy(), known.offsets.to_pylist()
     return [flat[start:stop] for start, stop in pairwise(offsets)]
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, which `combine_chunks` would copy even where it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _cosine(left: NDArray[np.float16], right: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -292,7 +328,6 @@ def _cosine(left: NDArray[np.float16], right: NDArray[np.float16]) -> NDArray[np
 
 def _captions_by_file(decoded: pa.Table) -> dict[int, int]:
     """Captions read, by the ordinal of the source file."""
-    counts: Counter[int] = Counter()
-    for row, captions in zip(decoded.column("row").to_pylist(), decoded.column("captions").to_pylist(), strict=True):
-        counts[row >> 32] += len(captions or ())
-    return dict(counts)
+    ordinals = decoded.column("row").to_numpy() >> ORDINAL_SHIFT
+    lengths = pc.fill_null(pc.list_value_length(decoded.column("captions")), 0).to_numpy()
+    return {ordinal: int(lengths[ordinals == ordinal].sum()) for ordinal in np.unique(ordinals).tolist()}

@@ -30,6 +30,10 @@ _BATCH_SIZE = {"cpu": 32, "cuda": 256}
 _GPU_STEP = 8
 
 
+Pending = Callable[[], NDArray[np.float32]]
+"""Waits for vectors that a device computes, and fetches them."""
+
+
 def _do_nothing() -> None:
     pass
 
@@ -92,6 +96,10 @@ class ClipModel:
 
         ``meter`` takes how long the device computed.
         """
+        return self.start_images(pixels, meter)()
+
+    def start_images(self, pixels: NDArray[np.uint8] | torch.Tensor, meter: Meter | None = None) -> Pending:
+        """As `encode_images`, without waiting for a GPU."""
         tensor = torch.as_tensor(pixels)
 
         def encode(batch: torch.Tensor) -> torch.Tensor:
@@ -100,7 +108,7 @@ class ClipModel:
             )
             return features
 
-        return self._vectors(len(tensor), lambda part: tensor[part], encode, meter)
+        return self._start(len(tensor), lambda part: tensor[part], encode, meter)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts as unit vectors, float32 (n, d). Longer texts are cut at the model's context length."""
@@ -112,6 +120,10 @@ class ClipModel:
 
         ``meter`` takes how long the device computed.
         """
+        return self.start_tokens(texts, meter)()
+
+    def start_tokens(self, texts: Sequence[TokenIds], meter: Meter | None = None) -> Pending:
+        """As `encode_tokens`, without waiting for a GPU."""
         place: dict[bytes, int] = {}
         places = [place.setdefault(ids.tobytes(), len(place)) for ids in texts]
         unique = list(dict(zip(places, texts, strict=True)).values())
@@ -127,10 +139,11 @@ class ClipModel:
         def encode(tokens: torch.Tensor) -> torch.Tensor:
             return encode_tokens(self.towers, tokens, cut=self._cut)
 
-        vectors = np.empty((len(unique), self.identity.dimension), np.float32)
         costs = -(-widths * WHOLE // form.length) if form else None
-        vectors[order] = self._vectors(len(unique), batch, encode, meter, costs)
-        return vectors[places]
+        fetch = self._start(len(unique), batch, encode, meter, costs)
+        back = np.empty(len(unique), np.int64)
+        back[order] = np.arange(len(unique))
+        return lambda: fetch()[back[places]]
 
     def _widths(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions that a batch takes whose longest text has such a length: the context length unless padding is cut.
@@ -143,16 +156,16 @@ class ClipModel:
         widths: NDArray[np.int64] = np.minimum(-(-np.maximum(lengths, 1) // step) * step, self.token_form.length)
         return widths
 
-    def _vectors(
+    def _start(
         self,
         count: int,
         batch: Callable[[slice], torch.Tensor],
         encode: Callable[[torch.Tensor], torch.Tensor],
         meter: Meter | None,
         costs: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
-        """What ``encode`` makes of each ``batch`` on the device, as unit vectors. They stay there until the last is asked
-        for, so that a GPU goes from one batch to the next without waiting for this process."""
+    ) -> Pending:
+        """What ``encode`` makes of each ``batch`` on the device, as unit vectors. They stay there until they are asked for,
+        so that a GPU goes from one batch to the next without waiting for this process."""
         vectors = torch.empty((count, self.identity.dimension), dtype=torch.float32, device=self.device)
         timed = Meter() if meter is None else meter
 
@@ -164,8 +177,7 @@ class ClipModel:
 
         with torch.inference_mode():
             self.batches.run(count, work, costs)
-        made: NDArray[np.float32] = vectors.cpu().numpy()
-        return made
+        return lambda: np.asarray(vectors.cpu().numpy())
 
     def find_batch_size(self, most: int = 1024) -> None:
         """Chooses the batch size by encoding batches of blank pictures, from the one that it has up to ``most``."""
