@@ -5,8 +5,8 @@ import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +16,8 @@ from PIL import Image
 from clipmill.core.errors import UserError
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.train import batches as module
-from clipmill.train.batches import Batch, Example, Source, ahead, assemble, batches, examples
+from clipmill.train.augment import Augmentation
+from clipmill.train.batches import Batch, Sampling, Source, ahead, batches, examples
 
 PREPROCESSING = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), "bicubic", "shortest")
 
@@ -52,9 +53,18 @@ def pool():
 
 
 def take(
-    count: int, data: Source, pool: ThreadPoolExecutor, size: int = 16, seed: int = 0, first: int = 0
+    count: int,
+    data: Source,
+    pool: ThreadPoolExecutor,
+    size: int = 16,
+    seed: int = 0,
+    first: int = 0,
+    rank: int = 0,
+    workers: int = 1,
+    **sampling: Any,
 ) -> list[Batch]:
-    return list(itertools.islice(batches(data, size, 0.5, seed, first, pool), count))
+    chosen = Sampling(size, seed, **{"negative_share": 0.5, **sampling})
+    return list(itertools.islice(batches(data, chosen, first, pool, rank, workers), count))
 
 
 def numbers(batch: Batch) -> list[int]:
@@ -65,7 +75,7 @@ def same(one: Batch, other: Batch) -> bool:
     return (
         torch.equal(one.pixels, other.pixels)
         and (one.texts, one.negatives) == (other.texts, other.negatives)
-        and torch.equal(one.also_true, other.also_true)
+        and one.captions == other.captions
     )
 
 
@@ -130,20 +140,42 @@ def test_negatives_come_from_their_column_and_need_not_be_there(tmp_path: Path, 
     without = take(1, source(write(tmp_path / "without", 32)), pool)[0]
     assert without.negatives == []
     negatives = [[f"not {n}"] if n % 2 else None for n in range(32)]
-    batch = next(batches(source(write(tmp_path / "with", 32, negative_caption=negatives)), 32, 1.0, 0, 0, pool))
+    data = source(write(tmp_path / "with", 32, negative_caption=negatives))
+    (batch,) = take(1, data, pool, 32, negative_share=1.0)
     assert sorted(batch.negatives) == sorted(f"not {n}" for n in range(32) if n % 2)
-    assert batch.also_true.shape == (32, 48)
 
 
-def test_shared_captions_are_marked_as_also_true() -> None:
-    pixels = torch.zeros(3, 1, 1, dtype=torch.uint8)
-    found = [Example(pixels, ("a",), ("c",)), Example(pixels, ("a", "b"), ()), Example(pixels, ("c",), ("d",))]
-    for seed in range(5):
-        batch = assemble(found, 1.0, np.random.default_rng(seed))
-        texts = batch.texts + batch.negatives
-        expected = [[text in example.captions for text in texts] for example in found]
-        assert batch.also_true.tolist() == expected
-        assert batch.negatives == ["c", "d"]
+def test_false_captions_are_made_of_true_ones_where_the_input_has_none(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    captions = [["a dog left of a cat"] if n % 2 else ["nothing to exchange"] for n in range(32)]
+    data = source(write(tmp_path / "in", 32, caption=captions))
+    (batch,) = take(1, data, pool, 32, negative_share=1.0, exchange_words=True)
+    assert len(batch.negatives) == 16
+    assert set(batch.negatives) <= {"a dog right of a cat", "a cat left of a dog"}
+    (half,) = take(1, data, pool, 32, negative_share=0.5, exchange_words=True)
+    assert 0 < len(half.negatives) <= 16
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_workers_share_what_one_would_have(tmp_path: Path, pool: ThreadPoolExecutor, workers: int) -> None:
+    """The same rows in the same order, with the same captions, negatives and alterations."""
+    negatives = [[f"not {n}", f"never {n}"] for n in range(100)]
+    data = source(write(tmp_path / "in", 100, negative_caption=negatives))
+    altered = {"augmentation": Augmentation.of(("colour",))}
+    whole = take(8, data, pool, **altered)
+    shared = [take(8, data, pool, rank=rank, workers=workers, **altered) for rank in range(workers)]
+    for step, batch in enumerate(whole):
+        parts = [of_one[step] for of_one in shared]
+        assert torch.equal(torch.cat([part.pixels for part in parts]), batch.pixels)
+        assert [text for part in parts for text in part.texts] == batch.texts
+        assert [text for part in parts for text in part.negatives] == batch.negatives
+        assert max(len(part.texts) for part in parts) - min(len(part.texts) for part in parts) <= 1
+
+
+def test_more_workers_than_rows_of_a_batch_are_refused(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    with pytest.raises(UserError, match="--workers"):
+        take(1, source(write(tmp_path / "in", 20)), pool, 4, workers=5)
 
 
 def test_making_batches_ahead_changes_nothing_and_passes_errors_on() -> None:

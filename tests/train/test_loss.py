@@ -1,4 +1,4 @@
-"""InfoNCE gives the numbers it has on paper, and negatives and shared captions do what they should."""
+"""The losses give the numbers they have on paper, and negatives and shared captions do what they should."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clipmill.train.loss import info_nce, match_probabilities
+from clipmill.train.loss import AlsoTrue, Candidates, clip_loss, match_probabilities, siglip_loss
 
 IMAGES = F.normalize(torch.tensor([[0.577, 0.577, 0.577], [0.816, 0.408, 0.408], [0.0, 0.707, 0.707]]), dim=-1)
 TEXTS = F.normalize(torch.tensor([[0.577, 0.577, 0.577], [0.707, 0.707, 0.0], [0.0, 0.707, 0.707]]), dim=-1)
@@ -14,6 +14,21 @@ TEXTS = F.normalize(torch.tensor([[0.577, 0.577, 0.577], [0.707, 0.707, 0.0], [0
 
 def random_units(count: int, seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def info_nce(
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor | float,
+    negatives: torch.Tensor | None = None,
+    also_true: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of a whole batch at once."""
+    count = len(images)
+    false = torch.empty(0, images.shape[1]) if negatives is None else negatives
+    true = torch.zeros(count, count + len(false), dtype=torch.bool) if also_true is None else also_true
+    candidates = Candidates(images, texts, false, torch.as_tensor(scale))
+    return clip_loss(candidates, slice(0, count), AlsoTrue(true, true[:, :count].T))
 
 
 def by_hand(images: torch.Tensor, texts: torch.Tensor, scale: float) -> float:
@@ -94,3 +109,28 @@ def test_the_temperature_has_a_gradient() -> None:
     info_nce(IMAGES, TEXTS, scale).backward()
     assert scale.grad is not None
     assert float(scale.grad) != 0
+
+
+def test_the_sigmoid_loss_asks_about_every_pair_on_its_own() -> None:
+    images, texts, negatives = random_units(3, 8), random_units(3, 9), random_units(2, 10)
+    scale, bias = 7.0, -4.0
+    expected = 0.0
+    for i in range(3):
+        for j, text in enumerate([*texts, *negatives]):
+            logit = scale * float(images[i] @ text) + bias
+            expected += math.log(1 + math.exp(-logit if i == j else logit)) / 3
+    candidates = Candidates(images, texts, negatives, torch.tensor(scale), torch.tensor(bias))
+    nothing = AlsoTrue(torch.zeros(3, 5, dtype=torch.bool), torch.zeros(3, 3, dtype=torch.bool))
+    assert float(siglip_loss(candidates, slice(0, 3), nothing)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_shares_of_rows_sum_to_the_loss() -> None:
+    images, texts, negatives = random_units(7, 1), random_units(7, 2), random_units(3, 3)
+    candidates = Candidates(images, texts, negatives, torch.tensor(9.0), torch.tensor(-2.0))
+    marked = torch.rand(7, 10, generator=torch.Generator().manual_seed(4)) < 0.2
+    for loss in (clip_loss, siglip_loss):
+        whole = loss(candidates, slice(0, 7), AlsoTrue(marked, marked[:, :7].T))
+        parts = [
+            loss(candidates, rows, AlsoTrue(marked[rows], marked[:, :7].T[rows])) for rows in (slice(0, 3), slice(3, 7))
+        ]
+        assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5)

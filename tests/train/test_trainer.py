@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from clipmill.core.settings import ModelSettings, TrainSettings
 from clipmill.encoders.model import load_model
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
+from clipmill.stage.stage import Made
 from clipmill.stage.status import work_towards
 from clipmill.train import trainer
-from clipmill.train.trainer import Step, train
+from clipmill.train.checkpoint import ModelRecord
+from clipmill.train.run import train as train_stage
+from clipmill.train.run import train_here
+from clipmill.train.trainer import Step, Told
 from clipmill_jobs.train import command
 
 
@@ -30,9 +35,15 @@ def settings(scenes: str, output: Path, **options: Any) -> TrainSettings:
     return TrainSettings(input=scenes, output=str(output), **values)
 
 
+def train(chosen: TrainSettings, step: Callable[[Step], Any] = print) -> Made[ModelRecord]:
+    """Trains in this process on the CPU."""
+    told = Told(step, lambda step, found: None)
+    return train_stage(chosen, lambda work: train_here(chosen, work, told, "cpu"))
+
+
 def learn(chosen: TrainSettings) -> list[Step]:
     steps: list[Step] = []
-    train(chosen, steps.append, lambda step, found: None)
+    train(chosen, steps.append)
     return steps
 
 
@@ -59,7 +70,10 @@ def test_the_record_tells_what_was_done(finished: tuple[Path, list[Step]]) -> No
     record = json.loads((output / "training.json").read_text())
     assert record["configuration"]["steps"] == 24
     assert record["rows"] == 96
-    assert record["losses"][-1] == {"step": 24, "loss": round(steps[-1].loss, 4)}
+    last = record["losses"][-1]
+    assert (last["step"], last["loss"]) == (24, round(steps[-1].loss, 4))
+    assert last["gradient_norm"] == round(steps[-1].gradient_norm, 4)
+    assert last["logit_scale"] == pytest.approx(record["logit_scale"], abs=0.01)
     assert [entry["step"] for entry in record["validations"]] == [12, 24]
     assert {"t2i_r@1", "i2t_r@1", "negative_accuracy"} <= set(record["validations"][-1])
     assert record["logit_scale"] <= 100.0001
@@ -102,7 +116,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(halved, stop, lambda step, found: None)
+        train(halved, stop)
     assert not (tmp_path / "halved").exists()
     rest = learn(halved)
     assert [step.step for step in rest] == [3, 4, 5, 6]
@@ -159,20 +173,20 @@ def test_other_settings_do_not_touch_what_is_there(
     output = tmp_path / "model"
     learn(settings(scenes, output, steps=1))
     before = (output / "open_clip_model.safetensors").read_bytes()
-    assert train(settings(scenes, output, steps=1), print, print).already
+    assert train(settings(scenes, output, steps=1)).already
     with pytest.raises(OutputDiffers, match="steps: was 1, now 2"):
-        train(settings(scenes, output, steps=2), print, print)
+        train(settings(scenes, output, steps=2))
 
     def stop(step: Step) -> None:
         if step.step == 2:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(settings(scenes, output, steps=2, overwrite=True), stop, lambda step, found: None)
+        train(settings(scenes, output, steps=2, overwrite=True), stop)
     assert (output / "open_clip_model.safetensors").read_bytes() == before
     other = settings(scenes, output, steps=3, seed=4)
     with pytest.raises(OutputDiffers, match="is already complete, but with a difference"):
-        train(other, print, print)
+        train(other)
     learn(other.model_copy(update={"overwrite": True}))
     assert json.loads((output / "training.json").read_text())["configuration"]["steps"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -189,11 +203,11 @@ def test_unfinished_training_of_other_settings_is_refused_and_told(
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(settings(scenes, output, steps=3), stop, print)
+        train(settings(scenes, output, steps=3), stop)
     (found,) = work_towards(storage.resolve(output))
     assert (found.stage, found.running, found.doing) == ("train", False, "training, from a checkpoint: 1 done")
     with pytest.raises(OutputDiffers, match=r"an unfinished run .* had other settings \(steps: 3, now 4\)"):
-        train(settings(scenes, output, steps=4), print, print)
+        train(settings(scenes, output, steps=4))
     assert [step.step for step in learn(settings(scenes, output, steps=3))] == [2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

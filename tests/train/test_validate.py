@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from clipmill.train.batches import Example
-from clipmill.train.validate import ranks, told_apart, validate
+from clipmill.train.validate import is_better, ranks, told_apart, validate
 
 
 def units(*rows: tuple[float, ...]) -> np.ndarray:
@@ -69,3 +69,13 @@ def test_validation_of_a_model_that_is_off_by_one() -> None:
     )
     assert found.t2i(1) == found.i2t(1) == 0.0
     assert found.negative_accuracy is None
+    assert found.hits == [0.0] * 4
+
+
+def test_better_is_what_chance_does_not_explain() -> None:
+    before = [0.0, 1.0] * 50
+    assert not is_better(before, before)
+    assert not is_better([1.0, *before[1:]], before)
+    assert is_better([1.0] * 30 + before[30:], before)
+    assert not is_better(before, [1.0] * 30 + before[30:])
+    assert not is_better([1.0], [0.0])

@@ -129,6 +129,34 @@ def check_prefixes(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return tuple(sorted(found)) or None
 
 
+def parse_workers(value: Any) -> Any:
+    """A number of workers, or the fewest and the most with a colon between them (``2:8``), as a pair; None is left."""
+    if isinstance(value, int):
+        value = str(value)
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", value.strip())
+    if not found:
+        raise ValueError(f"{value!r} is neither a number of workers (4) nor a range of them (2:8)")
+    fewest, most = int(found[1]), int(found[2] or found[1])
+    if not 1 <= fewest <= most:
+        raise ValueError(f"{value!r}: at least 1, and the fewest first")
+    return fewest, most
+
+
+def parse_span(value: Any) -> Any:
+    """Numbers from 0 to 1 in steps, written ``0:1:.1``, as (first, last, step); None is left."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    try:
+        first, last, step = (float(part) for part in value.split(":"))
+    except ValueError:
+        raise ValueError(f"{value!r} is not first:last:step, such as 0:1:.1") from None
+    if not (0 <= first <= last <= 1 and step > 0):
+        raise ValueError(f"{value!r}: shares lie between 0 and 1, and the step is above 0")
+    return first, last, step
+
+
 def size_text(size: int) -> str:
     """A size as `parse_bytes` reads it, in the largest unit that gives a whole number: ``4GiB``."""
     whole = [unit for unit, bytes_ in _SIZES.items() if size and size % bytes_ == 0]
@@ -153,6 +181,22 @@ Count = Annotated[
     WithJsonSchema({"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?$"}]}),
 ]
 """A number of rows: 5000, 500k, 10M, 5e9."""
+
+Workers = Annotated[
+    tuple[int, int] | None,
+    BeforeValidator(parse_workers),
+    WithJsonSchema({"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^[0-9]+(:[0-9]+)?$"}, {"type": "null"}]}),
+    Option(separated=True, metavar="N|MIN:MAX"),
+]
+"""A number of workers, or a range: 4, 2:8."""
+
+Span = Annotated[
+    tuple[float, float, float] | None,
+    BeforeValidator(parse_span),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^[0-9.]+:[0-9.]+:[0-9.]+$"}, {"type": "null"}]}),
+    Option(separated=True, metavar="FIRST:LAST:STEP"),
+]
+"""Shares in steps: 0:1:.1."""
 
 CountOrAuto = Annotated[
     int | None,

@@ -31,11 +31,11 @@ def refuse_unknown_model(model: str | None, pretrained: str | None = None) -> No
     """Raises UserError, with the names that are like it, for a ``--model`` that open_clip does not know.
 
     Places (``local-dir:``, ``hf-hub:``) are not looked into here. Where ``--pretrained`` is a folder that brings its own
-    configuration, the model may be called anything.
+    configuration, the model may be called anything; the model itself may be such a folder, where an architecture is meant.
     """
     if model is None or model == BUILTIN or ":" in model or not known_models() or model in known_models():
         return
-    if pretrained and has_configuration(pretrained):
+    if has_configuration(model) or (pretrained and has_configuration(pretrained)):
         return
     close = nearest(model, known_models())
     like = f"; close to it: {', '.join(close)}" if close else ""

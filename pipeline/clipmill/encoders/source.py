@@ -55,6 +55,8 @@ def find_model(
     if name in (None, BUILTIN):
         return _from_path_alone(str(pretrained), name)
     assert name is not None
+    if not trained and not pretrained and _is_folder(name) and _folder_of(name):
+        return _from_folder(Path(name).expanduser(), name, "", trained=False)
     if pretrained and _folder_of(pretrained) and (_is_folder(pretrained) or name not in open_clip.list_models()):
         return _from_path_alone(pretrained, name)
     config = _known_config(name)

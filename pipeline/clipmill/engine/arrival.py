@@ -23,8 +23,11 @@ _POLL_SECONDS = 0.5
 _SAY_SECONDS = 30.0
 
 
-def ready_to_encode(cluster: Cluster, settings: ClusterSettings, say: Say) -> tuple[Cluster, ClusterSettings]:
-    """The cluster once encoders can run on it, and the settings with the device that was chosen, which is said with why.
+def ready_to_encode(
+    cluster: Cluster, settings: ClusterSettings, say: Say, doing: str = "encoding"
+) -> tuple[Cluster, ClusterSettings]:
+    """The cluster once encoders (or what else is ``doing``) can run on it, and the settings with the device that was chosen,
+    which is said with why.
 
     Raises UserError where this machine is asked for a GPU and has none, RunFailed where one is waited for in vain.
     """
@@ -32,7 +35,7 @@ def ready_to_encode(cluster: Cluster, settings: ClusterSettings, say: Say) -> tu
     if cluster.own and device == "gpu" and not cluster.gpus:
         raise no_gpu_here(settings)
     chosen, why = _chosen(cluster, settings, say)
-    say(f"encoding on {'GPUs' if chosen == 'gpu' else 'CPUs'}: {why}")
+    say(f"{doing} on {'GPUs' if chosen == 'gpu' else 'CPUs'}: {why}")
     decided = settings.model_copy(update={"device": chosen})
     if chosen == "gpu":
         return describe(own=cluster.own), decided

@@ -30,6 +30,7 @@ from clipmill.core.settings import (
     IndexSettings,
     ModelSettings,
     OutputSettings,
+    TrainSettings,
 )
 from clipmill.stage.stage import Made, Work
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
     from clipmill.index.build.build import Build
     from clipmill.report.document import Report
+    from clipmill.train.checkpoint import ModelRecord
 
 AnySettings = TypeVar("AnySettings", bound=OutputSettings)
 Result = TypeVar("Result")
@@ -111,6 +113,30 @@ def embed_planned(
         return embed(plan, load(), cluster, reporter, work)
 
     return plan.run(work)
+
+
+def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[ModelRecord]:
+    """Trains a model: in this process, or on several workers where they or a cluster are asked for."""
+    from clipmill.encoders.names import refuse_unknown_model
+
+    refuse_unknown_model(settings.model, settings.pretrained)
+    reporter.message("train", "loading torch")
+    from clipmill.engine.choose import runs_here
+    from clipmill.engine.device import check_device, device_here
+    from clipmill.runs.training import told_to
+    from clipmill.train.run import train, train_here
+
+    check_device(cluster)
+    told = told_to(reporter)
+
+    def drive(work: Work) -> ModelRecord:
+        if runs_here(cluster, small=settings.workers in (None, (1, 1))):
+            return train_here(settings, work, told, device_here(cluster)[0])
+        from clipmill.engine.train_on_ray import train_on_ray
+
+        return train_on_ray(settings, cluster, work, told, reporter)
+
+    return train(settings, drive)
 
 
 def index_stage(settings: IndexSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[IndexManifest]:

@@ -24,6 +24,9 @@ from clipmill.source.inputs import find_inputs, locate
 from clipmill.source.reading import read_units
 from clipmill.source.units import Unit, plan_units, rows_per_unit
 from clipmill.storage import Location
+from clipmill.train.augment import NOTHING, Augment, Augmentation
+from clipmill.train.truth import Part
+from clipmill.train.word_exchange import exchanged
 
 NEGATIVES_COLUMN = "negative_caption"
 """Optional, list<string>: captions that are false of the image, as further texts to tell the true one from."""
@@ -45,15 +48,29 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's worth: uint8 (n, 3, height, width), a caption each, negatives of some, and what else is true.
-
-    ``also_true`` is as `clipmill.train.loss.info_nce` takes it: a text of the batch that is among an image's captions.
-    """
+    """One worker's part of a step: uint8 (n, 3, height, width), a caption each, negatives of some, and all captions each."""
 
     pixels: torch.Tensor
     texts: list[str]
     negatives: list[str]
-    also_true: torch.Tensor
+    captions: list[tuple[str, ...]]
+
+    @cached_property
+    def part(self) -> Part:
+        """What the other workers need to know of it."""
+        return Part.of(self.texts, self.negatives, self.captions)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How rows become batches. ``batch_size`` is that of all workers together, ``negative_share`` the share of images that
+    bring a negative; ``exchange_words`` makes negatives of captions where the input has none."""
+
+    batch_size: int
+    seed: int
+    negative_share: float = 0.0
+    exchange_words: bool = False
+    augmentation: Augmentation = NOTHING
 
 
 @dataclass(frozen=True)
@@ -133,17 +150,19 @@ class Rows:
     def _captions(self) -> list[list[str]]:
         return [_usable(texts) for texts in self.table.column("captions").to_pylist()]
 
-    def example(self, at: int) -> Example | None:
-        """One row decoded; None when it has no caption or no readable image."""
+    def example(self, at: int, augment: Augment | None = None) -> Example | None:
+        """One row decoded; None when it has no caption or no readable image. ``augment`` alters the picture."""
         captions = self._captions[at]
         data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
         if not captions or not (data.is_valid or path):
             return None
         try:
             encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at], self.allowed)
-            pixels = self.preprocessing.prepare(decode_image(encoded, _MAX_IMAGE_PIXELS))
+            picture = decode_image(encoded, _MAX_IMAGE_PIXELS)
         except Rejected:
             return None
+        texts = [*captions, *self.negatives[at]]
+        pixels = self.preprocessing.prepare(augment(picture, texts) if augment else picture)
         return Example(pixels, tuple(captions), tuple(self.negatives[at]))
 
 
@@ -165,31 +184,76 @@ def examples(source: Source, pool: ThreadPoolExecutor, limit: int | None = None)
 
 
 def batches(
-    source: Source, batch_size: int, negative_share: float, seed: int, first_step: int, pool: ThreadPoolExecutor
+    source: Source, sampling: Sampling, first_step: int, pool: ThreadPoolExecutor, rank: int = 0, workers: int = 1
 ) -> Iterator[Batch]:
-    """Batches without end from step ``first_step`` on, the same whatever step a run began at.
+    """The parts that worker ``rank`` has of batches without end, from step ``first_step`` on: the same rows, captions and
+    alterations whatever step a run began at and however many workers share a batch.
 
     Every epoch passes each row once, but for a rest smaller than a batch. Rows that cannot be used are left out, so a
-    batch may be smaller. ``negative_share`` of the images bring one of their negatives. Raises UserError when fewer
-    than two rows of a batch can be used.
+    part may be smaller. Raises UserError when the input has fewer than two rows, or nothing of a part can be used.
     """
-    size = min(batch_size, source.rows)
+    size = min(sampling.batch_size, source.rows)
     if size < 2:
         raise UserError(f"{source.uri} has {source.rows} rows; contrastive training needs at least two")
+    if size < workers:
+        raise UserError(f"a batch of {size} rows cannot be shared by {workers} workers; use fewer --workers")
     steps_an_epoch = source.rows // size
+    mine = range(rank * size // workers, (rank + 1) * size // workers)
     step = first_step
     while True:
         epoch, skip = divmod(step, steps_an_epoch)
-        for chosen in _epoch(source, size, (seed, epoch), skip):
-            random = np.random.default_rng((seed, epoch, step % steps_an_epoch))
-            found = [example for example in pool.map(lambda pick: pick[0].example(pick[1]), chosen) if example]
-            if len(found) < 2:
+        for chosen in _epoch(source, size, (sampling.seed, epoch), skip):
+            draws = _Draws.of(sampling, size, (sampling.seed, epoch, step % steps_an_epoch))
+            picked = pool.map(lambda at, chosen=chosen, draws=draws: draws.pick(at, *chosen[at]), mine)
+            found = [one for one in picked if one is not None]
+            if len(found) < min(2, len(mine)):
                 raise UserError(
-                    f"{source.uri}: of a batch of {size} rows only {len(found)} had a readable image and a caption; "
+                    f"{source.uri}: of {len(mine)} rows of a batch only {len(found)} had a readable image and a caption; "
                     "`clipmill embed` on the same input lists what is wrong with each row"
                 )
-            yield assemble(found, negative_share, random)
+            yield assemble(found)
             step += 1
+
+
+@dataclass(frozen=True)
+class Picked:
+    """An example with the caption that was drawn for this step, and the negative if one was."""
+
+    example: Example
+    text: str
+    negative: str | None
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """What lot decides about each row of a batch, before it is known which rows can be used."""
+
+    sampling: Sampling
+    seed: tuple[int, ...]
+    caption: NDArray[np.float64]
+    negative: NDArray[np.float64]
+    asked: NDArray[np.bool_]
+
+    @staticmethod
+    def of(sampling: Sampling, size: int, seed: tuple[int, ...]) -> "_Draws":
+        random = np.random.default_rng(seed)
+        asked = random.permutation(size) < round(sampling.negative_share * size)
+        return _Draws(sampling, seed, random.random(size), random.random(size), asked)
+
+    def pick(self, at: int, rows: Rows, row: int) -> Picked | None:
+        """The row at a position of the batch; None when it cannot be used."""
+        augment = self.sampling.augmentation.drawn(np.random.default_rng((*self.seed, at)))
+        example = rows.example(row, augment)
+        if example is None:
+            return None
+        text = example.captions[int(self.caption[at] * len(example.captions))]
+        return Picked(example, text, self._negative(at, example, text) if self.asked[at] else None)
+
+    def _negative(self, at: int, example: Example, text: str) -> str | None:
+        among: Sequence[str] = example.negatives
+        if not among and self.sampling.exchange_words:
+            among = [other for other in exchanged(text) if other not in example.captions]
+        return among[int(self.negative[at] * len(among))] if among else None
 
 
 def _epoch(source: Source, size: int, seed: tuple[int, int], skip: int) -> Iterator[list[tuple[Rows, int]]]:
@@ -225,27 +289,11 @@ def ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
             yield item
 
 
-def assemble(found: Sequence[Example], negative_share: float, random: np.random.Generator) -> Batch:
-    """A batch of these examples: a caption of each by lot, and a negative of some."""
-    texts = [example.captions[random.integers(len(example.captions))] for example in found]
-    asked = random.permutation(len(found))[: round(negative_share * len(found))]
-    negatives = [
-        found[at].negatives[random.integers(len(found[at].negatives))] for at in sorted(asked) if found[at].negatives
-    ]
+def assemble(found: Sequence[Picked]) -> Batch:
+    """A batch of these examples."""
     return Batch(
-        pixels=torch.stack([example.pixels for example in found]),
-        texts=texts,
-        negatives=negatives,
-        also_true=torch.from_numpy(_also_true(found, texts + negatives)),
+        pixels=torch.stack([one.example.pixels for one in found]),
+        texts=[one.text for one in found],
+        negatives=[one.negative for one in found if one.negative is not None],
+        captions=[one.example.captions for one in found],
     )
-
-
-def _also_true(found: Sequence[Example], texts: Sequence[str]) -> NDArray[np.bool_]:
-    columns: dict[str, list[int]] = {}
-    for at, text in enumerate(texts):
-        columns.setdefault(text, []).append(at)
-    table = np.zeros((len(found), len(texts)), np.bool_)
-    for row, example in enumerate(found):
-        for caption in example.captions:
-            table[row, columns.get(caption, [])] = True
-    return table

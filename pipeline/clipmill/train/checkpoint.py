@@ -25,6 +25,7 @@ from clipmill.storage import Location
 WEIGHTS_FILE = "open_clip_model.safetensors"
 RECORD_FILE = "training.json"
 _CHECKPOINT = "checkpoint.pt"
+_FINISHED = "finished.json"
 
 
 @dataclass
@@ -34,16 +35,35 @@ class History:
     losses: list[dict[str, float]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    share: float | None = None
+    """Of the trained weights in those that are saved, where mixtures with the starting ones were measured."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands: ``step`` steps are done."""
+    """Where a run stands: ``step`` steps are done. ``average`` are the averaged weights and ``best`` those of the best
+    validation, where they are kept; ``waited`` is how many validations in a row did not improve on it.
+
+    What is drawn at random follows from the seed and the step, so no state of a generator is needed to go on.
+    """
 
     step: int
     network: dict[str, torch.Tensor]
     optimiser: dict[str, Any]
     history: History
+    average: dict[str, torch.Tensor] | None = None
+    best: "Best | None" = None
+
+
+@dataclass
+class Best:
+    """The best validation so far: its step, its weights, and for each image the share of its captions that found it.
+    ``waited``: validations in a row since then that were not better."""
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    hits: list[float]
+    waited: int = 0
 
 
 class ModelRecord(BaseModel):
@@ -78,7 +98,7 @@ class Training(Stage[ModelRecord]):
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON types."""
-        return {name: value for name, value in self.settings.recorded().items() if name not in ("output", "overwrite")}
+        return self.settings.content()
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -88,19 +108,21 @@ class Training(Stage[ModelRecord]):
     def differences(self, found: ModelRecord) -> list[str]:
         """How a model at the output was trained otherwise, in words."""
         unset = dict.fromkeys(self.settings.LATER)
-        return configuration_differences(found.configuration, {**unset, **self.configuration})
+        before = {**self.settings.content_before(), **found.configuration}
+        return configuration_differences(before, {**unset, **self.configuration})
 
     @property
     def outline(self) -> Outline:
         """Steps up to the last checkpoint are done."""
-        files = {"checkpoint.pt": 1}
+        files = {_CHECKPOINT: 1}
         return Outline(stage=self.name, steps=(Step(doing="training, from a checkpoint", total=None, files=files),))
 
 
 def save_progress(folder: Location, progress: Progress) -> None:
     """Replaces the checkpoint in the staging folder, whole or not at all."""
     stream = io.BytesIO()
-    torch.save({**vars(progress), "history": vars(progress.history)}, stream)
+    best = vars(progress.best) if progress.best else None
+    torch.save({**vars(progress), "history": vars(progress.history), "best": best}, stream)
     storage.write_bytes(folder / _CHECKPOINT, stream.getvalue())
 
 
@@ -113,7 +135,21 @@ def load_progress(folder: Location) -> Progress | None:
         saved = torch.load(io.BytesIO(storage.read_bytes(location)), weights_only=True, map_location="cpu")
     except (RuntimeError, EOFError, pickle.UnpicklingError):
         raise RunFailed(f"{location} is damaged; delete it to start the training afresh") from None
-    return Progress(**{**saved, "history": History(**saved["history"])})
+    best = Best(**saved["best"]) if saved["best"] else None
+    return Progress(**{**saved, "history": History(**saved["history"]), "best": best})
+
+
+def note_finished(folder: Location, record: ModelRecord) -> None:
+    """Leaves the record in the staging folder, once the model beside it is whole: a worker may have made both."""
+    storage.write_bytes(folder / _FINISHED, record.model_dump_json().encode())
+
+
+def finished_record(folder: Location) -> ModelRecord | None:
+    """The record of a model that is whole and only has to be published; None while there is none."""
+    try:
+        return ModelRecord.model_validate_json(storage.read_bytes(folder / _FINISHED))
+    except FileNotFoundError:
+        return None
 
 
 def write_model(folder: Location, source: ModelSource, weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,8 +1,15 @@
-"""The contrastive loss: every image finds its own text among all texts of the batch, and every text its image.
+"""The contrastive losses, each as a sum over rows, so that workers can share the rows of a batch.
 
-InfoNCE as in van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), made symmetric as
-in Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021).
+`clip`: every image finds its own text among all texts of the batch, and every text its image. InfoNCE as in van den Oord
+et al., "Representation Learning with Contrastive Predictive Coding" (2018), made symmetric as in Radford et al., "Learning
+Transferable Visual Models From Natural Language Supervision" (2021).
+
+`siglip`: every image and text of the batch are a pair or they are not, each question on its own. Zhai et al., "Sigmoid
+Loss for Language Image Pre-Training" (2023).
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -13,25 +20,76 @@ def match_probabilities(images: torch.Tensor, texts: torch.Tensor, temperature: 
     return torch.softmax(images @ texts.T / temperature, dim=1)
 
 
-def info_nce(
-    images: torch.Tensor,
-    texts: torch.Tensor,
-    scale: torch.Tensor | float,
-    negatives: torch.Tensor | None = None,
-    also_true: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The mean of the two cross-entropies, image to text and text to image; a scalar.
+@dataclass(frozen=True)
+class Candidates:
+    """All unit vectors of a batch, of every worker: image i and text i are a pair.
 
-    ``images`` and ``texts`` are unit vectors (n, d), a pair to a row; ``scale`` is the inverse temperature.
-    ``negatives`` (m, d) are further texts that belong to no image: candidates for every image, asked of none.
-    ``also_true`` (n, n + m), bool: texts, then negatives, that are true of an image without being its pair. Those are
-    left out of the comparison, because pushing them away would be wrong; the pairs themselves are never left out.
+    ``images`` (n, d), ``texts`` (n, d), and ``negatives`` (m, d): texts that are no image's caption, candidates for every
+    image and asked of none. ``scale`` is the inverse temperature, ``bias`` is added to every logit (None: nothing is).
     """
-    count = len(images)
-    candidates = texts if negatives is None else torch.cat([texts, negatives])
-    logits = scale * images @ candidates.T
-    if also_true is not None:
-        own = torch.eye(count, len(candidates), dtype=torch.bool, device=logits.device)
-        logits = logits.masked_fill(also_true & ~own, float("-inf"))
-    pairs = torch.arange(count, device=logits.device)
-    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits[:, :count].T, pairs)) / 2
+
+    images: torch.Tensor
+    texts: torch.Tensor
+    negatives: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Pairs in the batch."""
+        return len(self.images)
+
+    def logits(self, one: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """Scaled products of two sets of vectors."""
+        products = self.scale * one @ others.T
+        return products if self.bias is None else products + self.bias
+
+
+@dataclass(frozen=True)
+class AlsoTrue:
+    """Texts that are true of an image without being its pair, for the rows that a loss is asked about.
+
+    ``of_images`` (r, n + m), bool: texts, then negatives, that are true of these images; ``of_texts`` (r, n), bool: images
+    that these texts are true of. The pairs themselves may be marked or not.
+    """
+
+    of_images: torch.Tensor
+    of_texts: torch.Tensor
+
+
+Loss = Callable[[Candidates, slice, AlsoTrue], torch.Tensor]
+"""The share that some rows have in the loss of a whole batch, a scalar: shares of all rows sum to the loss."""
+
+
+def clip_loss(all: Candidates, rows: slice, also_true: AlsoTrue) -> torch.Tensor:
+    """The mean of the two cross-entropies, image to text and text to image.
+
+    Texts that are also true of an image are left out of the comparison: pushing them away would be wrong.
+    """
+    pairs = torch.arange(all.count, device=all.images.device)[rows]
+    texts = torch.cat([all.texts, all.negatives])
+    to_texts = _without(all.logits(all.images[rows], texts), also_true.of_images, pairs)
+    to_images = _without(all.logits(all.texts[rows], all.images), also_true.of_texts, pairs)
+    both = F.cross_entropy(to_texts, pairs, reduction="sum") + F.cross_entropy(to_images, pairs, reduction="sum")
+    return both / (2 * all.count)
+
+
+def siglip_loss(all: Candidates, rows: slice, also_true: AlsoTrue) -> torch.Tensor:
+    """Minus the log probability of the right answer about every image and text, summed, per image.
+
+    What is also true of an image is asked neither way.
+    """
+    pairs = torch.arange(all.count, device=all.images.device)[rows]
+    logits = all.logits(all.images[rows], torch.cat([all.texts, all.negatives]))
+    is_pair = torch.zeros_like(logits).scatter_(1, pairs[:, None], 1.0)
+    asked = ~also_true.of_images | is_pair.bool()
+    return -(F.logsigmoid((2 * is_pair - 1) * logits) * asked).sum() / all.count
+
+
+LOSSES: dict[str, Loss] = {"clip": clip_loss, "siglip": siglip_loss}
+
+
+def _without(logits: torch.Tensor, left_out: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Logits (r, n) without what is left out, but for each row's own pair."""
+    own = torch.zeros_like(left_out).scatter_(1, pairs[:, None], True)
+    return logits.masked_fill(left_out & ~own, float("-inf"))

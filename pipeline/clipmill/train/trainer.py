@@ -1,28 +1,23 @@
-"""A training run: from fresh or given weights, over batches, to a published model; continued where it was stopped."""
+"""What one worker does in a training run: from fresh or given weights, over its parts of the batches, to a model."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.settings import ModelSettings, TrainSettings
-from clipmill.encoders.model import build_network, load_weights, preprocessing_of
-from clipmill.encoders.source import find_model
-from clipmill.encoders.text import encode_tokens, without_padding
-from clipmill.encoders.tokenizer import load_tokenizer
-from clipmill.encoders.tokens import Tokenizer
-from clipmill.stage.stage import Made, Work
+from clipmill.core.settings import TrainSettings
 from clipmill.storage import Location
-from clipmill.train.batches import Batch, Source, ahead, batches, examples
+from clipmill.train.augment import Augmentation
+from clipmill.train.batches import Batch, Sampling, Source, ahead, batches, examples
 from clipmill.train.checkpoint import (
+    Best,
     History,
     ModelRecord,
     Progress,
@@ -31,9 +26,22 @@ from clipmill.train.checkpoint import (
     save_progress,
     write_model,
 )
-from clipmill.train.loss import info_nce
-from clipmill.train.optimise import learning_rate_at, make_optimiser, move
-from clipmill.train.validate import Validation, validate
+from clipmill.train.gradient import Tower, backward, sum_gradients
+from clipmill.train.loss import LOSSES
+from clipmill.train.network import Weights, make_learner
+from clipmill.train.optimise import (
+    Average,
+    Rates,
+    clip_gradients,
+    learning_rate_at,
+    make_optimiser,
+    move,
+    trained,
+)
+from clipmill.train.parts import interpolated, running_statistics
+from clipmill.train.truth import Truth
+from clipmill.train.validate import Validation, is_better, validate
+from clipmill.train.workers import Workers
 
 _DECODERS = 4
 _VALIDATION_IMAGES = 1000
@@ -44,168 +52,303 @@ _LOSS_EVERY = 20
 
 @dataclass(frozen=True)
 class Step:
-    """What is reported after a step; ``step`` counts from 1, ``loss`` is nats, ``seconds`` are those of this start."""
+    """What is reported after a step; ``step`` counts from 1, ``loss`` is nats, ``images`` and ``seconds`` are those of all
+    workers since this start."""
 
     step: int
     steps: int
     loss: float
+    gradient_norm: float
     images: int
     seconds: float
-    seconds_left: float
 
     @property
     def images_per_second(self) -> float:
         return self.images / self.seconds
 
 
-Report = Callable[[Step], None]
-ReportValidation = Callable[[int, Validation], None]
+@dataclass(frozen=True)
+class Told:
+    """Who is told what happens: after each step, after each validation (with the step), and when a checkpoint is written."""
+
+    step: Callable[[Step], None]
+    validation: Callable[[int, Validation], None]
+    checkpoint: Callable[[], None] = lambda: None
 
 
-def train(settings: TrainSettings, report: Report, report_validation: ReportValidation) -> Made[ModelRecord]:
-    """Trains and publishes a model.
+def train_worker(
+    settings: TrainSettings, folder: Location, dataset: Location, workers: Workers, device: torch.device, told: Told
+) -> ModelRecord | None:
+    """One worker's whole work. The first goes on from the checkpoint in ``folder``, writes it, tells what happens, and
+    leaves the model in ``dataset``; it returns the record, the others None.
 
-    A run that was stopped goes on from its last checkpoint and ends with the weights it would have had. The outcome is
-    decided by the settings and the data alone, on one kind of machine with one number of threads. Raises UserError for
-    a mistake in the settings or the input, RunFailed when the loss is no longer a number.
+    Raises UserError for a mistake in the settings or the input, RunFailed when the loss is no longer a number.
     """
-
-    def work(work: Work) -> ModelRecord:
-        work.start()
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            return _Run(settings, pool).train(work, report, report_validation)
-
-    return Training(settings).run(work)
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        return Trainer(settings, folder, workers, device, told, pool).train(dataset)
 
 
-class _Run:
+class Trainer:
     """The network, its data and its optimiser for the length of a run."""
 
-    def __init__(self, settings: TrainSettings, pool: ThreadPoolExecutor) -> None:
-        self.settings, self.pool = settings, pool
-        self.source = find_model(_model_settings(settings), trained=settings.pretrained is not None)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(settings.seed)
-        self.network = build_network(self.source)
-        if self.source.weights is not None:
-            load_weights(self.network, self.source)
-        preprocessing = preprocessing_of(self.network, self.source)
-        self.preprocessing = preprocessing
-        self.tokenizer: Tokenizer = load_tokenizer(self.source)
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: Location,
+        workers: Workers,
+        device: torch.device,
+        told: Told,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.settings, self.folder, self.workers, self.told, self.pool = settings, folder, workers, told, pool
+        self.augmentation = Augmentation.of(settings.augment or ())
+        self.learner = make_learner(settings, device)
         reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
-        self.data = Source.open(settings.input, preprocessing, *reads)
-        self.held_out = Source.open(settings.validation, preprocessing, *reads) if settings.validation else None
-        self.network.to(device=self.device)
-        self.network.to(memory_format=torch.channels_last)  # half as much time again for convolutions
-        self.optimiser = make_optimiser(self.network, settings.learning_rate, settings.weight_decay)
+        self.data = Source.open(settings.input, self.learner.preprocessing, *reads)
+        self.held_out: Source | None = None
+        if settings.validation:
+            self.held_out = Source.open(settings.validation, self.learner.preprocessing, *reads)
+        network = self.learner.network
+        self.start: Weights | None = self.learner.whole() if settings.interpolate else None
+        parts = {"image": settings.image_rate, "text": settings.text_rate, "temperature": settings.temperature_rate}
+        self.optimiser = make_optimiser(network, Rates(settings.learning_rate, parts), settings.weight_decay)
+        self.weights = trained(self.optimiser)
+        self.average = Average(network, settings.average) if settings.average else None
         self.history = History()
+        self.best: Best | None = None
+        self.done = self._go_on()
 
-    def train(self, work: Work, report: Report, report_validation: ReportValidation) -> ModelRecord:
-        settings, first, progress = self.settings, 0, load_progress(work.folder)
-        if progress is not None:
-            self.network.load_state_dict(progress.network)
-            self.optimiser.load_state_dict(progress.optimiser)
-            first, self.history = progress.step, progress.history
-        started = saved = time.monotonic()
-        before = self.history.seconds
-        images = 0
-        coming = ahead(
-            batches(self.data, settings.batch_size, settings.negative_share, settings.seed, first, self.pool)
+    @property
+    def is_first(self) -> bool:
+        """Whether this worker speaks and writes for all."""
+        return self.workers.rank == 0
+
+    def _go_on(self) -> int:
+        """Takes over the last checkpoint; returns how many steps are done."""
+        progress = load_progress(self.folder)
+        if progress is None:
+            return 0
+        self.learner.network.load_state_dict(progress.network)
+        self.optimiser.load_state_dict(progress.optimiser)
+        if self.average and progress.average:
+            self.average.weights = {name: tensor.to(self.learner.device) for name, tensor in progress.average.items()}
+        self.history, self.best = progress.history, progress.best
+        return progress.step
+
+    def train(self, dataset: Location) -> ModelRecord | None:
+        """The steps that are left, and the model at the end."""
+        settings, first = self.settings, self.done
+        began = saved = time.monotonic()
+        before, images = self.history.seconds, 0
+        sampling = Sampling(
+            settings.batch_size,
+            settings.seed,
+            settings.negative_share,
+            settings.hard_negatives == "words",
+            self.augmentation,
         )
-        for step in range(first, settings.steps):
-            batch = next(coming)
-            loss = self._step(step, batch)
-            images += len(batch.texts)
+        coming = ahead(batches(self.data, sampling, first, self.pool, self.workers.rank, self.workers.count))
+        while self.done < settings.steps and not self._gives_up():
+            loss, norm, taken = self._step(next(coming))
+            images += taken
+            self.done += 1
             now = time.monotonic()
-            self.history.seconds = before + now - started
-            done = step + 1
-            if done % _LOSS_EVERY == 0 or done == settings.steps:
-                self.history.losses.append({"step": done, "loss": round(loss, 4)})
-            left = (now - started) / (done - first) * (settings.steps - done)
-            report(Step(done, settings.steps, loss, images, now - started, left))
-            if self.held_out is not None and done % settings.validate_every == 0 and done < settings.steps:
-                report_validation(done, self._validate(done, _VALIDATION_IMAGES))
-            if now - saved > _SECONDS_BETWEEN_CHECKPOINTS or done == settings.steps:
-                save_progress(work.folder, self._progress(done))
-                work.lease.check()
+            self.history.seconds = before + now - began
+            self._note(Step(self.done, settings.steps, loss, norm, images, now - began))
+            if self.held_out is not None and self.done % settings.validate_every == 0 and self.done < settings.steps:
+                self._validate_midway()
+            if self._is_time_to_save(now - saved):
+                self._save()
                 saved = time.monotonic()
         coming.close()
-        self._finish(work.dataset, report_validation)
-        return ModelRecord(**self._record())
+        return self._finish(dataset) if self.is_first else None
 
-    def _step(self, step: int, batch: Batch) -> float:
-        torch.manual_seed(self.settings.seed * 1_000_003 + step)
-        self.network.train()
-        count = len(batch.texts)
-        with self._autocast():
-            images = self.network.encode_image(self._pixels(batch.pixels))  # type: ignore[operator]
-            texts = encode_tokens(self.network, self._tokens(batch.texts + batch.negatives))
-        images, texts = (F.normalize(features.float(), dim=-1) for features in (images, texts))
-        scale = self.network.logit_scale.exp()  # type: ignore[operator]
-        loss = info_nce(images, texts[:count], scale, texts[count:], batch.also_true.to(self.device))
-        if not torch.isfinite(loss):
-            raise RunFailed(f"the loss of step {step + 1} is {loss.item()}; try a lower --learning-rate")
-        settings = self.settings
-        rate = learning_rate_at(step, settings.steps, settings.warmup_steps, settings.learning_rate)
-        move(self.network, self.optimiser, loss, rate)
-        return float(loss.detach())
+    def _step(self, batch: Batch) -> tuple[float, float, int]:
+        """One step over all workers' parts: its loss, the length of its gradient, and the images in it."""
+        learner, settings, step = self.learner, self.settings, self.done
+        learner.learning()
+        statistics = running_statistics(learner.network)
+        texts = [*batch.texts, *batch.negatives]
+        size = settings.micro_batch or max(len(texts), len(batch.pixels))
+        seed = (settings.seed * 1_000_003 + step) * 1_009 + self.workers.rank
+        parts = self.workers.tell(batch.part)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = backward(
+            Tower(learner.encode_pixels, learner.pixels(batch.pixels), size, seed),
+            Tower(learner.encode_tokens, learner.tokens(texts), size, seed),
+            len(batch.texts),
+            Truth(parts),
+            LOSSES[settings.loss],
+            learner.scale,
+            learner.bias,
+            self.workers,
+            statistics,
+        )
+        sum_gradients(self.weights, self.workers)
+        norm = clip_gradients(self.weights)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise self._no_number(loss, norm)
+        share = learning_rate_at(step, settings.steps, settings.warmup_steps, 1.0)
+        move(learner.network, self.optimiser, share)
+        self._share_statistics(statistics)
+        if self.average:
+            self.average.update(learner.network)
+        return loss, norm, sum(len(part.texts) for part in parts)
 
-    def _validate(self, step: int, limit: int) -> Validation:
+    def _share_statistics(self, statistics: Sequence[torch.Tensor]) -> None:
+        """Replaces what batch normalisation saw on each worker by the mean, so that all go on from the same."""
+        if self.workers.count > 1:
+            means = [tensor for tensor in statistics if tensor.is_floating_point()]
+            self.workers.sum(means)
+            for tensor in means:
+                tensor.div_(self.workers.count)
+
+    def _no_number(self, loss: float, norm: float) -> RunFailed:
+        size = min(self.settings.batch_size, self.data.rows)
+        epoch, batch = divmod(self.done, self.data.rows // size)
+        what = f"loss of step {self.done + 1} is {loss}"
+        if math.isfinite(loss):
+            what = f"gradient of step {self.done + 1} is {norm}"
+        return RunFailed(
+            f"the {what} (batch {batch + 1} of epoch {epoch + 1}); the last checkpoint is kept, but the same command would "
+            "end here again: try a lower --learning-rate, with --overwrite"
+        )
+
+    def _note(self, step: Step) -> None:
+        """Tells of a step, and records every twentieth."""
+        if not self.is_first:
+            return
+        if step.step % _LOSS_EVERY == 0 or step.step == step.steps:
+            with torch.no_grad():
+                scale = float(self.learner.scale())
+            self.history.losses.append(
+                {
+                    "step": step.step,
+                    "loss": round(step.loss, 4),
+                    "gradient_norm": round(step.gradient_norm, 4),
+                    "logit_scale": round(scale, 4),
+                    "images_per_second": round(step.images_per_second, 1),
+                }
+            )
+        self.told.step(step)
+
+    def _is_time_to_save(self, seconds: float) -> bool:
+        if not self.is_first:
+            return False
+        every = self.settings.checkpoint_every
+        due = self.done % every == 0 if every else seconds > _SECONDS_BETWEEN_CHECKPOINTS
+        return due or self.done == self.settings.steps
+
+    def _save(self) -> None:
+        save_progress(
+            self.folder,
+            Progress(
+                self.done,
+                self.learner.trained(),
+                self.optimiser.state_dict(),
+                self.history,
+                self.average.weights if self.average else None,
+                self.best,
+            ),
+        )
+        self.told.checkpoint()
+
+    def _validate_midway(self) -> None:
+        """Validates on the first worker, and where it may end the run, lets all know what came of it."""
+        best = self.best
+        if self.is_first:
+            with self._averaged():
+                found = self._validate(_VALIDATION_IMAGES)
+                if self.settings.stop_after:
+                    best = self._better(found)
+        if self.settings.stop_after:
+            waited, step = self.workers.tell((best.waited, best.step) if best else (0, 0))[0]
+            self.best = best if self.is_first else Best(step, {}, [], waited)
+
+    def _better(self, found: Validation) -> Best:
+        """The best validation with this one counted. It is better only where that is no chance."""
+        if self.best is None or is_better(found.hits, self.best.hits):
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.learner.trained().items()}
+            return Best(self.done, weights, found.hits)
+        return Best(self.best.step, self.best.weights, self.best.hits, self.best.waited + 1)
+
+    def _gives_up(self) -> bool:
+        return bool(self.settings.stop_after and self.best and self.best.waited >= self.settings.stop_after)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """For the length of the block the network has the averaged weights, where an average is kept."""
+        if self.average is None:
+            yield
+            return
+        network = self.learner.network
+        kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(self.average.weights)
+        yield
+        network.load_state_dict(kept)
+
+    def _validate(self, limit: int, **marks: Any) -> Validation:
         assert self.held_out is not None
-        self.network.eval()
+        learner = self.learner
+        learner.network.eval()
         with torch.inference_mode():
             found = validate(
                 examples(self.held_out, self.pool, limit),
-                lambda pixels: self._unit(self.network.encode_image, self._pixels(pixels)),  # type: ignore[arg-type]
-                lambda texts: self._unit(partial(encode_tokens, self.network), self._tokens(texts)),
+                lambda pixels: learner.encode_pixels(learner.pixels(pixels)).cpu(),
+                lambda texts: learner.encode_tokens(learner.tokens(texts)).cpu(),
             )
-        self.history.validations.append({"step": step, **found.as_dict()})
+        self.history.validations.append({"step": self.done, **marks, **found.as_dict()})
+        self.told.validation(self.done, found)
         return found
 
-    def _finish(self, folder: Location, report_validation: ReportValidation) -> None:
-        half = self.settings.weights_precision == "fp16"
-        weights = {
-            name: tensor.cpu().half() if half and tensor.is_floating_point() else tensor.cpu()
-            for name, tensor in self.network.state_dict().items()
-        }
-        self.network.load_state_dict(weights)
+    def _finish(self, dataset: Location) -> ModelRecord:
+        """Takes the weights to be saved, measures them as they are saved, and writes the model."""
+        network, settings = self.learner.network, self.settings
+        if self._gives_up() and self.best:
+            network.load_state_dict(self.best.weights)
+        elif self.average:
+            network.load_state_dict(self.average.weights)
+        weights = self._mixed(self.learner.whole())
+        if settings.weights_precision == "fp16":
+            weights = {
+                name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+            }
+        self.learner.fill(weights)
         if self.held_out is not None:
             for limit in (_VALIDATION_IMAGES, _FINAL_VALIDATION_IMAGES):
                 if limit == _VALIDATION_IMAGES or self.held_out.rows > _VALIDATION_IMAGES:
-                    report_validation(self.settings.steps, self._validate(self.settings.steps, limit))
-        write_model(folder, self.source, weights)
+                    self._validate(limit)
+        write_model(dataset, self.learner.source, weights)
+        return ModelRecord(**self._record())
+
+    def _mixed(self, weights: Weights) -> Weights:
+        """The mixture of starting and trained weights that finds most on the validation set, where mixtures are asked for."""
+        if self.start is None or self.settings.interpolate is None or self.held_out is None:
+            return weights
+        first, last, step = self.settings.interpolate
+        shares = [min(last, first + step * number) for number in range(math.floor((last - first) / step + 1e-9) + 1)]
+        best, most = weights, -1.0
+        for share in shares:
+            mixture = interpolated(self.start, weights, share)
+            self.learner.fill(mixture)
+            found = self._validate(_VALIDATION_IMAGES, share=round(share, 4))
+            if found.t2i(1) + found.i2t(1) > most:
+                best, most, self.history.share = mixture, found.t2i(1) + found.i2t(1), round(share, 4)
+        return best
 
     def _record(self) -> dict[str, Any]:
+        weights = self.learner.network.named_parameters()
         return {
             "configuration": Training(self.settings).configuration,
-            "model": self.source.name,
-            "parameters": sum(weight.numel() for weight in self.network.parameters()),
+            "model": self.learner.source.name,
+            "parameters": sum(weight.numel() for name, weight in weights if "lora_" not in name),
+            "trained_parameters": sum(weight.numel() for weight in self.weights),
             "rows": self.data.rows,
-            "logit_scale": round(float(self.network.logit_scale.exp()), 4),  # type: ignore[operator]
+            "steps_done": self.done,
+            "logit_scale": round(float(self.learner.scale().detach()), 4),
             **vars(self.history),
+            "workers": self.workers.count,
             "threads": torch.get_num_threads(),
             "software": environment.software(),
             "hardware": environment.hardware(),
         }
-
-    def _progress(self, step: int) -> Progress:
-        return Progress(step, self.network.state_dict(), self.optimiser.state_dict(), self.history)
-
-    def _pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        prepared = self.preprocessing.normalise(pixels.to(self.device))
-        return prepared.contiguous(memory_format=torch.channels_last)
-
-    def _tokens(self, texts: Sequence[str]) -> torch.Tensor:
-        return without_padding(self.network, self.tokenizer(list(texts))).to(self.device)
-
-    def _unit(self, encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
-            features = encode(inputs)
-        return F.normalize(features.float(), dim=-1).cpu()
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else nullcontext()
-
-
-def _model_settings(settings: TrainSettings) -> ModelSettings:
-    return ModelSettings(model=settings.model, pretrained=settings.pretrained, preprocessing=settings.preprocessing)

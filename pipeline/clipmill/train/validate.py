@@ -30,6 +30,8 @@ class Validation:
     i2t_hits: dict[int, int]
     negative_pairs: int
     negative_pairs_told: int
+    hits: list[float]
+    """For each image the share of its captions that find it first."""
 
     def t2i(self, k: int) -> float:
         return self.t2i_hits[k] / self.captions
@@ -87,7 +89,16 @@ def validate(
         i2t_hits={k: int((i2t < k).sum()) for k in cutoffs},
         negative_pairs=pairs,
         negative_pairs_told=told,
+        hits=(np.bincount(owner, t2i < 1) / np.bincount(owner)).tolist(),
     )
+
+
+def is_better(now: Sequence[float], before: Sequence[float]) -> bool:
+    """Whether one validation finds more than another on the same images by more than chance: the mean difference of their
+    hits is above 0 with its 95% interval (normal, images as the unit)."""
+    differences = np.asarray(now) - np.asarray(before)
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.inf
+    return bool(differences.mean() - 1.96 * error > 0)
 
 
 def _encode_all(texts: Sequence[str], encode: Callable[[Sequence[str]], torch.Tensor]) -> NDArray[np.float32]:

@@ -18,8 +18,8 @@ from clipmill.core.settings.tools import (
     ImportSettings,
     ImportVectorsSettings,
     SampleSettings,
-    TrainSettings,
 )
+from clipmill.core.settings.training import TrainSettings
 
 __all__ = [
     "ClusterSettings",

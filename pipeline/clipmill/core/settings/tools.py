@@ -1,4 +1,4 @@
-"""Settings of commands that stand beside the stages: compare, sample, import, train."""
+"""Settings of commands that stand beside the stages: compare, sample, import."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -96,40 +96,3 @@ class ImportVectorsSettings(OutputSettings):
     id_column: str | None = Field(
         default=None, description="Column of the metadata with ids. Default: id, key, uid …, else file and row."
     )
-
-
-class TrainSettings(ImagePathSettings, OutputSettings):
-    """Source Parquet to a checkpoint in open_clip's local-dir layout."""
-
-    input: str = Field(description="Parquet with images and captions: file, folder, glob or s3:// prefix.")
-    model: str | None = Field(
-        default=None, description="Any open_clip model. Default: the architecture of the built-in small model."
-    )
-    pretrained: str | None = Field(
-        default=None,
-        description="Weights to start from: an open_clip tag, a file or a folder. Default: fresh ones.",
-    )
-    preprocessing: str | None = Field(
-        default=None, description="Tag whose preprocessing is used, where open_clip knows several for the model."
-    )
-    validation: str | None = Field(
-        default=None, description="Parquet with held-out images and captions, on which recall is measured."
-    )
-    steps: int = Field(default=1000, ge=1, description="Batches to learn from.")
-    batch_size: int = Field(default=256, ge=2, description="Images per step.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Peak; for fine-tuning about 1e-5.")
-    warmup_steps: int = Field(default=100, ge=0, description="Steps up to the peak.")
-    weight_decay: float = Field(default=0.1, ge=0, description="Of matrices; gains and biases have none.")
-    negative_share: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Share of images that bring one of their `negative_caption` texts, where the input has that column.",
-    )
-    validate_every: int = Field(default=200, ge=1, description="Steps between validations.")
-    weights_precision: Literal["fp32", "fp16"] = Field(
-        default="fp32", description="Number format of the saved weights."
-    )
-    seed: int = Field(default=0, description="Decides fresh weights and the order of the data.")
-    image_column: str | None = Field(default=None, description="Default: found by its name.")
-    caption_column: str | None = Field(default=None, description="Default: found by its name.")

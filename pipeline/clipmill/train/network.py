@@ -1,0 +1,140 @@
+"""The network of a training run: built, filled, and made ready for what the settings ask."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from clipmill.core.settings import ModelSettings, TrainSettings
+from clipmill.encoders.model import build_network, load_weights, preprocessing_of
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.source import ModelSource, find_model
+from clipmill.encoders.text import encode_tokens, without_padding
+from clipmill.encoders.tokenizer import load_tokenizer
+from clipmill.encoders.tokens import Tokenizer
+from clipmill.train.parts import add_adapters, add_bias, freeze, part_of, set_modes
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network that learns, on one device. ``adapters`` is peft's wrapper where low-rank updates are trained."""
+
+    network: torch.nn.Module
+    source: ModelSource
+    preprocessing: Preprocessing
+    device: torch.device
+    half: bool
+    adapters: Any = None
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Texts to int64 (n, context length)."""
+        return load_tokenizer(self.source)
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """What the sigmoid loss adds to every logit."""
+        bias: torch.Tensor | None = getattr(self.network, "logit_bias", None)
+        return bias
+
+    def scale(self) -> torch.Tensor:
+        """The inverse temperature, a scalar with a gradient."""
+        scale: torch.Tensor = self.network.logit_scale.exp()  # type: ignore[operator]
+        return scale
+
+    def learning(self) -> None:
+        """Puts the network into training mode, but for what is frozen."""
+        set_modes(self.network)
+
+    def pixels(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Prepared pictures, uint8 (n, 3, height, width), on the device."""
+        return prepared.to(self.device)
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts as int64 (n, length) on the device, without the padding that the text tower ignores."""
+        if not texts:
+            return torch.empty((0, 1), dtype=torch.int64, device=self.device)
+        return without_padding(self.network, self.tokenizer(list(texts))).to(self.device)
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit vectors, float32 (n, d), of pictures on the device."""
+        prepared = self.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
+        return self._unit(lambda: self.network.encode_image(prepared))  # type: ignore[operator]
+
+    def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unit vectors, float32 (n, d), of token ids on the device."""
+        return self._unit(lambda: encode_tokens(self.network, tokens))
+
+    def _unit(self, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
+        with self._autocast():
+            features = encode()
+        return F.normalize(features.float(), dim=-1)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
+
+    def trained(self) -> Weights:
+        """All weights and statistics of the network as it is trained."""
+        return self.network.state_dict()
+
+    def whole(self) -> Weights:
+        """The weights under the names of the architecture, on the CPU, low-rank updates added in."""
+        if self.adapters is not None:
+            self.adapters.merge_adapter()
+        found = {_plain(name): tensor for name, tensor in self.network.state_dict().items() if "lora_" not in name}
+        found = {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+        if self.adapters is not None:
+            self.adapters.unmerge_adapter()
+        return found
+
+    def fill(self, weights: Weights) -> None:
+        """Takes over weights such as `whole` gives. Low-rank updates are gone after it, so nothing is trained further."""
+        if self.adapters is not None:
+            with torch.no_grad():
+                for name, weight in self.network.named_parameters():
+                    if "lora_B" in name:
+                        weight.zero_()
+        mine = {_plain(name): tensor for name, tensor in self.network.state_dict().items() if "lora_" not in name}
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                mine[name].copy_(tensor)
+
+
+def _plain(name: str) -> str:
+    return name.replace(".base_layer", "")
+
+
+def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
+    """The network that the settings name, with fresh weights that their seed decides or with those they name.
+
+    Raises UserError as `find_model` and `load_weights` do, and where peft is asked for and missing.
+    """
+    named = ModelSettings(model=settings.model, pretrained=settings.pretrained, preprocessing=settings.preprocessing)
+    source = find_model(named, trained=settings.pretrained is not None)
+    torch.manual_seed(settings.seed)
+    network = build_network(source)
+    if source.weights is not None:
+        load_weights(network, source)
+    preprocessing = preprocessing_of(network, source)
+    if settings.loss == "siglip":
+        add_bias(network)
+        config = {**source.config, "init_logit_bias": float(network.logit_bias.detach())}  # type: ignore[operator]
+        source = replace(source, config=config)
+    freeze(network, settings.freeze)
+    adapters = add_adapters(network, settings.lora) if settings.lora else None
+    if adapters is not None and settings.freeze != "none":
+        for name, weight in network.named_parameters():
+            if part_of(name) == settings.freeze:
+                weight.requires_grad_(False)
+    if settings.checkpoint_activations:
+        network.set_grad_checkpointing(True)  # type: ignore[operator]
+    network.to(device=device)
+    network.to(memory_format=torch.channels_last)  # half as much time again for convolutions
+    half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    return Learner(network, source, preprocessing, device, half, adapters)
