@@ -1,5 +1,6 @@
 """Training on several workers of a Ray cluster, by Ray Train: it places them, connects them, and starts them again."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from clipmill.core.errors import UserError
+from clipmill.core.errors import ClipmillError, UserError
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings, TrainSettings
 from clipmill.engine.arrival import ready_to_encode
@@ -62,6 +63,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._told: list[tuple[str, tuple[Any, ...]]] = []
+        self._failure: ClipmillError | None = None
 
     def add(self, kind: str, *values: Any) -> None:
         """Takes one message for `clipmill.train.trainer.Told`."""
@@ -72,6 +74,14 @@ class Notes:
         told, self._told = self._told, []
         return told
 
+    def fail(self, error: ClipmillError) -> None:
+        """Takes what ends the run: a worker that is started again would come to the same end."""
+        self._failure = self._failure or error
+
+    def failure(self) -> ClipmillError | None:
+        """What ends the run, if anything has."""
+        return self._failure
+
 
 def train_on_ray(
     settings: TrainSettings, cluster_settings: ClusterSettings, work: Work, told: Told, reporter: Reporter
@@ -80,6 +90,7 @@ def train_on_ray(
 
     Raises what the workers raise, and UserError where they cannot be had.
     """
+    settings = _reachable(settings)
     reporter.message("train", "connecting to Ray")
     with connect(cluster_settings) as found:
         cluster, decided = ready_to_encode(
@@ -119,7 +130,10 @@ def _fit(settings: TrainSettings, pool: TrainingPool, work: Work, notes: Any) ->
     try:
         trainer.fit()
     except Exception as error:
-        raise cause_of(error, "training") from error
+        raise ray.get(notes.failure.remote()) or cause_of(error, "training") from error
+    failure = ray.get(notes.failure.remote())
+    if failure is not None:
+        raise failure
 
 
 def _work(given: dict[str, Any]) -> None:
@@ -137,13 +151,23 @@ def _work(given: dict[str, Any]) -> None:
     def told(kind: str) -> Any:
         return lambda *values: notes.add.remote(kind, *values)
 
-    if finished_record(folder) is not None:
+    if finished_record(folder) is not None or ray.get(notes.failure.remote()) is not None:
         return
-    record = train_worker(
-        given["settings"], folder, dataset, Group(), get_device(), Told(told("step"), told("validation"))
-    )
+    spoken = Told(told("step"), told("validation"))
+    try:
+        record = train_worker(given["settings"], folder, dataset, Group(), get_device(), spoken)
+    except ClipmillError as error:
+        ray.get(notes.fail.remote(error))
+        raise
     if record is not None:
         note_finished(folder, record)
+
+
+def _reachable(settings: TrainSettings) -> TrainSettings:
+    """The same with local paths made absolute: workers have other working directories."""
+    places = {name: getattr(settings, name) for name in ("input", "validation", "model", "pretrained")}
+    found = {name: os.path.abspath(place) for name, place in places.items() if place and os.path.exists(place)}
+    return settings.model_copy(update=found)
 
 
 @contextmanager

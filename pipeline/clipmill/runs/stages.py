@@ -125,11 +125,13 @@ def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Rep
     from clipmill.engine.device import check_device, device_here
     from clipmill.runs.training import told_to
     from clipmill.train.run import train, train_here
+    from clipmill.train.trainer import check
 
     check_device(cluster)
     told = told_to(reporter)
 
     def drive(work: Work) -> ModelRecord:
+        check(settings)
         if runs_here(cluster, small=settings.workers in (None, (1, 1))):
             return train_here(settings, work, told, device_here(cluster)[0])
         from clipmill.engine.train_on_ray import train_on_ray

@@ -110,13 +110,18 @@ def _plain(name: str) -> str:
     return name.replace(".base_layer", "")
 
 
+def find_source(settings: TrainSettings) -> ModelSource:
+    """The model that the settings name. Raises UserError as `find_model` does."""
+    named = ModelSettings(model=settings.model, pretrained=settings.pretrained, preprocessing=settings.preprocessing)
+    return find_model(named, trained=settings.pretrained is not None)
+
+
 def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     """The network that the settings name, with fresh weights that their seed decides or with those they name.
 
     Raises UserError as `find_model` and `load_weights` do, and where peft is asked for and missing.
     """
-    named = ModelSettings(model=settings.model, pretrained=settings.pretrained, preprocessing=settings.preprocessing)
-    source = find_model(named, trained=settings.pretrained is not None)
+    source = find_source(settings)
     torch.manual_seed(settings.seed)
     network = build_network(source)
     if source.weights is not None:

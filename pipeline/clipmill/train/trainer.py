@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from clipmill.core import environment
-from clipmill.core.errors import RunFailed
+from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import TrainSettings
+from clipmill.encoders.preprocess import Preprocessing
 from clipmill.storage import Location
 from clipmill.train.augment import Augmentation
-from clipmill.train.batches import Batch, Sampling, Source, ahead, batches, examples
+from clipmill.train.batches import Batch, Sampling, Source, ahead, batches
 from clipmill.train.checkpoint import (
     Best,
     History,
@@ -26,9 +27,10 @@ from clipmill.train.checkpoint import (
     save_progress,
     write_model,
 )
+from clipmill.train.examiner import Examiner
 from clipmill.train.gradient import Tower, backward, sum_gradients
 from clipmill.train.loss import LOSSES
-from clipmill.train.network import Weights, make_learner
+from clipmill.train.network import Weights, find_source, make_learner
 from clipmill.train.optimise import (
     Average,
     Rates,
@@ -38,14 +40,12 @@ from clipmill.train.optimise import (
     move,
     trained,
 )
-from clipmill.train.parts import interpolated, running_statistics
+from clipmill.train.parts import running_statistics
 from clipmill.train.truth import Truth
-from clipmill.train.validate import Validation, is_better, validate
+from clipmill.train.validate import Validation
 from clipmill.train.workers import Workers
 
 _DECODERS = 4
-_VALIDATION_IMAGES = 1000
-_FINAL_VALIDATION_IMAGES = 5000
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _LOSS_EVERY = 20
 
@@ -88,6 +88,26 @@ def train_worker(
         return Trainer(settings, folder, workers, device, told, pool).train(dataset)
 
 
+def check(settings: TrainSettings) -> None:
+    """Raises UserError for what can be seen to be wrong before workers are started: the settings together, the model, the
+    inputs, their columns."""
+    Augmentation.of(settings.augment or ())
+    for option, given in (("--interpolate", settings.interpolate), ("--stop-after", settings.stop_after)):
+        if given and not settings.validation:
+            raise UserError(f"{option} needs held-out images to measure on: give --validation too")
+    for option, given in (("--interpolate", settings.interpolate), ("--lora", settings.lora)):
+        if given and not settings.pretrained:
+            raise UserError(f"{option} starts from weights that are trained: give --pretrained too")
+    source = find_source(settings)
+    preprocessing = Preprocessing.from_open_clip({"size": 1, **source.preprocess})
+    for uri in filter(None, (settings.input, settings.validation)):
+        _open(uri, preprocessing, settings)
+
+
+def _open(uri: str, preprocessing: Preprocessing, settings: TrainSettings) -> Source:
+    return Source.open(uri, preprocessing, settings.image_column, settings.caption_column, settings.allow_outside or ())
+
+
 class Trainer:
     """The network, its data and its optimiser for the length of a run."""
 
@@ -103,11 +123,8 @@ class Trainer:
         self.settings, self.folder, self.workers, self.told, self.pool = settings, folder, workers, told, pool
         self.augmentation = Augmentation.of(settings.augment or ())
         self.learner = make_learner(settings, device)
-        reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
-        self.data = Source.open(settings.input, self.learner.preprocessing, *reads)
-        self.held_out: Source | None = None
-        if settings.validation:
-            self.held_out = Source.open(settings.validation, self.learner.preprocessing, *reads)
+        preprocessing = self.learner.preprocessing
+        self.data = _open(settings.input, preprocessing, settings)
         network = self.learner.network
         self.start: Weights | None = self.learner.whole() if settings.interpolate else None
         parts = {"image": settings.image_rate, "text": settings.text_rate, "temperature": settings.temperature_rate}
@@ -117,6 +134,10 @@ class Trainer:
         self.history = History()
         self.best: Best | None = None
         self.done = self._go_on()
+        self.examiner: Examiner | None = None
+        if settings.validation:
+            held_out = _open(settings.validation, preprocessing, settings)
+            self.examiner = Examiner(self.learner, held_out, pool, self.history, told.validation)
 
     @property
     def is_first(self) -> bool:
@@ -155,8 +176,8 @@ class Trainer:
             now = time.monotonic()
             self.history.seconds = before + now - began
             self._note(Step(self.done, settings.steps, loss, norm, images, now - began))
-            if self.held_out is not None and self.done % settings.validate_every == 0 and self.done < settings.steps:
-                self._validate_midway()
+            if self.examiner and self.done % settings.validate_every == 0 and self.done < settings.steps:
+                self._validate(self.examiner)
             if self._is_time_to_save(now - saved):
                 self._save()
                 saved = time.monotonic()
@@ -253,24 +274,17 @@ class Trainer:
         )
         self.told.checkpoint()
 
-    def _validate_midway(self) -> None:
+    def _validate(self, examiner: Examiner) -> None:
         """Validates on the first worker, and where it may end the run, lets all know what came of it."""
         best = self.best
         if self.is_first:
             with self._averaged():
-                found = self._validate(_VALIDATION_IMAGES)
+                found = examiner.validate(self.done)
                 if self.settings.stop_after:
-                    best = self._better(found)
+                    best = examiner.better(best, found, self.done)
         if self.settings.stop_after:
             waited, step = self.workers.tell((best.waited, best.step) if best else (0, 0))[0]
             self.best = best if self.is_first else Best(step, {}, [], waited)
-
-    def _better(self, found: Validation) -> Best:
-        """The best validation with this one counted. It is better only where that is no chance."""
-        if self.best is None or is_better(found.hits, self.best.hits):
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.learner.trained().items()}
-            return Best(self.done, weights, found.hits)
-        return Best(self.best.step, self.best.weights, self.best.hits, self.best.waited + 1)
 
     def _gives_up(self) -> bool:
         return bool(self.settings.stop_after and self.best and self.best.waited >= self.settings.stop_after)
@@ -287,20 +301,6 @@ class Trainer:
         yield
         network.load_state_dict(kept)
 
-    def _validate(self, limit: int, **marks: Any) -> Validation:
-        assert self.held_out is not None
-        learner = self.learner
-        learner.network.eval()
-        with torch.inference_mode():
-            found = validate(
-                examples(self.held_out, self.pool, limit),
-                lambda pixels: learner.encode_pixels(learner.pixels(pixels)).cpu(),
-                lambda texts: learner.encode_tokens(learner.tokens(texts)).cpu(),
-            )
-        self.history.validations.append({"step": self.done, **marks, **found.as_dict()})
-        self.told.validation(self.done, found)
-        return found
-
     def _finish(self, dataset: Location) -> ModelRecord:
         """Takes the weights to be saved, measures them as they are saved, and writes the model."""
         network, settings = self.learner.network, self.settings
@@ -308,33 +308,18 @@ class Trainer:
             network.load_state_dict(self.best.weights)
         elif self.average:
             network.load_state_dict(self.average.weights)
-        weights = self._mixed(self.learner.whole())
+        weights = self.learner.whole()
+        if self.start is not None and settings.interpolate and self.examiner:
+            weights = self.examiner.mixed(self.start, weights, settings.interpolate, self.done)
         if settings.weights_precision == "fp16":
             weights = {
                 name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
             }
         self.learner.fill(weights)
-        if self.held_out is not None:
-            for limit in (_VALIDATION_IMAGES, _FINAL_VALIDATION_IMAGES):
-                if limit == _VALIDATION_IMAGES or self.held_out.rows > _VALIDATION_IMAGES:
-                    self._validate(limit)
+        if self.examiner:
+            self.examiner.last(self.done)
         write_model(dataset, self.learner.source, weights)
         return ModelRecord(**self._record())
-
-    def _mixed(self, weights: Weights) -> Weights:
-        """The mixture of starting and trained weights that finds most on the validation set, where mixtures are asked for."""
-        if self.start is None or self.settings.interpolate is None or self.held_out is None:
-            return weights
-        first, last, step = self.settings.interpolate
-        shares = [min(last, first + step * number) for number in range(math.floor((last - first) / step + 1e-9) + 1)]
-        best, most = weights, -1.0
-        for share in shares:
-            mixture = interpolated(self.start, weights, share)
-            self.learner.fill(mixture)
-            found = self._validate(_VALIDATION_IMAGES, share=round(share, 4))
-            if found.t2i(1) + found.i2t(1) > most:
-                best, most, self.history.share = mixture, found.t2i(1) + found.i2t(1), round(share, 4)
-        return best
 
     def _record(self) -> dict[str, Any]:
         weights = self.learner.network.named_parameters()
