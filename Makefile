@@ -27,6 +27,8 @@ test: $(INSTALLED)
 # Kills at random instants, compared with runs that nobody disturbed: half an hour on two cores.
 chaos: $(INSTALLED)
 	$(BIN)/python tests/chaos.py --kills 20
+	$(BIN)/python tests/train_kills.py --kills 20
+	$(BIN)/python tests/train_kills.py --kills 6 --workers 2
 
 # Every change that a writing command makes, on a disk and on S3, is an instant at which it is ended, or at which another one
 # runs beside it: hours. The results so far are in out/crash_points.json.

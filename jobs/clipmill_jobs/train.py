@@ -38,8 +38,15 @@ def command(settings: TrainSettings, cluster: ClusterSettings, as_json: bool) ->
       clipmill embed --input out/held-out --output out/embeddings --pretrained out/model
     """
     reporter = current()
-    if train_stage(settings, cluster, reporter).already:
+    made = train_stage(settings, cluster, reporter)
+    if made.already:
         reporter.message("train", f"{settings.output} is already complete")
+    if settings.report:
+        from clipmill.runs.training_report import PAGE_FILE, report_training
+
+        for line in report_training(settings, made.manifest, cluster, reporter):
+            click.echo(line, err=as_json)
+        click.echo(f"{settings.report.rstrip('/')}/{PAGE_FILE}", err=as_json)
     if as_json:
         print_json(json.loads(storage.read_bytes(storage.resolve(settings.output) / _RECORD)))
 

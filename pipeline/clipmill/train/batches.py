@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.encoders.preprocess import Preprocessing
+from clipmill.evaluation.classification.templates import prompts
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes
 from clipmill.source.input_file import InputFile
@@ -44,6 +45,7 @@ class Example:
     pixels: torch.Tensor
     captions: tuple[str, ...]
     negatives: tuple[str, ...]
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Source:
     inputs: tuple[InputFile, ...]
     columns: Columns
     preprocessing: Preprocessing
+    templates: tuple[str, ...] = ()
+    """Each with a ``{}``: what makes captions of labels, where the caption column holds labels."""
     allowed: tuple[str, ...] = ()
 
     @staticmethod
@@ -90,18 +94,22 @@ class Source:
         image_column: str | None,
         caption_column: str | None,
         allowed: tuple[str, ...] = (),
+        labels: tuple[str, tuple[str, ...]] | None = None,
     ) -> "Source":
         """Raises UserError when there is nothing to read, or no image column or no caption column in it. ``allowed`` are
-        folders and prefixes that images may lie in besides that of the file that names them."""
+        folders and prefixes that images may lie in besides that of the file that names them. ``labels`` are a column of
+        labels and the templates that make captions of them, in place of a column of captions."""
         inputs = tuple(find_inputs(uri))
-        columns = choose_columns(inputs, image_column=image_column, caption_column=caption_column, keep_columns=())
+        column, templates = labels or (caption_column, ())
+        columns = choose_columns(inputs, image_column=image_column, caption_column=column, keep_columns=())
         if columns.image_column is None or columns.caption_column is None:
             missing = "image" if columns.image_column is None else "caption"
             raise UserError(
                 f"{uri}: training needs images and captions, and no {missing} column was found; "
                 f"name it with --{missing}-column"
+                + (", or a column of labels with --label-column" * (missing == "caption"))
             )
-        return Source(uri, inputs, columns, preprocessing, allowed)
+        return Source(uri, inputs, columns, preprocessing, templates, allowed)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -119,7 +127,7 @@ class Source:
             units, read_units(units, self.inputs, self.columns), self._negatives(units), strict=True
         ):
             sources = [places[span.ordinal] for span in unit.spans for _ in range(span.rows)]
-            yield Rows(table, negatives, sources, self.preprocessing, self.allowed)
+            yield Rows(table, negatives, sources, self)
 
     def _negatives(self, units: Sequence[Unit]) -> Iterator[list[list[str]]]:
         if not any(NEGATIVES_COLUMN in file.schema.names for file in self.inputs):
@@ -140,8 +148,7 @@ class Rows:
     table: pa.Table
     negatives: list[list[str]]
     sources: list[Location]
-    preprocessing: Preprocessing
-    allowed: tuple[str, ...]
+    source: Source
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -157,13 +164,17 @@ class Rows:
         if not captions or not (data.is_valid or path):
             return None
         try:
-            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at], self.allowed)
+            allowed = self.source.allowed
+            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at], allowed)
             picture = decode_image(encoded, _MAX_IMAGE_PIXELS)
         except Rejected:
             return None
+        label = captions[0] if self.source.templates else None
+        if label is not None:
+            captions = prompts(self.source.templates, label)
         texts = [*captions, *self.negatives[at]]
-        pixels = self.preprocessing.prepare(augment(picture, texts) if augment else picture)
-        return Example(pixels, tuple(captions), tuple(self.negatives[at]))
+        pixels = self.source.preprocessing.prepare(augment(picture, texts) if augment else picture)
+        return Example(pixels, tuple(captions), tuple(self.negatives[at]), label)
 
 
 def _usable(texts: Sequence[str | None] | None) -> list[str]:

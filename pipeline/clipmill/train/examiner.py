@@ -39,6 +39,7 @@ class Examiner:
                 examples(self.held_out, self.pool, limit),
                 lambda pixels: learner.encode_pixels(learner.pixels(pixels)).cpu(),
                 lambda texts: learner.encode_tokens(learner.tokens(texts)).cpu(),
+                templates=self.held_out.templates,
             )
         self.history.validations.append({"step": step, **marks, **found.as_dict()})
         self.tell(step, found)
@@ -58,7 +59,7 @@ class Examiner:
         return Best(best.step, best.weights, best.hits, best.waited + 1)
 
     def mixed(self, start: Weights, end: Weights, span: tuple[float, float, float], step: int) -> Weights:
-        """The mixture of starting and trained weights that finds most, text to image and image to text together."""
+        """The mixture of starting and trained weights with the highest `Validation.score`."""
         first, last, width = span
         shares = [min(last, first + width * number) for number in range(math.floor((last - first) / width + 1e-9) + 1)]
         best, most = end, -1.0
@@ -66,6 +67,6 @@ class Examiner:
             mixture = interpolated(start, end, share)
             self.learner.fill(mixture)
             found = self.validate(step, share=round(share, 4))
-            if found.t2i(1) + found.i2t(1) > most:
-                best, most, self.history.share = mixture, found.t2i(1) + found.i2t(1), round(share, 4)
+            if found.score > most:
+                best, most, self.history.share = mixture, found.score, round(share, 4)
         return best

@@ -92,9 +92,13 @@ def check(settings: TrainSettings) -> None:
     """Raises UserError for what can be seen to be wrong before workers are started: the settings together, the model, the
     inputs, their columns."""
     Augmentation.of(settings.augment or ())
+    if settings.label_column and settings.caption_column:
+        raise UserError("--label-column and --caption-column both say what the texts are: leave one of them out")
     for option, given in (("--interpolate", settings.interpolate), ("--stop-after", settings.stop_after)):
         if given and not settings.validation:
             raise UserError(f"{option} needs held-out images to measure on: give --validation too")
+    if settings.compare_on and not settings.report:
+        raise UserError("--compare-on is told in a report: give --report too")
     for option, given in (("--interpolate", settings.interpolate), ("--lora", settings.lora)):
         if given and not settings.pretrained:
             raise UserError(f"{option} starts from weights that are trained: give --pretrained too")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clipmill.evaluation.classification.templates import prompts
 from clipmill.train.batches import Example
 
 _BATCH = 256
@@ -31,7 +32,10 @@ class Validation:
     negative_pairs: int
     negative_pairs_told: int
     hits: list[float]
-    """For each image the share of its captions that find it first."""
+    """For each image the share of its captions that find it first; where images have labels, whether its own is the most
+    probable."""
+    acc1: float | None = None
+    """Share of images whose label is the most probable of all labels, where they have labels."""
 
     def t2i(self, k: int) -> float:
         return self.t2i_hits[k] / self.captions
@@ -48,8 +52,13 @@ class Validation:
         rates: dict[str, float | int | None] = {"images": self.images, "captions": self.captions}
         rates |= {f"t2i_r@{k}": round(self.t2i(k), 4) for k in self.t2i_hits}
         rates |= {f"i2t_r@{k}": round(self.i2t(k), 4) for k in self.i2t_hits}
-        accuracy = self.negative_accuracy
-        return rates | {"negative_accuracy": None if accuracy is None else round(accuracy, 4)}
+        accuracies = {"negative_accuracy": self.negative_accuracy, "acc1": self.acc1}
+        return rates | {name: None if value is None else round(value, 4) for name, value in accuracies.items()}
+
+    @property
+    def score(self) -> float:
+        """What a better model has more of: acc1 where there are labels, else t2i and i2t R@1 together."""
+        return self.t2i(1) + self.i2t(1) if self.acc1 is None else self.acc1
 
 
 def validate(
@@ -57,13 +66,16 @@ def validate(
     encode_images: Encoder,
     encode_texts: Callable[[Sequence[str]], torch.Tensor],
     cutoffs: Sequence[int] = (1, 5, 10),
+    templates: Sequence[str] = (),
 ) -> Validation:
-    """Encodes the examples, a batch of pixels in memory at a time, and counts hits."""
+    """Encodes the examples, a batch of pixels in memory at a time, and counts hits. ``templates`` make captions of labels,
+    where the examples have labels."""
     vectors: list[NDArray[np.float32]] = []
     captions: list[str] = []
     owners: list[int] = []
     negatives: list[str] = []
     negative_owners: list[int] = []
+    labels: list[str] = []
     pending: list[torch.Tensor] = []
     for number, example in enumerate(examples):
         pending.append(example.pixels)
@@ -71,6 +83,7 @@ def validate(
         owners.extend([number] * len(example.captions))
         negatives.extend(example.negatives)
         negative_owners.extend([number] * len(example.negatives))
+        labels.extend([] if example.label is None else [example.label])
         if len(pending) == _BATCH:
             vectors.append(encode_images(torch.stack(pending)).numpy())
             pending = []
@@ -81,6 +94,8 @@ def validate(
     texts = _encode_all(captions, encode_texts)
     false_texts = _encode_all(negatives, encode_texts) if negatives else np.empty((0, images.shape[1]), np.float32)
     t2i, i2t = ranks(images, texts, owner)
+    right = named_right(images, labels, templates, encode_texts) if labels else None
+    by_caption = np.bincount(owner, t2i < 1) / np.bincount(owner)
     told, pairs = told_apart(images, texts, owner, false_texts, negative_owner)
     return Validation(
         images=len(images),
@@ -89,8 +104,26 @@ def validate(
         i2t_hits={k: int((i2t < k).sum()) for k in cutoffs},
         negative_pairs=pairs,
         negative_pairs_told=told,
-        hits=(np.bincount(owner, t2i < 1) / np.bincount(owner)).tolist(),
+        hits=(by_caption if right is None else right.astype(np.float64)).tolist(),
+        acc1=None if right is None else float(right.mean()),
     )
+
+
+def named_right(
+    images: NDArray[np.float32],
+    labels: Sequence[str],
+    templates: Sequence[str],
+    encode_texts: Callable[[Sequence[str]], torch.Tensor],
+) -> NDArray[np.bool_]:
+    """Whether the label of each image (n, d) is the most probable among all that occur. A class is the mean of the vectors
+    of its prompts."""
+    names = sorted(set(labels))
+    vectors = _encode_all([text for name in names for text in prompts(tuple(templates), name)], encode_texts)
+    classes = vectors.reshape(len(names), len(templates), -1).mean(axis=1)
+    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    wanted = np.array([names.index(label) for label in labels])
+    right: NDArray[np.bool_] = (images @ classes.T).argmax(axis=1) == wanted
+    return right
 
 
 def is_better(now: Sequence[float], before: Sequence[float]) -> bool:

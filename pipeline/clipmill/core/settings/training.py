@@ -1,12 +1,12 @@
 """Settings of `clipmill train`."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings
 from clipmill.core.settings.shared import ImagePathSettings
-from clipmill.core.values import Gpus, Names, Span, Workers
+from clipmill.core.values import Gpus, Names, Option, Span, Workers
 
 
 class TrainSettings(ImagePathSettings, OutputSettings):
@@ -25,6 +25,8 @@ class TrainSettings(ImagePathSettings, OutputSettings):
         "checkpoint_every",
         "checkpoint_activations",
         "precision",
+        "report",
+        "compare_on",
     )
     BEFORE: ClassVar[dict[str, Any]] = {"temperature_rate": 1.0}
 
@@ -95,6 +97,15 @@ class TrainSettings(ImagePathSettings, OutputSettings):
         description="False captions for images that bring none: words, the true one with words exchanged (left for right, the "
         "colours of two things, two things).",
     )
+    report: Annotated[str | None, Option(metavar="URI")] = Field(
+        default=None,
+        description="Folder for training.html: curves, and the model before and after on --validation and --compare-on.",
+    )
+    compare_on: Annotated[tuple[str, ...], Option(metavar="URI")] = Field(
+        default=(),
+        description="Held-out images of another kind, which tell in the report what the model forgets. May be given several "
+        "times.",
+    )
     validate_every: int = Field(default=200, ge=1, description="Steps between validations.")
     stop_after: int = Field(
         default=0,
@@ -121,6 +132,12 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     seed: int = Field(default=0, description="Decides fresh weights, the order of the data, and how it is altered.")
     image_column: str | None = Field(default=None, description="Default: found by its name.")
     caption_column: str | None = Field(default=None, description="Default: found by its name.")
+    label_column: str | None = Field(
+        default=None, description="Column of class names, of which --templates make captions, in place of captions."
+    )
+    templates: Annotated[str, Option(metavar="NAME|FILE")] = Field(
+        default="simple", description="Prompts that make captions of labels, as for `clipmill evaluate`."
+    )
 
     def content(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON types."""

@@ -1,0 +1,1 @@
+"""What a training run did: its curves, and the model before and after."""
