@@ -8,6 +8,9 @@ from clipmill.engine.cluster import Cluster
 from clipmill.engine.device import declared, no_gpu_here
 
 ENCODE_CPUS = 0.5
+_NEVER_FULL = 0.01
+"""Encoders whose node is lost start again on the nodes that are left. Twice those of a node ask for a little more than it has:
+so one task of each other kind fits beside as many as there can be, and units go on."""
 _MOST_CPU_ENCODERS = 8
 
 
@@ -48,7 +51,8 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
     on_a_node = min(cores, _MOST_CPU_ENCODERS)
     size = max(1, round(cluster.cpus * on_a_node / cores))
     threads = max(1, cores // on_a_node)
-    return EncoderPool(size, ENCODE_CPUS * cores / on_a_node, 0, threads, not cluster.own, cores >= 2)
+    cpus = (ENCODE_CPUS * cores + _NEVER_FULL / 2) / on_a_node
+    return EncoderPool(size, cpus, 0, threads, not cluster.own, cores >= 2)
 
 
 def _held(gpus: float, share: float) -> int:
