@@ -49,6 +49,15 @@ def test_units_go_on_beside_as_many_encoders_as_a_node_can_be_given(cores: int) 
     assert stacked >= 1
 
 
+@pytest.mark.parametrize(("cores", "gpus", "share"), [(2, 1, 1), (2, 1, 0.25), (8, 4, 0.25), (8, 8, 1), (64, 8, 0.5)])
+def test_units_are_decoded_beside_encoders_on_all_gpus_of_a_node(cores: int, gpus: int, share: float) -> None:
+    pool = encoder_pool(cluster(cores, gpus), ClusterSettings(gpus_per_actor=share))
+    reading, decoding, writing = 0.25, 1, 0.02
+    assert pool.size == gpus / share
+    assert cores - pool.size * pool.cpus >= reading + decoding + writing
+    assert 0 < pool.cpus <= 0.5
+
+
 def test_pools_grow_on_clusters_of_others_unless_their_number_is_set() -> None:
     assert not encoder_pool(cluster(2), ClusterSettings()).grows
     assert encoder_pool(cluster(2, own=False), ClusterSettings()).grows
