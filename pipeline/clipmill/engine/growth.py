@@ -8,9 +8,11 @@ one: they ask for what is lacking, and bring what there can be.
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from clipmill.engine.autoscaler import Bundle, outlook
 
@@ -32,6 +34,10 @@ class Growth:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        with suppress(RayError, RuntimeError):  # the next look does it
+            self._ask()
+
+    def _ask(self) -> None:
         there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         wanted = lacking(outlook().refused, there)
         self._forget_all_but(wanted)
@@ -41,7 +47,8 @@ class Growth:
 
     def end(self) -> None:
         """Asks for nothing any more."""
-        self._forget_all_but({})
+        with suppress(RayError, RuntimeError):  # a cluster that is gone brings nothing either
+            self._forget_all_but({})
 
     def _forget_all_but(self, wanted: Mapping[Bundle, int]) -> None:
         """Drops tasks that have run, and those that ask for what nobody wants any more."""
