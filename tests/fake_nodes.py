@@ -15,21 +15,33 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ray._private.ray_constants import RESOURCES_ENVIRONMENT_VARIABLE
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 
+COMMANDS = ("-m", "clipmill_jobs")
 _BYTES = 150 << 20
+_MEMORY = 4 << 30
 _HERE = str(Path(__file__).parent)
 _HEAD = "ray.head.default"
 
 
 class FakeNodes(FakeMultiNodeProvider):
     """Nodes that are processes of this machine. The autoscaler imports it by name."""
+
+    def create_node_with_resources_and_labels(
+        self, node_config: Any, tags: Any, count: int, resources: Mapping[str, float], labels: Any
+    ) -> Any:
+        """Their memory is that of their type, as a machine's is. Without it each has what is free when it starts, so that
+        no two are alike, and Ray Data asks for more nodes like them, which no type has."""
+        os.environ[RESOURCES_ENVIRONMENT_VARIABLE] = json.dumps({"memory": resources["memory"]})
+        held = {name: amount for name, amount in resources.items() if name != "memory"}
+        return super().create_node_with_resources_and_labels(node_config, tags, count, held, labels)
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,9 @@ class ScalingCluster:
             check=False,
         )
 
-    def start(self, *arguments: object) -> subprocess.Popen:
+    def start(self, *arguments: object, program: Sequence[str] = COMMANDS) -> subprocess.Popen:
         """The same, without waiting for its end."""
-        line = command_line(*arguments)
+        line = command_line(*arguments, program=program)
         return subprocess.Popen(line, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -90,8 +102,8 @@ class ScalingCluster:
         return listed
 
 
-def command_line(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "clipmill_jobs", *(str(argument) for argument in arguments)]
+def command_line(*arguments: object, program: Sequence[str] = COMMANDS) -> list[str]:
+    return [sys.executable, *program, *(str(argument) for argument in arguments)]
 
 
 def _environment_of(pid: str, node: str) -> bool:
@@ -158,7 +170,7 @@ def scaling_cluster(
 def _configuration(types: Mapping[str, tuple[dict[str, int], int]], address: str) -> dict[str, Any]:
     declared: dict[str, Any] = {_HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}}
     for name, (resources, most) in types.items():
-        held = {**resources, "object_store_memory": _BYTES}
+        held = {**resources, "memory": _MEMORY, "object_store_memory": _BYTES}
         declared[name] = {"resources": held, "node_config": {}, "min_workers": 0, "max_workers": most}
     commands = ["initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray"]
     return {

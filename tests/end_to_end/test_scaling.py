@@ -6,14 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+import waiting_encoder
 from fake_nodes import ScalingCluster, scaling_cluster
 
 pytestmark = pytest.mark.cluster
-ROWS, MANY = 300, 20_000
+ROWS, MANY = 300, 50 * waiting_encoder.ROWS_A_UNIT
 GPU_NODE = {"CPU": 2, "GPU": 1}
 LIMIT = 500
 
@@ -109,20 +111,27 @@ def test_auto_takes_the_cpu_where_no_node_type_has_a_gpu(scenes: Path, tmp_path:
 def test_a_pool_grows_to_four_encoders_and_loses_one(
     newer: bool, many_scenes: Path, tmp_path: Path, clipmill: Callable
 ) -> None:
-    output, most = tmp_path / "out", 0
+    output = tmp_path / "out"
     with scaling_cluster({"gpu": (GPU_NODE, 4)}, newer=newer) as found:
         options = ["--address", found.address, "--device", "gpu"]
-        job = found.start("embed", "--input", many_scenes, "--output", output, *options)
-        lost = None
-        while job.poll() is None:
-            running = [encoder for encoder in found.encoders() if encoder["state"] == "ALIVE"]
-            most = max(most, len(running))
-            if most == 4 and lost is None:
-                lost = running[-1]["node"]
-                found.kill(lost)
-            time.sleep(2)
-        said = job.communicate()[0]
+        given = ("embed", "--input", many_scenes, "--output", output, *options)
+        job = found.start(*given, program=[waiting_encoder.__file__])
+        running = encoders_once_there_are(4, found, job)
+        found.kill(running[-1]["node"])
+        waiting_encoder.gate(found.folder).touch()
+        said = job.communicate(timeout=LIMIT)[0]
     assert job.returncode == 0, said
-    assert most == 4, said
-    assert lost is not None
     check(output, MANY, clipmill)
+
+
+def encoders_once_there_are(count: int, cluster: ScalingCluster, job: subprocess.Popen) -> list[dict[str, Any]]:
+    """Those that are ready, of a run whose encoders wait to be told to go on."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        assert job.poll() is None, job.communicate()[0]
+        running = [encoder for encoder in cluster.encoders() if encoder["state"] == "ALIVE"]
+        if len(running) == count:
+            return running
+        time.sleep(2)
+    job.kill()
+    pytest.fail(f"{len(running)} encoders of {count}: {job.communicate()[0]}")

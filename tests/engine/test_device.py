@@ -162,7 +162,7 @@ def test_the_older_autoscaler_tells_what_the_nodes_on_their_way_have() -> None:
 def test_the_newer_autoscaler_tells_what_it_refuses() -> None:
     def reply(**state: Any) -> Any:
         told = {"autoscaler_state_version": 3, "pending_instance_requests": [], "pending_instances": []}
-        state = {**told, "infeasible_resource_requests": [], **state}
+        state = {**told, "infeasible_resource_requests": [], "infeasible_cluster_resource_constraints": [], **state}
         nodes = SimpleNamespace(
             node_states=[SimpleNamespace(ray_node_type_name="head", total_resources={"node:__internal_head__": 1})]
         )
@@ -170,6 +170,10 @@ def test_the_newer_autoscaler_tells_what_it_refuses() -> None:
 
     refused = [SimpleNamespace(resources_bundle={"GPU": 1, "CPU": 0.5})]
     assert of_newer(reply(infeasible_resource_requests=refused)).refuses == frozenset({"GPU"})
+    whole = [SimpleNamespace(request=SimpleNamespace(resources_bundle={"GPU": 1, "CPU": 0.5}), count=6)]
+    told = of_newer(reply(infeasible_cluster_resource_constraints=[SimpleNamespace(resource_requests=whole)]))
+    assert told.refused == {(("CPU", 0.5), ("GPU", 1)): 6}
+    assert not told.refuses, "a size beyond the most nodes says nothing of what nodes have"
     asked = [SimpleNamespace(ray_node_type_name="gpu", count=2)]
     booting = [SimpleNamespace(ray_node_type_name=name) for name in ("gpu", "head")]
     assert of_newer(reply(pending_instance_requests=asked, pending_instances=booting)).coming == 3

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import ray
@@ -12,16 +12,21 @@ _ANSWER_SECONDS = 15.0
 _SEEN_SECONDS = 6.0
 _HEAD = "node:__internal_head__"
 
+Bundle = tuple[tuple[str, float], ...]
+"""Resources that are asked for on one node: kinds and amounts, by kind."""
+
 
 @dataclass(frozen=True)
 class Outlook:
     """``grows``: there is an autoscaler that can bring nodes. ``coming`` nodes are asked for and not up; ``brings`` are the
-    kinds of resources that they have, None where that is not told; ``refuses`` those that no node type can give."""
+    kinds of resources that they have, None where that is not told; ``refuses`` those that no node type can give. ``refused``
+    counts what was asked for as a whole and goes beyond the most nodes there may be, so that none of it is brought."""
 
     grows: bool = False
     coming: int = 0
     brings: frozenset[str] | None = frozenset()
     refuses: frozenset[str] = frozenset()
+    refused: Mapping[Bundle, int] = field(default_factory=dict)
 
     def answer(self, kind: str, waited: float) -> bool | None:
         """Whether a node with this kind of resource comes, once it has been asked for so many seconds; None: not told yet."""
@@ -63,7 +68,9 @@ def of_newer(reply: Any) -> Outlook:
     coming = sum(asked.count for asked in state.pending_instance_requests) + len(booting)
     refused = {kind for one in state.infeasible_resource_requests for kind in one.resources_bundle}
     grows = not state.autoscaler_state_version or _has_types(node.ray_node_type_name for node in nodes)
-    return Outlook(grows, coming, None, frozenset(_scarcest(refused)))
+    asked = (one for whole in state.infeasible_cluster_resource_constraints for one in whole.resource_requests)
+    as_a_whole = {tuple(sorted(one.request.resources_bundle.items())): int(one.count) for one in asked}
+    return Outlook(grows, coming, None, frozenset(_scarcest(refused)), as_a_whole)
 
 
 def of_older(report: Mapping[str, Any] | None) -> Outlook:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.data import ActorPoolStrategy
+from ray.data.context import AutoscalingConfig
 
 from clipmill.core.errors import RunFailed
 from clipmill.core.settings import ClusterSettings
@@ -20,6 +21,7 @@ from clipmill.encoders.shipping import ship, ship_tokenizer
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
 from clipmill.engine.embed_stages import CONCURRENT_UNITS, Encoder, UnitSink, UnitSource, decode_block
 from clipmill.engine.encoder_pool import EncoderPool, encoder_pool
+from clipmill.engine.growth import Growth
 from clipmill.engine.metrics import EmbedMetrics
 from clipmill.engine.ray_pieces import RayPieces
 from clipmill.engine.stop import StopSwitch
@@ -40,6 +42,10 @@ _RETRIES = 3
 """Of a task: a unit that kills its worker every time ends the run, named."""
 _RESTARTS = 100
 """Of an encoder, which on spot machines may lose its node many times in a long run through no fault of its work."""
+_GROWS_AT, _SHRINKS_AT = 1.0, 0.5 / CONCURRENT_UNITS
+"""Of the places that encoders on GPUs have for units: with all taken, units wait for a GPU and the pool grows; with half a unit
+an encoder it shrinks. Ray's own bounds suit actors that work one unit at a time: here they would ask for six decoded units
+an encoder before another is started, which are more than a small input has or an object store may hold."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class _Graph:
 
     def run(self) -> list[dict[str, Any]]:
         """Embeds and commits the units; returns the statistics of what each write task wrote. Raises what Ray raises."""
-        _set_context(self.switch)
+        _set_context(self.switch, self.encoders)
         runs = executions(self.todo, self.plan.inputs)
         return [written for units in runs for written in self._execute(units)]
 
@@ -138,6 +144,7 @@ class EmbedOnRay:
         plan, total, patience = self._plan, Statistics(), replace(self._patience, unplaced=True)
         graph = _Graph(plan, todo, self._pool, self._shipment, self._tokenizer, self._tally)
         metrics = EmbedMetrics(plan.rows, plan.rows - int(todo.rows.sum()), self._pool.size)
+        growth = Growth()
 
         def on_report(reported: Reported) -> None:
             patience.unplaced = not reported.loaded
@@ -146,6 +153,8 @@ class EmbedOnRay:
                     f"one of the encoders died {reported.deaths} times while they loaded the model; give them more memory, "
                     "or fewer of them (--cpus, --num-gpu-actors), and run the same command again to continue"
                 )
+            if self._pool.grows:
+                growth.look()
             metrics.note(reported.counts)
             committed(reported.units, reported.counts)
 
@@ -158,6 +167,7 @@ class EmbedOnRay:
             raise cause_of(error, f"embedding{_under_way(graph)}") from error
         finally:
             metrics.end()
+            growth.end()
         for written in done:
             total.add(Statistics.from_dict(written))
         return total
@@ -188,7 +198,7 @@ def _rows_of(graph: _Graph, number: int) -> str:
     return spans[0] if len(spans) == 1 else f"{spans[0]} and {len(spans) - 1} more runs of rows"
 
 
-def _set_context(switch: StopSwitch) -> None:
+def _set_context(switch: StopSwitch, encoders: EncoderPool) -> None:
     warnings.filterwarnings("ignore", category=ray.util.annotations.RayDeprecationWarning)
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = 1
@@ -196,3 +206,4 @@ def _set_context(switch: StopSwitch) -> None:
     context.print_on_execution_start = False
     context.custom_execution_callback_classes = [cast(Any, switch)]
     context.max_consecutive_actor_init_deaths = _RETRIES
+    context.autoscaling_config = AutoscalingConfig(_GROWS_AT, _SHRINKS_AT) if encoders.gpus else AutoscalingConfig()

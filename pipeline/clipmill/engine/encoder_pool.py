@@ -8,6 +8,11 @@ from clipmill.engine.cluster import Cluster
 from clipmill.engine.device import declared, no_gpu_here
 
 ENCODE_CPUS = 0.5
+_NEVER_FULL = 0.01
+"""Encoders whose node is lost start again on the nodes that are left. Twice those of a node ask for a little more than it has:
+so one task of each other kind fits beside as many as there can be, and units go on."""
+_BESIDE_GPUS = 1.5
+"""Cores of a node that encoders on its GPUs leave, however many share them: for a task that decodes, and to read and write."""
 _MOST_CPU_ENCODERS = 8
 
 
@@ -43,12 +48,16 @@ def encoder_pool(cluster: Cluster, settings: ClusterSettings) -> EncoderPool:
             1, sum(_held(gpus, settings.gpus_per_actor) for gpus in cluster.gpus_of_nodes)
         )
         grows = not cluster.own and not settings.num_gpu_actors
-        return EncoderPool(size, ENCODE_CPUS, settings.gpus_per_actor, 1, grows, cluster.node_cpus >= 2)
+        roomy = cluster.node_cpus >= 2
+        held = max(1, _held(most, settings.gpus_per_actor)) if cluster.gpus else 1
+        cpus = min(ENCODE_CPUS, (cluster.node_cpus - _BESIDE_GPUS) / held) if roomy else ENCODE_CPUS
+        return EncoderPool(size, cpus, settings.gpus_per_actor, 1, grows, roomy)
     cores = max(1, int(cluster.node_cpus))
     on_a_node = min(cores, _MOST_CPU_ENCODERS)
     size = max(1, round(cluster.cpus * on_a_node / cores))
     threads = max(1, cores // on_a_node)
-    return EncoderPool(size, ENCODE_CPUS * cores / on_a_node, 0, threads, not cluster.own, cores >= 2)
+    cpus = (ENCODE_CPUS * cores + _NEVER_FULL / 2) / on_a_node
+    return EncoderPool(size, cpus, 0, threads, not cluster.own, cores >= 2)
 
 
 def _held(gpus: float, share: float) -> int:
