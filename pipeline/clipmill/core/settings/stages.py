@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
-from clipmill.core.settings.shared import ImagePathSettings, ModelSettings
+from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
@@ -139,6 +139,7 @@ class FilterSettings(OutputSettings):
     )
     where: str | None = Field(default=None, description="Drop rows that do not meet this SQL condition.")
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+    trust_remote_code: bool | None = Field(default=None, description=TRUST)
 
 
 class EvaluateSettings(OutputSettings):
@@ -177,6 +178,7 @@ class EvaluateSettings(OutputSettings):
         default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
     )
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+    trust_remote_code: bool | None = Field(default=None, description=TRUST)
     slice_by: Annotated[tuple[str, ...], Option(metavar="COLUMN")] = Field(
         default=(), description="Report every figure per value of a kept column. May be given several times."
     )
