@@ -12,6 +12,7 @@ from clipmill.core.settings import ModelSettings
 from clipmill.encoders.adapters.transformers import POOLING
 from clipmill.encoders.model import load_model
 from clipmill.source.decode import decode_image
+from pictures import noisy
 from tiny_models import KINDS, LENGTH, TEXTS, TinyModel, tiny_model
 
 
@@ -20,18 +21,8 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return tiny_model(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def pictures() -> list[bytes]:
-    """Noise over coarse structure, upright, lying, square and tiny."""
-    rng = np.random.default_rng(0)
-    made = []
-    for width, height in ((90, 60), (40, 120), (64, 64), (9, 7)):
-        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8)).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
-        stream = io.BytesIO()
-        coarse.save(stream, "PNG")
-        made.append(stream.getvalue())
-    return made
+PICTURES = [noisy(width, height) for width, height in ((90, 60), (40, 120), (64, 64), (9, 7), (700, 20))]
+"""Lying, upright, square, tiny, and of extreme proportions."""
 
 
 def unit(output: Any, *, first: bool) -> np.ndarray:
@@ -42,10 +33,10 @@ def unit(output: Any, *, first: bool) -> np.ndarray:
 def test_image_vectors_are_those_of_the_library(tiny: TinyModel) -> None:
     model = load_model(ModelSettings(model=str(tiny.folder)), device="cpu")
     mine = model.encode_images(
-        torch.stack([model.preprocessing.prepare(decode_image(data, 10**9)) for data in pictures()])
+        torch.stack([model.preprocessing.prepare(decode_image(data, 10**9)) for data in PICTURES])
     )
     theirs = []
-    for data in pictures():
+    for data in PICTURES:
         inputs = tiny.processor(images=Image.open(io.BytesIO(data)), return_tensors="pt")
         with torch.no_grad():
             theirs.append(unit(tiny.network.get_image_features(**inputs), first=tiny.kind == "flava"))
