@@ -6,7 +6,7 @@ from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Option, Rejects, Share, size_text
+from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
@@ -152,6 +152,7 @@ class EvaluateSettings(OutputSettings):
         "probe",
         "slice_by",
         "perturb_text",
+        "widths",
         "bootstrap_samples",
         "fidelity_queries",
         "seed",
@@ -188,6 +189,10 @@ class EvaluateSettings(OutputSettings):
     )
     perturb_text: bool = Field(
         default=False, description="Encode captions and class prompts again, in other case and with typing errors."
+    )
+    widths: Numbers = Field(
+        default=None,
+        description="Measure what vectors cut to their first N components would lose: 256,128,64.",
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
