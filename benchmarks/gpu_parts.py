@@ -24,6 +24,7 @@ from benchmarks.encoder_feed import decoded_units, feed
 from benchmarks.jpegs import jpeg, write_jpegs
 from clipmill.core.gpus import peak_flops
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.adapters.open_clip import OpenClip
 from clipmill.encoders.model import ClipModel, identify, preprocessing_of
 from clipmill.encoders.source import find_model, quiet
 from clipmill.estimate.models import cost_of_model
@@ -69,7 +70,7 @@ def untrained(name: str, device: str, precision: str | None = None) -> ClipModel
     preprocessing = preprocessing_of(network, source)
     identity = identify(network.to("cpu"), source, preprocessing)
     chosen = precision or ("bf16" if device == "cuda" else "fp32")
-    return ClipModel(network.to(device), source, preprocessing, identity, torch.device(device), chosen, 256)
+    return ClipModel(network.to(device), OpenClip(source, preprocessing), identity, torch.device(device), chosen, 256)
 
 
 def facts(bench: Bench) -> Found:

@@ -16,6 +16,7 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings
+from clipmill.core.settings.shared import TRUST
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.options import cache_limit_option, cluster_options
@@ -44,6 +45,7 @@ class Question:
     html: str | None
     model: str | None
     pretrained: str | None
+    trust_remote_code: bool
     cache_folder: Path
 
     @property
@@ -69,8 +71,9 @@ class Question:
 @click.option("-k", "k", type=click.IntRange(1, MAX_RESULTS), default=10, show_default=True, help="Results per query.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--html", type=click.Path(), help="Write the results, with pictures where there are, to this one page.")
-@click.option("--model", help="open_clip name of the index's model. Default: as its manifest says.")
+@click.option("--model", help="Name or folder of the index's model. Default: as its manifest says.")
 @click.option("--pretrained", help="Where the weights of the index's model are now. Default: as its manifest says.")
+@click.option("--trust-remote-code", is_flag=True, help=TRUST)
 @click.option(
     "--cache",
     "cache_folder",
@@ -150,6 +153,7 @@ def _answer_batch(question: Question, index: str, cluster: ClusterSettings) -> N
         question.model,
         question.pretrained,
         question.cache_folder,
+        question.trust_remote_code,
     )
     done, narrowed = batch.here() if question.actors is None else batch.on_actors(question.actors, cluster)
     summary = {"queries": done, "k": question.k, **narrowed, "output": storage.resolve(str(question.output)).uri}
@@ -166,7 +170,9 @@ def _answer(question: Question, uri: str) -> None:
     index = open_index(uri, question.cache_folder)
     selection = None if question.where is None else index.select(question.where)
     narrowed = narrowed_by(question.where, None if selection is None else selection.count, index.n)
-    encoder = cache(partial(query_encoder, index.manifest, question.model, question.pretrained))
+    encoder = cache(
+        partial(query_encoder, index.manifest, question.model, question.pretrained, question.trust_remote_code)
+    )
     k = min(question.k, index.n)
     if question.identifier is None:
         current_reporter().doing("search", "loading the model")

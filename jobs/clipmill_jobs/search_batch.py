@@ -33,6 +33,7 @@ class BatchQuery:
     model: str | None
     pretrained: str | None
     cache: Path
+    trust_remote_code: bool = False
 
     def here(self) -> tuple[int, dict[str, Any]]:
         index = open_index(self.index, self.cache)
@@ -59,7 +60,7 @@ class BatchQuery:
         return done, narrowed_by(self.where, selected, manifest.n)
 
     def _encode(self, manifest: IndexManifest) -> Encode:
-        encoder = cache(partial(query_encoder, manifest, self.model, self.pretrained))
+        encoder = cache(partial(query_encoder, manifest, self.model, self.pretrained, self.trust_remote_code))
         return lambda texts: encoder().encode_texts(texts)
 
 
@@ -71,8 +72,10 @@ def narrowed_by(where: str | None, selected: int | None, n: int) -> dict[str, An
     return {"where": where, "rows_selected": selected}
 
 
-def query_encoder(manifest: IndexManifest, model: str | None, pretrained: str | None) -> "QueryEncoder":
+def query_encoder(
+    manifest: IndexManifest, model: str | None, pretrained: str | None, trust_remote_code: bool
+) -> "QueryEncoder":
     """What encodes queries with the model of an index."""
     from clipmill.encoders.query import QueryEncoder  # imports torch, which only texts and images need
 
-    return QueryEncoder(manifest.model, model, pretrained)
+    return QueryEncoder(manifest.model, model, pretrained, trust_remote_code=trust_remote_code)

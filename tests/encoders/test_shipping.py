@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.adapters.open_clip import OpenClip
 from clipmill.encoders.model import ClipModel, build_network, identify, load_model, preprocessing_of, weights_sha256
 from clipmill.encoders.shipping import Shipment, ship, unship
 from clipmill.encoders.source import find_model
@@ -17,7 +18,7 @@ def untrained(name: str) -> ClipModel:
     network = build_network(source).eval().requires_grad_(False)
     preprocessing = preprocessing_of(network, source)
     identity = identify(network, source, preprocessing)
-    return ClipModel(network, source, preprocessing, identity, torch.device("cpu"), "fp32", 8)
+    return ClipModel(network, OpenClip(source, preprocessing), identity, torch.device("cpu"), "fp32", 8)
 
 
 def travelled(shipment: Shipment) -> Shipment:

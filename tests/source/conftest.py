@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from clipmill.source.inputs import _bucket
+from clipmill.source.locating import _bucket
 
 
 @pytest.fixture

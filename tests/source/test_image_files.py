@@ -12,7 +12,7 @@ from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import Reason
 from clipmill.source import image_files
 from clipmill.source.image_files import Rejected, load_image_bytes
-from clipmill.source.inputs import locate
+from clipmill.source.locating import locate
 
 PICTURE, OTHER, SECRET = b"GIF89a picture", b"GIF89a other", b"GIF89a secret"
 

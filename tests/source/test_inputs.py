@@ -89,13 +89,13 @@ def test_a_file_named_outright_needs_no_ending(write: Write) -> None:
     [
         ({}, "nowhere", "no such file or folder"),
         ({}, "", "the folder is empty"),
-        ({"a.csv": b"x", "b.csv": b"y", "c.txt": b""}, "", "nor a picture among the 3 files here (2 .csv, 1 .txt)"),
+        ({"a.csv": b"x", "b.csv": b"y", "c.txt": b""}, "", "or a picture among the 3 files here (2 .csv, 1 .txt)"),
         ({"a.csv": b"x"}, "*.parquet", "no file matches"),
         ({"a.parquet": b""}, "", "a.parquet: the file has no bytes"),
         ({"a.csv": b"image,caption"}, "a.csv", "a.csv: there is not one row in this file"),
         ({"a.dat": b"image,caption"}, "a.dat", "a.dat: this is not a Parquet file"),
-        ({"a.tar": b"x" * 1024}, "a.tar", "`clipmill import webdataset /"),
-        ({"a.tar": b"x", "b.tar": b"y", "c.csv": b"z"}, "", "`clipmill import webdataset /"),
+        ({"a.tar": b"x" * 1024}, "a.tar", "a.tar: it is not a tar archive"),
+        ({"a.arrow": b"x" * 1024}, "a.arrow", "a.arrow: this is no Arrow file"),
         ({"a.tsv": b"x"}, "", "name the list itself: --input /"),
     ],
 )

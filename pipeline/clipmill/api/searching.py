@@ -34,27 +34,38 @@ def open_index(
     model: str | None = None,
     pretrained: str | None = None,
     cache: str | os.PathLike[str] = DEFAULT_CACHE,
+    trust_remote_code: bool = False,
 ) -> SearchIndex:
     """Opens an index, or the one of the version that `clipmill.run` published at ``uri``, at its tuned operating point.
 
     ``model`` and ``pretrained`` say where the index's model is to be had now, where that is not what its manifest says;
-    ``cache`` holds copies of what lies on S3. Raises `clipmill.core.errors.UserError` when there is no index.
+    ``cache`` holds copies of what lies on S3; ``trust_remote_code`` lets Python code of
+    the model's repository be executed. Raises `clipmill.core.errors.UserError` when there is no index.
     """
     prepare_process()
     from clipmill.index.search.open import open_index as open_files
     from clipmill.versions.pointer import current
 
     place = current(str(uri), "index")
-    return SearchIndex(place, open_files(place, Path(cache)), model, pretrained)
+    return SearchIndex(place, open_files(place, Path(cache)), model, pretrained, trust_remote_code=trust_remote_code)
 
 
 class SearchIndex:
     """An open index. ``manifest`` tells what it holds, and the recall and latency that were measured for it."""
 
-    def __init__(self, uri: str, index: Index, model: str | None = None, pretrained: str | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        index: Index,
+        model: str | None = None,
+        pretrained: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
         self.uri = uri
         self._index = index
         self._named = (model, pretrained)
+        self._trusted = trust_remote_code
 
     @property
     def manifest(self) -> IndexManifest:
@@ -115,7 +126,7 @@ class SearchIndex:
     def _encoder(self) -> QueryEncoder:
         from clipmill.encoders.query import QueryEncoder
 
-        return QueryEncoder(self.manifest.model, *self._named)
+        return QueryEncoder(self.manifest.model, *self._named, trust_remote_code=self._trusted)
 
 
 def _png(picture: Any) -> bytes:

@@ -15,6 +15,8 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "open_clip_torch",
+    "transformers",
+    "sentence-transformers",
     "pyarrow",
     "faiss-gpu",
     "faiss-cpu",

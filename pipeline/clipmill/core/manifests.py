@@ -27,8 +27,9 @@ class Record(BaseModel):
 
 
 class ModelIdentity(Record):
-    """What makes two sets of embeddings comparable, and what was used to make them. ``logit_bias`` is that of a model which was
-    trained with a sigmoid for each pair, as SigLIP is; null for one with a softmax."""
+    """What makes two sets of embeddings comparable, and what was used to make them. ``dimension`` is less than the model's own
+    where vectors were cut. ``logit_scale`` is null for a model that was trained without one. ``logit_bias`` is that of a model
+    which was trained with a sigmoid for each pair, as SigLIP is; null for one with a softmax."""
 
     name: str
     pretrained: str
@@ -37,7 +38,7 @@ class ModelIdentity(Record):
     tokenizer: str
     tokenizer_sha256: Sha256
     dimension: int
-    logit_scale: float
+    logit_scale: float | None
     logit_bias: float | None = None
 
     def differences(self, other: "ModelIdentity") -> list[str]:

@@ -25,7 +25,7 @@ def compare_with_fp32(model: ClipModel, decoded: pa.Table, seed: int, statistics
         return
     drawn = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:_SAMPLE])
     values = [np.frombuffer(picture.as_buffer(), np.uint8) for picture in pictures.take(pa.array(drawn))]
-    pixels = np.stack(values).reshape(len(drawn), 3, *model.preprocessing.size)
+    pixels = np.stack(values).reshape(len(drawn), *model.preprocessing.shape)
     exact = replace(model, precision="fp32").encode_images(pixels)
     cosines = (model.encode_images(pixels) * exact).sum(axis=1)
     statistics.compared += len(cosines)

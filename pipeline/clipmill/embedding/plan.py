@@ -18,7 +18,8 @@ from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
 from clipmill.embedding.commit import Finished, find_finished
 from clipmill.embedding.layout import Layout
-from clipmill.encoders.names import refuse_unknown_model
+from clipmill.encoders.library import refuse_unusable_model
+from clipmill.encoders.protocol import modalities_of
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
 from clipmill.source.footers import read_footers, save_footers
@@ -33,7 +34,7 @@ from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
 if TYPE_CHECKING:
-    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.protocol import Preparation
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
     inputs: list[InputFile]
     columns: Columns
     identity: ModelIdentity
-    preprocessing: Preprocessing
+    preprocessing: Preparation
     units: Units
 
     def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
@@ -149,7 +150,7 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
 def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
     """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
     the staging folder. Raises UserError for input that cannot be used."""
-    refuse_unknown_model(settings.model, settings.pretrained)
+    refuse_unusable_model(settings.model_settings)
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
     inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
@@ -166,14 +167,26 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
 
 
 def make_plan(
-    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preprocessing
+    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preparation
 ) -> EmbedPlan:
-    """Cuts the rows of the source into units for a model."""
+    """Cuts the rows of the source into units for a model. Raises UserError for columns that it cannot encode."""
+    refuse_modalities(source.columns, identity)
     units = _cut(settings, source.inputs, preprocessing)
     return EmbedPlan(settings, source.inputs, source.columns, identity, preprocessing, units)
 
 
-def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preprocessing) -> Units:
+def refuse_modalities(columns: Columns, identity: ModelIdentity) -> None:
+    """Raises UserError where the input has a column of a kind that the model does not encode."""
+    known = modalities_of(identity.preprocessing)
+    for modality, column in (("image", columns.image_column), ("text", columns.caption_column)):
+        if column is not None and modality not in known:
+            raise UserError(
+                f"--model {identity.name} encodes {' and '.join(known)} only, and column {column} of the input holds "
+                f"{'images' if modality == 'image' else 'texts'}: give an input without it, or another model"
+            )
+
+
+def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preparation) -> Units:
     rows = sum(file.rows for file in inputs)
     if settings.limit is not None:
         rows = min(rows, settings.limit)

@@ -32,7 +32,7 @@ from clipmill.source.units import Units
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
     from clipmill.encoders.model import ClipModel
-    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.protocol import Preparation
     from clipmill.encoders.tokens import Tokenizer
     from clipmill.source.corrupt import Corruption
 
@@ -76,7 +76,7 @@ def read_rows(
 class Decoding:
     """How pictures are decoded, made worse where that is asked for, and resized; and captions tokenised."""
 
-    preprocessing: Preprocessing
+    preprocessing: Preparation
     max_image_pixels: int
     thumbnail_pixels: int | None
     corruption: Corruption | None

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column
 from clipmill.encoders.device import Meter
+from clipmill.encoders.protocol import WithoutPictures
 from clipmill.encoders.tokens import TokenIds, Tokenizer, tokenise
 from clipmill.source.decode import Rejected, decode_image, thumbnail
 from clipmill.source.reading import KEPT_PREFIX
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
-    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.protocol import Preparation
     from clipmill.source.corrupt import Corruption
 
 _EXPONENT = np.uint16(0x7C00)
@@ -55,7 +56,7 @@ class EmbeddedUnit:
 
 def decode_unit(
     raw: pa.Table,
-    preprocessing: Preprocessing,
+    preprocessing: Preparation,
     max_image_pixels: int,
     thumbnail_pixels: int | None,
     load: Loader,
@@ -63,11 +64,11 @@ def decode_unit(
 ) -> pa.Table:
     """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
 
-    Adds ``pixels`` (fixed size binary, uint8 (3, height, width); null where there is no picture), ``image_sha256`` of the
-    encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
+    Adds ``pixels`` (fixed size binary, uint8 of the preparation's shape; null where there is no picture), ``image_sha256`` of
+    the encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
     drops the encoded bytes. With a ``corruption``, pictures and thumbnails are made worse by it.
     """
-    pixels = _Pixels(raw.num_rows, preprocessing.size)
+    pixels = _Pixels(raw.num_rows, preprocessing.shape)
     rows = zip(
         raw.column("has_image_column").to_pylist(),
         raw.column("image"),
@@ -111,12 +112,12 @@ def decode_unit(
 class _Pixels:
     """The prepared pictures of a unit, each written once to where the encoder reads it."""
 
-    def __init__(self, rows: int, size: tuple[int, int]) -> None:
-        self._data = torch.zeros((rows, 3, *size), dtype=torch.uint8)
+    def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
+        self._data = torch.zeros((rows, *shape), dtype=torch.uint8)
         self._there = np.zeros(rows, np.bool_)
 
     def put(self, at: int, picture: torch.Tensor) -> None:
-        """The picture of a row, uint8 (3, height, width)."""
+        """The prepared picture of a row, uint8."""
         self._data[at] = picture
         self._there[at] = True
 
@@ -156,7 +157,7 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     """
     images_meter, captions_meter = Meter(), Meter()
     dimension, texts = model.identity.dimension, _captions_of(decoded)
-    present, pixels = _pictures_of(decoded, model.preprocessing.size)
+    present, pixels = _pictures_of(decoded, model.encoder.images)
     images_to_come = model.start_images(pixels, images_meter)
     captions_to_come = model.start_tokens(_token_ids(texts.tokens), captions_meter)
     image_vectors, has_vector = _placed(images_to_come(), present, dimension)
@@ -176,13 +177,14 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     return EmbeddedUnit(images, captions, rejects.table(), _captions_by_file(decoded), seconds)
 
 
-def _pictures_of(decoded: pa.Table, size: tuple[int, int]) -> tuple[NDArray[np.bool_], torch.Tensor]:
-    """Which rows have a picture, and the pictures, uint8 (n, 3, height, width)."""
+def _pictures_of(decoded: pa.Table, preparation: Preparation | None) -> tuple[NDArray[np.bool_], torch.Tensor]:
+    """Which rows have a picture, and the prepared pictures, uint8 (n, *shape)."""
     column = _whole(decoded.column("pixels"))
     present = column.is_valid().to_numpy(zero_copy_only=False)
+    shape = preparation.shape if preparation else WithoutPictures.shape
     width = column.type.byte_width
     buffer = np.frombuffer(column.buffers()[1] or b"", np.uint8)
-    pixels = buffer[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), 3, *size)
+    pixels = buffer[column.offset * width : (column.offset + len(column)) * width].reshape(len(column), *shape)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return present, torch.from_numpy(pixels if present.all() else pixels[present])

@@ -15,15 +15,25 @@ from pydantic import ValidationError
 from clipmill.core.environment import DEFAULT_CACHE, software
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.library import ENTRY_POINT, SENTENCE_TRANSFORMERS, TRANSFORMERS, find_place
 from clipmill.encoders.names import BUILTIN_FOLDER, LOCAL_DIR
 
 
 def known_identity(settings: ModelSettings) -> ModelIdentity | None:
     """What the model that these settings name was found to be the last time; None where that is not known."""
+    if not _settled(settings):
+        return None
     try:
         return ModelIdentity.model_validate_json(_place(settings).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def _settled(settings: ModelSettings) -> bool:
+    """Whether the same names mean the same model tomorrow: not where they name the newest commit of a repository, nor where
+    a package decides."""
+    place = find_place(settings)
+    return place.library != ENTRY_POINT and not (place.repository and place.revision is None)
 
 
 def keep_identity(settings: ModelSettings, identity: ModelIdentity) -> None:
@@ -37,12 +47,19 @@ def keep_identity(settings: ModelSettings, identity: ModelIdentity) -> None:
 
 
 def _place(settings: ModelSettings) -> Path:
-    named = [settings.model, settings.pretrained, settings.preprocessing]
-    files = [file for name in (*named, str(BUILTIN_FOLDER)) for file in _files_of(name)]
+    named = [
+        settings.model,
+        settings.pretrained,
+        settings.preprocessing,
+        settings.dimension,
+        settings.trust_remote_code,
+    ]
+    places = [settings.model, settings.pretrained, settings.preprocessing, str(BUILTIN_FOLDER)]
+    files = [file for name in places for file in _files_of(name)]
     key = {
         "named": named,
         "files": files,
-        "open_clip": software().get("open_clip_torch"),
+        "libraries": [software().get(name) for name in ("open_clip_torch", "transformers", "sentence-transformers")],
         "version": software().get("clipmill"),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -53,6 +70,8 @@ def _files_of(name: str | None) -> list[list[object]]:
     """Of a file, or of a folder with those in it: path, size and time of change."""
     if name is None:
         return []
-    path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
-    places = [path, *sorted(path.iterdir())] if path.is_dir() else [path, *path.parent.glob("*.json")]
+    for prefix in (LOCAL_DIR, f"{TRANSFORMERS}:", f"{SENTENCE_TRANSFORMERS}:"):
+        name = name.removeprefix(prefix)
+    path = Path(name).expanduser()
+    places = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path, *path.parent.glob("*.json")]
     return [[str(one.resolve()), one.stat().st_size, one.stat().st_mtime_ns] for one in places if one.is_file()]

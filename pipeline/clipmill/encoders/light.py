@@ -30,17 +30,19 @@ Weights = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class LightTexts:
-    """A text tower of ``width`` and ``layers``; ``weights`` are named as open_clip names them."""
+    """A text tower of ``width`` and ``layers``; ``weights`` are named as open_clip names them;
+    vectors are cut to ``dimension``."""
 
     weights: Weights
     tokenizer: BytePairs
     layers: int
     heads: int
     quick_gelu: bool
+    dimension: int
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, float32 (n, d)."""
-        vectors = np.stack([self._features(self.tokenizer.tokens(text)) for text in texts])
+        vectors = np.stack([self._features(self.tokenizer.tokens(text))[: self.dimension] for text in texts])
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: NDArray[np.float32] = (vectors / lengths).astype(np.float32)
         return unit
@@ -106,7 +108,9 @@ def light_texts(identity: ModelIdentity, pretrained: str | None = None) -> Light
         return None
     texts = {name: array.astype(np.float32) for name, array in weights.items() if not name.startswith("visual.")}
     tokenizer = BytePairs(merges, text.get("context_length", 77))
-    return LightTexts(texts, tokenizer, text["layers"], text["heads"], bool(config.get("quick_gelu")))
+    return LightTexts(
+        texts, tokenizer, text["layers"], text["heads"], bool(config.get("quick_gelu")), identity.dimension
+    )
 
 
 def _find(identity: ModelIdentity, pretrained: str) -> tuple[dict[str, Any], int | None, Path] | None:

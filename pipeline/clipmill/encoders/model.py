@@ -1,33 +1,47 @@
-"""One CLIP model, ready to encode: its two towers, its tokenizer, its preprocessing and its identity."""
+"""One model, ready to encode: its network on a device, and its encoder, which says how items are prepared and encoded."""
 
-import hashlib
-import pickle
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.factory import load_checkpoint
 
-from clipmill.core.compiler import bring_timm
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.adapters.loading import load
+from clipmill.encoders.adapters.open_clip import build_network, identify, load_weights, preprocessing_of
 from clipmill.encoders.batches import WHOLE, Batches, fastest_size
 from clipmill.encoders.device import Device, Meter, device_of
-from clipmill.encoders.precision import at_precision, choose_precision
+from clipmill.encoders.precision import choose_precision
 from clipmill.encoders.preprocess import Preprocessing
-from clipmill.encoders.source import ModelSource, find_model, quiet
-from clipmill.encoders.text import agrees_when_cut, encode_tokens
-from clipmill.encoders.tokenizer import describe_tokenizer, load_tokenizer
+from clipmill.encoders.protocol import Encoder, Loaded, Preparation
 from clipmill.encoders.tokens import TokenForm, TokenIds, Tokenizer, tokenise
+from clipmill.encoders.weights import weights_sha256
+
+__all__ = [
+    "ClipModel",
+    "Pending",
+    "build_network",
+    "choose_batch_size",
+    "choose_device",
+    "identify",
+    "load_model",
+    "load_model_of",
+    "load_weights",
+    "preprocessing_of",
+    "weights_sha256",
+]
 
 _BATCH_SIZE = {"cpu": 32, "cuda": 256}
 _GPU_STEP = 8
+_WHOLE_TEXT = 128
+"""Tokens of a text that takes the memory of a picture, where the context is longer."""
 
 
 Pending = Callable[[], NDArray[np.float32]]
@@ -43,18 +57,24 @@ class ClipModel:
     """A loaded model in evaluation mode on one device. ``on_batch`` is called after each batch, as a sign of life."""
 
     network: torch.nn.Module
-    source: ModelSource
-    preprocessing: Preprocessing
+    encoder: Encoder
     identity: ModelIdentity
     device: torch.device
     precision: str
     batch_size: int
     on_batch: Callable[[], object] = _do_nothing
 
+    @property
+    def preprocessing(self) -> Preparation:
+        """How pictures are prepared. Raises UserError where the model encodes none."""
+        if self.encoder.images is None:
+            raise UserError(f"the model {self.identity.name} encodes no pictures")
+        return self.encoder.images
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Texts to int64 (n, context length); loaded when the first caption needs it."""
-        return load_tokenizer(self.source)
+        return self.encoder.load_tokenizer()
 
     @cached_property
     def batches(self) -> Batches:
@@ -74,10 +94,7 @@ class ClipModel:
     @cached_property
     def towers(self) -> torch.nn.Module:
         """The network at the precision that vectors are computed with; ``network`` itself stays float32."""
-        towers = at_precision(self.network, self.precision)
-        if self.device.type == "cuda" and _is_convolutional(self.network):
-            towers.get_submodule("visual").to(memory_format=torch.channels_last)
-        return towers
+        return self.encoder.towers(self.network, self.precision, self.device)
 
     @cached_property
     def _place(self) -> Device:
@@ -87,12 +104,12 @@ class ClipModel:
     def _cut(self) -> bool:
         """Whether captions are encoded without their padding; tried on a few texts before the first caption."""
         with torch.inference_mode():
-            return agrees_when_cut(self.network, self.token_form.batch(self.token_form.tried).to(self.device))
+            return self.encoder.can_cut(self.network, self.token_form.batch(self.token_form.tried).to(self.device))
 
     def encode_images(
         self, pixels: NDArray[np.uint8] | torch.Tensor, meter: Meter | None = None
     ) -> NDArray[np.float32]:
-        """Prepared pictures, uint8 (n, 3, height, width), as unit vectors, float32 (n, d), batch by batch.
+        """Prepared pictures, uint8 (n, *shape), as unit vectors, float32 (n, d), batch by batch.
 
         ``meter`` takes how long the device computed.
         """
@@ -103,16 +120,21 @@ class ClipModel:
         tensor = torch.as_tensor(pixels)
 
         def encode(batch: torch.Tensor) -> torch.Tensor:
-            features: torch.Tensor = self.towers.encode_image(  # type: ignore[operator]
-                self.preprocessing.normalise(batch).to(self._type), normalize=False
-            )
-            return features
+            return self.encoder.image_features(self.towers, batch, self._type)
 
         return self._start(len(tensor), lambda part: tensor[part], encode, meter)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts as unit vectors, float32 (n, d). Longer texts are cut at the model's context length."""
         return self.encode_tokens(tokenise(self.tokenizer, texts) if texts else [])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `encode_texts`, with the prompt that the model was trained with for queries, if it was."""
+        return self.encode_tokens(tokenise(self._query_tokenizer, texts) if texts else [])
+
+    @cached_property
+    def _query_tokenizer(self) -> Tokenizer:
+        return self.encoder.load_tokenizer("query")
 
     def encode_tokens(self, texts: Sequence[TokenIds], meter: Meter | None = None) -> NDArray[np.float32]:
         """Texts as `tokenise` made them, as unit vectors, float32 (n, d): each different text once, batches of similar
@@ -137,9 +159,9 @@ class ClipModel:
             return form.batch([unique[at] for at in order[part]], int(widths[part.stop - 1]))
 
         def encode(tokens: torch.Tensor) -> torch.Tensor:
-            return encode_tokens(self.towers, tokens, cut=self._cut)
+            return self.encoder.text_features(self.towers, tokens, cut=self._cut)
 
-        costs = -(-widths * WHOLE // form.length) if form else None
+        costs = -(-widths * WHOLE // min(form.length, _WHOLE_TEXT)) if form else None
         fetch = self._start(len(unique), batch, encode, meter, costs)
         back = np.empty(len(unique), np.int64)
         back[order] = np.arange(len(unique))
@@ -172,7 +194,8 @@ class ClipModel:
         def work(part: slice) -> None:
             there = self._place.moved(batch(part))
             with self._place.computing(timed):
-                vectors[part] = torch.nn.functional.normalize(encode(there).to(torch.float32), dim=-1)
+                features = encode(there)[:, : self.identity.dimension]
+                vectors[part] = torch.nn.functional.normalize(features.to(torch.float32), dim=-1)
             self.on_batch()
 
         with torch.inference_mode():
@@ -182,10 +205,11 @@ class ClipModel:
     def find_batch_size(self, most: int = 1024) -> None:
         """Chooses the batch size by encoding batches of blank pictures, from the one that it has up to ``most``."""
         batches = self.batches
+        blank = self.preprocessing.prepare(torch.zeros((3, *self.preprocessing.size), dtype=torch.uint8))
 
         def seconds(size: int) -> float:
             batches.size = size
-            pixels = torch.zeros((size, 3, *self.preprocessing.size), dtype=torch.uint8)
+            pixels = blank.expand(size, *blank.shape)
             self.encode_images(pixels)  # the first of a size also chooses how to compute it
             began = time.perf_counter()
             self.encode_images(pixels)
@@ -200,12 +224,6 @@ class ClipModel:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
-def _is_convolutional(network: torch.nn.Module) -> bool:
-    """Whether pictures go through more convolutions than the one that cuts them into patches."""
-    layers = (type(layer) is torch.nn.Conv2d for layer in network.get_submodule("visual").modules())
-    return sum(layers) > 1
-
-
 def load_model(
     settings: ModelSettings, device: str | None = None, preprocessing: Preprocessing | None = None
 ) -> ClipModel:
@@ -213,29 +231,35 @@ def load_model(
 
     On a CPU its precision is fp32 unless the settings name one: few pictures and texts are encoded in this process.
 
-    ``preprocessing`` is given where it is known, and takes the place of what is published with the weights. Raises
-    UserError for a model, tag or file that is not there, a checkpoint of another architecture, and a checkpoint that
-    would have to execute code to load.
+    ``preprocessing`` is given where it is known of a model of open_clip, and takes the place of what is published with the
+    weights. Raises UserError for a model that is not there, whose package is missing, or that would have to execute code to
+    load, and for more dimensions than it has.
     """
-    source = find_model(settings, preprocess=preprocessing.as_dict() if preprocessing else None)
+    made = cut_to(load(settings, preprocessing), settings.dimension)
     chosen = choose_device(device)
-    network = build_network(source)
-    load_weights(network, source)
-    network.eval().requires_grad_(False)
-    if preprocessing is None:
-        preprocessing = preprocessing_of(network, source)
-    identity = identify(network, source, preprocessing)
     return ClipModel(
-        network.to(chosen),
-        source,
-        preprocessing,
-        identity,
+        made.network.to(chosen),
+        made.encoder,
+        made.identity,
         chosen,
         "fp32"
         if settings.precision == "auto" and chosen.type == "cpu"
-        else choose_precision(settings, chosen, network),
+        else choose_precision(settings, chosen, made.network),
         choose_batch_size(settings, chosen),
     )
+
+
+def cut_to(made: Loaded, dimension: int | None) -> Loaded:
+    """The model with vectors of their first ``dimension`` components, as Matryoshka models are trained to be cut.
+
+    Raises UserError where it has not so many.
+    """
+    has = made.identity.dimension
+    if dimension is None or dimension == has:
+        return made
+    if dimension > has:
+        raise UserError(f"--dimension {dimension}: the vectors of {made.identity.name} have {has} components")
+    return replace(made, identity=made.identity.model_copy(update={"dimension": dimension}))
 
 
 def choose_device(named: str | None) -> torch.device:
@@ -248,15 +272,23 @@ def choose_batch_size(settings: ModelSettings, device: torch.device) -> int:
     return settings.batch_size or _BATCH_SIZE[device.type]
 
 
-def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | None, made: str) -> ClipModel:
+def load_model_of(
+    identity: ModelIdentity, model: str | None, pretrained: str | None, made: str, *, trust_remote_code: bool = False
+) -> ClipModel:
     """The model that made something (``made`` in words: "the index"), from where it is now.
 
     ``model`` and ``pretrained`` are given where that is not what the identity says. Raises UserError when there is no
     such model any more, and when another one is there.
     """
-    settings = ModelSettings(model=model or identity.name, pretrained=pretrained or identity.pretrained or None)
+    settings = ModelSettings(
+        model=model or identity.name,
+        pretrained=pretrained or identity.pretrained or None,
+        dimension=identity.dimension,
+        trust_remote_code=trust_remote_code or None,
+    )
+    known = None if "library" in identity.preprocessing else Preprocessing.from_open_clip(identity.preprocessing)
     try:
-        loaded = load_model(settings, preprocessing=Preprocessing.from_open_clip(identity.preprocessing))
+        loaded = load_model(settings, preprocessing=known)
     except UserError as error:
         if pretrained:
             raise
@@ -268,88 +300,3 @@ def load_model_of(identity: ModelIdentity, model: str | None, pretrained: str | 
             + "; ".join(differences)
         )
     return loaded
-
-
-def build_network(source: ModelSource) -> torch.nn.Module:
-    """The architecture of a model with fresh weights, float32 on the CPU."""
-    name = f"local-dir:{source.folder}" if source.folder else source.name
-    if source.config["vision_cfg"].get("timm_model_name"):
-        bring_timm()
-    try:
-        with quiet():
-            network: torch.nn.Module = open_clip.create_model(
-                name, load_weights=False, pretrained_text=False, device="cpu"
-            )
-    except ImportError as error:
-        raise UserError(f"--model {source.name} needs a package that is not installed: {error}") from None
-    except OSError as error:
-        raise UserError(f"--model {source.name}: a part of it could not be downloaded: {_first_line(error)}") from None
-    return network
-
-
-def load_weights(network: torch.nn.Module, source: ModelSource) -> None:
-    """Fills the network from the weights file, which may hold tensors but no code."""
-    try:
-        with quiet():
-            load_checkpoint(network, str(source.weights), strict=True, weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{source.weights} is not a checkpoint that can be loaded without executing code from it, which clipmill "
-            "does not do; save its state_dict as safetensors"
-        ) from None
-    except (RuntimeError, KeyError, AttributeError, StopIteration) as error:
-        if "TorchScript" in str(error):
-            raise UserError(
-                f"{source.weights} is a TorchScript archive, which holds code; save its state_dict as safetensors"
-            ) from None
-        raise UserError(f"{source.weights} is not a checkpoint of --model {source.name}: {_mismatch(error)}") from None
-    except Exception as error:
-        raise UserError(f"{source.weights} cannot be read as a checkpoint: {_first_line(error)}") from None
-
-
-def _mismatch(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:2] or lines or [type(error).__name__])[:300]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def preprocessing_of(network: torch.nn.Module, source: ModelSource) -> Preprocessing:
-    """The preprocessing of these weights at the picture size of this network."""
-    size = getattr(network.visual, "image_size", source.preprocess["size"])
-    return Preprocessing.from_open_clip({**source.preprocess, "size": size})
-
-
-def identify(network: torch.nn.Module, source: ModelSource, preprocessing: Preprocessing) -> ModelIdentity:
-    """What makes vectors of this model comparable with others: see `ModelIdentity.differences`."""
-    tokenizer, tokenizer_sha256 = describe_tokenizer(source)
-    return ModelIdentity(
-        name=source.name,
-        pretrained=source.pretrained,
-        weights_sha256=weights_sha256(network),
-        preprocessing=preprocessing.as_dict(),
-        tokenizer=tokenizer,
-        tokenizer_sha256=tokenizer_sha256,
-        dimension=int(source.config["embed_dim"]),
-        logit_scale=float(network.logit_scale.exp()),  # type: ignore[operator]
-        logit_bias=_logit_bias(network),
-    )
-
-
-def _logit_bias(network: torch.nn.Module) -> float | None:
-    bias = getattr(network, "logit_bias", None)
-    return None if bias is None else float(bias)
-
-
-def weights_sha256(network: torch.nn.Module) -> str:
-    """sha256 over names, shapes and float32 values of all weights: the same for one model in any kind of file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        if tensor.is_floating_point():
-            tensor = tensor.to(torch.float32)
-        digest.update(memoryview(tensor.contiguous().view(-1).numpy()).cast("B") if tensor.numel() else b"")
-    return digest.hexdigest()

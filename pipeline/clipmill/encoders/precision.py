@@ -61,6 +61,11 @@ def at_precision(network: torch.nn.Module, precision: str) -> torch.nn.Module:
     return made
 
 
+def in_bfloat16(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a float32 network of any library."""
+    return copy.deepcopy(network).to(torch.bfloat16)
+
+
 def _causal_blocks(network: torch.nn.Module) -> set[torch.nn.Module]:
     """The blocks whose tower masks just what comes later."""
     found: set[torch.nn.Module] = set()

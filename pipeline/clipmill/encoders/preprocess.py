@@ -34,6 +34,11 @@ class Preprocessing:
     resize_mode: str
     fill_color: int = 0
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a prepared picture."""
+        return (3, *self.size)
+
     @staticmethod
     def from_open_clip(values: Mapping[str, Any]) -> Preprocessing:
         """From the dictionary that open_clip attaches to a model or writes to ``open_clip_config.json``."""
@@ -63,9 +68,8 @@ class Preprocessing:
             ratio = max(height / self.size[0], width / self.size[1])
             resized = self._resize(image, (max(1, round(height / ratio)), max(1, round(width / ratio))))
             return self._crop_or_pad(resized)
-        if max(height, width) > _EXTREME_ASPECT * min(height, width):
-            image = self._middle(image)
-            height, width = image.shape[-2:]
+        image = middle(image, self.size)
+        height, width = image.shape[-2:]
         if self.size[0] == self.size[1]:
             short = self.size[0]
             target = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
@@ -103,15 +107,18 @@ class Preprocessing:
         result: torch.Tensor = F.center_crop(image, list(self.size))
         return result
 
-    def _middle(self, image: torch.Tensor) -> torch.Tensor:
-        import torchvision.transforms.v2.functional as F
 
-        height, width = image.shape[-2:]
-        short = min(height, width)
-        aspect = max(self.size) / min(self.size)
-        keep = int(short * aspect * 2) + _FILTER_MARGIN
-        result: torch.Tensor = F.center_crop(image, [min(height, keep), min(width, keep)])
-        return result
+def middle(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """What a centre crop to ``size`` can see of a picture of extreme proportions; another picture is left as it is."""
+    height, width = image.shape[-2:]
+    short = min(height, width)
+    if max(height, width) <= _EXTREME_ASPECT * short:
+        return image
+    import torchvision.transforms.v2.functional as F
+
+    keep = int(short * max(size) / min(size) * 2) + _FILTER_MARGIN
+    result: torch.Tensor = F.center_crop(image, [min(height, keep), min(width, keep)])
+    return result
 
 
 @lru_cache(maxsize=16)

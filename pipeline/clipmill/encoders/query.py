@@ -26,8 +26,16 @@ class QueryEncoder:
     loaded for the first query. Raises UserError when there is no identity, no such model, or another one is there.
     """
 
-    def __init__(self, identity: ModelIdentity | None, model: str | None, pretrained: str | None) -> None:
+    def __init__(
+        self,
+        identity: ModelIdentity | None,
+        model: str | None,
+        pretrained: str | None,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
         self._identity = identity
+        self._trusted = trust_remote_code
         self._name = model
         self._pretrained = pretrained
         self._loaded: ClipModel | None = None
@@ -43,7 +51,9 @@ class QueryEncoder:
             )
         from clipmill.encoders.model import load_model_of  # imports torch
 
-        self._loaded = load_model_of(self._identity, self._name, self._pretrained, "the index")
+        self._loaded = load_model_of(
+            self._identity, self._name, self._pretrained, "the index", trust_remote_code=self._trusted
+        )
         return self._loaded
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -52,7 +62,7 @@ class QueryEncoder:
             raise UserError("a query text is empty")
         if self._loaded is None and len(texts) <= FEW_TEXTS and (light := self._light()) is not None:
             return light.encode_texts(texts)
-        return self._load().encode_texts(list(texts))
+        return self._load().encode_queries(list(texts))
 
     def _light(self) -> LightTexts | None:
         """The text tower without torch, where that is to be had; looked for once."""
@@ -73,8 +83,9 @@ class QueryEncoder:
         from clipmill.source.decode import Rejected, decode_image  # imports torch
 
         model = self._load()
+        prepare = model.preprocessing.prepare
         try:
-            pixels = model.preprocessing.prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+            pixels = prepare(decode_image(data, _MAX_IMAGE_PIXELS))
         except Rejected as rejected:
             raise UserError(f"{name} is no image that can be searched with: {rejected.detail}") from None
         return model.encode_images(pixels[None])

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 Tokenizer = Callable[[Sequence[str]], "torch.Tensor"]
-"""Texts to int64 (n, context length)."""
+"""Texts to int64 (n, context length), or, of a tokenizer that says its ``length``, only as wide as its texts need; the last id
+of an empty text is the padding."""
 TokenIds = NDArray[np.int32]
 """One text, int32 (its own length,): what the tokenizer made of it, without the padding at its end."""
 
@@ -38,8 +39,8 @@ class TokenForm:
     def of(tokenizer: Tokenizer) -> TokenForm:
         """The form of what a tokenizer makes."""
         made = tokenizer([""])
-        padding = int(made[0, -1])
-        return TokenForm(made.shape[1], padding, tuple(_trimmed(tokenizer(_TRIED).numpy(), padding)))
+        padding, length = int(made[0, -1]), int(getattr(tokenizer, "length", made.shape[1]))
+        return TokenForm(length, padding, tuple(_trimmed(tokenizer(_TRIED).numpy(), padding)))
 
     def batch(self, texts: Sequence[TokenIds], width: int | None = None) -> torch.Tensor:
         """Texts as rows, int64 (n, ``width``), filled up at their ends. ``width``: the context length, where not given."""

@@ -14,7 +14,7 @@ def cost_of_manifest(manifest: EmbeddingsManifest) -> ModelCost:
     """
     if manifest.model is None:
         raise UserError("--calibrate: it holds imported vectors, which nothing was encoded for; give what embed made")
-    height, width = manifest.model.preprocessing["size"]
+    height, width = manifest.model.preprocessing.get("size", (1, 1))
     return ModelCost(
         manifest.model.name, manifest.dimension, (int(height), int(width)), None, None, "the calibrating run"
     )

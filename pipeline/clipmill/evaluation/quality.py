@@ -132,7 +132,7 @@ def _retrieval(
         assert found is not None  # some caption has its image
         retrieval[direction], ranked[direction] = found
     of_captions = ranked["t2i"]
-    temperature = 1 / model.logit_scale if model else None
+    temperature = 1 / model.logit_scale if model and model.logit_scale else None
     return Quality(
         retrieval,
         ceilings=checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions)),

@@ -93,6 +93,7 @@ def assemble(
         slices=studies.slices,
         corruption=studies.corruption,
         writing=studies.writing,
+        widths=studies.widths,
         probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
         page_version=PAGE_VERSION,
     )

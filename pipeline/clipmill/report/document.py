@@ -128,6 +128,7 @@ class Report(Record):
     slices: SlicesPart | None = None
     corruption: RobustnessPart | None = None
     writing: RobustnessPart | None = None
+    widths: RobustnessPart | None = None
     probe: ProbePart | None = None
     plan: Forecast | None = None
     trec: TrecPart | None = None

@@ -13,6 +13,7 @@ from clipmill import storage
 from clipmill.core.manifests import Forecast, IndexManifest, ModelIdentity
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import EvaluateSettings
+from clipmill.core.settings.base import option_of
 from clipmill.datasets.manifests import MANIFEST, Embeddings
 from clipmill.evaluation.classification.class_names import IMAGENET
 from clipmill.evaluation.classification.prompt_cache import PromptCache
@@ -186,6 +187,8 @@ def _command(settings: EvaluateSettings) -> str:
         if name != "overwrite" and value not in (EvaluateSettings.model_fields[name].default, []):
             option = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
             one = [] if isinstance(value, bool) else [str(value)]
+            if option_of(EvaluateSettings, name).separated:
+                one, value = [",".join(map(str, value))], None
             values = [[str(part)] for part in value] if isinstance(value, list) else [one]
             words += [word for given in values for word in (option, *given)]
     return shlex.join(words)

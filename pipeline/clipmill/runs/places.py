@@ -10,7 +10,8 @@ from clipmill.core.settings import EmbedSettings, EvaluateSettings
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.evaluation.classification.class_names import IMAGENET
 from clipmill.evaluation.classification.templates import NAMED
-from clipmill.source.inputs import locate, refuse_unreachable
+from clipmill.source.inputs import refuse_unreachable
+from clipmill.source.locating import locate
 
 Problem = tuple[str, str, str]
 """Section, key and what is wrong."""

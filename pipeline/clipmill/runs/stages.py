@@ -60,13 +60,17 @@ Loader = Callable[[], "ClipModel"]
 def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter) -> tuple[EmbedPlan, Loader]:
     """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet."""
     from clipmill.embedding.plan import find_source, make_plan
+    from clipmill.encoders.adapters.loading import preparation_of
     from clipmill.encoders.known import known_identity
-    from clipmill.encoders.preprocess import Preprocessing
+    from clipmill.encoders.protocol import WithoutPictures
 
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
     load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
     identity = known_identity(settings.model_settings) or load().identity
-    plan = make_plan(settings, source, identity, Preprocessing.from_open_clip(identity.preprocessing))
+    preparation = preparation_of(identity)
+    if preparation is None:
+        preparation = load().encoder.images or WithoutPictures()
+    plan = make_plan(settings, source, identity, preparation)
     return plan, partial(_loaded_as_planned, load, identity)
 
 
@@ -184,7 +188,7 @@ def filter_stage(settings: FilterSettings, reporter: Reporter) -> Made[Selection
     def encode(texts: list[str]) -> Any:
         identity = selection.gallery.dataset.manifest.model
         assert identity is not None  # make_filter has refused prompts without it
-        return _text_encoder(identity, settings.pretrained)(texts)
+        return _text_encoder(identity, settings)(texts)
 
     return selection.run(lambda work: run_filter(selection, work, encode, reporter))
 
@@ -199,15 +203,16 @@ def evaluate_stage(
     reporter.message("evaluate", f"opening {settings.embeddings}")
     return evaluate(
         make_evaluation(settings),
-        lambda identity: _text_encoder(identity, settings.pretrained),
+        lambda identity: _text_encoder(identity, settings),
         cache or DEFAULT_CACHE,
         reporter,
         plan,
     )
 
 
-def _text_encoder(identity: ModelIdentity, pretrained: str | None) -> Callable[[list[str]], Any]:
+def _text_encoder(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> Callable[[list[str]], Any]:
     """The text tower that made embeddings. Raises UserError when only another model is to be had."""
     from clipmill.encoders.model import load_model_of  # imports torch
 
-    return load_model_of(identity, None, pretrained, "the embeddings").encode_texts
+    trusted = bool(settings.trust_remote_code)
+    return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted).encode_texts

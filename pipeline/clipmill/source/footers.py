@@ -22,6 +22,7 @@ _SCHEMA = pa.schema(
         ("rows", pa.int64()),
         ("row_group_rows", pa.list_(pa.int64())),
         ("row_group_bytes", pa.list_(pa.int64())),
+        ("row_group_starts", pa.list_(pa.int64())),
         ("schema", pa.dictionary(pa.int32(), pa.binary())),
     ]
 )
@@ -66,10 +67,11 @@ def read_footers(location: Location) -> Mapping[str, InputFile]:
             rows=rows,
             row_group_rows=tuple(group_rows),
             row_group_bytes=tuple(group_bytes),
+            row_group_starts=tuple(group_starts),
             schema=schemas[schema],
             modified=modified,
         )
-        for path, size, etag, modified, rows, group_rows, group_bytes, schema in zip(
+        for path, size, etag, modified, rows, group_rows, group_bytes, group_starts, schema in zip(
             *columns, coded.indices.to_pylist(), strict=True
         )
     }

@@ -14,7 +14,7 @@ from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import Reason
 from clipmill.source.confinement import real_place, refusal
 from clipmill.source.diagnosis import BEGINNING_BYTES, Rejected, refuse_no_image
-from clipmill.source.inputs import locate
+from clipmill.source.locating import locate
 from clipmill.storage import Location
 
 __all__ = ["ImageFile", "Rejected", "find_image", "load_image_bytes"]

@@ -23,6 +23,8 @@ class InputFile:
     schema: pa.Schema = field(repr=False)
     modified: int = 0
     """When the listing says that it was last changed, in nanoseconds."""
+    row_group_starts: tuple[int, ...] = ()
+    """Of a file that is no Parquet (`clipmill.source.formats`): the offset at which reading of each row group begins."""
     listed: pa.Table | None = field(default=None, repr=False, compare=False)
     """The rows from ``listed_from`` on, of a file that is read from memory (`clipmill.source.listed`)."""
     listed_from: int = 0

@@ -1,11 +1,12 @@
-"""The Parquet files an input URI stands for, each with its identity and the row groups its footer tells of."""
+"""The source files an input URI stands for, each with its identity and its row groups."""
 
 import fnmatch
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
@@ -17,38 +18,25 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
+from clipmill.source.formats import SUFFIXES, Format, arrow, format_of
 from clipmill.source.input_file import InputFile
 from clipmill.source.listed import listed_folder
 from clipmill.source.listed_tables import listed_table
-from clipmill.source.names import PARQUET_SUFFIXES, is_picture, is_table
+from clipmill.source.locating import locate as locate
+from clipmill.source.names import IMAGE_SUFFIXES, PARQUET_SUFFIXES, is_picture, is_table
 from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
 _WILDCARDS = "*?["
-_IMPORTS = {".tar": "webdataset"}
-"""Which `clipmill import` takes files of a kind that is not read in place."""
 _FOOTER_THREADS = 16
-
-
-def locate(path: str) -> Location:
-    """Where a file with this ``InputFile.path`` is. Raises UserError when there is no such bucket, asked once a process."""
-    if not path.startswith("s3://"):
-        return storage.resolve(path)
-    inside = path.removeprefix("s3://")
-    return Location(_bucket(inside.split("/", 1)[0]), inside, path)
-
-
-@lru_cache(maxsize=64)
-def _bucket(name: str) -> fs.FileSystem:
-    filesystem = storage.resolve(f"s3://{name}").filesystem  # refuses what is no name first
-    if storage.bucket_is_absent(name):
-        raise UserError(f"there is no bucket called {name}; create it, or correct the name or the endpoint")
-    return filesystem
+_LOG = logging.getLogger(__name__)
+_REMEDY = "replace the file or leave it out"
 
 
 def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
     """The source files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0: its Parquet files;
-    where there is none, its pictures as one listed folder; or a CSV or JSONL file that is named.
+    where there is none, its Arrow files; else its tar archives; else its pictures as one listed folder; or a CSV or JSONL file
+    that is named. A notice tells of files that could have been read too.
 
     ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
 
@@ -57,13 +45,14 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     """
     place, found = _matching(uri)
     infos = _usable(found, uri)
+    _tell_unread(found, infos, uri)
     if is_table(infos[0].path):
         return [listed_table(place)]
     if is_picture(infos[0].path):
         return [listed_folder(place, found)]
     if len(infos) > MAX_FILES:
         raise UserError(
-            f"{uri}: {len(infos)} Parquet files are more than the {MAX_FILES} that one dataset can hold; merge them "
+            f"{uri}: {len(infos)} files are more than the {MAX_FILES} that one dataset can hold; merge them "
             "into larger files (a few hundred megabytes each), or embed parts of the input into several datasets"
         )
     prefix = "s3://" if uri.startswith("s3://") else ""
@@ -74,12 +63,14 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
         before = known.get(path)
         if before is not None and (before.size, before.modified) == (info.size, modified):
             return replace(before, ordinal=ordinal)
-        return replace(_read_footer(ordinal, path), modified=modified)
+        kind = format_of(path)
+        made = _read_footer(ordinal, path) if kind is None else _described(ordinal, path, kind)
+        return replace(made, modified=modified)
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         files = list(pool.map(read, range(len(infos)), infos))
     if not any(file.rows for file in files):
-        raise UserError(f"{uri}: there is not one row in the Parquet files found ({len(files)})")
+        raise UserError(f"{uri}: there is not one row in the files found ({len(files)})")
     return _with_shared_schemas(files)
 
 
@@ -99,7 +90,7 @@ def _matching(uri: str) -> tuple[Location, list[fs.FileInfo]]:
         if found or (place.is_local and storage.exists(place)):
             if not any(info.path == (place / MANIFEST).path for info in found):
                 refuse_half_published(place)
-            return place, _believed(found, place)
+            return place, _saved(_believed(found, place), place)
         parent, _, start = place.path.rpartition("/")
         folder = Location(place.filesystem, parent, uri)
         found = _named_like(folder, start) if parent and start else []
@@ -158,13 +149,30 @@ def _believed(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
     return found
 
 
+def _saved(found: list[fs.FileInfo], place: Location) -> list[fs.FileInfo]:
+    """The files without those Arrow files that a ``state.json`` beside them does not list, such as caches. Raises UserError
+    for one that cannot be read."""
+    for state in [info for info in found if info.base_name == arrow.STATE]:
+        folder = state.path.rpartition("/")[0]
+        listed = arrow.of_dataset(
+            Location(place.filesystem, folder, place.uri + folder[len(place.path) :]), arrow.STATE
+        )
+        there = {f"{folder}/{name}" for name in listed}
+        found = [
+            info
+            for info in found
+            if info.path in there or info.path.rpartition("/")[0] != folder or not info.path.endswith(".arrow")
+        ]
+    return found
+
+
 def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
-    """The Parquet files among these; the pictures where there is none; a file that is named outright, which is taken for
-    Parquet unless its name says otherwise. Raises UserError where there is nothing that can be embedded."""
+    """The Parquet files among these; where there is none those of the next kind; a file that is named outright, which is taken
+    for Parquet unless its name says otherwise. Raises UserError where there is nothing that can be embedded."""
     if not found:
         raise UserError(
             f"{uri}: the folder is empty, or holds only names that begin with _ or a point; clipmill reads Parquet files "
-            f"({', '.join(PARQUET_SUFFIXES)}), pictures, and CSV and JSONL files that are named"
+            f"({', '.join(PARQUET_SUFFIXES)}), Arrow files, tar archives, pictures, and CSV and JSONL files that are named"
         )
     if len(found) == 1 and _is_named(uri, found[0]):
         if is_picture(found[0].path):
@@ -172,14 +180,48 @@ def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
                 f"{uri} is one picture; give the folder that it is in, or search with it: `clipmill search --image {uri}`"
             )
         return found
-    chosen = [info for info in found if info.path.lower().endswith(PARQUET_SUFFIXES)]
-    chosen = chosen or [info for info in found if is_picture(info.path)]
+    chosen = next((of_kind for _, of_kind in _by_kind(found) if of_kind), [])
     if not chosen:
         raise UserError(
-            f"{uri}: there is neither a Parquet file nor a picture among the {len(found)} files here ({_kinds(found)}); "
+            f"{uri}: there is neither a Parquet file nor an Arrow file, a tar archive or a picture among the {len(found)} "
+            f"files here ({_kinds(found)}); "
             f"{_make(found, uri)}"
         )
     return chosen
+
+
+def _by_kind(found: list[fs.FileInfo]) -> list[tuple[str, list[fs.FileInfo]]]:
+    """What can be read of these, by kind, in the order in which kinds are chosen."""
+    ends: list[tuple[str, tuple[str, ...]]] = [
+        ("Parquet files", PARQUET_SUFFIXES),
+        ("Arrow files", (".arrow",)),
+        ("tar archives", tuple(suffix for suffix in SUFFIXES if suffix != ".arrow")),
+        ("pictures", IMAGE_SUFFIXES),
+    ]
+    return [(kind, [info for info in found if info.path.lower().endswith(ending)]) for kind, ending in ends]
+
+
+def _tell_unread(found: list[fs.FileInfo], chosen: list[fs.FileInfo], uri: str) -> None:
+    """A notice where a folder holds something else that could be read, with what to type for it."""
+    there = [(kind, files) for kind, files in _by_kind(found) if files]
+    lists = [info for info in found if is_table(info.path)]
+    if len(found) == 1 or is_table(chosen[0].path):
+        return
+    read = next(kind for kind, files in there if files[0] in chosen)
+    prefix = "s3://" if uri.startswith("s3://") else ""
+    for kind, files in there:
+        if kind != read:
+            _LOG.warning("%s: its %d %s are read, and its %d %s are not", uri, len(chosen), read, len(files), kind)
+    if lists:
+        first = min(prefix + info.path for info in lists)
+        _LOG.warning(
+            "%s: its %d %s are read, and the list %s is not; to read what it lists: --input %s",
+            uri,
+            len(chosen),
+            read,
+            PurePosixPath(first).name,
+            first,
+        )
 
 
 def _is_named(uri: str, info: fs.FileInfo) -> bool:
@@ -194,8 +236,6 @@ def _make(found: list[fs.FileInfo], uri: str) -> str:
         first = min(info.path for info in found if PurePosixPath(info.path).suffix.lower() == suffix)
         if is_table(first):
             return f"name the list itself: --input {prefix}{first}"
-        if suffix in _IMPORTS:
-            return f"first make Parquet of them: {_import_line(_IMPORTS[suffix], uri)}"
     return "`clipmill import` makes Parquet from COCO, Flickr8k and WebDataset"
 
 
@@ -210,23 +250,51 @@ def _kinds(found: list[fs.FileInfo]) -> str:
     return shown + (", …" if len(common) > 4 else "")
 
 
-def _read_footer(ordinal: int, path: str) -> InputFile:
+def _described(ordinal: int, path: str, kind: Format) -> InputFile:
+    """A source file that is no Parquet."""
+    with _opened(path) as opened:
+        try:
+            found = kind.describe(opened.stream, opened.size)
+        except (ValueError, pa.ArrowException) as error:
+            raise UserError(f"{path}: {str(error).splitlines()[0].rstrip('.')}; {_REMEDY}") from None
+    return InputFile(
+        ordinal=ordinal,
+        path=path,
+        size=opened.size,
+        etag=opened.etag,
+        rows=sum(found.rows),
+        row_group_rows=found.rows,
+        row_group_bytes=found.sizes,
+        row_group_starts=found.starts,
+        schema=found.schema.remove_metadata(),
+    )
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[storage.Opened]:
+    """An open source file. Raises UserError where it is gone or may not be read, RunFailed where the storage fails."""
     place = locate(path)
     try:
         with storage.open_versioned(place) as opened:
-            size, etag = opened.size, opened.etag
-            footer = pq.ParquetFile(opened.stream)
-            metadata, schema = footer.metadata, footer.schema_arrow
+            yield opened
     except FileNotFoundError:
         raise UserError(f"{path}: the file disappeared while the input was being read") from None
     except PermissionError:
         raise UserError(f"{path}: there is no permission to read this file") from None
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"{path}: {_damage(size, str(error))}; {_remedy(path)}") from None
     except OSError as error:
         if place.is_local:
-            raise UserError(f"{path}: {_damage(size, str(error))}; {_remedy(path)}") from None
+            raise UserError(f"{path}: {_damage(1, str(error))}; {_REMEDY}") from None
         raise RunFailed(f"{path}: could not be read: {error}; run the command again") from None
+
+
+def _read_footer(ordinal: int, path: str) -> InputFile:
+    with _opened(path) as opened:
+        size, etag = opened.size, opened.etag
+        try:
+            footer = pq.ParquetFile(opened.stream)
+            metadata, schema = footer.metadata, footer.schema_arrow
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(f"{path}: {_damage(size, str(error))}; {_REMEDY}") from None
     if metadata.num_rows >= 1 << ORDINAL_SHIFT:
         raise UserError(f"{path}: {metadata.num_rows} rows are more than one file may hold (2³²); split the file")
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
@@ -240,19 +308,6 @@ def _read_footer(ordinal: int, path: str) -> InputFile:
         row_group_bytes=tuple(group.total_byte_size for group in groups),
         schema=schema.remove_metadata(),
     )
-
-
-def _remedy(path: str) -> str:
-    """What to do about a file that is no Parquet file: what makes Parquet of its kind, where something does."""
-    kind = _IMPORTS.get(PurePosixPath(path).suffix.lower())
-    if kind is None:
-        return "replace the file or leave it out"
-    return f"first make Parquet of it: {_import_line(kind, path)}"
-
-
-def _import_line(kind: str, source: str) -> str:
-    """What to type to make Parquet of a source, and what to give to --input then."""
-    return f"`clipmill import {kind} {source} --output FOLDER`, then --input FOLDER"
 
 
 def etag_of(place: Location, stream: pa.NativeFile) -> str:

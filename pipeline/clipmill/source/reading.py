@@ -1,4 +1,4 @@
-"""Units of work read from Parquet: only the columns needed, each row group once, a bounded number of rows at a time."""
+"""Units of work read from source files: only the columns needed, each row group once, a bounded number of rows at a time."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,9 @@ from clipmill.source.decoded_size import (
     open_parquet,
     refuse_large_lists,
 )
+from clipmill.source.formats import format_of
 from clipmill.source.input_file import InputFile
-from clipmill.source.inputs import locate
+from clipmill.source.locating import locate
 from clipmill.source.types import plain_type, valid_text
 from clipmill.source.units import Span, Unit
 from clipmill.storage import Location
@@ -141,7 +142,7 @@ class _FileReader:
             raise self.failure("it has fewer rows than when the run began") from None
         except TooLarge as error:
             raise self.failure(str(error)) from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise self.failure(str(error).splitlines()[0].rstrip(".")) from None
 
     def failure(self, reason: str) -> RunFailed:
@@ -177,6 +178,12 @@ class _FileReader:
                 raise self.failure(f"its size changed from {self.file.size} to {opened.size} bytes")
             if opened.etag != self.file.etag:
                 raise self.failure("it was replaced since the run began")
+            if (kind := format_of(self.file.path)) is not None:
+                for batch in kind.batches(opened.stream, self.file, first, self.names):
+                    self._refuse_overwritten(place)
+                    yield start, batch
+                    start += batch.num_rows
+                return
             parquet = self._open(opened.stream)
             for group in range(first, len(self.file.row_group_rows)):
                 rows = self.file.row_group_rows[group]

@@ -18,8 +18,9 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
-from clipmill.source.inputs import etag_of, locate
+from clipmill.source.inputs import etag_of
 from clipmill.source.listed import FOLDER, is_folder
+from clipmill.source.locating import locate
 from clipmill.source.names import PARQUET_SUFFIXES
 from clipmill.verification.findings import Findings
 from clipmill.verification.parallel import in_order

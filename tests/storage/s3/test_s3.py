@@ -15,7 +15,8 @@ import pytest
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused, UserError
-from clipmill.source.inputs import _bucket, find_inputs, locate
+from clipmill.source.inputs import find_inputs
+from clipmill.source.locating import _bucket, locate
 from clipmill.storage import Location
 from clipmill.storage.s3 import client as s3_client
 from clipmill.storage.s3 import reading, transfer

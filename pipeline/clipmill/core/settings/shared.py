@@ -7,6 +7,9 @@ from pydantic import Field
 from clipmill.core.settings.base import Settings
 from clipmill.core.values import Gpus, Option, Prefixes
 
+TRUST = "Execute Python code that the model's repository brings, with all that this user may do."
+"""Of an option of every command that loads a model."""
+
 
 class ImagePathSettings(Settings):
     """Where images may lie that the input names by path. ``None`` is the folder of the file that names them."""
@@ -21,7 +24,7 @@ class ImagePathSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Which CLIP model, and how it runs.
+    """Which model encodes, and how it runs.
 
     ``model=None`` is the built-in small model. ``pretrained`` is an open_clip tag, a checkpoint file or ``local-dir:``.
     ``preprocessing`` names the open_clip tag whose preprocessing a checkpoint file was trained with, where open_clip
@@ -31,9 +34,14 @@ class ModelSettings(Settings):
     GROUP: ClassVar[str] = "Model"
 
     model: str | None = Field(
-        default=None, description="open_clip model name, or local-dir:PATH. Default: the built-in small model."
+        default=None,
+        description="open_clip model name, transformers:ORG/NAME, sentence-transformers:ORG/NAME, a folder that holds a model "
+        "of one of the three, or the name of an encoder that an installed package brings. Default: the built-in small model.",
     )
-    pretrained: str | None = Field(default=None, description="open_clip tag, checkpoint file, or local-dir:PATH.")
+    pretrained: str | None = Field(
+        default=None,
+        description="open_clip tag, checkpoint file, or local-dir:PATH; of a hub model a commit or a folder.",
+    )
     preprocessing: Annotated[str | None, Option(metavar="TAG")] = Field(
         default=None, description="Tag whose preprocessing a checkpoint file was trained with."
     )
@@ -41,6 +49,13 @@ class ModelSettings(Settings):
         default="auto", description="Number format that the encoders compute in; auto is the best for the device."
     )
     batch_size: int = Field(default=0, ge=0, description="Images per encoder call. Default: chosen for the device.")
+    dimension: Annotated[int | None, Option(metavar="N")] = Field(
+        default=None,
+        ge=1,
+        description="Keep the first N components of every vector, and normalise again: for models trained to be cut "
+        "(Matryoshka). Default: all.",
+    )
+    trust_remote_code: bool | None = Field(default=None, description=TRUST)
 
     @property
     def model_settings(self) -> "ModelSettings":

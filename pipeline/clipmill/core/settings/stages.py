@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
-from clipmill.core.settings.shared import ImagePathSettings, ModelSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Option, Rejects, Share, size_text
+from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings
+from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
@@ -139,6 +139,7 @@ class FilterSettings(OutputSettings):
     )
     where: str | None = Field(default=None, description="Drop rows that do not meet this SQL condition.")
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+    trust_remote_code: bool | None = Field(default=None, description=TRUST)
 
 
 class EvaluateSettings(OutputSettings):
@@ -151,6 +152,7 @@ class EvaluateSettings(OutputSettings):
         "probe",
         "slice_by",
         "perturb_text",
+        "widths",
         "bootstrap_samples",
         "fidelity_queries",
         "seed",
@@ -177,6 +179,7 @@ class EvaluateSettings(OutputSettings):
         default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
     )
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
+    trust_remote_code: bool | None = Field(default=None, description=TRUST)
     slice_by: Annotated[tuple[str, ...], Option(metavar="COLUMN")] = Field(
         default=(), description="Report every figure per value of a kept column. May be given several times."
     )
@@ -186,6 +189,10 @@ class EvaluateSettings(OutputSettings):
     )
     perturb_text: bool = Field(
         default=False, description="Encode captions and class prompts again, in other case and with typing errors."
+    )
+    widths: Numbers = Field(
+        default=None,
+        description="Measure what vectors cut to their first N components would lose: 256,128,64.",
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")

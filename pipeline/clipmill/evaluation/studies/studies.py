@@ -21,12 +21,14 @@ from clipmill.evaluation.studies.slices import measure_slices
 from clipmill.evaluation.studies.slicing import check_columns, read_slicing
 from clipmill.evaluation.studies.space import Space, describe_space
 from clipmill.evaluation.studies.variations import Asked, Classes, ask
+from clipmill.evaluation.studies.widths import check_widths, measure_widths
 from clipmill.evaluation.studies.writing import draw_captions, measure_writing
 from clipmill.evaluation.vectors import Vectors
 from clipmill.stage.checkpoints import Checkpoint
 
 SPACE, OUTLIERS = "Shape of the space", "Outliers and near-duplicates"
 SLICES, CORRUPTION, WRITING = "Slices", "Robustness to worse pictures", "Robustness to writing"
+WIDTHS = "Shorter vectors"
 _SLICED_AT = {"t2i": (1, 10), "i2t": (1, 10), "zero-shot": (1,)}
 """The K of the hits that slices are compared in."""
 
@@ -52,12 +54,15 @@ class Studies:
     slices: SlicesPart | None = None
     corruption: RobustnessPart | None = None
     writing: RobustnessPart | None = None
+    widths: RobustnessPart | None = None
     absences: list[Absence] = field(default_factory=list)
 
 
 def check_studies(embeddings: Embeddings, settings: EvaluateSettings) -> None:
-    """Raises UserError for a column to slice by that the dataset lacks, or a corrupted dataset that is of another one."""
+    """Raises UserError for a column to slice by that the dataset lacks, a width that vectors do not have, or a corrupted
+    dataset that is of another one."""
     check_columns(embeddings, settings.slice_by)
+    check_widths(settings.widths or (), embeddings.manifest.dimension)
     open_corrupted(embeddings, settings.robustness)
 
 
@@ -70,6 +75,7 @@ def not_asked_for(settings: EvaluateSettings) -> list[Absence]:
         ),
         CORRUPTION: (settings.robustness, "no --robustness was given: embeddings that `clipmill embed --corrupt` made"),
         WRITING: (settings.perturb_text, "--perturb-text was not given, which encodes texts again"),
+        WIDTHS: (settings.widths, "no --widths were given: numbers of components to cut vectors to"),
     }
     return [Absence(what, why) for what, (given, why) in asked.items() if not given]
 
@@ -110,7 +116,12 @@ def measure_studies(
         absences.append(Absence(WRITING, why))
     elif settings.perturb_text:
         writing = checkpoint("writing", RobustnessPart, lambda: _writing(of, asked, settings, text_encoder()))
-    return Studies(space, outliers, slices, corruption, writing, absences)
+    widths = None
+    if settings.widths and measurable:
+        widths = checkpoint("widths", RobustnessPart, lambda: _widths(of, asked, settings, scratch, progress))
+    elif settings.widths:
+        absences.append(Absence(WIDTHS, nothing))
+    return Studies(space, outliers, slices, corruption, writing, widths, absences)
 
 
 def _no_writing(of: Studied, measurable: bool, nothing: str) -> str | None:
@@ -161,6 +172,12 @@ def _corruption(
                 )
             step(1)
     return RobustnessPart(clean=[figure.figure for figure in before.values()], variations=variations)
+
+
+def _widths(of: Studied, asked: Asked, settings: EvaluateSettings, scratch: Path, progress: Progress) -> RobustnessPart:
+    widths, samples, seed = settings.widths or (), settings.bootstrap_samples, settings.seed
+    with progress(len(widths), "shorter vectors") as step:
+        return measure_widths(of.images, of.captions, asked, widths, scratch, samples, seed, step)
 
 
 def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Encode) -> RobustnessPart:

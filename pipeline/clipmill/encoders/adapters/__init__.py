@@ -1,0 +1,1 @@
+"""One file a library: how its models are loaded, prepared for and called."""
