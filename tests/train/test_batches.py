@@ -189,3 +189,14 @@ def test_making_batches_ahead_changes_nothing_and_passes_errors_on() -> None:
     assert next(items) == 1
     with pytest.raises(UserError, match="broken"):
         next(items)
+
+
+def test_labels_become_captions_by_templates(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    folder = write(tmp_path / "in", 24, kind=["big_dog" if n % 2 else "cat" for n in range(24)])
+    data = Source.open(folder, PREPROCESSING, None, None, labels=("kind", ("a {}", "the {}")))
+    (batch,) = take(1, data, pool, 24)
+    for number, text, captions in zip(numbers(batch), batch.texts, batch.captions, strict=True):
+        name = "big dog" if number % 2 else "cat"
+        assert captions == (f"a {name}", f"the {name}")
+        assert text in captions
+    assert [example.label for example in examples(data, pool, 3)] == ["cat", "big_dog", "cat"]

@@ -202,3 +202,15 @@ def test_what_cannot_go_together_is_told_before_anything_starts(
 ) -> None:
     with pytest.raises(UserError, match=words):
         train("never", **options)
+
+
+def test_class_names_are_learned_and_their_accuracy_is_told(train: Train, held_out: str) -> None:
+    tuned = train("named", label_column="size", templates="plain", validation=held_out, steps=40, batch_size=24)
+    last = record(tuned)["validations"][-1]
+    assert last["acc1"] > 0.4
+    assert last["images"] == 24
+
+
+def test_labels_and_captions_cannot_both_be_the_texts(train: Train) -> None:
+    with pytest.raises(UserError, match="--label-column and --caption-column"):
+        train("never", label_column="label", caption_column="caption")

@@ -79,3 +79,29 @@ def test_better_is_what_chance_does_not_explain() -> None:
     assert is_better([1.0] * 30 + before[30:], before)
     assert not is_better(before, [1.0] * 30 + before[30:])
     assert not is_better([1.0], [0.0])
+
+
+def test_a_label_is_right_where_it_is_the_most_probable_of_all_that_occur() -> None:
+    """A class is the direction of the mean of its prompts."""
+    angles = {"a cat": 0.0, "the cat": 0.6, "a big dog": 1.5, "the big dog": 1.1}
+    pictures = [0.2, 0.7, 1.2, 0.9]
+    labels = ["cat", "cat", "big_dog", "cat"]
+
+    def direction(angle: float) -> torch.Tensor:
+        return torch.tensor([np.cos(angle), np.sin(angle)], dtype=torch.float32)
+
+    templates = ("a {}", "the {}")
+    examples = [
+        Example(torch.full((3, 1, 1), n, dtype=torch.uint8), ("a cat",), (), label) for n, label in enumerate(labels)
+    ]
+    found = validate(
+        examples,
+        lambda pixels: torch.stack([direction(pictures[int(at)]) for at in pixels[:, 0, 0, 0]]),
+        lambda texts: torch.stack([direction(angles[text]) for text in texts]),
+        templates=templates,
+    )
+    middle = (np.mean([0.0, 0.6]) + np.mean([1.5, 1.1])) / 2
+    expected = [(angle < middle) == (label == "cat") for angle, label in zip(pictures, labels, strict=True)]
+    assert found.hits == [float(right) for right in expected]
+    assert found.acc1 == sum(expected) / 4
+    assert found.score == found.acc1

@@ -15,7 +15,7 @@ from clipmill.core.settings import (
     TrainSettings,
     build,
 )
-from clipmill.runs.stages import embed_stage, evaluate_stage
+from clipmill.runs.stages import embed_stage, evaluate_stage, replacing
 from clipmill.train.checkpoint import ModelRecord
 
 REPORT_FILE, PAGE_FILE = "training.json", "training.html"
@@ -80,19 +80,17 @@ def _evaluated(
         "image_column": settings.image_column,
         "caption_column": settings.caption_column,
         "allow_outside": settings.allow_outside,
-        "overwrite": True,
         **model,
     }
     embedded = build(EmbedSettings, {key: value for key, value in values.items() if value is not None})
-    embed_stage(embedded, cluster, reporter)
+    replacing(embedded, lambda chosen: embed_stage(chosen, cluster, reporter))
     evaluated = EvaluateSettings(
         embeddings=embedded.output,
         output=f"{place}/report",
         label_column=settings.label_column,
         templates=settings.templates,
-        overwrite=True,
     )
-    evaluate_stage(evaluated, reporter)
+    replacing(evaluated, lambda chosen: evaluate_stage(chosen, reporter))
     return evaluated.output
 
 

@@ -14,6 +14,7 @@ from clipmill.core import environment
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import TrainSettings
 from clipmill.encoders.preprocess import Preprocessing
+from clipmill.evaluation.classification.templates import load_templates
 from clipmill.storage import Location
 from clipmill.train.augment import Augmentation
 from clipmill.train.batches import Batch, Sampling, Source, ahead, batches
@@ -109,7 +110,9 @@ def check(settings: TrainSettings) -> None:
 
 
 def _open(uri: str, preprocessing: Preprocessing, settings: TrainSettings) -> Source:
-    return Source.open(uri, preprocessing, settings.image_column, settings.caption_column, settings.allow_outside or ())
+    labels = (settings.label_column, load_templates(settings.templates)) if settings.label_column else None
+    reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
+    return Source.open(uri, preprocessing, *reads, labels)
 
 
 class Trainer:
