@@ -31,7 +31,7 @@ chaos: $(INSTALLED)
 	$(BIN)/python tests/train_kills.py --kills 6 --workers 2
 
 # Every change that a writing command makes, on a disk and on S3, is an instant at which it is ended, or at which another one
-# runs beside it: hours. The results so far are in out/crash_points.json.
+# runs beside it: hours. The results so far are in docs/crash_points.json.
 CRASHES := $(BIN)/python tests/crash_points.py
 crashes: $(INSTALLED)
 	$(CRASHES)

@@ -35,7 +35,7 @@ from crash_scenarios import Scenario, scenarios, write_inputs
 from forked import DIED, run_forked, start
 
 _PATIENCE = 5.0
-RESULTS = Path("out/crash_points.json")
+RESULTS = Path("docs/crash_points.json")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def try_scenario(scenario: Scenario, place: Place, every: int, most: int | None,
         return Outcome(scenario.shown, 0, 0, [f"{' '.join(given)} ends with {code} undisturbed: {counted[-300:]}"], 0.0)
     changes, expected = counted.split("\n"), place.names()
     faults: list[str] = []
-    tried = range(0, len(changes), max(every, -(-len(changes) // (most or len(changes)))))
+    tried = spread(len(changes), every, most)
     for at in tried:
         place.restore()
         wrong = trial(given, place, at) or _wrong_after(proof, place, expected)
@@ -105,6 +105,14 @@ def try_scenario(scenario: Scenario, place: Place, every: int, most: int | None,
             faults.append(f"{at} {changes[at]}: {wrong}")
     place.clear()
     return Outcome(scenario.shown, len(changes), len(tried), faults, time.monotonic() - began)
+
+
+def spread(count: int, every: int, most: int | None) -> list[int]:
+    """Which of so many changes are tried: every so-manieth, and of more than ``most`` the first, the last and some between."""
+    every_so = list(range(0, count, every))
+    if most is None or most >= len(every_so):
+        return every_so
+    return sorted({round(at * (count - 1) / max(1, most - 1)) for at in range(most)})
 
 
 def _wrong_after(proof: Sequence[Sequence[str]], place: Place, expected: set[str]) -> str:
@@ -170,7 +178,7 @@ def keep(results: Path, table: str, outcome: Outcome) -> None:
     before = known(results)
     before.setdefault(table, {})[outcome.name] = asdict(outcome)
     results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(before, indent=1))
+    results.write_text(json.dumps(before, indent=1) + "\n")
 
 
 _TABLES = {

@@ -7,7 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from crash_points import spread
+
 SCRIPT = Path(__file__).parents[1] / "crash_points.py"
+
+
+@pytest.mark.parametrize(
+    ("count", "every", "most", "tried"),
+    [(10, 1, None, 10), (10, 3, None, 4), (10, 1, 3, 3), (10, 1, 1, 1), (1, 1, 3, 1), (2, 1, 3, 2), (93, 2, 5, 5)],
+)
+def test_few_instants_are_spread_from_the_first_to_the_last(
+    count: int, every: int, most: int | None, tried: int
+) -> None:
+    chosen = spread(count, every, most)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == tried
+    assert chosen[0] == 0
+    assert chosen[-1] < count
+    if most is not None and tried > 1:
+        assert chosen[-1] == count - 1
 
 
 @pytest.mark.parametrize(
