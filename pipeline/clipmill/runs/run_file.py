@@ -22,12 +22,14 @@ from clipmill.core.settings import (
     IndexSettings,
     Settings,
     SettingsModel,
+    TrainSettings,
     explain,
 )
 from clipmill.runs.places import unreachable
 
 MODELS: dict[str, type[Settings]] = {
     "cluster": ClusterSettings,
+    "train": TrainSettings,
     "embed": EmbedSettings,
     "index": IndexSettings,
     "evaluate": EvaluateSettings,
@@ -35,7 +37,12 @@ MODELS: dict[str, type[Settings]] = {
 }
 _SECTIONS = ("output", "hook", *MODELS)
 OPTIONAL = ("index", "evaluate")
-PLACES = {"embed": ("output",), "index": ("embeddings", "output"), "evaluate": ("embeddings", "index", "output")}
+PLACES = {
+    "train": ("output", "report"),
+    "embed": ("output",),
+    "index": ("embeddings", "output"),
+    "evaluate": ("embeddings", "index", "output"),
+}
 """What links one stage to the next: it follows from ``output`` and is not set by the user."""
 _NEEDS = {
     "min_t2i_recall_at_10": "evaluate",
@@ -60,6 +67,8 @@ class RunFile:
     gates: GateSettings
     hook: str | None = None
     """A command line that is run when the run has ended (`clipmill.runs.summary`)."""
+    train: TrainSettings | None = None
+    """A model that is trained first, and that `embed` then takes."""
 
 
 def read_run_file(path: Path, *, look_at_places: bool = False) -> RunFile:
@@ -122,16 +131,19 @@ class _Reader:
         if hook is not None and (not isinstance(hook, str) or not hook.strip()):
             self.note(("hook",), "`hook` must be a command line, to be run when the run has ended")
         cluster = self._section("cluster", ClusterSettings, output)
+        train = self._section("train", TrainSettings, output) if "train" in self.document else None
         embed = self._section("embed", EmbedSettings, output)
         index = self._section("index", IndexSettings, output)
         evaluate = self._section("evaluate", EvaluateSettings, output)
         gates = self._section("gates", GateSettings, output)
         self._refuse_impossible(gates, index, evaluate)
+        self._refuse_untested(train, embed, output)
         if embed is None or self.problems:
             return None
         if index is None and evaluate is not None:
             evaluate = evaluate.model_copy(update={"index": None})
-        return RunFile(output, embed, index, evaluate, cluster or ClusterSettings(), gates or GateSettings(), hook)
+        where = cluster or ClusterSettings()
+        return RunFile(output, embed, index, evaluate, where, gates or GateSettings(), hook, train)
 
     def _section(self, name: str, model: type[SettingsModel], output: str) -> SettingsModel | None:
         section = self.document.get(name, {})
@@ -178,6 +190,22 @@ class _Reader:
             )
         if index is not None and index.foreign is not None:
             self.note(("index", "foreign"), "index.foreign is for one index, not for versions that grow; leave it out")
+
+    def _refuse_untested(self, train: TrainSettings | None, embed: EmbedSettings | None, output: str) -> None:
+        """A model that could not be judged, or not be loaded by those who embed."""
+        if train is None or embed is None:
+            return
+        if train.pretrained and not train.validation:
+            self.note(
+                ("train",), "train.validation is missing: a model that is not better than before is not published"
+            )
+        for key in ("model", "pretrained", "preprocessing"):
+            if getattr(embed, key) is not None:
+                self.note(
+                    ("embed", key), f"embed.{key} follows from `train`, whose model is embedded with; set it there"
+                )
+        if output.startswith("s3://"):
+            self.note(("output",), "`train` needs a local `output`: encoders load the model from there")
 
 
 def _lines(root: yaml.MappingNode) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -17,6 +17,7 @@ from clipmill.report.plan_lines import plan_lines
 from clipmill.runs.run_file import RunFile
 from clipmill.runs.stages import Loader, plan_embed
 from clipmill.runs.summary import RunRecord, recorded
+from clipmill.runs.train_first import with_trained_model
 from clipmill.source.footers import save_footers
 from clipmill.storage import Location
 from clipmill.storage.lease import Lease
@@ -41,7 +42,8 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
     ``configuration`` is what the record of the run calls the file. Waits up to ``wait`` seconds for another run towards
     the same output to end.
 
-    Raises BarMissed where the version is whole and not good enough, and Occupied where another run goes on.
+    Raises BarMissed where the version is whole and not good enough or the model that was trained for it is not better, and
+    Occupied where another run goes on.
     """
     check_device(run.cluster)
     place = Place.of(run.output)
@@ -50,6 +52,8 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
         with alone(place.run_lock, wait) as lease:
             record.owns_output = True
             try:
+                if run.train is not None:
+                    run = with_trained_model(run, run.train, reporter, tell)
                 return VersionRun(run, place, read_pointer(place), lease, record, reporter, tell).publish()
             finally:
                 record.owns_output = not lease.lost

@@ -7,6 +7,7 @@ OUTPUT/runs/NAME/report/
 OUTPUT/runs/NAME/version.json    written last: without it, the version was not published
 OUTPUT/removed.json              ids that were taken down
 OUTPUT/unfinished.json           the version that a run is making, or left when it was killed
+OUTPUT/models/TOKEN/             a model that a run trained, named after its settings; its report is in TOKEN-report/
 OUTPUT/work/                     the new rows alone, until they are part of a version
 OUTPUT/footers.arrow             what the footers of the input said
 """
@@ -52,6 +53,10 @@ class Place:
     @property
     def work(self) -> Location:
         return self.output / "work"
+
+    @property
+    def models(self) -> Location:
+        return self.output / "models"
 
     @property
     def new_rows(self) -> Location:
