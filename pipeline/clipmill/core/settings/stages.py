@@ -29,7 +29,7 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
 
     input: str = Field(
         description="Folder, file, glob or prefix: Parquet, pictures, a CSV or JSONL list, a saved Hugging Face dataset, "
-        "WebDataset archives; local or s3://."
+        "WebDataset archives, a Lance table; local or s3://."
     )
     image_column: str | None = Field(default=None, description="Default: found by its name and type.")
     caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
