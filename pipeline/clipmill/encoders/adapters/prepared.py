@@ -92,10 +92,8 @@ class ProcessorPreparation:
     @property
     def _crops(self) -> bool:
         """Whether only the middle of a wide picture is seen; a processor may also squash it first, and then crop."""
-        values = json.loads(self.values)
-        size = values.get("size")
-        by_side = isinstance(size, int) or (isinstance(size, dict) and "shortest_edge" in size)
-        return by_side and bool(getattr(self.processor, "do_center_crop", False))
+        size = dict(getattr(self.processor, "size", None) or {})
+        return bool(size.get("shortest_edge") and getattr(self.processor, "do_center_crop", False))
 
     @property
     def processor(self) -> Any:
