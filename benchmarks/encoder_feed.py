@@ -49,7 +49,8 @@ class StandIn:
 
     def __init__(self, size: tuple[int, int], dimension: int = 512) -> None:
         self.identity = SimpleNamespace(dimension=dimension)
-        self.preprocessing = SimpleNamespace(size=size)
+        self.preprocessing = SimpleNamespace(size=size, shape=(3, *size))
+        self.encoder = SimpleNamespace(images=self.preprocessing)
         self.device = torch.device("cpu")
         self.device_name = ""
         self.precision, self.batches, self.towers = "fp32", SimpleNamespace(size=BATCH), None
@@ -178,7 +179,7 @@ def from_disk(rows: int, model: StandIn) -> Fed:
         settings = EmbedSettings(input=str(source), output=f"{folder}/out")
         known = load_model(ModelSettings())
         plan = make_plan(settings, find_source(settings), known.identity, known.preprocessing)
-        model.preprocessing.size = known.preprocessing.size
+        model.preprocessing.size, model.preprocessing.shape = known.preprocessing.size, known.preprocessing.shape
         return feed(model, _decoded(plan, known))
 
 

@@ -94,7 +94,11 @@ def _align() -> Any:
     text = {**_TEXT, "max_position_embeddings": LENGTH, "type_vocab_size": 2}
     vision = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 64}
     config = transformers.AlignConfig(text_config=text, vision_config=vision, projection_dim=32)
-    return transformers.AlignModel(config)
+    network = transformers.AlignModel(config)
+    for layer in network.vision_model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)  # or nothing is left of a picture after so many layers
+    return network
 
 
 def _flava() -> Any:

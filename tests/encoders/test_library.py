@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.adapters.prepared import ProcessorPreparation
 from clipmill.encoders.library import Place, download, find_place, refuse_unusable_model
 from clipmill.encoders.model import load_model
 from clipmill.encoders.names import BUILTIN_FOLDER
@@ -162,3 +163,17 @@ def test_naming_a_model_imports_no_library() -> None:
 
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_processor_that_makes_pictures_of_different_sizes_is_refused(clip: TinyModel, tmp_path: Path) -> None:
+    folder = changed(clip, tmp_path / "uncropped")
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "do_center_crop": False}))
+    with pytest.raises(UserError, match="different sizes"):
+        load_model(ModelSettings(model=str(folder)))
+
+
+def test_only_a_crop_of_the_shortest_side_leaves_out_the_ends_of_wide_pictures(clip: TinyModel, tmp_path: Path) -> None:
+    assert ProcessorPreparation.of(clip.processor, clip.processor.to_dict())._crops
+    squashed = tiny_model("flava", tmp_path / "flava").processor
+    assert not ProcessorPreparation.of(squashed, squashed.to_dict())._crops

@@ -213,6 +213,17 @@ def test_an_archive_that_was_cut_short_or_changed_is_told(pictures: list[bytes],
         find_inputs(str(file))
 
 
+def test_on_s3_both_kinds_are_read_as_on_a_disk(
+    bucket: Any, saved: Path, pictures: list[bytes], tmp_path: Path
+) -> None:
+    tar(tmp_path / "a.tar", samples_of(pictures))
+    bucket.upload_file(str(tmp_path / "a.tar"), "photos", "archives/a.tar")
+    for file in saved.iterdir():
+        bucket.upload_file(str(file), "photos", f"saved/{file.name}")
+    for there, here in (("s3://photos/archives", tmp_path), ("s3://photos/saved", saved)):
+        assert read(there) == read(here)
+
+
 def test_what_is_known_of_a_file_is_kept_between_starts(pictures: list[bytes], tmp_path: Path) -> None:
     for number in range(16):
         tar(tmp_path / f"{number:02d}.tar", samples_of(pictures[:10]))

@@ -124,7 +124,7 @@ def test_more_files_than_row_numbers_have_room_for_are_refused(
     monkeypatch.setattr(inputs, "MAX_FILES", 2)
     for number in range(3):
         write(f"{number}.parquet", ONE_ROW)
-    with pytest.raises(UserError, match=r"3 Parquet files are more than the 2 .* merge them"):
+    with pytest.raises(UserError, match=r"3 files are more than the 2 .* merge them"):
         find_inputs(str(tmp_path))
 
 

@@ -120,7 +120,7 @@ def test_a_list_is_embedded_as_it_lies(
         (lambda folder: (folder / "l.csv").write_text("path,caption\n") and folder / "l.csv", "not one row"),
         (lambda folder: (folder / "l.jsonl").write_text("{no json}\n") and folder / "l.jsonl", "one JSON object"),
         (lambda folder: (folder / "l.csv").write_text("path\nx.jpg\n") and folder, "--input"),
-        (lambda folder: (folder / "x.txt").write_text("text") and folder, "neither a Parquet file nor a picture"),
+        (lambda folder: (folder / "x.txt").write_text("text") and folder, "neither a Parquet file nor an Arrow file"),
     ],
 )
 def test_what_cannot_be_embedded_is_told_with_what_to_do(

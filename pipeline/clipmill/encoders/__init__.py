@@ -1,1 +1,1 @@
-"""One CLIP model: load, preprocess, tokenise, encode, identity. Home of the built-in small model."""
+"""What makes vectors of pictures and texts: the protocol, an adapter for each library, the built-in small model."""

@@ -108,11 +108,12 @@ class Preprocessing:
         return result
 
 
-def middle(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """What a centre crop to ``size`` can see of a picture of extreme proportions; another picture is left as it is."""
+def middle(image: torch.Tensor, size: tuple[int, int], extreme: int = _EXTREME_ASPECT) -> torch.Tensor:
+    """What a centre crop to ``size`` can see of a picture whose sides have a ratio of more than ``extreme``; another picture
+    is left as it is."""
     height, width = image.shape[-2:]
     short = min(height, width)
-    if max(height, width) <= _EXTREME_ASPECT * short:
+    if max(height, width) <= extreme * short:
         return image
     import torchvision.transforms.v2.functional as F
 

@@ -20,6 +20,7 @@ from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.source.formats import SUFFIXES, Format, arrow, format_of
 from clipmill.source.input_file import InputFile
+from clipmill.source.lance_table import SUFFIX, is_lance, lance_fragments
 from clipmill.source.listed import listed_folder
 from clipmill.source.listed_tables import listed_table
 from clipmill.source.locating import locate as locate
@@ -44,17 +45,15 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     there is nothing to embed, when a file is damaged, or when there are more than row numbers have room for.
     """
     place, found = _matching(uri)
+    if is_lance(place, uri):
+        return _numbered(lance_fragments(place), uri)
     infos = _usable(found, uri)
     _tell_unread(found, infos, uri)
     if is_table(infos[0].path):
         return [listed_table(place)]
     if is_picture(infos[0].path):
         return [listed_folder(place, found)]
-    if len(infos) > MAX_FILES:
-        raise UserError(
-            f"{uri}: {len(infos)} files are more than the {MAX_FILES} that one dataset can hold; merge them "
-            "into larger files (a few hundred megabytes each), or embed parts of the input into several datasets"
-        )
+    _refuse_too_many(len(infos), uri)
     prefix = "s3://" if uri.startswith("s3://") else ""
     infos.sort(key=lambda info: info.path.encode())
 
@@ -69,14 +68,30 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         files = list(pool.map(read, range(len(infos)), infos))
+    return _numbered(files, uri)
+
+
+def _numbered(files: list[InputFile], uri: str) -> list[InputFile]:
+    """The files, if there is a row in them and they are not too many. Raises UserError."""
+    _refuse_too_many(len(files), uri)
     if not any(file.rows for file in files):
         raise UserError(f"{uri}: there is not one row in the files found ({len(files)})")
     return _with_shared_schemas(files)
 
 
+def _refuse_too_many(count: int, uri: str) -> None:
+    if count > MAX_FILES:
+        raise UserError(
+            f"{uri}: {count} files are more than the {MAX_FILES} that one dataset can hold; merge them "
+            "into larger files (a few hundred megabytes each), or embed parts of the input into several datasets"
+        )
+
+
 def refuse_unreachable(uri: str) -> None:
     """Raises UserError when nothing that can be embedded is where a URI points. Lists, and opens nothing."""
-    _usable(_matching(uri)[1], uri)
+    place, found = _matching(uri)
+    if not is_lance(place, uri):
+        _usable(found, uri)
 
 
 def _matching(uri: str) -> tuple[Location, list[fs.FileInfo]]:
@@ -236,6 +251,8 @@ def _make(found: list[fs.FileInfo], uri: str) -> str:
         first = min(info.path for info in found if PurePosixPath(info.path).suffix.lower() == suffix)
         if is_table(first):
             return f"name the list itself: --input {prefix}{first}"
+        if suffix == SUFFIX:
+            return f"name the table itself: --input {prefix}{first.split(SUFFIX)[0]}{SUFFIX}"
     return "`clipmill import` makes Parquet from COCO, Flickr8k and WebDataset"
 
 

@@ -25,6 +25,7 @@ from clipmill.source.decoded_size import (
 )
 from clipmill.source.formats import format_of
 from clipmill.source.input_file import InputFile
+from clipmill.source.lance_table import lance_batches, table_of
 from clipmill.source.locating import locate
 from clipmill.source.types import plain_type, valid_text
 from clipmill.source.units import Span, Unit
@@ -169,6 +170,11 @@ class _FileReader:
         start = self._ends[first - 1] if first else 0
         if self.file.listed is not None:
             for batch in self.file.listed.select(self.names).slice(start - self.file.listed_from).to_batches():
+                yield start, batch
+                start += batch.num_rows
+            return
+        if table_of(self.file.path) is not None:
+            for batch in lance_batches(self.file, start, self.names):
                 yield start, batch
                 start += batch.num_rows
             return

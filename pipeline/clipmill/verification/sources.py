@@ -19,6 +19,7 @@ from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
 from clipmill.source.inputs import etag_of
+from clipmill.source.lance_table import table_of
 from clipmill.source.listed import FOLDER, is_folder
 from clipmill.source.locating import locate
 from clipmill.source.names import PARQUET_SUFFIXES
@@ -152,6 +153,8 @@ def _state_of(listed: _Listed, *, whole_files: bool) -> _State:
     try:
         if is_folder(listed.path):  # what has changed in it is told by the next run, picture by picture
             return _State(listed.path, gone=not storage.exists(locate(listed.path.removesuffix(FOLDER))))
+        if (table := table_of(listed.path)) is not None:
+            return _State(listed.path, gone=not storage.exists(locate(table)))
         place = locate(listed.path)
         with place.filesystem.open_input_file(place.path) as stream:
             if stream.size() != listed.size or etag_of(place, stream) != listed.etag:

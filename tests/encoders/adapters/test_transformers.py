@@ -11,6 +11,7 @@ from PIL import Image
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.adapters.transformers import POOLING
 from clipmill.encoders.model import load_model
+from clipmill.encoders.shipping import ship, unship
 from clipmill.source.decode import decode_image
 from pictures import noisy
 from tiny_models import KINDS, LENGTH, TEXTS, TinyModel, tiny_model
@@ -57,3 +58,14 @@ def test_text_vectors_are_those_of_the_library(tiny: TinyModel) -> None:
 
 def test_every_class_of_the_list_is_tried_here() -> None:
     assert {kind.replace("vision_text_dual_encoder", "vision-text-dual-encoder") for kind in KINDS} == set(POOLING)
+
+
+def test_a_model_that_travelled_is_the_same_also_in_bfloat16(tiny: TinyModel) -> None:
+    model = load_model(ModelSettings(model=str(tiny.folder)), device="cpu")
+    pixels = torch.stack([model.preprocessing.prepare(decode_image(data, 10**9)) for data in PICTURES[:3]])
+    arrived = unship(ship(model), ModelSettings(precision="fp32"))
+    np.testing.assert_array_equal(arrived.encode_images(pixels), model.encode_images(pixels))
+    np.testing.assert_array_equal(arrived.encode_texts(TEXTS), model.encode_texts(TEXTS))
+    halved = unship(ship(model), ModelSettings(precision="bf16"))
+    assert (halved.encode_images(pixels) * model.encode_images(pixels)).sum(axis=1).min() > 0.99
+    assert (halved.encode_texts(TEXTS) * model.encode_texts(TEXTS)).sum(axis=1).min() > 0.99

@@ -28,7 +28,8 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
     )
 
     input: str = Field(
-        description="Folder of pictures, CSV or JSONL list, Parquet file, folder, glob or prefix; local or s3://."
+        description="Folder, file, glob or prefix: Parquet, pictures, a CSV or JSONL list, a saved Hugging Face dataset, "
+        "WebDataset archives, a Lance table; local or s3://."
     )
     image_column: str | None = Field(default=None, description="Default: found by its name and type.")
     caption_column: str | None = Field(default=None, description="Default: found by its name and type.")

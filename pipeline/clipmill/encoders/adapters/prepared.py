@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 _AS_BYTES = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+_EXTREME_ASPECT = 256
+"""Beyond this ratio of sides a picture that is resized whole is larger than memory allows; up to it nothing is left out, since
+what is left out moves pixels by a fraction."""
 SHAPE_BYTES = 4
 """Two int16 at the end of pictures that are a list of patches: how many of them stand above and beside one another."""
 
@@ -76,8 +79,8 @@ class ProcessorPreparation:
         import torch
 
         processor = self.processor
-        if getattr(processor, "do_center_crop", False):
-            image = middle(image, self.size)
+        if self._crops:
+            image = middle(image, self.size, _EXTREME_ASPECT)
         found = _as_bytes(processor, image)
         pixels = found["pixel_values"][0]
         if not self.in_patches:
@@ -85,6 +88,12 @@ class ProcessorPreparation:
         rows, columns = found["spatial_shapes"][0].tolist()
         shape = torch.from_numpy(np.array([rows, columns], np.int16).view(np.uint8))
         return torch.cat([pixels.reshape(-1), shape])
+
+    @property
+    def _crops(self) -> bool:
+        """Whether only the middle of a wide picture is seen; a processor may also squash it first, and then crop."""
+        size = dict(getattr(self.processor, "size", None) or {})
+        return bool(size.get("shortest_edge") and getattr(self.processor, "do_center_crop", False))
 
     @property
     def processor(self) -> Any:

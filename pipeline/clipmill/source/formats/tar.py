@@ -113,7 +113,8 @@ def _document(parts: Parts, key: str) -> dict[str, Any]:
 
 def _is_packed(stream: pa.NativeFile) -> bool:
     stream.seek(0)
-    return bool(stream.read(3).startswith((b"\x1f\x8b", b"BZh")))
+    beginning: bytes = stream.read(3)
+    return beginning.startswith((b"\x1f\x8b", b"BZh"))
 
 
 def _samples(stream: pa.NativeFile, start: int, wanted: set[str]) -> Iterator[tuple[int, str, Parts, set[str]]]:
