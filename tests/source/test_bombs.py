@@ -18,10 +18,9 @@ from PIL import Image
 
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ImportSettings
-from clipmill.source import decode
+from clipmill.source import decode, tar_samples
 from clipmill.source.columns import choose_columns
 from clipmill.source.decode import Rejected, decode_image
-from clipmill.source.importers import webdataset
 from clipmill.source.importers.webdataset import read_webdataset
 from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import read_units
@@ -153,7 +152,7 @@ def test_decoding_takes_the_memory_that_is_reckoned_for_it(tmp_path: Path) -> No
     code = """
 import io, pathlib
 from PIL import Image
-from clipmill.source import decode
+from clipmill.source import decode, tar_samples
 decode.decode_image(pathlib.Path(sys.argv[1], "grey16").read_bytes(), 10**8)
 for path in pathlib.Path(sys.argv[1]).iterdir():
     data = path.read_bytes()
@@ -218,7 +217,7 @@ def test_members_of_an_archive_that_ask_for_much_are_refused(
 
 
 def test_what_is_no_part_of_a_sample_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webdataset, "_TEXT_BYTES", 10)
+    monkeypatch.setattr(tar_samples, "_TEXT_BYTES", 10)
     path = shard(tmp_path / "x.tgz", ("a.jpg", 5, tarfile.REGTYPE), ("a.npy", 1 << 20, tarfile.REGTYPE))
     assert all_of(path) == ["a"]
 
