@@ -1,6 +1,7 @@
 """What all commands share: how they fail, how they are told apart, and how they print JSON."""
 
 import difflib
+import errno
 import json
 import logging
 import os
@@ -95,6 +96,13 @@ class Job(_JsonMistakes):
                 self._tell(f"{how}; run the same command again to continue", reporter, as_json=as_json)
                 ended(code, how)
                 _leave(code)
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                said = clean(
+                    f"{_NO_ROOM[error.errno]}{_named(error)}: make room, and run the same command again to continue"
+                )
+                self._tell(said, reporter, as_json=as_json)
+                ended(1, said)
+                context.exit(1)
             if not as_json or isinstance(error, click.ClickException):
                 raise
             logging.getLogger("clipmill").error("the command failed", exc_info=error)
@@ -174,6 +182,17 @@ def _in_words(error: RecursionError | PermissionError) -> str:
             f"{error.filename or error}: there is no permission to read or write this; change it, or name another"
         )
     return "JSON or an expression of the input is nested too deeply to be read; mend it, or leave it out"
+
+
+_NO_ROOM = {
+    errno.ENOSPC: "there is no room left on the disk",
+    errno.EDQUOT: "what this user may store is used up",
+    errno.EFBIG: "a file became larger than files may be here",
+}
+
+
+def _named(error: OSError) -> str:
+    return f" of {error.filename}" if error.filename else ""
 
 
 def _leave(code: int) -> None:

@@ -1,5 +1,6 @@
 """What comes up deep inside through a mistake in the input is told in a sentence, with the exit code of a mistake."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -27,6 +28,20 @@ def test_closed_folders_and_deep_nesting_are_sentences(error: Exception, said: s
     done = CliRunner().invoke(command, ["--log-json"] if as_json else [])
     assert done.exit_code == 2
     assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_full_disk_is_a_sentence_and_the_work_can_be_continued(number: int, as_json: bool) -> None:
+    @click.command("try", cls=Job)
+    def command() -> None:
+        raise OSError(number, "whatever the system says", "/data/part")
+
+    done = CliRunner().invoke(command, ["--log-json"] if as_json else [])
+    assert done.exit_code == 1
+    assert "/data/part" in done.stderr
+    assert "make room, and run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
 
 

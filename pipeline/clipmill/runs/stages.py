@@ -128,8 +128,8 @@ def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Rep
     from clipmill.engine.choose import runs_here
     from clipmill.engine.device import check_device, device_here
     from clipmill.runs.training import told_to
+    from clipmill.train.inputs import check
     from clipmill.train.run import train, train_here
-    from clipmill.train.trainer import check
 
     check_device(cluster)
     told = told_to(reporter)

@@ -1,5 +1,6 @@
 """What one worker does in a training run: from fresh or given weights, over its parts of the batches, to a model."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +12,11 @@ from typing import Any
 import torch
 
 from clipmill.core import environment
-from clipmill.core.errors import RunFailed, UserError
+from clipmill.core.errors import RunFailed
 from clipmill.core.settings import TrainSettings
-from clipmill.encoders.preprocess import Preprocessing
-from clipmill.evaluation.classification.templates import load_templates
 from clipmill.storage import Location
 from clipmill.train.augment import Augmentation
-from clipmill.train.batches import Batch, Sampling, Source, ahead, batches
+from clipmill.train.batches import Batch, Sampling, ahead, batches
 from clipmill.train.checkpoint import (
     Best,
     History,
@@ -30,8 +29,9 @@ from clipmill.train.checkpoint import (
 )
 from clipmill.train.examiner import Examiner
 from clipmill.train.gradient import Tower, backward, sum_gradients
+from clipmill.train.inputs import open_source
 from clipmill.train.loss import LOSSES
-from clipmill.train.network import Weights, find_source, make_learner
+from clipmill.train.network import Weights, make_learner
 from clipmill.train.optimise import (
     Average,
     Rates,
@@ -46,6 +46,7 @@ from clipmill.train.truth import Truth
 from clipmill.train.validate import Validation
 from clipmill.train.workers import Workers
 
+_LOG = logging.getLogger(__name__)
 _DECODERS = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 60.0
 _LOSS_EVERY = 20
@@ -89,32 +90,6 @@ def train_worker(
         return Trainer(settings, folder, workers, device, told, pool).train(dataset)
 
 
-def check(settings: TrainSettings) -> None:
-    """Raises UserError for what can be seen to be wrong before workers are started: the settings together, the model, the
-    inputs, their columns."""
-    Augmentation.of(settings.augment or ())
-    if settings.label_column and settings.caption_column:
-        raise UserError("--label-column and --caption-column both say what the texts are: leave one of them out")
-    for option, given in (("--interpolate", settings.interpolate), ("--stop-after", settings.stop_after)):
-        if given and not settings.validation:
-            raise UserError(f"{option} needs held-out images to measure on: give --validation too")
-    if settings.compare_on and not settings.report:
-        raise UserError("--compare-on is told in a report: give --report too")
-    for option, given in (("--interpolate", settings.interpolate), ("--lora", settings.lora)):
-        if given and not settings.pretrained:
-            raise UserError(f"{option} starts from weights that are trained: give --pretrained too")
-    source = find_source(settings)
-    preprocessing = Preprocessing.from_open_clip({"size": 1, **source.preprocess})
-    for uri in filter(None, (settings.input, settings.validation)):
-        _open(uri, preprocessing, settings)
-
-
-def _open(uri: str, preprocessing: Preprocessing, settings: TrainSettings) -> Source:
-    labels = (settings.label_column, load_templates(settings.templates)) if settings.label_column else None
-    reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
-    return Source.open(uri, preprocessing, *reads, labels)
-
-
 class Trainer:
     """The network, its data and its optimiser for the length of a run."""
 
@@ -131,7 +106,14 @@ class Trainer:
         self.augmentation = Augmentation.of(settings.augment or ())
         self.learner = make_learner(settings, device)
         preprocessing = self.learner.preprocessing
-        self.data = _open(settings.input, preprocessing, settings)
+        self.data = open_source(settings.input, preprocessing, settings)
+        if settings.batch_size > self.data.rows and self.is_first:
+            _LOG.warning(
+                "--batch-size %d is more than the %d rows of %s, so a batch has all of them",
+                settings.batch_size,
+                self.data.rows,
+                settings.input,
+            )
         network = self.learner.network
         self.start: Weights | None = self.learner.whole() if settings.interpolate else None
         parts = {"image": settings.image_rate, "text": settings.text_rate, "temperature": settings.temperature_rate}
@@ -143,7 +125,7 @@ class Trainer:
         self.done = self._go_on()
         self.examiner: Examiner | None = None
         if settings.validation:
-            held_out = _open(settings.validation, preprocessing, settings)
+            held_out = open_source(settings.validation, preprocessing, settings)
             self.examiner = Examiner(self.learner, held_out, pool, self.history, told.validation)
 
     @property
