@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
-from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings
+from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
@@ -58,7 +58,7 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
     )
 
 
-class IndexSettings(OutputSettings):
+class IndexSettings(OutputSettings, ProductSettings):
     """Embeddings to a sharded, tuned FAISS index."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
@@ -98,7 +98,7 @@ class IndexSettings(OutputSettings):
     seed: int = Field(default=0, description="Decides which vectors and captions are drawn.")
 
 
-class DedupSettings(OutputSettings):
+class DedupSettings(OutputSettings, ProductSettings):
     """Embeddings to their pairs and groups of near-duplicates."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
@@ -143,7 +143,7 @@ class FilterSettings(OutputSettings):
     trust_remote_code: bool | None = Field(default=None, description=TRUST)
 
 
-class EvaluateSettings(OutputSettings):
+class EvaluateSettings(OutputSettings, ProductSettings):
     """Embeddings, and optionally an index over them, to a report."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
