@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.encoder_feed import decoded_units, feed
 from benchmarks.jpegs import jpeg, write_jpegs
-from clipmill.core.gpus import peak_flops
+from clipmill.core.gpus import FAKE_GPUS, peak_flops
 from clipmill.core.settings import ModelSettings
 from clipmill.curate.near import Tile, near_pairs, rotation_of
 from clipmill.encoders.adapters.open_clip import OpenClip
@@ -32,6 +32,7 @@ from clipmill.estimate.models import cost_of_model
 from clipmill.index.build.coarse import cluster
 from clipmill.index.search.exact import TopK, exact_top_k
 from clipmill.source.decode import decode_image
+from clipmill.source.decode_many import decode_all, jpeg_decoder
 
 Found = dict[str, Any]
 MODELS = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
@@ -197,26 +198,22 @@ def decoding(bench: Bench) -> Found:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         seconds = _seconds(lambda: list(pool.map(prepare, data)), model.device)
     found: Found = {"images/s of a core": one, "images/s of threads on all cores": len(data) / seconds}
-    if bench.device == "cuda":
-        found |= _decoding_on_gpu(data, model)
-    return found
+    if bench.device == "cpu":
+        os.environ[FAKE_GPUS] = "1"  # of this process alone: the code is tried, by the decoder of the CPU
+    return found | _decoding_on_gpu(data, model, torch.device(bench.device))
 
 
-def _decoding_on_gpu(data: list[bytes], model: ClipModel) -> Found:
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    tensors = [torch.frombuffer(bytearray(encoded), dtype=torch.uint8) for encoded in data]
+def _decoding_on_gpu(data: list[bytes], model: ClipModel, device: torch.device) -> Found:
+    jpegs = jpeg_decoder()
 
     def work() -> None:
-        for start in range(0, len(tensors), 128):
-            made = decode_jpeg(tensors[start : start + 128], mode=ImageReadMode.RGB, device="cuda")
-            for picture in made:
-                model.preprocessing.prepare(picture)
+        for _, picture in decode_all(data, 10**9, jpegs):
+            assert isinstance(picture, torch.Tensor)
+            model.preprocessing.prepare(picture)
 
     work()
-    device = torch.device("cuda")
     found = {"images/s of the GPU": len(data) / _seconds(work, device)}
-    here = decode_jpeg(tensors[0], mode=ImageReadMode.RGB, device="cuda").cpu().int()
+    here = jpegs(data[:1])[0].cpu().int()
     found["largest difference of a pixel"] = float((here - decode_image(data[0], 10**9).int()).abs().max())
     return found
 
@@ -380,6 +377,7 @@ PARTS: dict[str, Callable[[Bench], Found]] = {
     "decoding": decoding,
     "captions": captions,
     "pipeline-B-32, two encoders a GPU": pipeline_of(0, 60_000, "--gpus-per-actor", "0.5"),
+    "pipeline-B-32, decoded by the GPU": pipeline_of(0, 60_000, "--decode", "gpu"),
     "memory": memory,
     "compile": compiling,
     "search": searching,

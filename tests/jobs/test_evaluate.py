@@ -105,7 +105,6 @@ def test_exact_search_on_a_gpu_measures_the_same(
     assert len(figures[0]) == 2
 
 
-
 def test_an_index_of_other_embeddings_is_refused(
     model: ClipModel, indexed: Callable[..., Index], tmp_path: Path
 ) -> None:

@@ -44,6 +44,14 @@ def no_gpu_here(settings: ClusterSettings) -> UserError:
     )
 
 
+def check_decoding(decode: str, encoders: str) -> None:
+    """Raises UserError where pictures are to be decoded by the GPU that encodes, and encoders run on the CPU."""
+    if decode == "gpu" and encoders == "cpu" and not fake_gpus():
+        raise UserError(
+            "--decode gpu: pictures are decoded by the GPU that encodes them, and encoders run on CPUs here; leave it out"
+        )
+
+
 def check_products(products: Products, settings: ClusterSettings | None = None) -> bool:
     """Whether products of vectors are asked for on a GPU. Raises UserError where that is one of this machine, which it is
     without a cluster (None), and there is none."""

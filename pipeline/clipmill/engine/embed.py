@@ -16,7 +16,7 @@ from clipmill.embedding.plan import EmbedPlan, find_progress
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
-from clipmill.engine.device import device_here
+from clipmill.engine.device import check_decoding, device_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
@@ -63,6 +63,7 @@ def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, report
         from clipmill.engine.embed_here import EmbedHere
 
         device, why = device_here(settings)
+        check_decoding(plan.settings.decode, device)
         reporter.message(plan.name, f"embedding {plan.rows:,} rows in this process, {why}")
         yield EmbedHere(plan, placed(model, plan.settings.model_settings, device), cores_here(settings))
         return
@@ -73,4 +74,5 @@ def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, report
     reporter.message(plan.name, "connecting to Ray")
     with connect(settings) as cluster:
         ready, decided = ready_to_encode(cluster, settings, lambda text: reporter.message(plan.name, text))
+        check_decoding(plan.settings.decode, decided.device)
         yield EmbedOnRay(plan, model, ready, decided)

@@ -98,9 +98,10 @@ def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
 def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
     """Embeds the images and captions of source Parquet."""
     from clipmill.embedding.plan import find_source
-    from clipmill.engine.device import check_device
+    from clipmill.engine.device import check_decoding, check_device, declared
 
     check_device(cluster)
+    check_decoding(settings.decode, declared(cluster))
     reporter.message("embed", f"reading what is in {settings.input}")
     source = find_source(settings)
     return embed_planned(*plan_embed(settings, source, reporter), cluster, reporter)

@@ -20,7 +20,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     GROUP: ClassVar[str] = "Options"
     LATER: ClassVar[tuple[str, ...]] = ("allow_outside", "trec", "widths", "dimension", "trust_remote_code")
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("products",)
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 
     def recorded(self) -> dict[str, Any]:
         """All settings as JSON types, for what is written down or a key that is made of them."""

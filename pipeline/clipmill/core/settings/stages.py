@@ -46,6 +46,11 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         default=None, ge=16, le=1024, description="Keep a JPEG of each image whose longer side has this many pixels."
     )
     max_image_pixels: int = Field(default=178_956_970, ge=1, description="Larger images are rejected unread.")
+    decode: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="What decodes JPEGs: cores, or with gpu the GPU that encodes them, which was not measured yet and is never "
+        "chosen by auto.",
+    )
     corrupt: Annotated[str | None, Option(metavar="KIND:STRENGTH")] = Field(
         default=None,
         description="Degrade every image first, to measure robustness: blur, noise, jpeg, brightness, crop, rotation or "
