@@ -1,5 +1,6 @@
 """Rows that are embedded in this process become what a cluster makes of them, and stop and continue as there."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,17 @@ def test_decoding_on_a_gpu_makes_the_same_tables_and_is_told(
     assert not any("decoding too" in how for how in here.encoded_with)
 
 
+def embed_with_fake_gpus(source: Path, output: Path, cluster: dict[str, Any]) -> Made[EmbeddingsManifest]:
+    """For a process of its own, whose environment is not that of the test."""
+    os.environ[FAKE_GPUS] = "1"
+    return embed(source, output, cluster, decode="gpu")
+
+
 @pytest.mark.cluster
-def test_encoders_of_a_cluster_decode_where_that_is_asked_for(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(FAKE_GPUS, "1")
+def test_encoders_of_a_cluster_decode_where_that_is_asked_for(source: Path, tmp_path: Path) -> None:
     here = embed(source, tmp_path / "here", {"cpus": 1, "device": "cpu"}).manifest
     settings = {"address": "local", "cpus": 1, "device": "cpu"}
-    there = apart(embed, source, tmp_path / "there", settings, decode="gpu").manifest
+    there = apart(embed_with_fake_gpus, source, tmp_path / "there", settings).manifest
     for part, table in tables_of(tmp_path / "here").items():
         assert table.equals(tables_of(tmp_path / "there")[part]), part
     assert all("decoding too" in how for how in there.encoded_with)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from clipmill.core.gpus import torch_sees_cuda
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings, Products
-from clipmill.engine.device import check_products, declared, named_cluster
+from clipmill.engine.device import ON_GPU, check_products, declared, named_cluster
 from clipmill.stage.pieces import Pieces
 
 SMALL_ROWS = 2_000
@@ -47,7 +47,7 @@ def pieces_for(
     asked for one and has none."""
     on_gpu = check_products(products, settings)
     if on_gpu:
-        reporter.message(stage, "vectors are compared on a GPU, as asked for; that was not measured yet")
+        reporter.message(stage, ON_GPU)
     if runs_here(settings, small=vectors <= SMALL_VECTORS):
         from clipmill.engine.here import Here
 

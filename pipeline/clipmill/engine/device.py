@@ -9,6 +9,8 @@ from clipmill.core.gpus import fake_gpus, torch_and_driver, torch_sees_cuda
 from clipmill.core.settings import ClusterSettings, Products
 
 Device = Literal["auto", "gpu", "cpu"]
+ON_GPU = "vectors are compared on a GPU, as asked for; that was not measured yet"
+DECODED_ON_GPU = "JPEGs are decoded by the GPUs that encode, as asked for; that was not measured yet"
 
 
 def declared(settings: ClusterSettings) -> Device:

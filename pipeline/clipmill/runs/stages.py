@@ -205,10 +205,11 @@ def evaluate_stage(
 ) -> Made[Report]:
     """Measures embeddings, and the index over them, and writes a report. ``plan`` is told in it as it is."""
     from clipmill.core.environment import DEFAULT_CACHE
-    from clipmill.engine.device import check_products
+    from clipmill.engine.device import ON_GPU, check_products
     from clipmill.report.evaluation import evaluate, make_evaluation
 
-    check_products(settings.products)
+    if check_products(settings.products):
+        reporter.message("evaluate", ON_GPU)
 
     reporter.message("evaluate", f"opening {settings.embeddings}")
     return evaluate(
