@@ -29,6 +29,7 @@ from benchmarks.gpu_parts import PARTS, Bench
 
 _LIMIT_SECONDS = 75.0
 """Of a part; most take less than 40 s."""
+_TOLD = "## What a GPU does where it is asked for"
 
 
 def run_part(name: str, bench: Bench) -> dict[str, Any]:
@@ -83,6 +84,13 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_page(place: Path, results: dict[str, dict[str, Any]]) -> None:
+    """The tables in the place of those that a page has; what it tells from `_TOLD` on stays."""
+    before = place.read_text() if place.exists() else ""
+    told = before[before.index(_TOLD) :] if _TOLD in before else ""
+    place.write_text(page(results) + ("\n" + told if told else ""))
+
+
 def _flat(found: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in found.items():
@@ -117,7 +125,7 @@ def main() -> int:
             print(f"{name}: {json.dumps(results[name])}", flush=True)
     print(page(results))
     if options.page:
-        options.page.write_text(page(results))
+        write_page(options.page, results)
     return int(any("failed" in found for found in results.values()))
 
 

@@ -22,13 +22,17 @@ import torch
 
 from benchmarks.encoder_feed import decoded_units, feed
 from benchmarks.jpegs import jpeg, write_jpegs
-from clipmill.core.gpus import peak_flops
+from clipmill.core.gpus import FAKE_GPUS, peak_flops
 from clipmill.core.settings import ModelSettings
+from clipmill.curate.near import Tile, near_pairs, rotation_of
 from clipmill.encoders.adapters.open_clip import OpenClip
 from clipmill.encoders.model import ClipModel, identify, preprocessing_of
 from clipmill.encoders.source import find_model, quiet
 from clipmill.estimate.models import cost_of_model
+from clipmill.index.build.coarse import cluster
+from clipmill.index.search.exact import TopK, exact_top_k
 from clipmill.source.decode import decode_image
+from clipmill.source.decode_many import decode_all, jpeg_decoder
 
 Found = dict[str, Any]
 MODELS = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")
@@ -194,26 +198,23 @@ def decoding(bench: Bench) -> Found:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         seconds = _seconds(lambda: list(pool.map(prepare, data)), model.device)
     found: Found = {"images/s of a core": one, "images/s of threads on all cores": len(data) / seconds}
-    if bench.device == "cuda":
-        found |= _decoding_on_gpu(data, model)
-    return found
+    if bench.device == "cpu":
+        os.environ[FAKE_GPUS] = "1"  # of this process alone: the code is tried, by the decoder of the CPU
+    return found | _decoding_on_gpu(data, model, torch.device(bench.device))
 
 
-def _decoding_on_gpu(data: list[bytes], model: ClipModel) -> Found:
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    tensors = [torch.frombuffer(bytearray(encoded), dtype=torch.uint8) for encoded in data]
+def _decoding_on_gpu(data: list[bytes], model: ClipModel, device: torch.device) -> Found:
+    jpegs = jpeg_decoder()
 
     def work() -> None:
-        for start in range(0, len(tensors), 128):
-            made = decode_jpeg(tensors[start : start + 128], mode=ImageReadMode.RGB, device="cuda")
-            for picture in made:
-                model.preprocessing.prepare(picture)
+        for _, picture in decode_all(data, 10**9, jpegs):
+            assert isinstance(picture, torch.Tensor)
+            model.preprocessing.prepare(picture)
 
     work()
-    device = torch.device("cuda")
-    found = {"images/s of the GPU": len(data) / _seconds(work, device)}
-    here = decode_jpeg(tensors[0], mode=ImageReadMode.RGB, device="cuda").cpu().int()
+    by = "the GPU" if device.type == "cuda" else "the CPU in the GPU's place"
+    found = {f"images/s of {by}": len(data) / _seconds(work, device)}
+    here = jpegs(data[:1])[0].cpu().int()
     found["largest difference of a pixel"] = float((here - decode_image(data[0], 10**9).int()).abs().max())
     return found
 
@@ -314,44 +315,35 @@ def compiling(bench: Bench) -> Found:
 
 
 def searching(bench: Bench) -> Found:
-    """Exact top 10 and a step of k-means by torch on the device, beside FAISS on this machine's cores."""
+    """What ``--products gpu`` computes, on the device and on these cores: exact top 10, an iteration of coarse k-means,
+    near-duplicates of two runs of vectors."""
     import faiss
 
     n, queries, d, centres = bench.sized(1_000_000, 2_000), bench.sized(2_000, 20), 512, bench.sized(4096, 16)
-    random = np.random.default_rng(0)
+    random, device = np.random.default_rng(0), torch.device(bench.device)
     base = random.standard_normal((n, d), np.float32)
     base /= np.linalg.norm(base, axis=1, keepdims=True)
     asked = base[:queries] + 0.05 * random.standard_normal((queries, d), np.float32)
-    began = time.perf_counter()
-    _, right = faiss.knn(asked, base, 10, metric=faiss.METRIC_INNER_PRODUCT)
-    on_cpu = time.perf_counter() - began
-    there, wanted = torch.from_numpy(base).to(bench.device), torch.from_numpy(asked).to(bench.device)
+    stored = base.astype(np.float16)
 
-    def top() -> torch.Tensor:
-        return torch.cat([(part @ there.T).topk(10, dim=1).indices for part in wanted.split(256)])
+    def top(where: torch.device | None) -> TopK:
+        return exact_top_k(asked, ((at, stored[at : at + 65_536]) for at in range(0, n, 65_536)), 10, where)
 
-    found = top().cpu().numpy()
+    found, right = top(device)[1], top(None)[1]
     agree = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, right, strict=True)])
-    middle = there[:centres].clone()
-
-    def step() -> None:
-        nearest = torch.cat([(part @ middle.T).argmax(dim=1) for part in there.split(65_536)])
-        sums = torch.zeros_like(middle).index_add_(0, nearest, there)
-        middle.copy_(torch.nn.functional.normalize(sums, dim=1))
-
-    step()
-    seconds = _seconds(step, there.device)
+    cluster(base[: 2 * centres], base[:centres], 1, device, spherical=True)
     rounds = faiss.Kmeans(d, centres, niter=1, spherical=True, max_points_per_centroid=n // centres + 1, verbose=False)
-    few = base[: n // 8]
-    began = time.perf_counter()
-    rounds.train(few, init_centroids=few[:centres])
-    trained = 8 * (time.perf_counter() - began)
+    few, cores = base[: n // 8], torch.device("cpu")
+    tiles = [Tile.of(at, stored[at : at + n // 32], rotation_of(stored[:2000])) for at in (0, n // 32)]
     return {
-        "exact queries/s, device": queries / _seconds(lambda: top(), there.device),
-        "exact queries/s, FAISS on the cores": queries / on_cpu,
+        "exact queries/s, device": queries / _seconds(lambda: top(device), device),
+        "exact queries/s, FAISS on the cores": queries / _seconds(lambda: top(None), cores),
         "results in common": float(agree),
-        "k-means step s, device": seconds,
-        "k-means step s, FAISS on the cores (an eighth, times eight)": trained,
+        "k-means step s, device": _seconds(lambda: cluster(base, base[:centres], 1, device, spherical=True), device),
+        "k-means step s, FAISS on the cores (an eighth, times eight)": 8
+        * _seconds(lambda: rounds.train(few, init_centroids=few[:centres]), cores),
+        "near-duplicates of two runs s, device": _seconds(lambda: near_pairs(*tiles, 0.95, device), device),
+        "near-duplicates of two runs s, cores": _seconds(lambda: near_pairs(*tiles, 0.95), cores),
     }
 
 
@@ -386,6 +378,7 @@ PARTS: dict[str, Callable[[Bench], Found]] = {
     "decoding": decoding,
     "captions": captions,
     "pipeline-B-32, two encoders a GPU": pipeline_of(0, 60_000, "--gpus-per-actor", "0.5"),
+    "pipeline-B-32, decoded by the GPU": pipeline_of(0, 60_000, "--decode", "gpu"),
     "memory": memory,
     "compile": compiling,
     "search": searching,

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
+from clipmill.core.gpus import FAKE_GPUS
 from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
@@ -169,3 +170,18 @@ def test_the_command_compares_on_ray_and_says_what_it_found(
     again = CliRunner().invoke(job.command, options[:-1])
     assert "is already complete" in again.stdout
     assert "3 pairs of 3,000 images have a cosine of 0.95 or more" in again.stdout
+
+
+def test_products_on_a_gpu_publish_the_same_files(
+    embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedup_module, "STRIP_ROWS", 700)
+    outputs = {products: tmp_path / products for products in ("cpu", "gpu")}
+    with pytest.raises(RunFailed, match="--products gpu: this process finds no CUDA"):
+        find_here(DedupSettings(embeddings=embeddings, output=str(outputs["gpu"]), products="gpu"))
+    monkeypatch.setenv(FAKE_GPUS, "1")
+    for products, output in outputs.items():
+        found = find_here(DedupSettings(embeddings=embeddings, output=str(output), products=products))
+        assert found.pairs == len(PLANTED)
+    for name in ("pairs.parquet", "groups.parquet"):
+        assert pq.read_table(outputs["cpu"] / name).equals(pq.read_table(outputs["gpu"] / name))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from clipmill.curate import near
 from clipmill.curate.groups import groups_of, kept_of
@@ -11,10 +12,10 @@ from clipmill.curate.near import Pairs, Tile, near_pairs, rotation_of
 from clustered import image_and_caption_vectors, unit
 
 
-def found_in(stored: np.ndarray, threshold: float, tile_rows: int) -> Pairs:
+def found_in(stored: np.ndarray, threshold: float, tile_rows: int, device: torch.device | None = None) -> Pairs:
     rotation = rotation_of(stored[: len(stored) // 2])
     tiles = [Tile.of(start, stored[start : start + tile_rows], rotation) for start in range(0, len(stored), tile_rows)]
-    parts = [near_pairs(one, other, threshold) for number, one in enumerate(tiles) for other in tiles[number:]]
+    parts = [near_pairs(one, other, threshold, device) for number, one in enumerate(tiles) for other in tiles[number:]]
     return Pairs.join(parts)
 
 
@@ -36,6 +37,24 @@ def test_all_pairs_of_brute_force_are_found_and_no_other(dimension: int, thresho
     assert expected
     whole = unit(stored.astype(np.float64))
     np.testing.assert_allclose(pairs.cosine, np.sum(whole[pairs.first] * whole[pairs.second], axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dimension", "threshold"), [(16, 0.97), (256, 0.8), (256, 0.6), (100, -1.0)])
+def test_torch_finds_the_same_pairs_with_the_same_cosines(dimension: int, threshold: float) -> None:
+    stored, _ = image_and_caption_vectors(1500 if threshold > 0 else 60, 1, dimension, seed=dimension)
+    stored[100:180] = stored[3]  # more than are compared one by one
+    here, there = (found_in(stored, threshold, 400, device) for device in (None, torch.device("cpu")))
+    assert len(here) > 0
+    cosines = [
+        {
+            (first, second): cosine
+            for first, second, cosine in zip(*map(np.ndarray.tolist, vars(pairs).values()), strict=True)
+        }
+        for pairs in (here, there)
+    ]
+    edge = brute_force(stored, threshold - 1e-5) - brute_force(stored, threshold + 1e-5)
+    assert cosines[0].keys() ^ cosines[1].keys() <= edge
+    assert all(cosines[0][pair] == cosines[1][pair] for pair in cosines[0].keys() & cosines[1].keys())
 
 
 def test_duplicates_planted_at_known_cosines_are_found_at_every_threshold_below(beside: Callable) -> None:

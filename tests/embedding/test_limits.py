@@ -41,6 +41,13 @@ def test_encoders_are_busy_for_their_share_of_the_time_between_first_and_last_pi
     assert limits.encoder_busy == pytest.approx(18 / 24)
 
 
+def test_a_run_limited_by_decoding_beside_gpus_is_told_what_else_can_decode() -> None:
+    run = Statistics(seconds=Counter(encode_images=20.0, decode=300.0))
+    assert "--decode gpu" in limits_of(run, 100.0, 2, gpus=True, precisions={"bf16"}).advice
+    assert "--decode" not in limits_of(run, 100.0, 2, gpus=False, precisions={"bf16"}).advice
+    assert "--decode cpu" in limits_of(run, 100.0, 2, gpus=True, precisions={"bf16"}, decodes=True).advice
+
+
 def test_a_run_limited_by_encoding_in_fp32_is_told_of_faster_precisions() -> None:
     run = Statistics(seconds=Counter(encode_images=190.0))
     assert "--precision int8" in limits_of(run, 100.0, 2, gpus=False, precisions={"fp32"}).advice

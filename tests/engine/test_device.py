@@ -8,6 +8,7 @@ import ray
 import torch
 from click.testing import CliRunner
 
+from clipmill.core import gpus
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ClusterSettings, build
 from clipmill.engine import arrival, device
@@ -26,7 +27,7 @@ FULL = Cluster(cpus=8, nodes=2, node_cpus=4, gpus_of_nodes=(0, 2), own=False)
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.delenv(device.FAKE_GPUS, raising=False)
+    monkeypatch.delenv(gpus.FAKE_GPUS, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
@@ -49,6 +50,20 @@ def test_this_machine_is_asked_and_a_named_cluster_is_not(asked: dict[str, Any])
         device.check_device(ClusterSettings(**asked))
     device.check_device(ClusterSettings(**{**asked, "address": "10.0.0.1:6379"}))
     device.check_device(ClusterSettings(device="auto"))
+
+
+def test_products_on_a_gpu_are_asked_for_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = ClusterSettings(address="10.0.0.1:6379")
+    assert not device.check_products("auto")
+    assert not device.check_products("cpu", named)
+    for settings in (None, ClusterSettings()):
+        with pytest.raises(UserError, match="--products gpu: this machine has no GPU"):
+            device.check_products("gpu", settings)
+    with pytest.raises(UserError, match=r"leave it out to compute on cores$"):
+        device.check_products("gpu")  # what runs in this process alone cannot be sent to a cluster
+    assert device.check_products("gpu", named)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.check_products("gpu")
 
 
 def test_a_number_of_encoders_on_gpus_and_no_gpu_contradict_each_other() -> None:
@@ -74,7 +89,7 @@ def test_an_encoder_with_a_gpu_and_without_cuda_says_which_versions_do_not_meet(
     with pytest.raises(RunFailed, match=rf"torch {torch.__version__.split('+')[0]} for CUDA .*driver.*580") as raised:
         device.enter_device(["0"], "node-1")
     assert "node-1" in str(raised.value)
-    monkeypatch.setenv(device.FAKE_GPUS, "1")
+    monkeypatch.setenv(gpus.FAKE_GPUS, "1")
     device.enter_device(["0"], "node-1")
 
 

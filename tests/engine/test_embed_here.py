@@ -1,5 +1,6 @@
 """Rows that are embedded in this process become what a cluster makes of them, and stop and continue as there."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from apart import apart
-from clipmill.core.errors import OutputDiffers, RunFailed
+from clipmill.core.errors import OutputDiffers, RunFailed, UserError
+from clipmill.core.gpus import FAKE_GPUS
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, SampleSettings
@@ -18,6 +21,8 @@ from clipmill.embedding import steps
 from clipmill.embedding.layout import PARTS
 from clipmill.runs.stages import embed_stage
 from clipmill.scenes.dataset import write_scenes
+from clipmill.source import decode_many
+from clipmill.source.decode_many import JpegDecoder, jpeg_decoder
 from clipmill.stage.stage import Made
 
 ROWS, REJECTED = 300, {"not_an_image": 1, "truncated_image": 1, "missing_image": 1, "empty_caption": 2}
@@ -67,6 +72,54 @@ def test_the_tables_are_those_that_a_cluster_makes_value_for_value(source: Path,
     assert here.counts == there.counts
     assert here.counts.rejected_by_reason == REJECTED
     assert (here.configuration, here.model, here.encoded_with) == (there.configuration, there.model, there.encoded_with)
+
+
+def refused(how: dict[str, Any], source: Path, output: Path, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        embed(source, output, how, decode="gpu")
+
+
+def test_decoding_on_a_gpu_makes_the_same_tables_and_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(FAKE_GPUS, raising=False)
+    refused({"cpus": 1, "device": "cpu"}, source, tmp_path / "gpu", "--decode gpu: .* encoders run on CPUs")
+    if not torch.cuda.is_available():
+        refused({"cpus": 1}, source, tmp_path / "gpu", "--decode gpu: .* encoders run on CPUs")
+    monkeypatch.setenv(FAKE_GPUS, "1")
+    decoded = []
+
+    def counted() -> JpegDecoder:
+        return lambda jpegs: decoded.extend(jpegs) or jpeg_decoder()(jpegs)
+
+    monkeypatch.setattr(decode_many, "jpeg_decoder", counted)
+    there = embed(source, tmp_path / "gpu", {"cpus": 1, "device": "cpu"}, thumbnails=32, decode="gpu").manifest
+    assert len(decoded) == ROWS - 3
+    here = embed(source, tmp_path / "cpu", {"cpus": 1, "device": "cpu"}, thumbnails=32).manifest
+    assert len(decoded) == ROWS - 3
+    for part, table in tables_of(tmp_path / "cpu").items():
+        assert table.equals(tables_of(tmp_path / "gpu")[part]), part
+    assert here.configuration == there.configuration
+    assert there.counts.rejected_by_reason == REJECTED
+    assert all("decoding too" in how for how in there.encoded_with)
+    assert not any("decoding too" in how for how in here.encoded_with)
+
+
+def embed_with_fake_gpus(source: Path, output: Path, cluster: dict[str, Any]) -> Made[EmbeddingsManifest]:
+    """For a process of its own, whose environment is not that of the test."""
+    os.environ[FAKE_GPUS] = "1"
+    return embed(source, output, cluster, decode="gpu")
+
+
+@pytest.mark.cluster
+def test_encoders_of_a_cluster_decode_where_that_is_asked_for(source: Path, tmp_path: Path) -> None:
+    here = embed(source, tmp_path / "here", {"cpus": 1, "device": "cpu"}).manifest
+    settings = {"address": "local", "cpus": 1, "device": "cpu"}
+    there = apart(embed_with_fake_gpus, source, tmp_path / "there", settings).manifest
+    for part, table in tables_of(tmp_path / "here").items():
+        assert table.equals(tables_of(tmp_path / "there")[part]), part
+    assert all("decoding too" in how for how in there.encoded_with)
+    assert here.counts == there.counts
 
 
 def test_several_threads_make_the_rows_of_one_in_the_same_order(source: Path, tmp_path: Path) -> None:

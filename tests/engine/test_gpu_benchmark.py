@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import run_part
+from benchmarks.gpu import run_part, write_page
 from benchmarks.gpu_parts import PARTS, Bench
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,18 @@ def test_every_part_finds_figures(tmp_path: Path) -> None:
     assert found["parity"]["least cosine of images"] > 0.99
     assert found["memory"]["survived"]
     assert "## search" in run.stdout
+
+
+def test_new_tables_leave_what_the_page_tells(tmp_path: Path) -> None:
+    place = tmp_path / "gpu.md"
+    for figure in (1.5, 2.5):
+        write_page(place, {"search": {"figure": figure}})
+        if figure == 1.5:
+            place.write_text(place.read_text() + "\n## What a GPU does where it is asked for\n\nThis.\n")
+    assert "| figure | 2.5 |" in place.read_text()
+    assert "1.5" not in place.read_text()
+    assert place.read_text().endswith("\n\n## What a GPU does where it is asked for\n\nThis.\n")
+    assert "## What a GPU does where it is asked for" in (ROOT / "docs/gpu.md").read_text()
 
 
 def fail(bench: Bench) -> dict[str, object]:

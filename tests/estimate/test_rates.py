@@ -56,6 +56,13 @@ def test_gpus_encode_and_cores_feed_them() -> None:
     assert rates.wall_seconds(10_000, few) == pytest.approx(10.0 + 80.0 / 2)
 
 
+def test_a_run_that_decoded_on_its_gpus_does_not_tell_what_cores_need() -> None:
+    stages = {"encode_images": 40.0, "decode": 60.0}
+    earlier = manifest(10_000, 30.0, stages, encoded_with="cuda bf16 batch 256, decoding too on NVIDIA L4", gpus=2.0)
+    with pytest.raises(UserError, match="--decode cpu"):
+        calibrated(earlier, MODEL, work(10_000, 0.0), Machine("m", 16, 2, "L4"))
+
+
 def test_two_encoders_that_share_a_gpu_are_one_gpu() -> None:
     stages = {"encode_images": 80.0}
     earlier = manifest(10_000, 50.0, stages, encoded_with="cuda bf16 batch 256", cpus=16.0, gpus=1.0, encoders=2)

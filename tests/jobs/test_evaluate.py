@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from captioned import pairs, unit, write_captioned
+from clipmill.core.gpus import FAKE_GPUS
 from clipmill.core.settings import ModelSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.encoders.model import ClipModel, load_model
@@ -81,6 +82,27 @@ def test_model_and_index_are_measured_apart(model: ClipModel, indexed: Callable[
         "report.md",
         "report.queries.parquet",
     ]
+
+
+def test_exact_search_on_a_gpu_measures_the_same(
+    model: ClipModel, indexed: Callable[..., Index], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = dataset(tmp_path / "e", model)
+    index = Path(indexed(Embeddings.open(place)).table.paths[0]).parent
+    arguments = ("--embeddings", place, "--index", index, "--templates", "plain", "--no-probe", "--json")
+    monkeypatch.delenv(FAKE_GPUS, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused = run(*arguments, "--output", tmp_path / "gpu", "--products", "gpu")
+    assert (refused.exit_code, "--products gpu: this machine has no GPU" in refused.stderr) == (2, True)
+    monkeypatch.setenv(FAKE_GPUS, "1")
+    figures = []
+    for products in ("cpu", "gpu"):
+        done = run(*arguments, "--output", tmp_path / products, "--products", products)
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)["fidelity"]["figures"]
+        figures.append({figure["title"]: figure["value"] for figure in found if "recall" in figure["title"]})
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == 2
 
 
 def test_an_index_of_other_embeddings_is_refused(

@@ -28,10 +28,10 @@ def find_duplicates(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter
 
     note(None)
     shared = pieces.share(dedup)
-    cores = pieces.cores_each(len(waiting))
+    cores, gpus = pieces.cores_each(len(waiting)), int(dedup.settings.products == "gpu")
     for strip in waiting:
         what = f"comparing rows {strip.start:,} to {strip.stop - 1:,} of {dedup.gallery.dataset.location}"
-        pieces.start(what, _compare, shared, strip, cores=cores, then=note)
+        pieces.start(what, _compare, shared, strip, cores=cores, gpus=gpus, then=note)
     pieces.wait()
     return finish_duplicates(dedup, start, steps.collect(dedup), pieces.hardware)
 

@@ -5,10 +5,19 @@ vectors differ in, x·y ≤ x₁·y₁ + ‖x₂‖ ‖y₂‖ (Cauchy and Schwa
 pairs that are left are compared whole.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipmill.index.search.products import pairs_reaching
+
+if TYPE_CHECKING:
+    import torch
 
 MARGIN = 2e-6
 """Cosines this close to the threshold reach it: float32 sums in another order differ by as much."""
@@ -33,7 +42,7 @@ class Pairs:
         return len(self.first)
 
     @staticmethod
-    def join(parts: "list[Pairs]") -> "Pairs":
+    def join(parts: list[Pairs]) -> Pairs:
         """All pairs, in order of first and second position."""
         if not parts:
             return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
@@ -68,7 +77,7 @@ class Tile:
     alike: Pairs
 
     @staticmethod
-    def of(start: int, stored: NDArray[np.float16], rotation: NDArray[np.float32]) -> "Tile":
+    def of(start: int, stored: NDArray[np.float16], rotation: NDArray[np.float32]) -> Tile:
         """``active`` are the rows to compare: of very many with the same vector only the first, to which the others are
         paired in ``alike``; else a picture found a million times would make 10¹² pairs."""
         vectors = unit(stored)
@@ -93,28 +102,45 @@ def _collapse(stored: NDArray[np.float16], start: int) -> tuple[NDArray[np.int64
     return rows[~follows], alike
 
 
-def near_pairs(one: Tile, other: Tile, threshold: float) -> Pairs:
-    """Pairs between two tiles, or within one when both are the same, whose cosine is ``threshold`` or more."""
+def near_pairs(one: Tile, other: Tile, threshold: float, device: torch.device | None = None) -> Pairs:
+    """Pairs between two tiles, or within one when both are the same, whose cosine is ``threshold`` or more. With a ``device``,
+    torch finds there which pairs come near it: the same but for those within rounding of it, with the same cosines."""
     within = one.start == other.start
     found = [one.alike] if within else []
+    look = (
+        _by_bounds(one, other, threshold)
+        if device is None
+        else pairs_reaching(one.vectors, other.vectors, threshold - _BOUND_MARGIN, device)
+    )
     for begin in range(0, len(one.active), _BLOCK):
         rows = one.active[begin : begin + _BLOCK]
-        columns = other.active[begin:] if within else other.active
-        found += _block(one, rows, other, columns, threshold, within=within)
+        first, second = look(rows, other.active[begin:] if within else other.active)
+        if within:
+            first, second = first[first < second], second[first < second]
+        found += _that_reach(one, first, other, second, threshold)
     return Pairs.join(found)
 
 
-def _block(
-    one: Tile, rows: NDArray[np.int64], other: Tile, columns: NDArray[np.int64], threshold: float, *, within: bool
-) -> list[Pairs]:
+_Look = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Some rows of one tile (r,) and some of another (c,) to all pairs of them that may reach a threshold, and few others."""
+
+
+def _by_bounds(one: Tile, other: Tile, threshold: float) -> _Look:
     whole = one.bounds.shape[1] == one.vectors.shape[1]
     least = threshold - (MARGIN if whole else _BOUND_MARGIN)
-    left = np.nonzero(one.bounds[rows] @ other.bounds[columns].T >= least)
-    if not whole and len(left[0]) > _LEFT_FOR_WHOLE * len(rows) * len(columns):
-        left = np.nonzero(one.vectors[rows] @ other.vectors[columns].T >= threshold - MARGIN)
-    first, second = rows[left[0]], columns[left[1]]
-    if within:
-        first, second = first[first < second], second[first < second]
+
+    def look(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        left = np.nonzero(one.bounds[rows] @ other.bounds[columns].T >= least)
+        if not whole and len(left[0]) > _LEFT_FOR_WHOLE * len(rows) * len(columns):
+            left = np.nonzero(one.vectors[rows] @ other.vectors[columns].T >= threshold - MARGIN)
+        return rows[left[0]], columns[left[1]]
+
+    return look
+
+
+def _that_reach(
+    one: Tile, first: NDArray[np.int64], other: Tile, second: NDArray[np.int64], threshold: float
+) -> list[Pairs]:
     found = []
     for begin in range(0, len(first), _GATHERED):
         a, b = first[begin : begin + _GATHERED], second[begin : begin + _GATHERED]

@@ -13,6 +13,7 @@ from clipmill.curate.near import Pairs, Tile, near_pairs, rotation_of
 from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.layout import ShardRange
 from clipmill.index.build.sample import sample_vectors
+from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
 
@@ -35,11 +36,12 @@ def compare(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> Non
     found = load(dedup.rotation, list[NDArray[np.float32]])
     if found is None:
         raise RunFailed(f"{dedup.rotation} is gone; run the same command again to make it anew")
+    device = device_for(dedup.settings.products)
     one = _tile(dedup, strip, found[0], alive)
     pairs = []
     for other in dedup.strips[strip.number :]:
         tile = one if other.number == strip.number else _tile(dedup, other, found[0], alive)
-        pairs.append(near_pairs(one, tile, dedup.settings.threshold))
+        pairs.append(near_pairs(one, tile, dedup.settings.threshold, device))
         alive()
     save(place, Pairs.join(pairs))
 

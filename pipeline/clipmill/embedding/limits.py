@@ -19,6 +19,8 @@ _ADVICE = {
     "start-up": "nothing: starting the workers took longer than the work itself, a share that falls with more rows",
 }
 
+_BY_GPU = "have cores decode (--decode cpu), or store the images closer to the size that the model takes"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -31,14 +33,19 @@ class Limits:
     advice: str
 
 
-def limits_of(run: Statistics, wall: float, encoders: int, *, gpus: bool, precisions: set[str]) -> Limits:
-    """Of one run of ``wall`` seconds. ``precisions`` are those that its encoders computed with."""
+def limits_of(
+    run: Statistics, wall: float, encoders: int, *, gpus: bool, precisions: set[str], decodes: bool = False
+) -> Limits:
+    """Of one run of ``wall`` seconds. ``precisions`` are those that its encoders computed with; with ``decodes`` they decoded
+    too."""
     stage = limited_by(run.seconds, wall, encoders)
     busy = None
     if run.encoding_from is not None and run.encoding_until is not None:
         available = encoders * max(run.encoding_until - run.encoding_from, 1e-9)
         busy = round(min(1.0, _encoding(run.seconds) / available), 3)
     advice = _for_encoding(gpus, precisions) if stage == "encoding" else _ADVICE.get(stage, "")
+    if stage == "decoding" and gpus:
+        advice = _BY_GPU if decodes else f"{advice}, or have the GPUs decode (--decode gpu, which was not measured yet)"
     return Limits(stage, busy, advice)
 
 

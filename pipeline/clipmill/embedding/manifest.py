@@ -40,7 +40,9 @@ def finish(
     dataset = plan.staging.dataset
     inputs_sha256 = _write_inputs(plan, dataset, total)
     precisions = {how.split()[1] for how in run.encoded_with}
-    limits = limits_of(run, wall, hardware["encoders"], gpus=bool(hardware["gpus"]), precisions=precisions)
+    decodes = plan.settings.decode == "gpu"
+    gpus = bool(hardware["gpus"])
+    limits = limits_of(run, wall, hardware["encoders"], gpus=gpus, precisions=precisions, decodes=decodes)
     return EmbeddingsManifest(
         model=plan.identity,
         dimension=plan.identity.dimension,

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 Seconds = dict[str, float]
 """What the steps of a unit took so far: wall seconds by step, and ``cpu`` seconds over all of them."""
+DECODED_THERE = ", decoding too"
+"""In a manifest, of what pictures were encoded with."""
 BYTES, ENCODING = "bytes", "encoding_ms"
 """In the counts of a committed unit: bytes written, and milliseconds in which it was encoded."""
 
@@ -82,38 +84,59 @@ class Decoding:
     corruption: Corruption | None
     allowed: tuple[str, ...]
     clock: Clock
+    on_gpu: bool = False
+    """JPEGs are decoded by the GPU of the process that encodes."""
 
     @staticmethod
     def of(plan: EmbedPlan, clock: Clock = time.process_time) -> Decoding:
         """As the plan says."""
         settings = plan.settings
         limit, allowed = settings.max_image_pixels, settings.allow_outside or ()
-        return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock)
+        on_gpu = settings.decode == "gpu"
+        return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock, on_gpu)
 
     def decode(self, raw: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
         """As `clipmill.embedding.unit.decode_unit`, and with a tokenizer `tokenise_unit`."""
-        from clipmill.embedding.unit import decode_unit, tokenise_unit
+        return self.tokenise(self.pictures(raw, seconds), seconds, tokenizer)
+
+    def pictures(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
+        """The first half of `decode`."""
+        from clipmill.embedding.unit import decode_unit
+        from clipmill.source.decode_many import jpeg_decoder
 
         with naming_rows(raw, "decoding"), timed(seconds, "decode", self.clock):
-            decoded = decode_unit(
+            return decode_unit(
                 raw,
                 self.preprocessing,
                 self.max_image_pixels,
                 self.thumbnail_pixels,
                 partial(_load_beside, self.allowed),
                 self.corruption,
+                jpeg_decoder() if self.on_gpu else None,
             )
+
+    def tokenise(self, rows: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
+        """The other half, of a unit whose pictures are decoded or not; without a tokenizer the unit as it is."""
+        from clipmill.embedding.unit import tokenise_unit
+
         if tokenizer is None:
-            return decoded
-        with naming_rows(raw, "tokenising"), timed(seconds, "tokenise", self.clock):
-            return tokenise_unit(decoded, tokenizer)
+            return rows
+        with naming_rows(rows, "tokenising"), timed(seconds, "tokenise", self.clock):
+            return tokenise_unit(rows, tokenizer)
 
 
 class UnitEncoder:
-    """Encodes units with a model that is on its device, and compares the first with float32 where it computes otherwise."""
+    """Encodes units with a model that is on its device, and compares the first with float32 where it computes otherwise.
+    ``decodes``: JPEGs were decoded there as well, which is told of them."""
 
     def __init__(
-        self, model: ClipModel, kept: Sequence[pa.Field], *, thumbnails: bool, clock: Clock = time.process_time
+        self,
+        model: ClipModel,
+        kept: Sequence[pa.Field],
+        *,
+        thumbnails: bool,
+        clock: Clock = time.process_time,
+        decodes: bool = False,
     ) -> None:
         _ = model.towers  # brought to their precision here, and not in the time of the first unit
         self._model = model
@@ -121,7 +144,8 @@ class UnitEncoder:
         self._kept = kept
         self._thumbnails = thumbnails
         self._how = f"{model.device.type} {model.precision}"
-        self._where = f" on {model.device_name}" if model.device_name else ""
+        where = f" on {model.device_name}" if model.device_name else ""
+        self._where = (DECODED_THERE if decodes else "") + where
         self._compared = model.precision == "fp32"
 
     def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column
 from clipmill.encoders.device import Meter
+from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import WithoutPictures
 from clipmill.encoders.tokens import TokenIds, Tokenizer, tokenise
-from clipmill.source.decode import Rejected, decode_image, thumbnail
+from clipmill.source.decode import Rejected, thumbnail
+from clipmill.source.decode_many import JpegDecoder, decode_all
 from clipmill.source.reading import KEPT_PREFIX
 
 if TYPE_CHECKING:
@@ -61,30 +63,21 @@ def decode_unit(
     thumbnail_pixels: int | None,
     load: Loader,
     corruption: Corruption | None = None,
+    jpegs: JpegDecoder | None = None,
 ) -> pa.Table:
     """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``, the file) with prepared pictures.
 
     Adds ``pixels`` (fixed size binary, uint8 of the preparation's shape; null where there is no picture), ``image_sha256`` of
     the encoded bytes, ``width`` and ``height`` of the original, ``thumbnail``, and ``reason`` and ``detail`` of the rejected;
     drops the encoded bytes. With a ``corruption``, pictures and thumbnails are made worse by it.
+    ``jpegs`` decodes what it can; models of open_clip have their pictures resized where it puts them.
     """
     pixels = _Pixels(raw.num_rows, preprocessing.shape)
-    rows = zip(
-        raw.column("has_image_column").to_pylist(),
-        raw.column("image"),
-        raw.column("image_path").to_pylist(),
-        raw.column("source").to_pylist(),
-        raw.column("row").to_pylist(),
-        strict=True,
-    )
+    resized_there = isinstance(preprocessing, Preprocessing) and corruption is None
 
-    def prepare(at: int, data: pa.Scalar, path: str | None, source: str, row: int) -> dict[str, object]:
-        try:
-            encoded = _encoded(data, path, source, load)
-            image = decode_image(encoded, max_image_pixels)
-        except Rejected as rejected:
-            return {"reason": rejected.reason.value, "detail": rejected.detail}
+    def prepare(at: int, row: int, encoded: bytes, image: torch.Tensor) -> dict[str, object]:
         height, width = image.shape[-2:]
+        image = image if resized_there else image.cpu()
         if corruption:
             image = corruption.apply(image, row, min(preprocessing.size))
         pixels.put(at, preprocessing.prepare(image))
@@ -92,10 +85,19 @@ def decode_unit(
             IMAGE_SHA256: hashlib.sha256(encoded).digest(),
             "width": width,
             "height": height,
-            "thumbnail": thumbnail(image, thumbnail_pixels) if thumbnail_pixels else None,
+            "thumbnail": thumbnail(image.cpu(), thumbnail_pixels) if thumbnail_pixels else None,
         }
 
-    prepared = [prepare(at, *picture) if has_image else {} for at, (has_image, *picture) in enumerate(rows)]
+    prepared: list[dict[str, object]] = []
+    pictures = decode_all(_pictures(raw, load), max_image_pixels, jpegs)
+    for at, (row, (encoded, image)) in enumerate(zip(raw.column("row").to_pylist(), pictures, strict=True)):
+        if isinstance(image, Rejected):
+            prepared.append({"reason": image.reason.value, "detail": image.detail})
+        elif isinstance(image, torch.Tensor) and isinstance(encoded, bytes):
+            prepared.append(prepare(at, row, encoded, image))
+        else:
+            prepared.append({})
+        del encoded, image
     decoded = raw.drop_columns(["image", "image_path"])
     for name, kind in (
         (IMAGE_SHA256, pa.binary(32)),
@@ -139,6 +141,16 @@ def tokenise_unit(decoded: pa.Table, tokenizer: Tokenizer) -> pa.Table:
 
 def _has_words(caption: str | None) -> bool:
     return caption is not None and bool(caption.strip())
+
+
+def _pictures(raw: pa.Table, load: Loader) -> Iterator[bytes | Rejected | None]:
+    """The bytes of each row's picture, or why there are none; None for a row whose file has no image column."""
+    columns = (raw.column(name).to_pylist() for name in ("has_image_column", "image_path", "source"))
+    for data, has_image, path, source in zip(raw.column("image"), *columns, strict=True):
+        try:
+            yield _encoded(data, path, source, load) if has_image else None
+        except Rejected as rejected:
+            yield rejected
 
 
 def _encoded(data: pa.Scalar, path: str | None, source: str, load: Loader) -> bytes:

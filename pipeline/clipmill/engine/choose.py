@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clipmill.core.gpus import torch_sees_cuda
 from clipmill.core.reporter import Reporter
-from clipmill.core.settings import ClusterSettings
-from clipmill.engine.device import declared, named_cluster, torch_sees_cuda
+from clipmill.core.settings import ClusterSettings, Products
+from clipmill.engine.device import ON_GPU, check_products, declared, named_cluster
 from clipmill.stage.pieces import Pieces
 
 SMALL_ROWS = 2_000
@@ -39,10 +40,14 @@ def cores_here(settings: ClusterSettings) -> int:
 
 @contextmanager
 def pieces_for(
-    settings: ClusterSettings, vectors: int, stage: str, reporter: Reporter
+    settings: ClusterSettings, vectors: int, stage: str, reporter: Reporter, products: Products = "auto"
 ) -> Iterator[tuple[Pieces, Reporter]]:
     """What does the pieces of a ``stage`` over so many vectors, for the length of the block, and whom the stage tells how
-    far it is: on Ray, its metrics too."""
+    far it is: on Ray, its metrics too. With ``products`` on a GPU, one is waited for. Raises UserError where this machine is
+    asked for one and has none."""
+    on_gpu = check_products(products, settings)
+    if on_gpu:
+        reporter.message(stage, ON_GPU)
     if runs_here(settings, small=vectors <= SMALL_VECTORS):
         from clipmill.engine.here import Here
 
@@ -54,13 +59,21 @@ def pieces_for(
     from clipmill.engine.watch import Patience
 
     reporter.message(stage, "connecting to Ray")
+
+    def say(text: str) -> None:
+        reporter.message(stage, text)
+
     with connect(settings) as cluster:
         import ray
 
-        from clipmill.engine.arrival import first_node
+        from clipmill.engine.arrival import first_node, ready_to_encode
 
         try:
-            ready = first_node(cluster, settings, lambda text: reporter.message(stage, text))
+            if on_gpu:
+                settings = settings.model_copy(update={"device": "gpu"})
+                ready, _ = ready_to_encode(cluster, settings, say, "comparing vectors")
+            else:
+                ready = first_node(cluster, settings, say)
             yield RayPieces(ready, settings.stall_timeout, patience=Patience.of(ready, settings)), Metered(reporter)
         except ray.exceptions.RayError as error:
             raise cause_of(error, stage) from error

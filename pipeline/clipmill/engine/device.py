@@ -1,19 +1,16 @@
 """What encoders run on: what was asked for, what this process has, and what is said where the two do not meet."""
 
 import os
-import subprocess
 import sys
 from typing import Literal
 
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.settings import ClusterSettings
-
-FAKE_GPUS = "CLIPMILL_FAKE_GPUS"
-"""Set in the environment of a cluster, for tests only: its GPUs are numbers, and encoders that get one compute on the CPU."""
-_TELLS = 10
-"""Seconds for nvidia-smi, which hangs where a driver does."""
+from clipmill.core.gpus import fake_gpus, torch_and_driver, torch_sees_cuda
+from clipmill.core.settings import ClusterSettings, Products
 
 Device = Literal["auto", "gpu", "cpu"]
+ON_GPU = "vectors are compared on a GPU, as asked for; that was not measured yet"
+DECODED_ON_GPU = "JPEGs are decoded by the GPUs that encode, as asked for; that was not measured yet"
 
 
 def declared(settings: ClusterSettings) -> Device:
@@ -44,16 +41,31 @@ def no_gpu_here(settings: ClusterSettings) -> UserError:
     """The mistake of asking this machine for a GPU that it does not have."""
     asked = "--num-gpu-actors" if settings.num_gpu_actors else "--device gpu"
     return UserError(
-        f"{asked}: this machine has no GPU that can be used ({_torch_and_driver()}); leave it out to encode on the CPU, or "
+        f"{asked}: this machine has no GPU that can be used ({torch_and_driver()}); leave it out to encode on the CPU, or "
         "name a cluster that has GPUs with --address"
     )
 
 
-def torch_sees_cuda() -> bool:
-    """Whether this process can compute on a GPU."""
-    import torch
+def check_decoding(decode: str, encoders: str) -> None:
+    """Raises UserError where pictures are to be decoded by the GPU that encodes, and encoders run on the CPU."""
+    if decode == "gpu" and encoders == "cpu" and not fake_gpus():
+        raise UserError(
+            "--decode gpu: pictures are decoded by the GPU that encodes them, and encoders run on CPUs here; leave it out"
+        )
 
-    return torch.cuda.is_available()
+
+def check_products(products: Products, settings: ClusterSettings | None = None) -> bool:
+    """Whether products of vectors are asked for on a GPU. Raises UserError where that is one of this machine, which it is
+    without a cluster (None), and there is none."""
+    if products != "gpu":
+        return False
+    if not fake_gpus() and not (settings and named_cluster(settings)) and not torch_sees_cuda():
+        cluster = ", or name a cluster that has GPUs with --address" if settings else ""
+        raise UserError(
+            f"--products gpu: this machine has no GPU that can be used ({torch_and_driver()}); leave it out to compute on "
+            f"cores{cluster}"
+        )
+    return True
 
 
 def device_here(settings: ClusterSettings) -> tuple[Literal["cuda", "cpu"], str]:
@@ -70,24 +82,8 @@ def enter_device(gpus: list[str], node: str) -> None:
     which Ray does not see to. Raises RunFailed where it was given some and there is no CUDA."""
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not os.environ.get(FAKE_GPUS) and not torch_sees_cuda():
+    elif not fake_gpus() and not torch_sees_cuda():
         raise RunFailed(
-            f"an encoder was given a GPU of node {node} and finds no CUDA there: {_torch_and_driver()}; CUDA 13 needs driver "
+            f"an encoder was given a GPU of node {node} and finds no CUDA there: {torch_and_driver()}; CUDA 13 needs driver "
             "580 or newer, and a container NVIDIA's toolkit. Mend the node, or give --device cpu"
         )
-
-
-def _torch_and_driver() -> str:
-    import torch
-
-    return f"torch {torch.__version__.split('+')[0]} for CUDA {torch.version.cuda or 'none'}, {_driver()}"
-
-
-def _driver() -> str:
-    """The version of NVIDIA's driver in words."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=_TELLS, check=True).stdout.split()
-    except (OSError, subprocess.SubprocessError):
-        told = []
-    return f"driver {told[0]}" if told else "no driver (nvidia-smi tells none)"

@@ -16,7 +16,7 @@ from clipmill.embedding.plan import EmbedPlan, find_progress
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
-from clipmill.engine.device import device_here
+from clipmill.engine.device import DECODED_ON_GPU, check_decoding, device_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
@@ -58,11 +58,14 @@ def embed(
 
 @contextmanager
 def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, reporter: Reporter) -> Iterator[_Driver]:
+    if plan.settings.decode == "gpu":
+        reporter.message(plan.name, DECODED_ON_GPU)
     if runs_here(settings, small=plan.rows <= SMALL_ROWS):
         from clipmill.encoders.shipping import placed
         from clipmill.engine.embed_here import EmbedHere
 
         device, why = device_here(settings)
+        check_decoding(plan.settings.decode, device)
         reporter.message(plan.name, f"embedding {plan.rows:,} rows in this process, {why}")
         yield EmbedHere(plan, placed(model, plan.settings.model_settings, device), cores_here(settings))
         return
@@ -73,4 +76,5 @@ def _driver(plan: EmbedPlan, model: ClipModel, settings: ClusterSettings, report
     reporter.message(plan.name, "connecting to Ray")
     with connect(settings) as cluster:
         ready, decided = ready_to_encode(cluster, settings, lambda text: reporter.message(plan.name, text))
+        check_decoding(plan.settings.decode, decided.device)
         yield EmbedOnRay(plan, model, ready, decided)

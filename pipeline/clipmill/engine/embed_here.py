@@ -44,8 +44,14 @@ class EmbedHere:
         import torch
 
         plan, total = self._plan, Statistics()
-        encoder = UnitEncoder(self._model, plan.layout.kept, thumbnails=plan.layout.thumbnails, clock=time.thread_time)
-        decoding = Decoding.of(plan, time.thread_time)
+        layout, decoding = plan.layout, Decoding.of(plan, time.thread_time)
+        encoder = UnitEncoder(
+            self._model,
+            layout.kept,
+            thumbnails=layout.thumbnails,
+            clock=time.thread_time,
+            decodes=decoding.on_gpu,
+        )
         tokenizer = self._model.tokenizer if plan.columns.caption_column else None
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -70,14 +70,14 @@ class _Graph:
     def _execute(self, units: Units) -> list[dict[str, Any]]:
         plan, encoders, settings = self.plan, self.encoders, self.plan.settings
         source = UnitSource(units, plan.inputs, plan.columns)
-        sink = UnitSink(plan.layout, self.tally)
+        sink, decoding = UnitSink(plan.layout, self.tally), Decoding.of(plan)
         dataset = ray.data.read_datasource(
             source,
             override_num_blocks=source.groups,
             **self._reading(source.groups),
         )
         dataset = dataset.map_batches(
-            partial(decode_block, decoding=Decoding.of(plan), tokenizer=self.tokenizer, tally=self.tally),
+            partial(decode_block, decoding=decoding, tokenizer=self.tokenizer, tally=self.tally),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
@@ -92,6 +92,7 @@ class _Graph:
                 self.tally,
                 plan.layout.kept,
                 plan.layout.thumbnails,
+                decoding if decoding.on_gpu else None,
             ),
             batch_size=1,
             batch_format="pyarrow",

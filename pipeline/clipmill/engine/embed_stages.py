@@ -91,8 +91,8 @@ def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
 
 
 def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], tally: Any) -> pa.Table:
-    """Units with their pictures decoded and their captions tokenised. ``tokenizer`` is a list of a reference to it as it was
-    shipped, or an empty one."""
+    """Units with their captions tokenised, and with their pictures decoded where the encoder does not do that. ``tokenizer`` is
+    a list of a reference to it as it was shipped, or an empty one."""
     import torch
 
     torch.set_num_threads(1)
@@ -100,7 +100,8 @@ def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], t
     decoded = []
     for unit, raw, seconds in _unpack(block):
         tally.begun.remote(unit, "decoding")
-        decoded.append(_block(unit, decoding.decode(raw, seconds, tokenise), seconds))
+        rows = raw if decoding.on_gpu else decoding.pictures(raw, seconds)
+        decoded.append(_block(unit, decoding.tokenise(rows, seconds, tokenise), seconds))
     return pa.concat_tables(decoded)
 
 
@@ -117,7 +118,8 @@ CONCURRENT_UNITS = 3
 
 
 class Encoder:
-    """An actor that holds the model. ``shipment`` is a list of one reference: the node's actors share what it points to."""
+    """An actor that holds the model. ``shipment`` is a list of one reference: the node's actors share what it points to. With a
+    ``decoding`` it decodes pictures too."""
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class Encoder:
         tally: Any,
         kept: Sequence[pa.Field],
         thumbnails: bool,
+        decoding: Decoding | None = None,
     ) -> None:
         context = ray.get_runtime_context()
         enter_device(context.get_accelerator_ids().get("GPU", []), context.get_node_id())
@@ -143,13 +146,16 @@ class Encoder:
         if model.device.type == "cuda" and not settings.get("batch_size"):
             model.find_batch_size()  # on a CPU sizes make no difference that is worth a search
         clock = time.thread_time if model.device.type == "cuda" else time.process_time
-        self._encoder = UnitEncoder(model, kept, thumbnails=thumbnails, clock=clock)
+        self._encoder = UnitEncoder(model, kept, thumbnails=thumbnails, clock=clock, decodes=decoding is not None)
+        self._decoding = replace(decoding, clock=clock) if decoding else None
         tally.started.remote()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         encoded = []
         for unit, decoded, seconds in _unpack(block):
             self._tally.begun.remote(unit, "encoding")
+            if self._decoding:
+                decoded = self._decoding.pictures(decoded, seconds)
             packed = self._encoder.encode(unit, decoded, seconds)
             encoded.append(packed.add_column(0, "unit", pa.array([unit], pa.int64())))
         return pa.concat_tables(encoded)

@@ -39,9 +39,10 @@ class Here:
         *arguments: Any,
         cores: float = 1,
         memory: int = 0,
+        gpus: float = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
-        """Puts the piece behind those that wait; the memory of this process is what there is."""
+        """Puts the piece behind those that wait; memory and GPUs of this process are what there is."""
         self._waiting.append((lambda: function(no_heartbeat, *arguments), max(1, int(cores)), then))
 
     def poll(self) -> None:

@@ -28,6 +28,7 @@ class _Task:
     start: Callable[[float, int], Any]
     cpus: float
     memory: int
+    gpus: float
     then: Callable[[Any], object]
     tries: int = 1
 
@@ -75,6 +76,7 @@ class RayPieces:
         *arguments: Any,
         cores: float = 1,
         memory: int = 0,
+        gpus: float = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
         """Starts a task that is called ``what`` ("filling shard 3"); ``then`` is given its result, and may start others.
@@ -84,9 +86,11 @@ class RayPieces:
         remote = self._remote[function]
 
         def begin(cpus: float, most: int) -> Any:
-            return remote.options(num_cpus=cpus, memory=most or None).remote(self.tally, *arguments)
+            return remote.options(num_cpus=cpus, num_gpus=gpus or None, memory=most or None).remote(
+                self.tally, *arguments
+            )
 
-        self._submit(_Task(what, begin, cores, memory, then))
+        self._submit(_Task(what, begin, cores, memory, gpus, then))
 
     def wait(self) -> None:
         """Returns when all tasks are done, those included that are started meanwhile.
@@ -119,8 +123,9 @@ class RayPieces:
             pass
 
     def _submit(self, task: _Task) -> None:
-        memory = min(task.memory, memory_of_a_node())
-        self._under_way[task.start(task.cpus, memory)] = replace(task, memory=memory)
+        memory = min(task.memory, memory_of_a_node(task.gpus))
+        cpus = min(task.cpus, cores_of_a_node(task.gpus)) if task.gpus else task.cpus
+        self._under_way[task.start(cpus, memory)] = replace(task, cpus=cpus, memory=memory)
 
     def _collect(self, timeout: float = _POLL_SECONDS) -> bool:
         """Whether a task ended within the next moment."""
@@ -147,8 +152,8 @@ class RayPieces:
 
     def _fit(self) -> None:
         """Starts tasks anew with less that need more than any node has: the largest node may have been lost."""
-        most, memory = cores_of_a_node(), memory_of_a_node()
         for reference, task in list(self._under_way.items()):
+            most, memory = cores_of_a_node(task.gpus), memory_of_a_node(task.gpus)
             if task.cpus > most or task.memory > memory:
                 ray.cancel(reference, force=True)
                 del self._under_way[reference]
@@ -185,22 +190,21 @@ def _named_like(function: Callable[..., Any]) -> Callable[..., Any]:
     return task
 
 
-def cores_of_a_node() -> int:
-    """Cores of the node that has most: the most that one task can ask for. Nodes without CPUs take no tasks; where
-    there is none with CPUs yet, a cluster that grows brings one for a task that asks for 1."""
-    return max([1, *(int(cpus) for cpus in _cpus())])
+def cores_of_a_node(gpus: float = 0) -> int:
+    """Cores of the node that has most, of those with so many GPUs: the most that one task can ask for. Nodes without CPUs take
+    no tasks; where there is none with CPUs yet, a cluster that grows brings one for a task that asks for 1."""
+    return max([1, *(int(node.get("CPU", 0.0)) for node in _nodes(gpus))])
 
 
 def threads_each(tasks: int) -> int:
     """Threads for each of so many tasks, so that together they fill the cluster and each fits on its largest node."""
-    return max(1, min(cores_of_a_node(), int(sum(_cpus())) // max(1, tasks)))
+    return max(1, min(cores_of_a_node(), int(sum(node.get("CPU", 0.0) for node in _nodes())) // max(1, tasks)))
 
 
-def memory_of_a_node() -> int:
+def memory_of_a_node(gpus: float = 0) -> int:
     """Bytes that tasks may ask for of the node which has most: the most that one task can ask for. Nodes without CPUs take
     none."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return int(max((node.get("memory", 0.0) for node in nodes if node.get("CPU", 0.0) >= 1), default=0))
+    return int(max((node.get("memory", 0.0) for node in _nodes(gpus) if node.get("CPU", 0.0) >= 1), default=0))
 
 
 def begin_task() -> None:
@@ -223,8 +227,10 @@ def signs_to(tally: Any) -> Callable[[], None]:
     return alive
 
 
-def _cpus() -> list[float]:
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+def _nodes(gpus: float = 0) -> list[dict[str, float]]:
+    """What the nodes have that are up and have so many GPUs."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [node for node in alive if node.get("GPU", 0.0) >= gpus]
 
 
 def _may_pass(error: ray.exceptions.RayError) -> bool:

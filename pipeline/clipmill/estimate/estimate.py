@@ -93,7 +93,9 @@ def _feeding_cores(machine: Machine, rates: RateRange) -> Figure:
     low = machine.gpus * rates.best.feed / rates.worst.encode
     high = machine.gpus * rates.worst.feed / rates.best.encode
     enough = (
-        "enough" if value <= machine.cores else f"too few: {machine.name} has {machine.cores:g}, and GPUs will wait"
+        "enough"
+        if value <= machine.cores
+        else f"too few: {machine.name} has {machine.cores:g}, and GPUs will wait, or decode (--decode gpu)"
     )
     return Figure("feeding_cores", value, low, high, "cores", f"so that reading and decoding keep up; {enough}")
 

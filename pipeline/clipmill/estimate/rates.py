@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from clipmill.core.errors import UserError
 from clipmill.core.gpus import TERAFLOPS
 from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.embedding.steps import DECODED_THERE
 from clipmill.estimate.machine import Machine
 from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.source.units import rows_per_unit
@@ -66,6 +67,8 @@ def calibrated(manifest: EmbeddingsManifest, model: ModelCost, workload: Workloa
     rows, encoders, cores = run.rows_encoded, float(hardware.get("encoders", 0)), float(hardware.get("cpus", 0))
     if rows == 0 or not encoders or not cores:
         raise UserError("--calibrate: its last run encoded nothing; give the embeddings of a run that did")
+    if any(DECODED_THERE in how for how in manifest.encoded_with):
+        raise UserError("--calibrate: that run decoded on GPUs, which is not told apart; calibrate with --decode cpu")
     on_gpu = any(not how.startswith("cpu") for how in manifest.encoded_with)
     if on_gpu and not machine.gpus:
         raise UserError("--calibrate: that run encoded on GPUs, and --machine has none; calibrate with a run on cores")

@@ -27,6 +27,7 @@ from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import draw_queries
 from clipmill.index.search.exact import exact_top_k, without_own
 from clipmill.index.search.open import open_index
+from clipmill.index.search.products import device_for
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.search import Index
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
@@ -140,7 +141,7 @@ def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSett
     queries = drawn.all[unseen][: settings.fidelity_queries]
     own = None if drawn.own is None else drawn.own[unseen][: settings.fidelity_queries]
     k = min(K, manifest.n - (own is not None))
-    found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k))
+    found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k), device_for(settings.products))
     rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
     asked = rows[drawn.positions[unseen][: len(queries)]] if drawn.positions is not None else rows[:0]
     return _Exact(queries, asked, drawn.kind, without_own(found, own, k)[0], own)

@@ -98,9 +98,10 @@ def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
 def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
     """Embeds the images and captions of source Parquet."""
     from clipmill.embedding.plan import find_source
-    from clipmill.engine.device import check_device
+    from clipmill.engine.device import check_decoding, check_device, declared
 
     check_device(cluster)
+    check_decoding(settings.decode, declared(cluster))
     reporter.message("embed", f"reading what is in {settings.input}")
     source = find_source(settings)
     return embed_planned(*plan_embed(settings, source, reporter), cluster, reporter)
@@ -147,6 +148,9 @@ def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Rep
 
 def index_stage(settings: IndexSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[IndexManifest]:
     """Builds an index over embeddings."""
+    from clipmill.engine.device import check_products
+
+    check_products(settings.products, cluster)
     from clipmill.index.build.build import make_build
 
     return build_stage(make_build(settings), cluster, reporter)
@@ -158,7 +162,7 @@ def build_stage(build: Build, cluster: ClusterSettings, reporter: Reporter) -> M
     from clipmill.index.build.graph import make_index
 
     def work(work: Any) -> IndexManifest:
-        with pieces_for(cluster, build.gallery.n, build.name, reporter) as (pieces, told):
+        with pieces_for(cluster, build.gallery.n, build.name, reporter, build.settings.products) as (pieces, told):
             return make_index(build, work, pieces, told)
 
     return build.run(work)
@@ -166,6 +170,9 @@ def build_stage(build: Build, cluster: ClusterSettings, reporter: Reporter) -> M
 
 def dedup_stage(settings: DedupSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[DuplicatesManifest]:
     """Finds the near-duplicates among embeddings."""
+    from clipmill.engine.device import check_products
+
+    check_products(settings.products, cluster)
     from clipmill.curate.dedup import make_dedup
     from clipmill.curate.graph import find_duplicates
     from clipmill.engine.choose import pieces_for
@@ -173,7 +180,7 @@ def dedup_stage(settings: DedupSettings, cluster: ClusterSettings, reporter: Rep
     dedup = make_dedup(settings)
 
     def work(work: Any) -> DuplicatesManifest:
-        with pieces_for(cluster, dedup.gallery.n, dedup.name, reporter) as (pieces, told):
+        with pieces_for(cluster, dedup.gallery.n, dedup.name, reporter, settings.products) as (pieces, told):
             return find_duplicates(dedup, work, pieces, told)
 
     return dedup.run(work)
@@ -198,7 +205,11 @@ def evaluate_stage(
 ) -> Made[Report]:
     """Measures embeddings, and the index over them, and writes a report. ``plan`` is told in it as it is."""
     from clipmill.core.environment import DEFAULT_CACHE
+    from clipmill.engine.device import ON_GPU, check_products
     from clipmill.report.evaluation import evaluate, make_evaluation
+
+    if check_products(settings.products):
+        reporter.message("evaluate", ON_GPU)
 
     reporter.message("evaluate", f"opening {settings.embeddings}")
     return evaluate(

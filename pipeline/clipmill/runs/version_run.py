@@ -10,7 +10,7 @@ from clipmill.core.errors import BarMissed, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
-from clipmill.engine.device import check_device
+from clipmill.engine.device import check_decoding, check_device, check_products, declared
 from clipmill.estimate.machine import Machine
 from clipmill.report.document import Report
 from clipmill.report.plan_lines import plan_lines
@@ -46,6 +46,9 @@ def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporte
     Occupied where another run goes on.
     """
     check_device(run.cluster)
+    check_decoding(run.embed.decode, declared(run.cluster))
+    check_products(run.index.products if run.index else "auto", run.cluster)
+    check_products(run.evaluate.products if run.evaluate else "auto")
     place = Place.of(run.output)
     with recorded(place.output, command="run", configuration=configuration, hook=run.hook) as record:
         record.owns_output = False

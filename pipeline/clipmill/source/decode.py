@@ -11,6 +11,7 @@ photographs from telephones lying on their side.
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from clipmill.core.schemas import Reason
-from clipmill.source.diagnosis import Rejected, refuse_no_image, rejection
+from clipmill.source.diagnosis import Rejected, ends_early, refuse_no_image, rejection
 from clipmill.source.image_files import load_image_bytes
 
-__all__ = ["Rejected", "decode_image", "load_image_bytes", "thumbnail"]
+__all__ = ["PlainJpeg", "Rejected", "decode_image", "load_image_bytes", "plain_jpeg", "thumbnail"]
 
 Image.init()
 FORMATS = tuple(
@@ -51,25 +52,52 @@ def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
     Transparency is dropped as ``convert("RGB")`` does, 16-bit samples keep their upper 8 bits, animations give their
     first frame. Raises Rejected, and nothing else, for bytes that hold no whole image of at most ``max_pixels``.
     """
-    refuse_no_image(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            header = Image.open(_Counted(data), formats=FORMATS)
-            width, height = header.size
-        except Exception as error:
-            raise rejection(data, error) from None
-        if width * height > max_pixels:
-            raise Rejected(
-                Reason.TOO_MANY_PIXELS, f"{width}×{height} = {width * height} pixels, the limit is {max_pixels}"
-            )
-        _refuse_bytes(header, max_pixels)
+        header = _open(data, max_pixels)
         try:
             return _decode(data, header)
         except MemoryError:
             raise
         except Exception as error:  # damaged files make decoders raise nearly anything
             raise rejection(data, error) from None
+
+
+@dataclass(frozen=True)
+class PlainJpeg:
+    """What the header of a JPEG says that any decoder can take: its pixels, and how to turn what is decoded."""
+
+    pixels: int
+    orientation: int
+
+    def upright(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The picture (3, height, width) as people see it."""
+        return _upright(decoded, self.orientation)
+
+
+def plain_jpeg(data: bytes, max_pixels: int) -> PlainJpeg | None:
+    """What is known of a whole JPEG of usual colours before it is decoded; None for everything else. Raises Rejected as
+    `decode_image` does for what its header tells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = _open(data, max_pixels)
+        if not _is_plain_jpeg(header) or ends_early(data, "JPEG"):
+            return None
+        return PlainJpeg(header.size[0] * header.size[1], _orientation(header))
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """A picture of which only the header was read. Raises Rejected where that tells that it is not to be decoded."""
+    refuse_no_image(data)
+    try:
+        header = Image.open(_Counted(data), formats=FORMATS)
+        width, height = header.size
+    except Exception as error:
+        raise rejection(data, error) from None
+    if width * height > max_pixels:
+        raise Rejected(Reason.TOO_MANY_PIXELS, f"{width}×{height} = {width * height} pixels, the limit is {max_pixels}")
+    _refuse_bytes(header, max_pixels)
+    return header
 
 
 def thumbnail(image: torch.Tensor, longer_side: int) -> bytes:

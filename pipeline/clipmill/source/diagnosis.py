@@ -48,7 +48,7 @@ def rejection(data: bytes, error: Exception) -> Rejected:
     """The reject of bytes that begin as an image, and that a decoder gave up on with this error."""
     problem = " ".join(str(error).split()) or type(error).__name__
     kind = signature(data) or "image"
-    if "truncated" in problem.lower() or _ends_early(data, kind):
+    if "truncated" in problem.lower() or ends_early(data, kind):
         return Rejected(Reason.TRUNCATED_IMAGE, f"{kind} of {len(data)} bytes that ends too early")
     why = "" if kind == "PPM" else f": {problem[:200]}"  # it is text, which its decoder quotes
     return Rejected(Reason.UNREADABLE_IMAGE, f"{kind} that cannot be decoded{why}")
@@ -69,7 +69,7 @@ def signature(data: bytes) -> str | None:
     return "AVIF" if data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands) else None
 
 
-def _ends_early(data: bytes, kind: str) -> bool:
+def ends_early(data: bytes, kind: str) -> bool:
     """Whether the mark is missing that ends a file of this format, for formats that have one."""
     if kind == "JPEG":
         return b"\xff\xd9" not in data[-4096:]

@@ -37,10 +37,11 @@ class Pieces(Protocol):
         *arguments: Any,
         cores: float = 1,
         memory: int = 0,
+        gpus: float = 0,
         then: Callable[[Any], object] = lambda result: None,
     ) -> None:
         """Has ``function(alive, *arguments)`` done with so many cores, where so many bytes of memory are to be had (0:
-        anywhere). ``what`` names it in messages ("filling shard 3").
+        anywhere), and with so many GPUs. ``what`` names it in messages ("filling shard 3").
         ``then`` is given the result, in this process, and may start other pieces."""
 
     def poll(self) -> None:

@@ -4,7 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
-from clipmill.core.settings.shared import ClusterSettings, ModelSettings
+from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
     DedupSettings,
     EmbedSettings,
@@ -34,6 +34,8 @@ __all__ = [
     "IndexSettings",
     "ModelSettings",
     "OutputSettings",
+    "ProductSettings",
+    "Products",
     "SampleSettings",
     "Settings",
     "SettingsModel",

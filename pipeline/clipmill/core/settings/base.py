@@ -13,17 +13,22 @@ class Settings(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error.
 
     ``GROUP`` is the heading under which help lists the options that a class adds. ``LATER`` are settings that came after
-    datasets had been made without them: where one is None it is not recorded, as it was not then.
+    datasets had been made without them: where one is None it is not recorded, as it was not then. Those of ``UNRECORDED``
+    never are: they say on what something is computed, and results are the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     GROUP: ClassVar[str] = "Options"
     LATER: ClassVar[tuple[str, ...]] = ("allow_outside", "trec", "widths", "dimension", "trust_remote_code")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 
     def recorded(self) -> dict[str, Any]:
         """All settings as JSON types, for what is written down or a key that is made of them."""
         values = self.model_dump(mode="json")
-        return {name: value for name, value in values.items() if value is not None or name not in self.LATER}
+        return {name: value for name, value in values.items() if self._is_recorded(name, value)}
+
+    def _is_recorded(self, name: str, value: Any) -> bool:
+        return name not in Settings.UNRECORDED and (value is not None or name not in self.LATER)
 
 
 class OutputSettings(Settings):

@@ -63,6 +63,20 @@ class ModelSettings(Settings):
         return ModelSettings(**{name: getattr(self, name) for name in ModelSettings.model_fields})
 
 
+Products = Literal["auto", "cpu", "gpu"]
+"""What products of many vectors with many are computed on; ``auto`` is cores, until GPUs were measured."""
+
+
+class ProductSettings(Settings):
+    """What products of many vectors with many are computed on."""
+
+    products: Products = Field(
+        default="auto",
+        description="What compares many vectors with many: cores, or a GPU with gpu, which was not measured yet and is "
+        "never chosen by auto. Results are the same but for rounding.",
+    )
+
+
 class ClusterSettings(Settings):
     """Where Ray runs and what it may use. Zeros choose from the cluster that is found."""
 

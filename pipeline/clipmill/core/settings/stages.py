@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings, Settings
-from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings
+from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
@@ -46,6 +46,11 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         default=None, ge=16, le=1024, description="Keep a JPEG of each image whose longer side has this many pixels."
     )
     max_image_pixels: int = Field(default=178_956_970, ge=1, description="Larger images are rejected unread.")
+    decode: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto",
+        description="What decodes JPEGs: cores, or with gpu the GPU that encodes them, which was not measured yet and is never "
+        "chosen by auto.",
+    )
     corrupt: Annotated[str | None, Option(metavar="KIND:STRENGTH")] = Field(
         default=None,
         description="Degrade every image first, to measure robustness: blur, noise, jpeg, brightness, crop, rotation or "
@@ -58,7 +63,7 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
     )
 
 
-class IndexSettings(OutputSettings):
+class IndexSettings(OutputSettings, ProductSettings):
     """Embeddings to a sharded, tuned FAISS index."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
@@ -98,7 +103,7 @@ class IndexSettings(OutputSettings):
     seed: int = Field(default=0, description="Decides which vectors and captions are drawn.")
 
 
-class DedupSettings(OutputSettings):
+class DedupSettings(OutputSettings, ProductSettings):
     """Embeddings to their pairs and groups of near-duplicates."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (
@@ -143,7 +148,7 @@ class FilterSettings(OutputSettings):
     trust_remote_code: bool | None = Field(default=None, description=TRUST)
 
 
-class EvaluateSettings(OutputSettings):
+class EvaluateSettings(OutputSettings, ProductSettings):
     """Embeddings, and optionally an index over them, to a report."""
 
     CONTENT: ClassVar[tuple[str, ...]] = (

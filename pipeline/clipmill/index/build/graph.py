@@ -44,6 +44,7 @@ class _Graph:
         self._reporter = reporter
         self._shared = pieces.share(build)
         self._trained = progress.trained
+        self._gpus = int(build.settings.products == "gpu")
         self._filled = build.gallery.n - sum(place.rows for place in progress.to_fill)
 
     def run(self) -> Trained:
@@ -52,7 +53,8 @@ class _Graph:
             self._reporter.message(build.name, _training_message(build))
             what = f"training {build.plan.factory}"
             memory = steps.training_bytes(build)
-            pieces.start(what, _train, self._shared, cores=pieces.cores, memory=memory, then=self._fill)
+            cores, gpus = pieces.cores, self._gpus if build.plan.training_rows else 0
+            pieces.start(what, _train, self._shared, cores=cores, memory=memory, gpus=gpus, then=self._fill)
         else:
             self._fill(self._trained)
         if self._progress.to_search:
@@ -71,9 +73,8 @@ class _Graph:
     def _search(self, _: object) -> None:
         cores = self._pieces.cores_each(len(self._progress.to_search))
         for place in self._progress.to_search:
-            self._pieces.start(
-                f"exact search of {_named(self._build, place)}", _search, self._shared, place, cores=cores
-            )
+            what = f"exact search of {_named(self._build, place)}"
+            self._pieces.start(what, _search, self._shared, place, cores=cores, gpus=self._gpus)
 
     def _fill(self, trained: Trained) -> None:
         self._trained = trained

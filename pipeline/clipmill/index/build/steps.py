@@ -40,6 +40,7 @@ from clipmill.index.build.unfinished import (
 )
 from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k, without_own
 from clipmill.index.search.open import open_files
+from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import Made, load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
 from clipmill.storage import Location
@@ -78,7 +79,8 @@ def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
     seed = build.settings.seed
     sample = sample_vectors(build.gallery, build.plan.training_rows, seed, alive, dtype=np.float32)
     with _beating(alive):
-        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed))
+        device = device_for(build.settings.products)
+        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed, device))
 
 
 def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
@@ -122,7 +124,7 @@ def search_exactly(build: Build, shard: ShardRange, alive: Alive = no_heartbeat)
     if found is not None and found.scores.shape[1] == k:
         return
     began = time.perf_counter()
-    scores, positions = exact_top_k(queries.all, _blocks(build, shard, alive), k)
+    scores, positions = exact_top_k(queries.all, _blocks(build, shard, alive), k, device_for(build.settings.products))
     save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
 
 

@@ -1,22 +1,30 @@
 """Training: once for all shards, and the fingerprint by which a shard is known to come from this training."""
 
+from __future__ import annotations
+
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.index.build.coarse import set_centroids
 from clipmill.index.build.factory import empty_index
+
+if TYPE_CHECKING:
+    import torch
 
 _ROTATION_ROWS = 50_000
 """Vectors from which the directions of a PCA are found: a hundred for each of 512 components."""
 _BLOCK_ROWS = 4096
 
 
-def train_index(factory: str, dimension: int, sample: NDArray[np.floating], seed: int) -> Any:
+def train_index(
+    factory: str, dimension: int, sample: NDArray[np.floating], seed: int, device: torch.device | None = None
+) -> Any:
     """An empty FAISS index trained on ``sample`` (rows, d), of which no copy is made where it is float32. Threads are those
-    of FAISS."""
+    of FAISS; with a ``device``, coarse centroids are found there."""
     index = empty_index(factory, dimension)
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
@@ -27,6 +35,8 @@ def train_index(factory: str, dimension: int, sample: NDArray[np.floating], seed
         codec.do_polysemous_training = False  # seconds a sub-quantizer, for a comparison that no search here makes
     vectors = np.ascontiguousarray(sample, dtype=np.float32)
     _set_rotation(index, vectors, seed)
+    if device is not None and not index.is_trained:
+        set_centroids(index, vectors, seed, device)
     if not index.is_trained:
         index.train(vectors)
     return index

@@ -1,10 +1,18 @@
 """Exact search by streaming: the best k of a gallery of any size for each query, in memory bounded by one block."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from clipmill.index.search import products
+
+if TYPE_CHECKING:
+    import torch
 
 TopK = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Scores (q, k) in falling order and their positions (q, k); −inf and −1 where there are fewer than k."""
@@ -56,15 +64,28 @@ def without_own(found: TopK, own: NDArray[np.int64] | None, k: int) -> TopK:
     return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(positions, kept, axis=1)
 
 
-def exact_top_k(queries: NDArray[np.float32], blocks: Iterable[tuple[int, NDArray[np.float16]]], k: int) -> TopK:
+def exact_top_k(
+    queries: NDArray[np.float32],
+    blocks: Iterable[tuple[int, NDArray[np.float16]]],
+    k: int,
+    device: torch.device | None = None,
+) -> TopK:
     """Exact inner-product search.
 
-    ``blocks`` yields the position of a block's first vector and its vectors (rows, d). Threads are those of FAISS.
+    ``blocks`` yields the position of a block's first vector and its vectors (rows, d). Threads are those of FAISS; with a
+    ``device``, torch computes there.
     """
     best = empty_top_k(len(queries), k)
     for start, vectors in blocks:
-        scores, positions = faiss.knn(
-            queries, vectors.astype(np.float32), min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
-        )
+        scores, positions = _best_of_block(queries, vectors, min(k, len(vectors)), device)
         best = merge_top_k(best, (scores, positions + start), k)
     return best
+
+
+def _best_of_block(
+    queries: NDArray[np.float32], vectors: NDArray[np.float16], k: int, device: torch.device | None
+) -> TopK:
+    if device is not None:
+        return products.top_k(queries, vectors, k, device)
+    scores, positions = faiss.knn(queries, vectors.astype(np.float32), k, metric=faiss.METRIC_INNER_PRODUCT)
+    return scores, positions
