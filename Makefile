@@ -12,9 +12,9 @@ LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.ve
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
 
-# What starts Ray takes all cores of a small machine and runs alone; the rest runs two files at a time.
+# What starts Ray takes all cores of a small machine and runs alone; the rest runs two files at a time, each with one thread.
 ALONE := tests/end_to_end tests/engine tests/infra tests/packaging
-BESIDE := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
+BESIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ALONE:%=--ignore %)
 
 # Style, types, the order of rooms, and every test that starts no Ray.
 check: lint

@@ -34,7 +34,7 @@ from clipmill.source.decode import decode_image
 from clipmill.train.validate import ranks
 
 TOLERANCE = 0.01
-MODEL_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "training.json")
+MODEL_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
 def make(recipe: Mapping[str, Any], work: Path, beside: Path) -> Path:
@@ -125,7 +125,7 @@ def main() -> int:
         print(f"{name:24} {value:.4f}  the recipe says {'nothing' if said is None else f'{said:.4f}'}")
     print(f"CPU minutes: {(used.ru_utime + used.ru_stime) / 60:.1f}")
     if options.install:
-        for name in MODEL_FILES[:2]:
+        for name in MODEL_FILES:
             shutil.copyfile(folder / name, options.recipe.parent / name)
         recipe["figures"] = {name: round(value, 4) for name, value in found.items()}
         options.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
