@@ -194,6 +194,11 @@ def test_micro_batches_end_with_nearly_the_same_weights(train: Train) -> None:
         ({"interpolate": "0:1:.5"}, "--interpolate needs held-out images"),
         ({"stop_after": 2}, "--stop-after needs held-out images"),
         ({"lora": 4}, "--lora starts from weights"),
+        ({"label_column": "lable"}, "--label-column lable: .* has no such column; there are id, image"),
+        (
+            {"model": "transformers:google/siglip2"},
+            "is a model of transformers, and clipmill train trains those of open_clip",
+        ),
         ({"augment": "crop,blur"}, "--augment blur: choose from crop, flip, colour"),
     ],
 )

@@ -101,6 +101,9 @@ class Source:
         labels and the templates that make captions of them, in place of a column of captions."""
         inputs = tuple(find_inputs(uri))
         column, templates = labels or (caption_column, ())
+        known = dict.fromkeys(name for file in inputs for name in file.schema.names)
+        if labels and column not in known:
+            raise UserError(f"--label-column {column}: {uri} has no such column; there are {', '.join(known)}")
         columns = choose_columns(inputs, image_column=image_column, caption_column=column, keep_columns=())
         if columns.image_column is None or columns.caption_column is None:
             missing = "image" if columns.image_column is None else "caption"
@@ -205,7 +208,8 @@ def batches(
     """
     size = min(sampling.batch_size, source.rows)
     if size < 2:
-        raise UserError(f"{source.uri} has {source.rows} rows; contrastive training needs at least two")
+        has = "one row" if source.rows == 1 else f"{source.rows} rows"
+        raise UserError(f"{source.uri} has {has}; contrastive training needs at least two")
     if size < workers:
         raise UserError(f"a batch of {size} rows cannot be shared by {workers} workers; use fewer --workers")
     steps_an_epoch = source.rows // size

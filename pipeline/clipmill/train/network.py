@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings, TrainSettings
+from clipmill.encoders.library import OPEN_CLIP, find_place
 from clipmill.encoders.model import build_network, load_weights, preprocessing_of
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.source import ModelSource, find_model
@@ -111,8 +113,14 @@ def _plain(name: str) -> str:
 
 
 def find_source(settings: TrainSettings) -> ModelSource:
-    """The model that the settings name. Raises UserError as `find_model` does."""
+    """The model that the settings name. Raises UserError as `find_model` does, and for a model of another library."""
     named = ModelSettings(model=settings.model, pretrained=settings.pretrained, preprocessing=settings.preprocessing)
+    library = find_place(named).library
+    if library != OPEN_CLIP:
+        raise UserError(
+            f"--model {settings.model or settings.pretrained} is a model of {library}, and clipmill train trains those of "
+            "open_clip: name one of these, or a folder with an open_clip_config.json"
+        )
     return find_model(named, trained=settings.pretrained is not None)
 
 

@@ -109,7 +109,7 @@ class Trainer:
         self.data = open_source(settings.input, preprocessing, settings)
         if settings.batch_size > self.data.rows and self.is_first:
             _LOG.warning(
-                "--batch-size %d is more than the %d rows of %s, so a batch has all of them",
+                "--batch-size %d is more than there are rows (%d) in %s: a batch has all of them",
                 settings.batch_size,
                 self.data.rows,
                 settings.input,
