@@ -123,21 +123,6 @@ def test_a_lost_worker_costs_the_steps_since_the_last_checkpoint(
     assert_near(weights(tmp_path / "model"), weights(shared), 0)
 
 
-def test_a_killed_run_goes_on_with_the_weights_of_a_quiet_one(
-    given: list[object], shared: Path, tmp_path: Path, clipmill: Callable
-) -> None:
-    options = [*given, "--output", tmp_path / "model", "--workers", 2]
-    job = start(*options)
-    while job.poll() is None and not next(tmp_path.glob(".model.staging/*/checkpoint.pt"), None):
-        time.sleep(0.1)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
-    assert not (tmp_path / "model").exists()
-    done = clipmill(*options)
-    assert done.code == 0, done.err
-    assert_near(weights(tmp_path / "model"), weights(shared), 0)
-
-
 def test_what_is_wrong_in_a_worker_is_one_sentence(given: list[object], tmp_path: Path, clipmill: Callable) -> None:
     options = [*given, "--output", tmp_path / "model", "--workers", 2, "--caption-column", "nothing"]
     done = clipmill(*options)
