@@ -1,9 +1,11 @@
 """Every row is met once an epoch, in an order that seed and step decide, whatever step a run begins at."""
 
+import hashlib
 import io
 import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,17 @@ def test_labels_become_captions_by_templates(tmp_path: Path, pool: ThreadPoolExe
         assert captions == (f"a {name}", f"the {name}")
         assert text in captions
     assert [example.label for example in examples(data, pool, 3)] == ["cat", "big_dog", "cat"]
+
+
+def test_pictures_that_are_held_out_are_not_learned_whatever_file_they_are_in(
+    tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    """By the bytes of the picture: the held-out rows have other places and other captions."""
+    data = source(write(tmp_path / "in", 40))
+    held_out = source(write(tmp_path / "held-out", 3, image=[picture(n) for n in (7, 21, 39)]))
+    assert held_out.contents() == {hashlib.sha256(picture(n)).digest() for n in (7, 21, 39)}
+    kept = replace(data, without=held_out.contents())
+    met = {number for batch in take(5, kept, pool, 8) for number in numbers(batch)}
+    assert met == set(range(40)) - {7, 21, 39}
+    with pytest.raises(UserError, match="are not held out by --validation"):
+        take(1, replace(data, without=data.contents()), pool)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
@@ -86,6 +87,8 @@ class Source:
     templates: tuple[str, ...] = ()
     """Each with a ``{}``: what makes captions of labels, where the caption column holds labels."""
     allowed: tuple[str, ...] = ()
+    without: frozenset[bytes] = frozenset()
+    """sha256 of encoded pictures that are left out."""
 
     @staticmethod
     def open(
@@ -122,6 +125,11 @@ class Source:
     @property
     def rows(self) -> int:
         return sum(unit.rows for unit in self.units)
+
+    def contents(self) -> frozenset[bytes]:
+        """sha256 of every encoded picture, a unit in memory at a time; those that cannot be read are passed over."""
+        read = (rows.encoded(at) for unit in self.units for rows in self.read([unit]) for at in range(len(rows)))
+        return frozenset(sha256(data).digest() for data in read if data is not None)
 
     def read(self, units: Sequence[Unit]) -> Iterator["Rows"]:
         """The rows of these units, undecoded, one `Rows` a unit."""
@@ -162,13 +170,10 @@ class Rows:
 
     def example(self, at: int, augment: Augment | None = None) -> Example | None:
         """One row decoded; None when it has no caption or no readable image. ``augment`` alters the picture."""
-        captions = self._captions[at]
-        data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
-        if not captions or not (data.is_valid or path):
+        captions, encoded = self._captions[at], self.encoded(at)
+        if not captions or encoded is None or self._is_left_out(encoded):
             return None
         try:
-            allowed = self.source.allowed
-            encoded = data.as_py() if data.is_valid else load_image_bytes(path, self.sources[at], allowed)
             picture = decode_image(encoded, _MAX_IMAGE_PIXELS)
         except Rejected:
             return None
@@ -178,6 +183,21 @@ class Rows:
         texts = [*captions, *self.negatives[at]]
         pixels = self.source.preprocessing.prepare(augment(picture, texts) if augment else picture)
         return Example(pixels, tuple(captions), tuple(self.negatives[at]), label)
+
+    def encoded(self, at: int) -> bytes | None:
+        """The encoded picture of one row; None where there is none, or none that can be read."""
+        data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
+        if data.is_valid:
+            found: bytes = data.as_py()
+            return found
+        try:
+            return load_image_bytes(path, self.sources[at], self.source.allowed) if path else None
+        except Rejected:
+            return None
+
+    def _is_left_out(self, encoded: bytes) -> bool:
+        without = self.source.without
+        return bool(without) and sha256(encoded).digest() in without
 
 
 def _usable(texts: Sequence[str | None] | None) -> list[str]:
@@ -222,9 +242,10 @@ def batches(
             picked = pool.map(lambda at, chosen=chosen, draws=draws: draws.pick(at, *chosen[at]), mine)
             found = [one for one in picked if one is not None]
             if len(found) < min(2, len(mine)):
+                held_out = " and are not held out by --validation" if source.without else ""
                 raise UserError(
-                    f"{source.uri}: of {len(mine)} rows of a batch only {len(found)} had a readable image and a caption; "
-                    "`clipmill embed` on the same input lists what is wrong with each row"
+                    f"{source.uri}: of {len(mine)} rows of a batch only {len(found)} have a readable image and a caption"
+                    f"{held_out}; `clipmill embed` on the same input lists what is wrong with each row"
                 )
             yield assemble(found)
             step += 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -126,6 +126,7 @@ class Trainer:
         self.examiner: Examiner | None = None
         if settings.validation:
             held_out = open_source(settings.validation, preprocessing, settings)
+            self.data = replace(self.data, without=held_out.contents())
             self.examiner = Examiner(self.learner, held_out, pool, self.history, told.validation)
 
     @property
