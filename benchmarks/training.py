@@ -3,8 +3,8 @@
     python -m benchmarks.training [--model ViT-S-32-alt] [--batch 32] [--steps 6] [--output docs/training_speed.md]
 
 Each command is run twice, for some steps and for three times as many; what the longer run takes more is the steady state,
-without imports, start-up and publishing. CPU time is that of the command and its children; several workers are Ray's processes, of
-which only the clock is told.
+without imports, start-up and publishing. CPU time is that of the command and its children; several workers are processes of
+Ray's, of which only the clock is told.
 """
 
 from __future__ import annotations
