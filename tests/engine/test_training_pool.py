@@ -1,11 +1,13 @@
 """Workers are as many as were asked for, else one per GPU, and share the cores of a cluster without GPUs."""
 
+from pathlib import Path
+
 import pytest
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import TrainSettings
 from clipmill.engine.cluster import Cluster
-from clipmill.engine.train_on_ray import Notes, TrainingPool, training_pool
+from clipmill.engine.train_on_ray import Notes, TrainingPool, _reachable, training_pool
 
 
 def settings(**options: object) -> TrainSettings:
@@ -52,3 +54,22 @@ def test_notes_are_handed_over_once_and_the_first_failure_stays() -> None:
     notes.fail(UserError("first"))
     notes.fail(UserError("second"))
     assert str(notes.failure()) == "first"
+
+
+def test_workers_are_given_absolute_places_and_names_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patterns, prefixed folders and files of templates too; tags and remote places are no local paths."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "start").mkdir()
+    (tmp_path / "prompts.txt").write_text("a {}")
+    local = settings(
+        input="data/*.parquet", validation="held-out", pretrained="local-dir:start", templates="prompts.txt"
+    )
+    found = _reachable(local)
+    assert found.input == str(tmp_path / "data/*.parquet")
+    assert found.validation == str(tmp_path / "held-out")
+    assert found.pretrained == str(tmp_path / "start")
+    assert found.templates == str(tmp_path / "prompts.txt")
+    remote = settings(input="s3://bucket/data", model="ViT-B-32", pretrained="openai")
+    assert _reachable(remote) == remote

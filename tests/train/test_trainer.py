@@ -241,3 +241,13 @@ def test_mistakes_are_one_sentence(scenes: str, tmp_path: Path) -> None:
         assert result.exit_code == 2, result.stderr
         assert words in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_the_record_names_places_as_the_user_did(scenes: str, tmp_path: Path) -> None:
+    """Workers may be given others for the same; the same command again is then still the same."""
+    chosen = settings(scenes, tmp_path / "model", steps=1)
+    elsewhere = chosen.model_copy(update={"input": f"{scenes}/../{Path(scenes).name}"})
+    told = Told(print, lambda step, found: None)
+    made = train_stage(chosen, lambda work: train_here(elsewhere, work, told, "cpu"))
+    assert made.manifest.configuration["input"] == scenes
+    assert train(chosen).already

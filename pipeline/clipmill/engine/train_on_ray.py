@@ -14,6 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from clipmill.core.errors import ClipmillError, UserError
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings, TrainSettings
+from clipmill.encoders.names import LOCAL_DIR
 from clipmill.engine.arrival import ready_to_encode
 from clipmill.engine.cluster import Cluster, cause_of, connect
 from clipmill.engine.device import enter_device
@@ -164,10 +165,18 @@ def _work(given: dict[str, Any]) -> None:
 
 
 def _reachable(settings: TrainSettings) -> TrainSettings:
-    """The same with local paths made absolute: workers have other working directories."""
-    places = {name: getattr(settings, name) for name in ("input", "validation", "model", "pretrained")}
-    found = {name: os.path.abspath(place) for name, place in places.items() if place and os.path.exists(place)}
-    return settings.model_copy(update=found)
+    """The same with local paths made absolute: workers have other working directories. Names of models, of tags and of sets of
+    templates are no paths, and are left; a pattern is one though no file has its name."""
+    found = {name: _absolute(getattr(settings, name)) for name in ("input", "validation")}
+    for name in ("model", "pretrained", "preprocessing", "templates"):
+        given = getattr(settings, name) or ""
+        if os.path.exists(given.removeprefix(LOCAL_DIR)):
+            found[name] = _absolute(given.removeprefix(LOCAL_DIR))
+    return settings.model_copy(update={name: place for name, place in found.items() if place})
+
+
+def _absolute(place: str | None) -> str | None:
+    return os.path.abspath(place) if place and "://" not in place else place
 
 
 @contextmanager

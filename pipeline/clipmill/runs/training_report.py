@@ -98,6 +98,5 @@ def _compared(place: str, before: str, after: str) -> tuple[str, ...]:
     """The comparison of two reports in a few sentences."""
     from clipmill.report.comparison.comparison import make_comparison
 
-    return tuple(
-        make_comparison(CompareSettings(reports=(before, after), output=place, overwrite=True)).manifest.summary
-    )
+    settings = CompareSettings(reports=(before, after), output=place)
+    return tuple(replacing(settings, make_comparison).manifest.summary)

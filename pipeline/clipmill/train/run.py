@@ -30,12 +30,15 @@ def train(settings: TrainSettings, drive: Drive) -> Made[ModelRecord]:
     UserError for a mistake in the settings or the input, RunFailed when the loss is no longer a number.
     """
 
+    training = Training(settings)
+
     def work(work: Work) -> ModelRecord:
         work.start()
         record = finished_record(work.folder)
         if record is None:
             record = drive(work)
             note_finished(work.folder, record)
-        return record
+        # Workers elsewhere were given other names for the same places; the record has those of the user.
+        return record.model_copy(update={"configuration": training.configuration})
 
-    return Training(settings).run(work)
+    return training.run(work)

@@ -115,7 +115,7 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     )
     checkpoint_every: int = Field(default=0, ge=0, description="Steps between checkpoints. Default: once a minute.")
     checkpoint_activations: bool = Field(
-        default=False, description="Compute activations again on the way back: less memory, a third more time."
+        default=False, description="Compute activations again on the way back: less memory, more time."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Number format of the passes through the network; auto: bf16 on GPUs, else fp32."
