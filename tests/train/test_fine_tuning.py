@@ -182,6 +182,20 @@ def test_activations_may_be_computed_again(train: Train) -> None:
         torch.testing.assert_close(again[name], tensor, rtol=0, atol=1e-5)
 
 
+def test_how_the_network_passes_follows_from_the_settings(given: dict[str, Any]) -> None:
+    """Activations are kept or not, and passes are in float32 or bf16; vectors are float32 all the same."""
+    pixels = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    found = {}
+    for precision, again in (("auto", False), ("bf16", True)):
+        options = {**given, "output": "x", "precision": precision, "checkpoint_activations": again}
+        learner = make_learner(TrainSettings(**options), torch.device("cpu"))
+        assert learner.network.visual.transformer.grad_checkpointing is again
+        found[precision] = learner.encode_pixels(pixels).detach()
+        assert found[precision].dtype == torch.float32
+    difference = float((found["auto"] - found["bf16"]).abs().max())
+    assert 1e-5 < difference < 0.05
+
+
 def test_micro_batches_end_with_nearly_the_same_weights(train: Train) -> None:
     plain, parts = weights(train("plain", steps=1)), weights(train("parts", steps=1, micro_batch=5))
     for name, tensor in plain.items():
