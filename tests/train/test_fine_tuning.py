@@ -15,6 +15,7 @@ from clipmill.core.settings import ClusterSettings, ModelSettings, TrainSettings
 from clipmill.encoders.model import load_model
 from clipmill.runs.stages import train_stage
 from clipmill.train import examiner
+from clipmill.train.inputs import check
 from clipmill.train.network import make_learner
 from clipmill.train.parts import interpolated, part_of
 
@@ -208,6 +209,7 @@ def test_micro_batches_end_with_nearly_the_same_weights(train: Train) -> None:
         ({"interpolate": "0:1:.5"}, "--interpolate needs held-out images"),
         ({"stop_after": 2}, "--stop-after needs held-out images"),
         ({"lora": 4}, "--lora starts from weights"),
+        ({"compare_on": ("elsewhere",)}, "--compare-on is told in a report"),
         ({"label_column": "lable"}, "--label-column lable: .* has no such column; there are id, image"),
         (
             {"model": "transformers:google/siglip2"},
@@ -233,3 +235,9 @@ def test_class_names_are_learned_and_their_accuracy_is_told(train: Train, held_o
 def test_labels_and_captions_cannot_both_be_the_texts(train: Train) -> None:
     with pytest.raises(UserError, match="--label-column and --caption-column"):
         train("never", label_column="label", caption_column="caption")
+
+
+def test_a_report_of_a_model_that_encoders_cannot_load_is_refused(given: dict[str, Any]) -> None:
+    settings = TrainSettings(**given, output="s3://bucket/model", report="report")
+    with pytest.raises(UserError, match="--report embeds with the model, which has to be local"):
+        check(settings)

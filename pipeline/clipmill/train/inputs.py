@@ -20,6 +20,8 @@ def check(settings: TrainSettings) -> None:
             raise UserError(f"{option} needs held-out images to measure on: give --validation too")
     if settings.compare_on and not settings.report:
         raise UserError("--compare-on is told in a report: give --report too")
+    if settings.report and settings.output.startswith("s3://"):
+        raise UserError("--report embeds with the model, which has to be local for that: give a local --output")
     for option, given in (("--interpolate", settings.interpolate), ("--lora", settings.lora)):
         if given and not settings.pretrained:
             raise UserError(f"{option} starts from weights that are trained: give --pretrained too")
