@@ -27,8 +27,9 @@ def command(settings: TrainSettings, cluster: ClusterSettings, as_json: bool) ->
     """Train or fine-tune a CLIP model on images with captions, with the contrastive loss of CLIP or of SigLIP.
 
     The output folder holds the model's configuration, its weights and training.json, and is what `clipmill embed
-    --pretrained` takes (from S3, copy it to this machine first). A run that was stopped goes on when the same command is given again. An optional column
-    negative_caption (a list of captions that are false of the image) makes the model tell near misses apart.
+    --pretrained` takes (from S3, copy it to this machine first). A run that was stopped goes on when the same command is
+    given again. An optional column negative_caption (a list of captions that are false of the image) makes the model tell
+    near misses apart.
 
     \b
     Example:
