@@ -112,7 +112,7 @@ def missing(seen: Outlook, answer: bool | None, kind: str, count: int) -> str:
 def _advice(kind: str) -> str:
     if kind == "GPU":
         return (
-            "give the cluster a node type with GPUs, or leave out what asks for one (--device gpu, --products gpu); "
+            "give the cluster a node type with GPUs, or ask for none (--device cpu, --products cpu); "
             "--wait-for-gpu sets how long to wait"
         )
     return "give the cluster nodes with CPUs for tasks; --wait-for-gpu sets how long to wait"
