@@ -86,7 +86,8 @@ def siglip_loss(all: Candidates, rows: slice, also_true: AlsoTrue) -> torch.Tens
     return -(F.logsigmoid((2 * is_pair - 1) * logits) * asked).sum() / all.count
 
 
-LOSSES: dict[str, Loss] = {"clip": clip_loss, "siglip": siglip_loss}
+LOSSES: dict[str, Loss] = {"clip": clip_loss, "siglip": siglip_loss, "coca": clip_loss}
+"""The contrastive part of each ``--loss``; that of captions is `clipmill.train.captioning`."""
 
 
 def _without(logits: torch.Tensor, left_out: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from clipmill.encoders.source import ModelSource, find_model
 from clipmill.encoders.text import encode_tokens, without_padding
 from clipmill.encoders.tokenizer import load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
+from clipmill.train.captioning import refuse_without_decoder
 from clipmill.train.parts import add_adapters, add_bias, freeze, part_of, set_modes
 
 Weights = dict[str, torch.Tensor]
@@ -72,6 +73,19 @@ class Learner:
     def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit vectors, float32 (n, d), of token ids on the device."""
         return self._unit(lambda: encode_tokens(self.network, tokens))
+
+    @property
+    def padding(self) -> int:
+        """The token id that fills up captions."""
+        padding: int = getattr(self.network, "pad_id", 0)
+        return padding
+
+    def say(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the decoder of captions makes of pictures and their captions so far (`clipmill.train.captioning.Say`)."""
+        prepared = self.preprocessing.normalise(pixels)
+        with self._autocast():
+            found = self.network(prepared, tokens)
+        return found["logits"].float(), found["labels"]
 
     def _unit(self, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
         with self._autocast():
@@ -135,6 +149,8 @@ def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     if source.weights is not None:
         load_weights(network, source)
     preprocessing = preprocessing_of(network, source)
+    if settings.loss == "coca":
+        refuse_without_decoder(network, source.name)
     if settings.loss == "siglip":
         add_bias(network)
         config = {**source.config, "init_logit_bias": float(network.logit_bias.detach())}  # type: ignore[operator]

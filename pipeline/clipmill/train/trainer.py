@@ -28,9 +28,8 @@ from clipmill.train.checkpoint import (
     write_model,
 )
 from clipmill.train.examiner import Examiner
-from clipmill.train.gradient import Tower, backward, sum_gradients
+from clipmill.train.gradient import sum_gradients
 from clipmill.train.inputs import open_source
-from clipmill.train.loss import LOSSES
 from clipmill.train.network import Weights, make_learner
 from clipmill.train.optimise import (
     Average,
@@ -42,7 +41,7 @@ from clipmill.train.optimise import (
     trained,
 )
 from clipmill.train.parts import running_statistics
-from clipmill.train.truth import Truth
+from clipmill.train.step import step_backward
 from clipmill.train.validate import Validation
 from clipmill.train.workers import Workers
 
@@ -179,22 +178,9 @@ class Trainer:
         learner, settings, step = self.learner, self.settings, self.done
         learner.learning()
         statistics = running_statistics(learner.network)
-        texts = [*batch.texts, *batch.negatives]
-        size = settings.micro_batch or max(len(texts), len(batch.pixels))
-        seed = (settings.seed * 1_000_003 + step) * 1_009 + self.workers.rank
         parts = self.workers.tell(batch.part)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = backward(
-            Tower(learner.encode_pixels, learner.pixels(batch.pixels), size, seed),
-            Tower(learner.encode_tokens, learner.tokens(texts), size, seed),
-            len(batch.texts),
-            Truth(parts),
-            LOSSES[settings.loss],
-            learner.scale,
-            learner.bias,
-            self.workers,
-            statistics,
-        )
+        loss = step_backward(learner, settings, step, batch, parts, self.workers, statistics)
         sum_gradients(self.weights, self.workers)
         norm = clip_gradients(self.weights)
         if not math.isfinite(loss) or not math.isfinite(norm):

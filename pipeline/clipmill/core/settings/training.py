@@ -46,8 +46,10 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     validation: str | None = Field(
         default=None, description="Held-out images with captions, on which recall is measured."
     )
-    loss: Literal["clip", "siglip"] = Field(
-        default="clip", description="clip: each finds its own among all of the batch; siglip: each pair on its own."
+    loss: Literal["clip", "siglip", "coca"] = Field(
+        default="clip",
+        description="clip: each finds its own among all of the batch; siglip: each pair on its own; coca: as clip, and a "
+        "decoder learns to write the caption.",
     )
     steps: int = Field(default=1000, ge=1, description="Batches to learn from.")
     batch_size: int = Field(default=256, ge=2, description="Images per step, of all workers together.")

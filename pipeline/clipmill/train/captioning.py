@@ -1,0 +1,59 @@
+"""The captioning half of CoCa: a decoder that sees the picture says its caption, a token at a time.
+
+Yu et al., "CoCa: Contrastive Captioners are Image-Text Foundation Models" (2022): the contrastive loss plus twice the mean
+cross-entropy of the next token. The contrastive half needs the whole batch, this one a picture and its caption, so it is a
+pass of its own, in micro-batches of the same size.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from clipmill.core.errors import UserError
+from clipmill.train.workers import Workers
+
+WEIGHT = 2.0
+"""Of captioning beside contrast (CoCa, section 4.1)."""
+
+Say = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Pictures and token ids (n, length) to the logits of the next token, float32 (n, length − 1, vocabulary), and those tokens,
+int64 (n, length − 1)."""
+
+
+def refuse_without_decoder(network: torch.nn.Module, name: str) -> None:
+    """Raises UserError for a network that cannot write captions."""
+    if not hasattr(network, "text_decoder"):
+        raise UserError(
+            f"--loss coca trains a decoder that writes captions, and {name} has none: name a model that has one (--model "
+            "coca_ViT-B-32, or a folder whose open_clip_config.json has a multimodal_cfg), or --loss clip"
+        )
+
+
+def caption_backward(
+    say: Say,
+    pixels: torch.Tensor,
+    tokens: torch.Tensor,
+    padding: int,
+    micro_batch: int,
+    seed: int,
+    workers: Workers,
+) -> float:
+    """Adds the gradient of the captioning loss of a batch to this worker's weights, still to be summed over workers; returns
+    the loss: `WEIGHT` times the mean over all workers' tokens that are not ``padding``, in nats.
+
+    ``pixels`` and ``tokens`` (n, length) are a worker's pictures and their captions, ``seed`` decides what is drawn inside.
+    """
+    count = (tokens[:, 1:] != padding).sum().to(torch.float64)
+    workers.sum([count])
+    total = torch.zeros((), dtype=torch.float64, device=tokens.device)
+    for start in range(0, len(tokens), micro_batch):
+        torch.manual_seed(seed + start)
+        some = slice(start, start + micro_batch)
+        logits, labels = say(pixels[some], tokens[some])
+        nats = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=padding, reduction="sum")
+        share = WEIGHT * nats / count.to(nats.dtype)
+        share.backward()
+        total += share.detach()
+    workers.sum([total])
+    return float(total)
