@@ -22,7 +22,7 @@ from clipmill.train.workers import Alone
 PAIRS, WORDS, LENGTH, PADDING = 7, 9, 6, 0
 SMALL = {
     "model_cfg": {
-        "embed_dim": 16,
+        "embed_dim": 32,
         "vision_cfg": {
             "image_size": 32,
             "layers": 1,
@@ -83,7 +83,7 @@ def by_definition() -> tuple[float, list[torch.Tensor]]:
                 nats.append(torch.logsumexp(logits, 0) - logits[word])
     loss = WEIGHT * sum(nats) / len(nats)
     loss.backward()
-    return float(loss), [weight.grad for weight in net.parameters() if weight.grad is not None]
+    return loss.item(), [weight.grad for weight in net.parameters() if weight.grad is not None]
 
 
 def assert_same(found: tuple[float, Sequence[torch.Tensor]]) -> None:
@@ -163,9 +163,11 @@ def test_a_decoder_learns_and_is_saved_with_the_model(scenes: str, tmp_path: Pat
     weights = load_file(tmp_path / "model/open_clip_model.safetensors")
     assert any(name.startswith("text_decoder.") for name in weights)
     network = open_clip.create_model(f"local-dir:{tmp_path / 'model'}")
-    torch.testing.assert_close(network.state_dict()["text_decoder.text_projection"], weights["text_decoder.text_projection"])
+    torch.testing.assert_close(
+        network.state_dict()["text_decoder.text_projection"], weights["text_decoder.text_projection"]
+    )
     model = load_model(ModelSettings(pretrained=str(tmp_path / "model")), "cpu")
-    assert model.encode_texts(["a red circle"]).shape == (1, 16)
+    assert model.encode_texts(["a red circle"]).shape == (1, 32)
 
 
 def test_a_model_without_a_decoder_is_refused(scenes: str, tmp_path: Path) -> None:

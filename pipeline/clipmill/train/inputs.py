@@ -6,6 +6,7 @@ from clipmill.encoders.preprocess import Preprocessing
 from clipmill.evaluation.classification.templates import load_templates
 from clipmill.train.augment import Augmentation
 from clipmill.train.batches import Source
+from clipmill.train.captioning import refuse_without_decoder
 from clipmill.train.network import find_source
 
 
@@ -26,6 +27,8 @@ def check(settings: TrainSettings) -> None:
         if given and not settings.pretrained:
             raise UserError(f"{option} starts from weights that are trained: give --pretrained too")
     source = find_source(settings)
+    if settings.loss == "coca":
+        refuse_without_decoder(source)
     preprocessing = Preprocessing.from_open_clip({"size": 1, **source.preprocess})
     for uri in filter(None, (settings.input, settings.validation)):
         open_source(uri, preprocessing, settings)
