@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -77,7 +78,7 @@ def by_definition() -> tuple[float, list[torch.Tensor]]:
     net, (pixels, tokens) = Net(), data()
     nats = []
     for picture, caption in zip(pixels, tokens, strict=True):
-        for before, word in zip(caption[:-1], caption[1:], strict=True):
+        for before, word in pairwise(caption):
             if word != PADDING:
                 logits = net.eye(picture) + net.mouth(before)
                 nats.append(torch.logsumexp(logits, 0) - logits[word])
@@ -175,6 +176,8 @@ def test_a_model_without_a_decoder_is_refused(scenes: str, tmp_path: Path) -> No
     plain["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     plain["model_cfg"]["text_cfg"] = {"context_length": 36, "vocab_size": 4514, "width": 32, "heads": 2, "layers": 1}
     made = settings(tmp_path, scenes, steps=1, config=plain)
-    with pytest.raises(UserError, match="--loss coca trains a decoder that writes captions, and .* has none.*coca_ViT"):
+    with pytest.raises(
+        UserError, match=r"--loss coca trains a decoder that writes captions, and .* has none.*coca_ViT"
+    ):
         train_stage(made, ClusterSettings(device="cpu"), Silent())
     assert not (tmp_path / "model").exists()

@@ -8,7 +8,12 @@ import numpy as np
 
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.classification.classification import check_classification, measure_probe, measure_zero_shot
+from clipmill.evaluation.classification.classification import (
+    LoadTower,
+    check_classification,
+    measure_probe,
+    measure_zero_shot,
+)
 from clipmill.evaluation.classification.labels import find_column
 from clipmill.evaluation.classification.prompt_cache import PromptCache
 from clipmill.evaluation.classification.supervised import Supervised
@@ -66,11 +71,13 @@ def measure_quality(
     progress: Progress = silent,
     checkpoint: Checkpoint = no_checkpoints,
     prompts: PromptCache | None = None,
+    prompt_tower: LoadTower | None = None,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``; ``prompt_tower`` loads what
+    learns prompts. Raises UserError for
     a label column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
@@ -79,7 +86,7 @@ def measure_quality(
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
     supervised, no_probe, probe_notes = measure_probe(
-        embeddings, settings, classified, images, scratch, progress, checkpoint
+        embeddings, settings, classified, images, scratch, progress, checkpoint, prompt_tower
     )
     measured = _retrieval(embeddings, settings, images, captions, progress, checkpoint)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])

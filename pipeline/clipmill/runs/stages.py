@@ -37,6 +37,7 @@ from clipmill.stage.stage import Made, Work
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan, EmbedSource
     from clipmill.encoders.model import ClipModel
+    from clipmill.evaluation.classification.learned_prompts import PromptTower
     from clipmill.index.build.build import Build
     from clipmill.report.document import Report
     from clipmill.train.checkpoint import ModelRecord
@@ -218,12 +219,25 @@ def evaluate_stage(
         cache or DEFAULT_CACHE,
         reporter,
         plan,
+        lambda identity: _prompt_tower(identity, settings),
     )
 
 
 def _text_encoder(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> Callable[[list[str]], Any]:
     """The text tower that made embeddings. Raises UserError when only another model is to be had."""
+    return _model_of(identity, settings).encode_texts
+
+
+def _prompt_tower(identity: ModelIdentity, settings: EvaluateSettings) -> PromptTower | None:
+    """The same, for its prompts to be learned; None where they cannot be."""
+    from clipmill.evaluation.classification.learned_prompts import PromptTower
+
+    model = _model_of(identity, settings)
+    return PromptTower.of(model.network, model.tokenizer, model.device, identity.logit_scale, identity.dimension)
+
+
+def _model_of(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> ClipModel:
     from clipmill.encoders.model import load_model_of  # imports torch
 
     trusted = bool(settings.trust_remote_code)
-    return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted).encode_texts
+    return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted)

@@ -26,8 +26,8 @@ def refuse_without_decoder(source: ModelSource) -> None:
     """Raises UserError for a model that cannot write captions."""
     if "multimodal_cfg" not in source.config:
         raise UserError(
-            f"--loss coca trains a decoder that writes captions, and {source.name} has none: name a model that has one (--model "
-            "coca_ViT-B-32, or a folder whose open_clip_config.json has a multimodal_cfg), or --loss clip"
+            f"--loss coca trains a decoder that writes captions, and {source.name} has none: name a model that has one "
+            "(--model coca_ViT-B-32, or a folder whose open_clip_config.json has a multimodal_cfg), or --loss clip"
         )
 
 
