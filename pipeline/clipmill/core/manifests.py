@@ -51,6 +51,27 @@ class ModelIdentity(Record):
         ]
 
 
+class GeneratorIdentity(Record):
+    """What decides the texts that a model writes, but for prompts and decoding. ``processor_sha256`` is over the files that make
+    pictures and words into its inputs; both are null for a model behind an address of the network."""
+
+    name: str
+    engine: str
+    pretrained: str = ""
+    weights_sha256: Sha256 | None
+    processor_sha256: Sha256 | None
+
+    def differences(self, other: "GeneratorIdentity") -> list[str]:
+        """The parts that disagree, in words; empty where both write the same texts."""
+        must_agree = ("engine", "weights_sha256", "processor_sha256")
+        names = must_agree if self.weights_sha256 else (*must_agree, "name")
+        return [
+            f"{key}: {getattr(self, key)} and {getattr(other, key)}"
+            for key in names
+            if getattr(self, key) != getattr(other, key)
+        ]
+
+
 class Counts(Record):
     """What became of the input: ``rows`` = images + rejected images + rows of files without an image column."""
 
