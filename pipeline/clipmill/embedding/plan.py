@@ -16,8 +16,8 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
 from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
-from clipmill.embedding.commit import Finished, find_finished
-from clipmill.embedding.layout import Layout
+from clipmill.embedding.layout import Parts
+from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.library import refuse_unusable_model
 from clipmill.encoders.protocol import modalities_of
 from clipmill.source.columns import Columns, choose_columns
@@ -31,6 +31,10 @@ from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage, Work, configuration_differences
 from clipmill.stage.staging import Started
+from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.units.follow import Followed
+from clipmill.stage.units.layout import Layout
+from clipmill.stage.units.reject_limit import RejectLimit
 from clipmill.storage import Location
 
 if TYPE_CHECKING:
@@ -135,15 +139,20 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
         )
 
     @cached_property
-    def layout(self) -> Layout:
+    def parts(self) -> Parts:
+        """What the tables of the dataset hold."""
+        kept = tuple(field for _, field in self.columns.kept)
+        return Parts(self.identity.dimension, kept, self.settings.thumbnails is not None)
+
+    @cached_property
+    def layout(self) -> Layout[Statistics]:
         return Layout(
-            staging=self.staging.folder,
-            token=self.staging.token,
+            self.staging.folder,
+            self.staging.token,
             units=len(self.units),
             units_per_shard=self._units_per_shard,
-            dimension=self.identity.dimension,
-            kept=tuple(field for _, field in self.columns.kept),
-            thumbnails=self.settings.thumbnails is not None,
+            parts=self.parts.all,
+            sums=Statistics,
         )
 
 
@@ -225,6 +234,13 @@ def find_progress(plan: EmbedPlan, work: Work) -> Progress:
     finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
     todo = plan.units.take(~finished.mask(plan.layout))
     return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
+
+
+def followed(plan: EmbedPlan, progress: Progress) -> Followed[Statistics]:
+    """The run that is left to do, as it is followed."""
+    limit = RejectLimit(plan.settings.max_rejects, Statistics, "images and captions")
+    reused, todo = progress.start.rows_reused, progress.todo.numbers
+    return Followed(plan.name, plan.layout, limit, plan.rows, reused, todo, progress.finished)
 
 
 def describe_columns(columns: Columns) -> dict[str, Any]:

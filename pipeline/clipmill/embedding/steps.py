@@ -19,15 +19,14 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, RunFailed
 from clipmill.core.schemas import ORDINAL_SHIFT
-from clipmill.embedding.commit import commit_unit, pack_unit
-from clipmill.embedding.layout import Layout
-from clipmill.embedding.reject_limit import REASON
 from clipmill.embedding.statistics import Statistics
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
 from clipmill.source.input_file import InputFile
 from clipmill.source.reading import read_units
 from clipmill.source.units import Units
+from clipmill.stage.units.commit import commit_unit, pack_unit
+from clipmill.stage.units.layout import Layout
 
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan
@@ -40,8 +39,8 @@ Seconds = dict[str, float]
 """What the steps of a unit took so far: wall seconds by step, and ``cpu`` seconds over all of them."""
 DECODED_THERE = ", decoding too"
 """In a manifest, of what pictures were encoded with."""
-BYTES, ENCODING = "bytes", "encoding_ms"
-"""In the counts of a committed unit: bytes written, and milliseconds in which it was encoded."""
+BYTES = "bytes"
+"""In the counts of a committed unit: bytes written."""
 
 
 Clock = Callable[[], float]
@@ -149,7 +148,7 @@ class UnitEncoder:
         self._compared = model.precision == "fp32"
 
     def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:
-        """A decoded unit, packed as one row (`clipmill.embedding.commit.pack_unit`)."""
+        """A decoded unit, packed as one row (`clipmill.stage.units.commit.pack_unit`)."""
         from clipmill.embedding.parity import compare_with_fp32
         from clipmill.embedding.unit import encode_unit
 
@@ -164,24 +163,16 @@ class UnitEncoder:
         if not self._compared:
             compare_with_fp32(self._model, decoded, unit, statistics)
             self._compared = statistics.compared > 0
-        return pack_unit(done, statistics)
+        return pack_unit(done.tables, statistics)
 
 
-def commit(layout: Layout, unit: int, packed: pa.Table) -> tuple[Statistics, dict[str, int]]:
+def commit(layout: Layout[Statistics], unit: int, packed: pa.Table) -> tuple[Statistics, dict[str, int]]:
     """Makes a packed unit durable. Returns its figures, and the counts by which a run is followed."""
     started = time.perf_counter()
     commit_unit(layout, unit, packed)
     statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
     statistics.seconds.update({"write": time.perf_counter() - started})
-    return statistics, {**counts_of(statistics), BYTES: packed.nbytes}
-
-
-def counts_of(statistics: Statistics) -> dict[str, int]:
-    """Rows and what became of them, rejects also by reason, and the time of encoders."""
-    names = ("rows", "images", "captions", "rejected_images", "rejected_captions")
-    reasons = {REASON + reason: count for reason, count in statistics.reasons.items()}
-    encoding = statistics.seconds["encode_images"] + statistics.seconds["encode_captions"]
-    return {**{name: getattr(statistics, name) for name in names}, **reasons, ENCODING: round(1000 * encoding)}
+    return statistics, {**statistics.counts(), BYTES: packed.nbytes}
 
 
 @contextmanager

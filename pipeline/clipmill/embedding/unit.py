@@ -51,6 +51,11 @@ class EmbeddedUnit:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def tables(self) -> dict[str, pa.Table]:
+        """By the parts of the dataset."""
+        return {"images": self.images, "captions": self.captions, "rejected": self.rejected}
+
+    @property
     def reasons(self) -> Counter[str]:
         """Rejects by reason."""
         return Counter(self.rejected.column("reason").to_pylist())

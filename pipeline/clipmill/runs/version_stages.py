@@ -97,7 +97,7 @@ class VersionStages:
         from clipmill.embedding.plan import describe_columns
 
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
-        images = plan.layout.schema("images")
+        images = plan.parts.schema("images")
         return reason_to_reencode(base, plan.identity, plan.configuration, columns, images, self.removed)
 
     def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:
