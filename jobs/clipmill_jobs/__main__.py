@@ -16,6 +16,8 @@ JOBS = {
     "search": "Search an index by text, image, id or a batch of vectors.",
     "dedup": "Find near-duplicates among images or captions.",
     "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
+    "caption": "Write captions or alternative texts for pictures.",
+    "ask": "Answer a question about every picture.",
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",

@@ -369,7 +369,7 @@ def tiny_generator(kind: str, folder: Path) -> TinyGenerator:
     torch.manual_seed(3)
     network, processor = MAKERS[kind](tokenizer(named=kind == "florence2"))
     network = network.eval()
-    for name, weight in network.named_parameters():
+    for weight in network.parameters():
         if weight.ndim >= 2:
             torch.nn.init.normal_(weight, std=0.3)
     network.save_pretrained(folder)

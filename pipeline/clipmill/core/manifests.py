@@ -52,8 +52,8 @@ class ModelIdentity(Record):
 
 
 class GeneratorIdentity(Record):
-    """What decides the texts that a model writes, but for prompts and decoding. ``processor_sha256`` is over the files that make
-    pictures and words into its inputs; both are null for a model behind an address of the network."""
+    """What decides the texts that a model writes, but for prompts and decoding. ``processor_sha256`` is over the files that
+    make pictures and words into its inputs; both are null for a model behind an address of the network."""
 
     name: str
     engine: str
@@ -138,6 +138,47 @@ class EmbeddingsManifest(Record):
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
+
+
+class TextCounts(Record):
+    """What became of the input: ``rows`` = ``answered`` + ``rejected_images`` + ``rejected_texts`` + rows of files without an
+    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens."""
+
+    rows: int = 0
+    answered: int = 0
+    texts: int = 0
+    tokens: int = 0
+    cut: int = 0
+    rejected_images: int = 0
+    rejected_texts: int = 0
+    without_image_column: int = 0
+    rejected_by_reason: dict[str, int] = {}
+
+
+class TextThroughput(Record):
+    """Work a second, over the last run. Seconds by stage are sums over all workers."""
+
+    wall_seconds: float
+    texts_per_second: float
+    tokens_per_second: float
+    stage_seconds: dict[str, float]
+
+
+class TextsManifest(Record):
+    """``manifest.json`` of texts that a model wrote about pictures."""
+
+    kind: Literal["texts"] = "texts"
+    schema_version: int = SCHEMA_VERSION
+    generator: GeneratorIdentity
+    counts: TextCounts
+    configuration: dict[str, Any]
+    generated_with: dict[str, int] = {}
+    runs: list[Run]
+    throughput: TextThroughput
+    software: dict[str, str]
+    hardware: dict[str, Any]
+    inputs_sha256: Sha256
+    shards_sha256: Sha256
 
 
 class Interval(Record):

@@ -19,14 +19,17 @@ from clipmill.core.manifests import (
     IndexManifest,
     ModelIdentity,
     SelectionManifest,
+    TextsManifest,
 )
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import (
+    AskSettings,
     ClusterSettings,
     DedupSettings,
     EmbedSettings,
     EvaluateSettings,
     FilterSettings,
+    GeneratorSettings,
     IndexSettings,
     ModelSettings,
     OutputSettings,
@@ -241,3 +244,31 @@ def _model_of(identity: ModelIdentity, settings: FilterSettings | EvaluateSettin
 
     trusted = bool(settings.trust_remote_code)
     return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted)
+
+
+def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[TextsManifest]:
+    """Writes captions of pictures, or answers to questions about them."""
+    from clipmill.engine.device import check_device
+    from clipmill.words.asking import Asking, check_asking
+    from clipmill.words.engines.kinds import prompts_of, refuse_questions
+    from clipmill.words.examples import read_examples
+    from clipmill.words.loading import find_generator
+    from clipmill.words.plan import find_source, make_plan
+
+    check_device(cluster)
+    check_asking(settings)
+    examples, examples_sha256 = read_examples(settings.examples) if settings.examples else ((), None)
+    reporter.message("caption", f"reading what is in {settings.input}")
+    source = find_source(settings)
+    found = find_generator(settings)
+    if isinstance(settings, AskSettings):
+        refuse_questions(found.kind, found.identity.name)
+    asking = Asking.of(settings, prompts_of(found.kind))
+    plan = make_plan(settings, source, found.identity, asking, examples_sha256)
+
+    def work(work: Work) -> TextsManifest:
+        from clipmill.engine.words import write_words
+
+        return write_words(plan, found, examples, cluster, reporter, work)
+
+    return plan.run(work)

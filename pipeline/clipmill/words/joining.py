@@ -12,7 +12,7 @@ BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"
 
 
 def joined(batch: Sequence[Prepared], filler: int, *, left: bool) -> dict[str, torch.Tensor]:
-    """The inputs of a batch. Prompts are filled up with ``filler`` on their left or right, everything else with zeros behind."""
+    """The inputs of a batch. Prompts are filled up with ``filler`` on their left or right, all else with zeros behind."""
     found = {}
     for name in batch[0].inputs:
         tensors = [one.inputs[name] for one in batch]

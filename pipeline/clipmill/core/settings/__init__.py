@@ -20,8 +20,11 @@ from clipmill.core.settings.tools import (
     SampleSettings,
 )
 from clipmill.core.settings.training import TrainSettings
+from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings
 
 __all__ = [
+    "AskSettings",
+    "CaptionSettings",
     "ClusterSettings",
     "CompareSettings",
     "DedupSettings",
@@ -29,6 +32,7 @@ __all__ = [
     "EvaluateSettings",
     "FilterSettings",
     "GateSettings",
+    "GeneratorSettings",
     "ImportSettings",
     "ImportVectorsSettings",
     "IndexSettings",

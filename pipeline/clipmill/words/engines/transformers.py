@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from clipmill.core.manifests import GeneratorIdentity
 from clipmill.words.joining import BY_TOKEN, joined
-from clipmill.words.protocol import Decoding, Prepared, Question, Said, Unanswerable
+from clipmill.words.protocol import Decoding, Finish, Prepared, Question, Said, Unanswerable
 
 _NOT_FOR_GENERATING = ("labels",)
 _EXACT = ("blip", "git")
@@ -84,7 +84,8 @@ class TransformersGenerator:
 
     def prepare(self, question: Question) -> Prepared:
         """Pictures and words as the processor makes them."""
-        pictures = [to_pil_image(one.picture) for one in (*question.examples, question)]
+        shown = [one.picture for one in question.examples]
+        pictures = [to_pil_image(picture) for picture in (*shown, question.picture)]
         if self.chats:
             text = self.processor.apply_chat_template(_messages(question), add_generation_prompt=True, tokenize=False)
             made = self.processor(images=[pictures], text=[text], return_tensors="pt")
@@ -137,7 +138,7 @@ class TransformersGenerator:
         chosen = _of_tokens(logits, tokens)
         said = []
         for row, length in enumerate(lengths.tolist()):
-            finish = "stop" if bool(ended[row].any()) else "length"
+            finish: Finish = "stop" if bool(ended[row].any()) else "length"
             text = self._tokenizer.decode(tokens[row, :length].tolist(), skip_special_tokens=True)
             said.append(Said(text.strip(), length, float(chosen[row, :length].mean()), finish))
         return said
