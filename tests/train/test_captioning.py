@@ -19,37 +19,9 @@ from clipmill.encoders.model import load_model
 from clipmill.runs.stages import train_stage
 from clipmill.train.captioning import WEIGHT, caption_backward
 from clipmill.train.workers import Alone
+from tiny_coca import COCA
 
 PAIRS, WORDS, LENGTH, PADDING = 7, 9, 6, 0
-SMALL = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 16,
-            "attentional_pool": True,
-            "attn_pooler_heads": 2,
-            "attn_pooler_queries": 4,
-            "output_tokens": True,
-        },
-        "text_cfg": {
-            "context_length": 36,
-            "vocab_size": 4514,
-            "width": 32,
-            "heads": 2,
-            "layers": 1,
-            "embed_cls": True,
-            "output_tokens": True,
-        },
-        "multimodal_cfg": {"context_length": 36, "vocab_size": 4514, "width": 32, "heads": 2, "layers": 1},
-        "custom_text": True,
-    },
-    "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"},
-    "tokenizer_merges": 4000,
-}
 
 
 class Net(torch.nn.Module):
@@ -150,7 +122,7 @@ def test_captions_of_unequal_length_count_alike_on_two_workers() -> None:
 def settings(folder: Path, scenes: str, **options: Any) -> TrainSettings:
     architecture = folder / "architecture"
     architecture.mkdir(exist_ok=True)
-    (architecture / "open_clip_config.json").write_text(json.dumps(options.pop("config", SMALL)))
+    (architecture / "open_clip_config.json").write_text(json.dumps(options.pop("config", COCA)))
     values = {"input": scenes, "model": str(architecture), "batch_size": 16, "warmup_steps": 0, "learning_rate": 3e-3}
     return TrainSettings(output=str(folder / "model"), loss="coca", **{**values, **options})
 
@@ -172,7 +144,7 @@ def test_a_decoder_learns_and_is_saved_with_the_model(scenes: str, tmp_path: Pat
 
 
 def test_a_model_without_a_decoder_is_refused(scenes: str, tmp_path: Path) -> None:
-    plain = {**SMALL, "model_cfg": {key: value for key, value in SMALL["model_cfg"].items() if key != "multimodal_cfg"}}
+    plain = {**COCA, "model_cfg": {key: value for key, value in COCA["model_cfg"].items() if key != "multimodal_cfg"}}
     plain["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     plain["model_cfg"]["text_cfg"] = {"context_length": 36, "vocab_size": 4514, "width": 32, "heads": 2, "layers": 1}
     made = settings(tmp_path, scenes, steps=1, config=plain)

@@ -71,6 +71,8 @@ class TransformersGenerator:
     def _ends(self) -> torch.Tensor:
         """Tokens that end a text."""
         given = self.network.generation_config.eos_token_id
+        if self.kind == "blip":
+            given = self.network.config.text_config.sep_token_id
         if given is None:
             given = getattr(self.network.config.get_text_config(decoder=True), "eos_token_id", None)
         if given is None:
@@ -179,7 +181,7 @@ class TransformersGenerator:
             return first
         kept.batch_repeat_interleave(count)
         given = tokens[:, :-1].repeat(rows, 1)  # without a mask: nothing was filled up
-        rest = self.network(input_ids=given, past_key_values=kept, use_cache=True).logits
+        rest = self.network(input_ids=given, cache=kept, use_cache=True).logits
         each = _of_tokens(rest, tokens[:, 1:].repeat(rows, 1))
         return first + (each * there[:, 1:].repeat(rows, 1)).sum(dim=1).view(rows, count)
 

@@ -30,10 +30,11 @@ class TinyGenerator:
     processor: Any
 
 
-def tokenizer(*, named: bool = False) -> Any:
-    """Byte pairs without tokens around a text, and with those for pictures."""
+def tokenizer(*, named: bool = False, around: bool = False) -> Any:
+    """Byte pairs with tokens for pictures, and where they are ``around`` with those that begin and end a text."""
     made = byte_pairs()
-    made._tokenizer.post_processor = None
+    if not around:
+        made._tokenizer.post_processor = None
     made.model_max_length = 512
     made.add_special_tokens({"additional_special_tokens": _EXTRA})
     return t.PreTrainedTokenizerFast(
@@ -367,7 +368,7 @@ MAKERS = {
 def tiny_generator(kind: str, folder: Path) -> TinyGenerator:
     """Makes a model of one of `MAKERS` and saves it. Its words are random, but each picture's are others."""
     torch.manual_seed(3)
-    network, processor = MAKERS[kind](tokenizer(named=kind == "florence2"))
+    network, processor = MAKERS[kind](tokenizer(named=kind == "florence2", around=kind == "blip"))
     network = network.eval()
     for weight in network.parameters():
         if weight.ndim >= 2:
