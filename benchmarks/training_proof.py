@@ -20,7 +20,7 @@ from typing import Any
 
 from clipmill.core.environment import hardware
 
-SCRATCH = {"steps": 2000, "batch_size": 256, "learning_rate": 5e-4, "warmup_steps": 200, "augment": "crop,flip"}
+SCRATCH = {"steps": 1200, "batch_size": 256, "learning_rate": 5e-4, "warmup_steps": 200, "augment": "crop,flip"}
 TUNED = {"steps": 500, "batch_size": 128, "learning_rate": 3e-4, "warmup_steps": 50, "augment": "crop,flip"}
 ALL = {"negative_share": 0, "validate_every": 250}
 

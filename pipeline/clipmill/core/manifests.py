@@ -142,12 +142,14 @@ class EmbeddingsManifest(Record):
 
 class TextCounts(Record):
     """What became of the input: ``rows`` = ``answered`` + ``rejected_images`` + ``rejected_texts`` + rows of files without an
-    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens."""
+    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens;
+    ``prompt_tokens`` are those of questions, where they are paid for."""
 
     rows: int = 0
     answered: int = 0
     texts: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
     cut: int = 0
     rejected_images: int = 0
     rejected_texts: int = 0

@@ -58,7 +58,7 @@ def write_words(
     """Does what is left of the plan. Raises RunFailed when a piece fails for good, when nothing moves, and when there are too
     many rejects; what was committed is kept, and the same plan continues from it."""
     progress = find_progress(plan, work)
-    with _where(plan, settings, reporter) as where:
+    with _where(plan, found, settings, reporter) as where:
         following = Following(followed(plan, progress), work, where.pieces, reporter)
         run = TextSums()
         if len(progress.todo):
@@ -120,8 +120,8 @@ def _needed(file: InputFile, units: Units) -> InputFile:
 
 
 @contextmanager
-def _where(plan: WordsPlan, settings: ClusterSettings, reporter: Reporter) -> Iterator[_Where]:
-    if runs_here(settings, small=plan.rows <= SMALL_ROWS):
+def _where(plan: WordsPlan, found: FoundGenerator, settings: ClusterSettings, reporter: Reporter) -> Iterator[_Where]:
+    if found.is_elsewhere or runs_here(settings, small=plan.rows <= SMALL_ROWS):
         from clipmill.engine.here import Here
 
         device, why = device_here(settings)

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import GeneratorIdentity
-from clipmill.core.settings import GeneratorSettings, ModelSettings
+from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
-from clipmill.words.engines.kinds import COCA
+from clipmill.storage import Location
+from clipmill.words.engines.kinds import COCA, HTTP
 
 if TYPE_CHECKING:
+    from clipmill.words.engines.http import HttpGenerator
     from clipmill.words.engines.open_clip import CocaGenerator
     from clipmill.words.engines.transformers import TransformersGenerator
+
+    AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _READ = 1 << 22
@@ -30,14 +34,29 @@ class FoundGenerator:
     folder: Path
     identity: GeneratorIdentity
     settings: ModelSettings
+    requests_at_once: int = 0
 
-    def load(self, device: str, precision: str) -> CocaGenerator | TransformersGenerator:
-        """The model on ``device``. Raises UserError where it cannot be loaded."""
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs behind an address, and nothing is computed here."""
+        return self.kind == HTTP
+
+    def load(self, device: str, precision: str, kept: Location | None = None) -> AnyGenerator:
+        """The model on ``device``; answers of one that is elsewhere lie in ``kept``. Raises UserError where it cannot be
+        loaded."""
+        if self.kind == HTTP:
+            from clipmill.words.engines.http import HttpGenerator
+
+            assert kept is not None
+            name, address = self.identity.name, self.identity.pretrained
+            return HttpGenerator(address, name, self.identity, kept, self.requests_at_once)
         return _load_coca(self, device, precision) if self.kind == COCA else _load_transformers(self, device, precision)
 
 
 def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     """The model that the settings name, not loaded yet. Raises UserError for one that is not there or writes nothing."""
+    if settings.engine == HTTP or settings.base_url is not None:
+        return _find_http(settings)
     if settings.model is None and settings.pretrained is None:
         raise UserError(
             "--model is needed: a folder with a model that takes pictures and writes words, transformers:ORG/NAME, or a CoCa "
@@ -67,6 +86,28 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
         processor_sha256=_sha256(_beside_weights(folder)),
     )
     return FoundGenerator(kind, folder, identity, named)
+
+
+def _find_http(settings: GeneratorSettings) -> FoundGenerator:
+    """A model behind an address. Raises UserError where the address or the name is missing."""
+    address = (settings.base_url or "").rstrip("/")
+    if settings.engine not in ("auto", HTTP):
+        raise UserError(f"--base-url is for --engine http; --engine {settings.engine} runs models of this machine")
+    if not address.startswith(("http://", "https://")):
+        raise UserError("--engine http needs --base-url with the address to ask, such as https://HOST/v1")
+    if not settings.model:
+        raise UserError("--engine http needs --model with the name that the address knows its model by")
+    if "@" in address.split("/")[2]:
+        raise UserError("--base-url holds a name or a key: put the key into CLIPMILL_API_KEY")
+    if isinstance(settings, AskSettings) and settings.choices:
+        raise UserError(
+            "--choices needs probabilities of given answers, which no such address tells: leave it out, and name the answers "
+            "in the question"
+        )
+    identity = GeneratorIdentity(
+        name=settings.model, engine=HTTP, pretrained=address, weights_sha256=None, processor_sha256=None
+    )
+    return FoundGenerator(HTTP, Path(), identity, ModelSettings(), settings.requests_at_once)
 
 
 def _kind(place: Place, folder: Path) -> str:

@@ -45,6 +45,7 @@ def finish(
             answered=total.answered,
             texts=total.texts,
             tokens=total.tokens,
+            prompt_tokens=total.prompt_tokens,
             cut=total.cut,
             rejected_images=total.rejected_images,
             rejected_texts=total.rejected_texts,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -50,6 +50,8 @@ class Said:
     tokens: int
     logprob: float | None
     finish: Finish
+    prompt_tokens: int = 0
+    """Of the question with its picture, where they are paid for."""
 
 
 class Unanswerable(Exception):
@@ -58,10 +60,10 @@ class Unanswerable(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A question made ready on the CPU: tensors by name, each with a first axis that batches are joined along, and the
-    ``length`` of its prompt in tokens."""
+    """A question made ready on the CPU: for models of this machine tensors by name, each with a first axis that batches are
+    joined along, and the ``length`` of its prompt in tokens."""
 
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, Any]
     length: int
 
 

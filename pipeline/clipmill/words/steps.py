@@ -111,12 +111,12 @@ def _writer(key: _Key) -> Writer:
     from clipmill.words.unit import Writer, shown
 
     job = key.job
-    generator = job.found.load(job.device, _precision(job))
+    generator = job.found.load(job.device, _precision(job), job.layout.staging / "answers")
     return Writer(
         generator,
         job.asking,
         job.seed,
-        job.batch_size or BATCH_SIZE[job.device],
+        job.found.requests_at_once or job.batch_size or BATCH_SIZE[job.device],
         generator.exact,
         job.max_image_pixels,
         partial(_load_beside, job.allowed),

@@ -19,6 +19,7 @@ class TextSums(Sums):
     answered: int = 0
     texts: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
     cut: int = 0
     rejected_images: int = 0
     rejected_texts: int = 0

@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import torch
 
+from clipmill.core.errors import ClipmillError
 from clipmill.core.schemas import REJECTED, TEXTS, Reason
 from clipmill.source.decode import Rejected, decode_image
 from clipmill.source.reading import KEPT_PREFIX
@@ -42,6 +43,7 @@ class _Made:
     rows: list[dict[str, Any]]
     texts: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
+    prompt_tokens: int = 0
 
     def reject(self, at: int, kind: str, reason: Reason, detail: str, candidate: int | None = None) -> None:
         """The row at a place of the unit gets no text, or not this one."""
@@ -131,6 +133,8 @@ class Writer:
         """Texts of a batch. One that fails is asked in halves, down to the picture that it fails at."""
         try:
             answers = self._said([row.prepared for row in rows], seed)
+        except ClipmillError:
+            raise
         except Exception as error:
             if len(rows) > 1:
                 middle = len(rows) // 2
@@ -139,6 +143,9 @@ class Writer:
                 return
             if isinstance(error, torch.OutOfMemoryError | MemoryError):
                 raise
+            if isinstance(error, Unanswerable):
+                made.reject(rows[0].at, "text", Reason.NOT_ANSWERABLE, str(error))
+                return
             made.reject(rows[0].at, "text", Reason.ENGINE_FAILED, f"{type(error).__name__}: {error}")
             return
         for row, candidates in zip(rows, answers, strict=True):
@@ -156,11 +163,12 @@ class Writer:
         return max(scored, key=lambda one: (one.logprob if one.logprob is not None else -math.inf) * weight(one))
 
     def _take(self, row: Row, number: int, said: Said, made: _Made) -> None:
+        made.prompt_tokens += said.prompt_tokens
         if said.logprob is not None and not math.isfinite(said.logprob):
             made.reject(row.at, "text", Reason.ENGINE_FAILED, "its probabilities are no numbers", number)
             return
         if self.asking.style is not None:
-            said = Said(styled(said.text, self.asking.style), said.tokens, said.logprob, said.finish)
+            said = replace(said, text=styled(said.text, self.asking.style))
         if not said.text.strip():
             made.reject(row.at, "text", Reason.EMPTY_TEXT, "the model wrote nothing", number)
             return
@@ -175,6 +183,7 @@ class Writer:
             answered=len({one["row"] for one in texts}),
             texts=len(texts),
             tokens=sum(one["tokens"] for one in texts),
+            prompt_tokens=made.prompt_tokens,
             cut=sum(one["finish"] == "length" for one in texts),
             rejected_images=kinds["image"],
             rejected_texts=kinds["text"],

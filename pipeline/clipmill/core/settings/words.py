@@ -35,9 +35,16 @@ class GeneratorSettings(ImagePathSettings, OutputSettings):
     pretrained: str | None = Field(
         default=None, description="open_clip tag or file; of a hub model a commit or a folder."
     )
-    engine: Literal["auto", "open_clip", "transformers"] = Field(
-        default="auto", description="What runs the model; auto goes by what lies in its folder."
+    engine: Literal["auto", "open_clip", "transformers", "http"] = Field(
+        default="auto",
+        description="What runs the model; auto goes by what lies in its folder; http asks at --base-url.",
     )
+    base_url: str | None = Field(
+        default=None,
+        description="Address that speaks OpenAI's chat completions (https://HOST/v1), whose model --model names; the key is "
+        "read from CLIPMILL_API_KEY or OPENAI_API_KEY.",
+    )
+    requests_at_once: int = Field(default=8, ge=1, description="Most requests under way to --base-url.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Number format that the model computes in; auto: bf16 on GPUs, else fp32."
     )

@@ -7,6 +7,7 @@ from clipmill.words.asking import Prompts
 from clipmill.words.styles import Style, prompt_of
 
 COCA = "coca"
+HTTP = "http"
 _CAPTIONS_ONLY: dict[Style, str] = {"short": "", "detailed": "", "alt": ""}
 _INSTRUCTED = Prompts({style: prompt_of(style, instructed=True) for style in ("short", "detailed", "alt")})
 _KNOWN = {
