@@ -75,6 +75,43 @@ def images_schema(
     return pa.schema(fields)
 
 
+AUDIO_SHA256, VIDEO_SHA256 = "audio_sha256", "video_sha256"
+"""As `IMAGE_SHA256`, of sounds and videos."""
+
+
+def audio_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``audio/part-*.parquet``: one row an embedded sound, then the columns kept from the source. ``duration`` is in seconds,
+    ``sample_rate`` that of the file."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("sample_rate", pa.int32()),
+            pa.field(AUDIO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
+
+
+def videos_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``videos/part-*.parquet``: one row an embedded video, then the columns kept from the source. ``duration`` is in seconds,
+    ``fps`` the pictures a second on average, ``frames`` how many there are."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("fps", pa.float32()),
+            pa.field("frames", pa.int32()),
+            pa.field(VIDEO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
+
+
 def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:
     """``captions/part-*.parquet``: one row per caption; ``clip_score`` is null for a caption without its image. Where texts
     may be ``unknown``, as of vectors made elsewhere, ``caption`` may be null."""
