@@ -16,6 +16,7 @@ from clipmill.source.confinement import real_place, refusal
 from clipmill.source.diagnosis import BEGINNING_BYTES, Rejected, refuse_no_image
 from clipmill.source.locating import locate
 from clipmill.source.media import IMAGE, Medium
+from clipmill.source.names import ITEMS
 from clipmill.storage import Location
 
 __all__ = ["ImageFile", "Rejected", "find_image", "load_image_bytes"]
@@ -73,7 +74,7 @@ def find_image(path: str, base: Location, allowed: Sequence[str] = (), medium: M
     if info.type != fs.FileType.File:
         raise Rejected(medium.not_found, f"{place} is not a regular file")
     if info.size > (MAX_FILE_BYTES if medium is IMAGE else medium.most_bytes):
-        raise Rejected(medium.not_one, f"{place} has {info.size} bytes, more than any {medium.noun}")
+        raise Rejected(medium.not_one, f"{place} has {info.size} bytes, more than any {ITEMS[medium.name]}")
     if not info.size:
         raise Rejected(medium.empty, f"{place} has no bytes")
     return ImageFile(path, place, info.size)

@@ -187,7 +187,7 @@ def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
     if not found:
         raise UserError(
             f"{uri}: the folder is empty, or holds only names that begin with _ or a point; clipmill reads Parquet files "
-            f"({', '.join(PARQUET_SUFFIXES)}), Arrow files, tar archives, pictures, sounds, videos, and CSV or JSONL that is named"
+            f"({', '.join(PARQUET_SUFFIXES)}), Arrow files, tar archives, pictures, sounds, videos, and CSV or JSONL if named"
         )
     if len(found) == 1 and _is_named(uri, found[0]):
         if (medium := medium_of(found[0].path)) is not None:

@@ -25,14 +25,32 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         "thumbnails",
         "max_image_pixels",
         "allow_outside",
+        "audio_column",
+        "video_column",
+        "window",
+        "frames",
     )
 
     input: str = Field(
-        description="Folder, file, glob or prefix: Parquet, pictures, a CSV or JSONL list, a saved Hugging Face dataset, "
-        "WebDataset archives, a Lance table; local or s3://."
+        description="Folder, file, glob or prefix: Parquet, pictures, sounds, videos, a CSV or JSONL list, a saved Hugging "
+        "Face dataset, WebDataset archives, a Lance table; local or s3://."
     )
     image_column: str | None = Field(default=None, description="Default: found by its name and type.")
     caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    audio_column: str | None = Field(default=None, description="Of sounds. Default: found by its name and type.")
+    video_column: str | None = Field(default=None, description="Of videos. Default: found by its name and type.")
+    window: Annotated[float | None, Option(metavar="SECONDS")] = Field(
+        default=None,
+        gt=0,
+        description="Hear the whole of long sounds, in windows of this length whose vectors are averaged. Default: a sound is "
+        "heard from its beginning, as long as the model hears at once.",
+    )
+    frames: Annotated[int | None, Option(metavar="N")] = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pictures, evenly over its time, whose vectors are averaged to that of a video. Default: 8.",
+    )
     id_column: str | None = Field(
         default=None, description="Default: id, key, uid, image_id …; without one, ids are made from file and row."
     )
