@@ -83,7 +83,7 @@ def _finished(manifest: AnyManifest) -> str:
     if isinstance(manifest, EmbeddingsManifest):
         counts = manifest.counts
         speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
-        rejected = counts.rejected_images + counts.rejected_captions
+        rejected = counts.rejected
         return (
             f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
             f"{speed}{when}"

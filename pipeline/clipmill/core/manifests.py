@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from clipmill.core.schemas import GalleryName
+
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
@@ -195,7 +197,7 @@ class IndexManifest(Record):
     model: ModelIdentity | None
     dimension: int
     n: int
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     shards: int
     factory: str
     why: str
@@ -252,7 +254,7 @@ class DuplicatesManifest(Record):
     kind: Literal["duplicates"] = "duplicates"
     schema_version: int = SCHEMA_VERSION
     n: int
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     threshold: float
     pairs: int
     groups: int

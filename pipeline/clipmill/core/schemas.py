@@ -5,12 +5,17 @@ Plain Arrow types only, so that other tools read the files with nothing of ours 
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Literal
 
 import pyarrow as pa
 
 ORDINAL_SHIFT = 32
 MAX_FILES = 1 << 21
 """``row`` = file ordinal << 32 | row number in that file; ordinals below 2²¹ keep it below 2⁵³, exact in JSON."""
+
+
+GalleryName = Literal["images", "audio", "videos", "captions"]
+"""The parts of embeddings whose vectors can be searched and compared."""
 
 
 class Reason(str, Enum):
@@ -77,6 +82,10 @@ def images_schema(
 
 AUDIO_SHA256, VIDEO_SHA256 = "audio_sha256", "video_sha256"
 """As `IMAGE_SHA256`, of sounds and videos."""
+
+
+HASHES = {"images": IMAGE_SHA256, "audio": AUDIO_SHA256, "videos": VIDEO_SHA256}
+"""By part, the column that has the sha256 of what was encoded."""
 
 
 def audio_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:

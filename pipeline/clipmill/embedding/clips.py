@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from clipmill.encoders.device import Meter
-    from clipmill.encoders.model import ClipModel
+    from clipmill.encoders.model import ClipModel, Pending
     from clipmill.encoders.protocol import Clips, SoundPreparation
 
 OpenPath = Callable[[str, str, Medium], AbstractContextManager[tuple[Stream, bytes]]]
@@ -161,24 +161,29 @@ Encoded = tuple[NDArray[np.float32], NDArray[np.bool_]]
 def start_clips(model: ClipModel, decoded: pa.Table, medium: MediumName, meter: Meter) -> Callable[[], Encoded]:
     """Begins to encode the clips of a decoded unit. What is returned waits for the vectors, float32 (n, d), of the rows that
     have one, and tells which these are, bool (rows)."""
-    import torch
-
     from clipmill.encoders.protocol import Clips
 
     clips = Clips.of(model.encoder)
     column = whole(decoded.column(f"{medium}_pieces"))
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    size = piece_bytes(clips, medium)
     known = column.drop_null()
-    counts = pc.binary_length(known).to_numpy(zero_copy_only=False).astype(np.int64) // size
-    data = torch.from_numpy(np.frombuffer(b"".join(known.to_pylist()), np.uint8).copy()).reshape(-1, size)
-    if medium == "audio":
-        pending = model.start_sounds(data, meter)
-    elif clips.videos:
-        pending = model.start_videos(data.reshape(-1, *clips.videos.shape), meter)
-    else:
-        pending = model.start_images(data.reshape(-1, *model.preprocessing.shape), meter)
+    counts = pc.binary_length(known).to_numpy(zero_copy_only=False).astype(np.int64) // piece_bytes(clips, medium)
+    pending = start_pieces(model, clips, medium, b"".join(known.to_pylist()), meter)
     return lambda: (means(pending(), counts), present)
+
+
+def start_pieces(
+    model: ClipModel, clips: Clips, medium: MediumName, data: bytes, meter: Meter | None = None
+) -> Pending:
+    """Begins to encode pieces that follow each other in ``data``; what is returned waits for their unit vectors, (n, d)."""
+    import torch
+
+    pieces = torch.from_numpy(np.frombuffer(bytearray(data), np.uint8)).reshape(-1, piece_bytes(clips, medium))
+    if medium == "audio":
+        return model.start_sounds(pieces, meter)
+    if clips.videos:
+        return model.start_videos(pieces.reshape(-1, *clips.videos.shape), meter)
+    return model.start_images(pieces.reshape(-1, *model.preprocessing.shape), meter)
 
 
 def means(vectors: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float32]:

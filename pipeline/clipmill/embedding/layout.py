@@ -5,12 +5,19 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.schemas import REJECTED, audio_schema, captions_schema, images_schema, videos_schema
 from clipmill.source.media import CLIPS, MEDIA, MediumName
 from clipmill.stage.units.layout import Part
 
 PARTS = ("images", "audio", "videos", "captions", "rejected")
 """In their order. ``audio`` and ``videos`` are there where the input has them."""
+CLIP_PARTS = tuple(MEDIA[medium].part for medium in CLIPS)
+
+
+def parts_of(manifest: EmbeddingsManifest) -> tuple[str, ...]:
+    """The parts that a dataset has."""
+    return tuple(part for part in PARTS if part not in CLIP_PARTS or part in manifest.counts.clips)
 
 
 @dataclass(frozen=True)

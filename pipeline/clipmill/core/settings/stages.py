@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from clipmill.core.schemas import GalleryName
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
@@ -96,7 +97,7 @@ class IndexSettings(OutputSettings, ProductSettings):
     )
 
     embeddings: str = Field(description="Embeddings dataset to index, or an output of `clipmill run`; local or s3://.")
-    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are indexed.")
+    gallery: GalleryName = Field(default="images", description="Which vectors are indexed.")
     factory: str = Field(default="auto", description="A FAISS factory string instead of a planned index.")
     foreign: Annotated[str | None, Option(metavar="FILE")] = Field(
         default=None,
@@ -132,7 +133,7 @@ class DedupSettings(OutputSettings, ProductSettings):
 
     embeddings: str = Field(description="Embeddings dataset to search for duplicates; local or s3://.")
     threshold: float = Field(default=0.95, ge=-1, le=1, description="Least cosine similarity of two near-duplicates.")
-    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are compared.")
+    gallery: GalleryName = Field(default="images", description="Which vectors are compared.")
     keep: Annotated[str, Option(metavar="RULE")] = Field(
         default="first",
         description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
