@@ -53,21 +53,17 @@ def _print_plan(plan: dict[str, Any], complete: bool, as_json: bool) -> None:
         click.echo("the output is already complete: nothing would be done")
 
 
-_CALLED = {"audio": "sounds", "videos": "videos"}
-
-
 def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, already: bool) -> None:
     if as_json:
         print_json({"output": uri, "already_complete": already, **manifest.model_dump(mode="json")})
         return
     counts = manifest.counts
-    clips = {_CALLED[part]: one.embedded for part, one in counts.clips.items()}
-    images = {} if clips and not counts.images else {"images": counts.images}
-    embedded = [f"{count:,} {what}" for what, count in {**images, **clips, "captions": counts.captions}.items()]
     if already:
-        click.echo(f"{uri} is already complete: {', '.join(embedded)}")
+        click.echo(
+            f"{uri} is already complete: {', '.join(f'{count:,} {what}' for what, count in counts.embedded.items())}"
+        )
         return
-    click.echo(f"{uri}: {', '.join(embedded[:-1])} and {embedded[-1]} of {counts.rows:,} rows embedded")
+    click.echo(f"{uri}: {counts.in_words} of {counts.rows:,} rows embedded")
     if counts.rejected_by_reason:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected_by_reason.items())
         click.echo(f"rejected: {reasons} (see {uri}/rejected)")

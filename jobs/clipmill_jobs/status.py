@@ -84,10 +84,7 @@ def _finished(manifest: AnyManifest) -> str:
         counts = manifest.counts
         speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
         rejected = counts.rejected
-        return (
-            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
-            f"{speed}{when}"
-        )
+        return f"{counts.in_words} of {counts.rows:,} rows, {rejected:,} rejected{speed}{when}"
     if isinstance(manifest, IndexManifest):
         recall = manifest.measured_recall
         met = f" (below the target of {manifest.target_recall:g})" if manifest.target_met is False else ""

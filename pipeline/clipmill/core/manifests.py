@@ -64,6 +64,10 @@ class ModelIdentity(Record):
         ]
 
 
+_CALLED = {"audio": "sounds", "videos": "videos"}
+"""The parts of an embeddings dataset whose items take time, and what these are called."""
+
+
 class ClipCounts(Record):
     """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column."""
 
@@ -90,6 +94,19 @@ class Counts(Record):
         """As before there were sounds and videos, where there are none."""
         values: dict[str, Any] = serialise(self)
         return values if self.clips else {name: value for name, value in values.items() if name != "clips"}
+
+    @property
+    def embedded(self) -> dict[str, int]:
+        """What was embedded, by what it is called; without images where there are other things beside captions."""
+        clips = {_CALLED[part]: one.embedded for part, one in self.clips.items()}
+        images = {} if clips and not self.images else {"images": self.images}
+        return {**images, **clips, "captions": self.captions}
+
+    @property
+    def in_words(self) -> str:
+        """``12 images and 24 captions``."""
+        *first, last = (f"{count:,} {what}" for what, count in self.embedded.items())
+        return f"{', '.join(first)} and {last}"
 
     @property
     def rejected(self) -> int:

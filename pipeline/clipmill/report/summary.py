@@ -34,11 +34,7 @@ def summary(report: Report) -> list[str]:
 
 
 def _embedded(counts: Counts, *, elsewhere: bool) -> str:
-    clips = {part: one.embedded for part, one in counts.clips.items()}
-    images = {} if clips and not counts.images else {"images": counts.images}
-    found = [f"{count:,} {_PLURAL[part]}" for part, count in {**images, **clips, "captions": counts.captions}.items()]
-    told = f"{', '.join(found[:-1])} and {found[-1]}"
-    text = f"{told} were {'embedded elsewhere' if elsewhere else 'embedded'}"
+    text = f"{counts.in_words} were {'embedded elsewhere' if elsewhere else 'embedded'}"
     rejected = [
         f"{count:,} {name}{'s' if count != 1 else ''}"
         for count, name in (
