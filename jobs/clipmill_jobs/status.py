@@ -83,11 +83,8 @@ def _finished(manifest: AnyManifest) -> str:
     if isinstance(manifest, EmbeddingsManifest):
         counts = manifest.counts
         speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
-        rejected = counts.rejected_images + counts.rejected_captions
-        return (
-            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
-            f"{speed}{when}"
-        )
+        rejected = counts.rejected
+        return f"{counts.in_words} of {counts.rows:,} rows, {rejected:,} rejected{speed}{when}"
     if isinstance(manifest, IndexManifest):
         recall = manifest.measured_recall
         met = f" (below the target of {manifest.target_recall:g})" if manifest.target_met is False else ""

@@ -5,12 +5,17 @@ Plain Arrow types only, so that other tools read the files with nothing of ours 
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Literal
 
 import pyarrow as pa
 
 ORDINAL_SHIFT = 32
 MAX_FILES = 1 << 21
 """``row`` = file ordinal << 32 | row number in that file; ordinals below 2²¹ keep it below 2⁵³, exact in JSON."""
+
+
+GalleryName = Literal["images", "audio", "videos", "captions"]
+"""The parts of embeddings whose vectors can be searched and compared."""
 
 
 class Reason(str, Enum):
@@ -77,6 +82,47 @@ def images_schema(
     if thumbnails:
         fields.append(pa.field("thumbnail", pa.binary()))
     return pa.schema(fields)
+
+
+AUDIO_SHA256, VIDEO_SHA256 = "audio_sha256", "video_sha256"
+"""As `IMAGE_SHA256`, of sounds and videos."""
+
+
+HASHES = {"images": IMAGE_SHA256, "audio": AUDIO_SHA256, "videos": VIDEO_SHA256}
+"""By part, the column that has the sha256 of what was encoded."""
+
+
+def audio_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``audio/part-*.parquet``: one row an embedded sound, then the columns kept from the source. ``duration`` is in seconds,
+    ``sample_rate`` that of the file."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("sample_rate", pa.int32()),
+            pa.field(AUDIO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
+
+
+def videos_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``videos/part-*.parquet``: one row an embedded video, then the columns kept from the source. ``duration`` is in seconds,
+    ``fps`` the pictures a second on average, ``frames`` how many there are."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("fps", pa.float32()),
+            pa.field("frames", pa.int32()),
+            pa.field(VIDEO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
 
 
 def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:

@@ -77,7 +77,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         raise UserError(
             f"{location} is a dataset of kind {head.kind!r}, but {wanted!r} is needed here; {_hint(wanted)}"
         )
-    newest = kind.model_fields["schema_version"].default
+    newest = getattr(kind, "NEWEST", kind.model_fields["schema_version"].default)
     if head.schema_version > newest:
         raise UserError(
             f"{location} was written by a newer clipmill (schema version {head.schema_version}, this one reads up to "

@@ -5,10 +5,19 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from clipmill.core.schemas import REJECTED, captions_schema, images_schema
+from clipmill.core.manifests import EmbeddingsManifest
+from clipmill.core.schemas import REJECTED, audio_schema, captions_schema, images_schema, videos_schema
+from clipmill.source.media import CLIPS, MEDIA, MediumName
 from clipmill.stage.units.layout import Part
 
-PARTS = ("images", "captions", "rejected")
+PARTS = ("images", "audio", "videos", "captions", "rejected")
+"""In their order. ``audio`` and ``videos`` are there where the input has them."""
+CLIP_PARTS = tuple(MEDIA[medium].part for medium in CLIPS)
+
+
+def parts_of(manifest: EmbeddingsManifest) -> tuple[str, ...]:
+    """The parts that a dataset has."""
+    return tuple(part for part in PARTS if part not in CLIP_PARTS or part in manifest.counts.clips)
 
 
 @dataclass(frozen=True)
@@ -19,14 +28,18 @@ class Parts:
     dimension: int
     kept: Sequence[pa.Field] = ()
     thumbnails: bool = False
+    clips: tuple[MediumName, ...] = ()
 
     def schema(self, name: str) -> pa.Schema:
         """The schema of one of them."""
         if name == "images":
             return images_schema(self.dimension, self.kept, thumbnails=self.thumbnails, hashes=True)
+        if name in ("audio", "videos"):
+            return (audio_schema if name == "audio" else videos_schema)(self.dimension, self.kept)
         return captions_schema(self.dimension) if name == "captions" else REJECTED
 
     @property
     def all(self) -> tuple[Part, ...]:
         """In their order."""
-        return tuple(Part(name, self.schema(name)) for name in PARTS)
+        absent = {MEDIA[medium].part for medium in CLIPS if medium not in self.clips}
+        return tuple(Part(name, self.schema(name)) for name in PARTS if name not in absent)

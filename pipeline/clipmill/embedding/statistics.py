@@ -25,14 +25,23 @@ class Statistics(Sums):
         "encoding_until": max,
         "least_cosine": min,
     }
-    MADE: ClassVar[tuple[str, ...]] = ("images", "captions")
-    REJECTED: ClassVar[tuple[str, ...]] = ("rejected_images", "rejected_captions")
+    MADE: ClassVar[tuple[str, ...]] = ("images", "captions", "audio", "videos")
+    REJECTED: ClassVar[tuple[str, ...]] = (
+        "rejected_images",
+        "rejected_captions",
+        "rejected_audio",
+        "rejected_videos",
+    )
 
     images: int = 0
     captions: int = 0
     rejected_images: int = 0
     rejected_captions: int = 0
     without_image_column: int = 0
+    audio: int = 0
+    videos: int = 0
+    rejected_audio: int = 0
+    rejected_videos: int = 0
     encoded_with: Counter[str] = field(default_factory=Counter)
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
@@ -46,7 +55,7 @@ class Statistics(Sums):
 
     def counts(self) -> dict[str, int]:
         """As those of all sums, and the time of encoders in milliseconds."""
-        encoding = self.seconds["encode_images"] + self.seconds["encode_captions"]
+        encoding = sum(self.seconds[f"encode_{what}"] for what in ("images", "captions", "clips"))
         return {**super().counts(), ENCODING: round(1000 * encoding)}
 
     @staticmethod
@@ -60,6 +69,10 @@ class Statistics(Sums):
             rejected_images=kinds["image"],
             rejected_captions=kinds["caption"],
             without_image_column=rows - unit.images.num_rows - kinds["image"],
+            audio=unit.clips["audio"].num_rows if "audio" in unit.clips else 0,
+            videos=unit.clips["videos"].num_rows if "videos" in unit.clips else 0,
+            rejected_audio=kinds["audio"],
+            rejected_videos=kinds["video"],
             reasons=unit.reasons,
             captions_by_file=Counter({str(ordinal): count for ordinal, count in unit.captions_by_file.items()}),
             seconds=Counter(unit.seconds),

@@ -64,9 +64,9 @@ Loader = Callable[[], "ClipModel"]
 def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter) -> tuple[EmbedPlan, Loader]:
     """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet."""
     from clipmill.embedding.plan import find_source, make_plan
-    from clipmill.encoders.adapters.loading import preparation_of
+    from clipmill.encoders.adapters.loading import clips_of, preparation_of
     from clipmill.encoders.known import known_identity
-    from clipmill.encoders.protocol import WithoutPictures
+    from clipmill.encoders.protocol import Clips, WithoutPictures
 
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
     load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
@@ -74,7 +74,8 @@ def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Re
     preparation = preparation_of(identity)
     if preparation is None:
         preparation = load().encoder.images or WithoutPictures()
-    plan = make_plan(settings, source, identity, preparation)
+    clips = clips_of(identity) or Clips.of(load().encoder)
+    plan = make_plan(settings, source, identity, preparation, clips)
     return plan, partial(_loaded_as_planned, load, identity)
 
 

@@ -65,7 +65,7 @@ class VersionStages:
                 )
             )
         counts, encoded = manifest.counts, sum(run.rows_encoded for run in manifest.runs)
-        found = f"{counts.images:,} images, {counts.captions:,} captions"
+        found = ", ".join(f"{count:,} {what}" for what, count in counts.embedded.items())
         self.tell("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
         notes = [f"all rows were encoded: {why}"] if why else []
         if base is not None:

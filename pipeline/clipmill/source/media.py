@@ -11,6 +11,8 @@ from clipmill.core.schemas import Reason
 from clipmill.source.diagnosis import Rejected, what_else
 
 MediumName = Literal["image", "audio", "video"]
+CLIPS: tuple[MediumName, ...] = ("audio", "video")
+"""Those that take time."""
 
 
 class Stream(Protocol):
