@@ -12,8 +12,8 @@ from clipmill.serve.answers.plain import plain
 
 _MOST_ROWS = 2_000_000
 """Rows looked at: enough for what is common, within a second or two."""
-_MOST_VALUES = 60
-_SHOWN_VALUES = 30
+_MOST_VALUES = 200
+_SHOWN_VALUES = 200
 _WHOLE_RANGE = 12
 """Whole numbers of no more values than this are chosen one by one."""
 

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from clipmill.index.search.search import Index
 from clipmill.index.search.selection import Selection
 from clipmill.serve.answers.beside import Beside
 from clipmill.serve.answers.choose import select_within
+from clipmill.serve.answers.plain import plain
 
 _KEPT_SELECTIONS = 32
 
@@ -84,6 +86,11 @@ class Served:
 
     def shows(self, position: int) -> bool:
         return self.shown is None or self.shown.holds(position)
+
+    def metadata(self, position: int) -> dict[str, Any]:
+        """The columns of one row, with its id as ``key``."""
+        (row,) = self.opened.fetch(np.array([position])).to_pylist()
+        return {"key": row.pop("id"), **{name: plain(value) for name, value in row.items() if name != "row"}}
 
     def select(self, where: str | None, seconds: float) -> Selection | None:
         """The rows that may be returned and meet a condition; None: all. Raises UserError for what is no condition, or takes
