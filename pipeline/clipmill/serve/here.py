@@ -1,6 +1,7 @@
 """The service in this process: uvicorn, and no Ray."""
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from clipmill.core.errors import UserError
@@ -46,4 +47,5 @@ def run_here(app: "FastAPI", opened: socket.socket) -> None:
         server_header=False,
         ws="none",
     )
-    uvicorn.Server(settings).run(sockets=[opened])
+    with suppress(KeyboardInterrupt):  # a service that was told to stop has ended well
+        uvicorn.Server(settings).run(sockets=[opened])

@@ -4,6 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
     DedupSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "DedupSettings",
     "EmbedSettings",
     "EvaluateSettings",
+    "ExploreSettings",
     "FilterSettings",
     "GateSettings",
     "ImportSettings",
@@ -37,6 +39,7 @@ __all__ = [
     "ProductSettings",
     "Products",
     "SampleSettings",
+    "ServeSettings",
     "Settings",
     "SettingsModel",
     "TrainSettings",
