@@ -51,6 +51,7 @@ class SearchAnswer(BaseModel):
     exact: bool = Field(description="Whether every row that may be returned was scored exactly.")
     recall: Recall | None
     milliseconds: dict[str, float]
+    query: list[float] | None = Field(default=None, description="The vector that was searched with, if it is included.")
     results: list[Result]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
-Include = Literal["columns", "caption", "thumbnail", "vector"]
+Include = Literal["columns", "caption", "thumbnail", "vector", "query"]
 Weight = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Row = Annotated[int, Field(ge=0, lt=2**53)]
@@ -48,7 +48,7 @@ class SearchRequest(_Part):
     k: int = Field(default=10, ge=1, description="Results.")
     where: str | None = Field(default=None, description="An SQL condition on the columns of the index.")
     include: list[Include] = Field(
-        default=["columns"], max_length=8, description="What each result comes with beside rank, score, row and id."
+        default=["columns"], max_length=8, description="What each result comes with beside rank, score, row and id; `query` is the vector that was searched with."
     )
 
     @model_validator(mode="after")

@@ -47,6 +47,7 @@ def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Lim
     spans |= {"fetch": ended - searched, "total": ended - started}
     exact = is_exact(served, k, selection)
     manifest = served.index.manifest
+    query = {"query": [float(value) for value in asked.vector[0]]} if "query" in request.include else {}
     return {
         "index": served.opened.name,
         "version": served.opened.version,
@@ -60,6 +61,7 @@ def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Lim
         "exact": exact,
         "recall": promised(manifest, asked.kind, request.k, exact=exact),
         "milliseconds": {name: round(span * 1000, 3) for name, span in spans.items()},
+        **query,
         "results": results,
     }, asked
 

@@ -19,8 +19,8 @@ _ROUNDING = 2e-2
 def open_target(name: str, target: Target, cache: Path) -> Opened:
     """The index of a target, under a name. Raises UserError where there is none, RunFailed where it is not whole or does not
     find its own vectors."""
-    sha256 = storage.sha256(storage.resolve(target.uri) / MANIFEST)
     index = open_index(target.uri, cache)
+    sha256 = storage.sha256(storage.resolve(target.uri) / MANIFEST)
     opened = Opened(name, target.uri, target.version, sha256, index, Beside(index.manifest))
     _try(opened)
     return opened
