@@ -7,6 +7,7 @@ import click
 from clipmill.core.settings import ExploreSettings
 from clipmill_jobs.command import Job, say
 from clipmill_jobs.options import cache_limit_option, settings_options
+from clipmill_jobs.reporting import current
 
 
 @click.command("explore", cls=Job, doing="opening the index")
@@ -42,6 +43,7 @@ def command(settings: ExploreSettings, no_browser: bool) -> None:
     address = address_of(socket)
     click.echo(address)
     say("explore", f"open {address} in a browser; Ctrl-C ends it")
+    current().rest()
     if not no_browser:
         webbrowser.open(address)
     run_here(app, socket)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
+from clipmill.index.search.open import open_index as open_whole
 from clipmill.serve.answers.columns import columns_of
 from clipmill.serve.answers.encode import BatchingEncoder, Encoder
 from clipmill.serve.answers.items import facts, item
@@ -21,6 +22,7 @@ from clipmill.serve.answers.query import Asked, NoSuchRow
 from clipmill.serve.answers.request import SearchRequest
 from clipmill.serve.answers.search import search, search_vectors
 from clipmill.serve.follow.followed import Followed, Watch
+from clipmill.serve.follow.open import Open
 from clipmill.serve.limits import Limits
 from clipmill.serve.problems import Problem
 
@@ -66,8 +68,11 @@ class Service:
         make_encoder: MakeEncoder,
         cache: Path,
         on_change: Callable[[str, str], object] = lambda *told: None,
+        open_index: Open = open_whole,
     ) -> "Service":
-        return Service([Followed(one.name, one.uri, cache, on_change) for one in named], limits, make_encoder)
+        """Opens all indices. Raises UserError or RunFailed for one that cannot be."""
+        opened = [Followed(one.name, one.uri, cache, on_change, open_index) for one in named]
+        return Service(opened, limits, make_encoder)
 
     def watch(self) -> Watch:
         """What follows the indices; not started yet."""

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.settings.base import Settings
 from clipmill.core.settings.shared import TRUST
-from clipmill.core.values import Option
+from clipmill.core.values import Bytes, Option
 
 
 def _check_places(places: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,4 +56,8 @@ class ServeSettings(ExploreSettings):
         default="auto",
         pattern="^(auto|[1-9][0-9]{0,3})$",
         description="Copies of the service that share the requests; auto is one for each two cores of the cluster.",
+    )
+    shard_memory: Annotated[Bytes, Option(default="4GiB")] = Field(
+        default=4 * 2**30,
+        description="An index whose codes take more is divided among processes that hold so much each.",
     )

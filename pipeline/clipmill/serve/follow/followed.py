@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from clipmill.core.errors import ClipmillError
+from clipmill.index.search.open import open_index as open_whole
 from clipmill.serve.answers.opened import Opened, Served
 from clipmill.serve.follow.hidden import hidden_positions
-from clipmill.serve.follow.open import open_target
+from clipmill.serve.follow.open import Open, open_target
 from clipmill.serve.follow.target import Target, target_of
 from clipmill.versions.takedown import Takedown, read_removed
 
@@ -33,19 +34,27 @@ class Followed:
     """An index under a ``name``, open. `current` is replaced whole: who has taken it answers from it to the end, and the
     files of an old version are let go with the last of these answers."""
 
-    def __init__(self, name: str, uri: str, cache: Path, on_change: Callable[[str, str], object] = lambda *told: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        uri: str,
+        cache: Path,
+        on_change: Callable[[str, str], object] = lambda *told: None,
+        open_index: Open = open_whole,
+    ) -> None:
         """Opens the index. ``on_change`` is told the name and what happened: switched, removed, failed. Raises as
         `clipmill.serve.follow.open.open_target` does."""
         self.name = name
         self.uri = uri
         self._cache = cache
         self._on_change = on_change
+        self._open_index = open_index
         self._looking = threading.Lock()
         self._said: str | None = None
         self.failing_since: float | None = None
         target = target_of(uri)
         self.target = target
-        self._state = _opened(open_target(name, target, cache), target)
+        self._state = _opened(open_target(name, target, cache, open_index), target)
 
     @property
     def current(self) -> Served:
@@ -58,7 +67,7 @@ class Followed:
             try:
                 target = target_of(self.uri) if self.target.followed else self.target
                 if target.version != self._state.served.opened.version:
-                    self._state = _opened(open_target(self.name, target, self._cache), target)
+                    self._state = _opened(open_target(self.name, target, self._cache, self._open_index), target)
                     self.target = target
                     self._told("switched", f"{self.name}: version {target.version} is read from now on")
                 elif (taken := _taken(target)) != self._state.taken:

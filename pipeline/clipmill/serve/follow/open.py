@@ -1,5 +1,6 @@
 """A version is opened and tried before anybody is answered from it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.index.search.open import open_index
+from clipmill.index.search.search import Index
 from clipmill.serve.answers.beside import Beside
 from clipmill.serve.answers.opened import Opened
 from clipmill.serve.follow.target import Target
@@ -16,7 +17,11 @@ _ROUNDING = 2e-2
 """Stored vectors are of unit length to half precision."""
 
 
-def open_target(name: str, target: Target, cache: Path) -> Opened:
+Open = Callable[[str, Path], Index]
+"""How an index is opened: whole in this process, or with its shards held elsewhere."""
+
+
+def open_target(name: str, target: Target, cache: Path, open_index: Open) -> Opened:
     """The index of a target, under a name. Raises UserError where there is none, RunFailed where it is not whole or does not
     find its own vectors."""
     index = open_index(target.uri, cache)
