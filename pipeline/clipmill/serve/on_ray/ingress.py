@@ -1,5 +1,6 @@
 """The deployment that answers: the whole application in each replica, with the indices open in it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ _PROCESS_BYTES = 400_000_000
 class Ingress:
     """A replica. It is ready when all indices are open; each request says which version answered it."""
 
-    def __init__(self, settings: dict[str, Any], workers: int, encoders: Any, shards: list[Any]) -> None:
+    async def __init__(self, settings: dict[str, Any], workers: int, encoders: Any, shards: list[Any]) -> None:
         prepare_process()
         begin_task()
         self._settings = ServeSettings.model_validate(settings)
         self._metrics = Metrics()
-        self._service = Service.open(
+        self._service = await asyncio.to_thread(  # others are asked meanwhile, whose answers this loop has to take
+            Service.open,
             named_of(self._settings.places),
             Limits(k=self._settings.k_max, workers=workers),
             remote_encoders(encoders),

@@ -1,5 +1,6 @@
 """Running the service on a cluster until it is told to stop."""
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from clipmill.serve.web.access import is_loopback
 
 NAME = "clipmill"
 _CORES_A_REPLICA = 2
+_ADVICE = "`clipmill verify` proves whether what is served is whole; the logs of Ray Serve say more"
 
 
 def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Callable[[str], object]) -> None:
@@ -22,6 +24,7 @@ def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Call
 
     Raises UserError or RunFailed where the service cannot be started.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     listen(settings.host, settings.port).close()  # a port that is taken is told of before anything is started
     with connect(cluster) as found:
         replicas, workers = sizes(settings, found)
@@ -33,7 +36,7 @@ def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Call
             try:
                 serve.run(application(settings, replicas, workers), name=NAME, route_prefix="/")
             except (RuntimeError, ray.exceptions.RayError) as error:
-                raise cause_of(error, "starting the service", "the logs of Ray Serve say more") from None
+                raise cause_of(_with_messages(error), "starting the service", _ADVICE) from None
             host = "localhost" if is_loopback(settings.host) else settings.host
             on_ready(f"http://{host}:{settings.port}/")
             threading.Event().wait()
@@ -47,3 +50,11 @@ def sizes(settings: ServeSettings, cluster: Cluster) -> tuple[int, int]:
     on_a_node = -(-replicas // max(1, cluster.nodes))
     return replicas, max(1, cores // on_a_node)
 
+
+def _with_messages(error: Exception) -> Exception:
+    """The failure, with what the deployments say of it."""
+    try:
+        deployments = serve.status().applications[NAME].deployments.values()
+    except (KeyError, RuntimeError, ray.exceptions.RayError):
+        return error
+    return RuntimeError("\n".join([*(one.message for one in deployments if one.message), str(error)]))
