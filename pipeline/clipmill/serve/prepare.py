@@ -15,7 +15,7 @@ def refuse_without_packages(*, on_ray: bool) -> None:
     """Raises UserError where a package that the service needs is not installed."""
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
 
         if on_ray:

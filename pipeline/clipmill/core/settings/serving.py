@@ -20,9 +20,9 @@ def _check_places(places: tuple[str, ...]) -> tuple[str, ...]:
 class ExploreSettings(Settings):
     """Indices, and how they are asked on this machine. ``pretrained`` and ``model`` are where the model is to be had now."""
 
-    places: Annotated[
-        tuple[str, ...], AfterValidator(_check_places), Option(argument=True, metavar="[NAME=]URI …")
-    ] = Field(default=(), validate_default=True, description="Indices, or outputs of `clipmill run`; local or s3://.")
+    places: Annotated[tuple[str, ...], AfterValidator(_check_places), Option(argument=True, metavar="[NAME=]URI …")] = (
+        Field(default=(), validate_default=True, description="Indices, or outputs of `clipmill run`; local or s3://.")
+    )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen at; 0: any that is free.")
     k_max: int = Field(default=1000, ge=1, le=100_000, description="Most results that may be asked for at once.")
     log_queries: Annotated[str | None, Option(metavar="FILE")] = Field(
@@ -50,7 +50,8 @@ class ServeSettings(ExploreSettings):
         description="Address to listen at: 0.0.0.0 for other machines too, which takes --token-file.",
     )
     token_file: Annotated[Path | None, Option(metavar="FILE")] = Field(
-        default=None, description="Let in who has a token of this file: a line each, NAME: TOKEN. Read again when it changes."
+        default=None,
+        description="Let in who has a token of this file: a line each, NAME: TOKEN. Read again when it changes.",
     )
     replicas: Annotated[str, Option(metavar="auto|N")] = Field(
         default="auto",

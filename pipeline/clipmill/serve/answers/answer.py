@@ -40,7 +40,9 @@ class SearchAnswer(BaseModel):
     """The results of one search, best first."""
 
     index: str
-    version: str | None = Field(description="The published version; null for an index that is not one of a published place.")
+    version: str | None = Field(
+        description="The published version; null for an index that is not one of a published place."
+    )
     manifest_sha256: str
     gallery: Literal["images", "captions"]
     n: int = Field(description="Rows of the index.")
@@ -99,6 +101,14 @@ class Column(BaseModel):
     high: float | None = None
     values: list[tuple[Any, int]] | None = None
     nulls: int = 0
+
+
+class Columns(BaseModel):
+    """What a page offers to filter by."""
+
+    index: str
+    version: str | None
+    columns: list[Column]
 
 
 class Problem(BaseModel):

@@ -34,7 +34,9 @@ class Recent(Generic[Value]):
         with self._lock:
             missing = [row for row in dict.fromkeys(rows) if row not in self._known]
             made = self._make(missing) if missing else {}
-            found = {row: made[row] if row in made else self._known[row] for row in rows if row in made or row in self._known}
+            found = {
+                row: made[row] if row in made else self._known[row] for row in rows if row in made or row in self._known
+            }
             for row, value in found.items():
                 self._known[row] = value
                 self._known.move_to_end(row)
@@ -131,7 +133,8 @@ def _captions_in(dataset: Embeddings, shard: Shard, rows: list[int]) -> list[tup
     if not inside:
         return []
     parquet = dataset.open_shard(shard)
-    values, pairs = pa.array(inside, pa.int64()), []
+    values = pa.array(inside, pa.int64())
+    pairs: list[tuple[int, str | None]] = []
     for group in range(parquet.num_row_groups):
         if _may_hold(parquet, group, inside):
             table = parquet.read_row_group(group, columns=["row", "caption"])

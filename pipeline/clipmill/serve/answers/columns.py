@@ -42,7 +42,8 @@ def _first_rows(served: Served) -> pa.Table:
 
 def _choosable(kind: pa.DataType) -> bool:
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    choosable: bool = is_text or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return choosable
 
 
 def _column(name: str, values: pa.ChunkedArray) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -58,7 +59,15 @@ class BatchingEncoder:
                 self._answer_texts([text for text, _ in texts], [future for _, future in texts])
             for item, future in batch:
                 if isinstance(item, bytes):
-                    _answer(future, lambda data=item: self._encoder.encode_picture(data, most_pixels=self._most_pixels)[0])  # type: ignore[misc]
+                    _answer(future, partial(self._picture, item))
+
+    def _picture(self, data: bytes) -> Vector:
+        vector: Vector = self._encoder.encode_picture(data, most_pixels=self._most_pixels)[0]
+        return vector
+
+    def _text(self, text: str) -> Vector:
+        vector: Vector = self._encoder.encode_texts([text])[0]
+        return vector
 
     def _answer_texts(self, texts: Sequence[str], futures: Sequence["Future[Vector]"]) -> None:
         """Together; where one of them cannot be encoded, each by itself."""
@@ -66,7 +75,7 @@ class BatchingEncoder:
             vectors = self._encoder.encode_texts(list(texts))
         except Exception:
             for text, future in zip(texts, futures, strict=True):
-                _answer(future, lambda text=text: self._encoder.encode_texts([text])[0])  # type: ignore[misc]
+                _answer(future, partial(self._text, text))
             return
         for text, vector, future in zip(texts, vectors, futures, strict=True):
             self._known[text] = vector

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Served:
             return None
         starts = self.index.sharded.vectors.starts
         bits = []
-        for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        for start, stop in pairwise(starts):
             mask = np.ones(int(stop - start), bool)
             mask[self.hidden[(self.hidden >= start) & (self.hidden < stop)] - start] = False
             bits.append(np.packbits(mask, bitorder="little"))

@@ -62,7 +62,8 @@ def _vector(part: QueryPart, served: Served, encoder: Encoder, limits: Limits) -
         return encoder.picture(bytes(part.image))
     if part.vector is not None:
         return _unit(np.asarray(part.vector, np.float64), served.index.dimension)
-    return served.index.vectors_at(np.array([_position(part, served)]))[0]
+    stored: Vector = served.index.vectors_at(np.array([_position(part, served)]))[0]
+    return stored
 
 
 def _unit(vector: NDArray[np.float64], dimension: int) -> Vector:
@@ -74,7 +75,8 @@ def _unit(vector: NDArray[np.float64], dimension: int) -> Vector:
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length) or length == 0:
         raise UserError("a query vector is of zeros, or too long to be a vector of the model")
-    return (vector / length).astype(np.float32)
+    unit: Vector = (vector / length).astype(np.float32)
+    return unit
 
 
 def _position(part: QueryPart, served: Served) -> int:

@@ -33,7 +33,9 @@ class QueryPart(_Part):
     @model_validator(mode="after")
     def _one_way(self) -> "QueryPart":
         if len(self.ways) != 1:
-            raise ValueError(f"each part of a query is one of {', '.join(WAYS)}; {', '.join(self.ways) or 'none'} given")
+            raise ValueError(
+                f"each part of a query is one of {', '.join(WAYS)}; {', '.join(self.ways) or 'none'} given"
+            )
         return self
 
 
@@ -48,7 +50,9 @@ class SearchRequest(_Part):
     k: int = Field(default=10, ge=1, description="Results.")
     where: str | None = Field(default=None, description="An SQL condition on the columns of the index.")
     include: list[Include] = Field(
-        default=["columns"], max_length=8, description="What each result comes with beside rank, score, row and id; `query` is the vector that was searched with."
+        default=["columns"],
+        max_length=8,
+        description="What each result comes with beside rank, score, row and id; `query` is the vector that was searched with.",
     )
 
     @model_validator(mode="after")

@@ -32,7 +32,9 @@ def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Lim
     if request.k > limits.k:
         raise UserError(f"{request.k:,} results were asked for; ask for at most {limits.k:,}")
     if request.where is not None and len(request.where) > limits.where_letters:
-        raise UserError(f"a condition of {len(request.where):,} letters was given; give at most {limits.where_letters:,}")
+        raise UserError(
+            f"a condition of {len(request.where):,} letters was given; give at most {limits.where_letters:,}"
+        )
     started = time.perf_counter()
     asked = asked_of(request.parts, served, encoder, limits)
     encoded = time.perf_counter()
@@ -133,9 +135,7 @@ def _columns(row: dict[str, Any], include: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def search_vectors(
-    vectors: NDArray[np.float32], k: int, where: str | None, served: Served, limits: Limits
-) -> pa.Table:
+def search_vectors(vectors: NDArray[np.float32], k: int, where: str | None, served: Served, limits: Limits) -> pa.Table:
     """Many vectors (q, d) at once: a table of query, rank, row and score, sorted by query and rank."""
     if k > limits.k or len(vectors) > limits.vectors:
         raise UserError(
@@ -158,4 +158,5 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     unusable = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
     if len(unusable):
         raise UserError(f"query {unusable[0]} is a vector of zeros, NaN or infinity")
-    return vectors / lengths
+    unit: NDArray[np.float32] = vectors / lengths
+    return unit

@@ -24,7 +24,11 @@ def hidden_positions(opened: Opened, taken: Takedown) -> NDArray[np.int64]:
     Raises RunFailed where a picture was taken down and the pictures' hashes cannot be read: then it is not known what to
     hide.
     """
-    found = [np.empty(0, np.int64), *_with_ids(opened, taken.ids), *_with_rows(opened, _rows_of(opened, taken.contents))]
+    found = [
+        np.empty(0, np.int64),
+        *_with_ids(opened, taken.ids),
+        *_with_rows(opened, _rows_of(opened, taken.contents)),
+    ]
     return np.unique(np.concatenate(found))
 
 

@@ -1,6 +1,5 @@
 """The deployment that encodes: the model is loaded once for all replicas, and texts of many requests are one batch."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,16 +67,18 @@ class RemoteEncoder:
         self._identity = identity.model_dump_json() if identity else ""
 
     def text(self, text: str) -> Vector:
-        return answer_of(lambda: self._handle.text.remote((self._identity, text)), "encoding the text")
+        vector: Vector = answer_of(self._handle.text.remote((self._identity, text)), "encoding the text")
+        return vector
 
     def picture(self, data: bytes) -> Vector:
-        return answer_of(lambda: self._handle.picture.remote(self._identity, data), "encoding the picture")
+        vector: Vector = answer_of(self._handle.picture.remote(self._identity, data), "encoding the picture")
+        return vector
 
 
-def answer_of(ask: Callable[[], Any], doing: str) -> Any:
+def answer_of(response: Any, doing: str) -> Any:
     """What a deployment answers. Raises its UserError, or RunFailed where it is gone or does not answer."""
     try:
-        answer = ask().result(timeout_s=_ANSWER_SECONDS)
+        answer = response.result(timeout_s=_ANSWER_SECONDS)
     except Exception as error:
         raise cause_of(error, doing, _AGAIN) from None
     if isinstance(answer, Exception):

@@ -30,7 +30,9 @@ _PROCESS_BYTES = 400_000_000
 class Ingress:
     """A replica. It is ready when all indices are open; each request says which version answered it."""
 
-    async def __init__(self, settings: dict[str, Any], workers: int, encoders: Any, shards: list[Any]) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, settings: dict[str, Any], workers: int, encoders: Any, shards: list[Any]
+    ) -> None:
         prepare_process()
         begin_task()
         self._settings = ServeSettings.model_validate(settings)
@@ -58,10 +60,12 @@ class Ingress:
 def application(settings: ServeSettings, replicas: int, workers: int) -> serve.Application:
     """All deployments of the service. Raises UserError for an index that is not there."""
     limits = Limits()
-    encoders = Encoders.options(ray_actor_options={"num_cpus": 0.25}).bind(
-        settings.model, settings.pretrained, settings.trust_remote_code, limits.picture_pixels
+    encoders = (
+        _deployment(Encoders)
+        .options(ray_actor_options={"num_cpus": 0.25})
+        .bind(settings.model, settings.pretrained, settings.trust_remote_code, limits.picture_pixels)
     )
-    service = Ingress.options(
+    service = _deployment(Ingress).options(
         num_replicas=replicas,
         max_ongoing_requests=2 * (workers + limits.waiting),
         ray_actor_options={"num_cpus": 0.5},
@@ -71,6 +75,11 @@ def application(settings: ServeSettings, replicas: int, workers: int) -> serve.A
     return bound
 
 
+def _deployment(made: Any) -> Any:
+    """What Ray Serve's decorators make of a class, which their types do not say."""
+    return made
+
+
 def _shards(settings: ServeSettings) -> list[Any]:
     from clipmill.serve.follow.target import target_of
 
@@ -78,9 +87,9 @@ def _shards(settings: ServeSettings) -> list[Any]:
     runs = max(runs_for(place, settings.shard_memory) for place in places)
     memory = int(settings.shard_memory * _HELD) + _PROCESS_BYTES
     return [
-        Shards.options(name=f"shards-{number}", ray_actor_options={"num_cpus": 0.1, "memory": memory}).bind(
-            number, runs, str(settings.cache)
-        )
+        _deployment(Shards)
+        .options(name=f"shards-{number}", ray_actor_options={"num_cpus": 0.1, "memory": memory})
+        .bind(number, runs, str(settings.cache))
         for number in range(runs)
     ]
 

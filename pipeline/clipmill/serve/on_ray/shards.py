@@ -42,7 +42,12 @@ class Shards:
         return part is None or part.sharded.selects
 
     def candidates(
-        self, uri: str, manifest: str, queries: NDArray[np.float32], effort: Effort, bits: Sequence[NDArray[np.uint8]] | None
+        self,
+        uri: str,
+        manifest: str,
+        queries: NDArray[np.float32],
+        effort: Effort,
+        bits: Sequence[NDArray[np.uint8]] | None,
     ) -> Candidates:
         """What these shards find; ``bits`` select rows of all shards of the index."""
         numbers, part = self._part(uri, manifest)
@@ -51,7 +56,9 @@ class Shards:
             return Candidates(empty, empty, np.empty((len(queries), 0), np.int64))
         selection = None
         if bits is not None:
-            selection = Selection([np.array(one) for one in bits[numbers.start : numbers.stop]], part.sharded.vectors.starts)
+            selection = Selection(
+                [np.array(one) for one in bits[numbers.start : numbers.stop]], part.sharded.vectors.starts
+            )
         return part.candidates(queries, effort, selection)
 
     def _part(self, uri: str, manifest: str) -> tuple[range, IndexPart | None]:
@@ -83,7 +90,7 @@ class RemoteShards(ShardedIndex):
     can_select: bool
 
     @property
-    def selects(self) -> bool:  # type: ignore[override]
+    def selects(self) -> bool:
         return self.can_select
 
     def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
@@ -92,7 +99,7 @@ class RemoteShards(ShardedIndex):
             return ShardedIndex.candidates(self, queries, effort, selection)
         bits = None if selection is None else list(selection.bits)
         asked = [handle.candidates.remote(self.uri, self.manifest, queries, effort, bits) for handle in self.handles]
-        found = [answer_of(lambda one=one: one, "searching a shard") for one in asked]  # type: ignore[misc]
+        found = [answer_of(one, "searching a shard") for one in asked]
         return Candidates(
             np.concatenate([one.approximate for one in found], axis=1),
             np.concatenate([one.exact for one in found], axis=1),
@@ -107,7 +114,7 @@ def remote_open(handles: Sequence[Any]) -> Open:
         manifest, vectors, rows, table = open_sidecars(uri, cache)
         told = manifest.model_dump_json()
         asked = [handle.selects.remote(uri, told) for handle in handles]
-        selects = all([answer_of(lambda one=one: one, "opening a shard") for one in asked])  # type: ignore[misc]
+        selects = all(answer_of(one, "opening a shard") for one in asked)
         return Index(manifest, RemoteShards(None, (), vectors, rows, uri, told, handles, selects), table)
 
     return opened if handles else open_index

@@ -25,7 +25,9 @@ from clipmill.serve.web.state import QueryLog, Running
 from clipmill.serve.web.v1 import v1_routes
 
 
-def make_app(service: Service, access: Access, metrics: Metrics | None = None, queries: QueryLog | None = None) -> FastAPI:
+def make_app(
+    service: Service, access: Access, metrics: Metrics | None = None, queries: QueryLog | None = None
+) -> FastAPI:
     """The paths of `clipmill serve` and `clipmill explore`. While the application runs, its indices are followed."""
     running = Running(service, Admission(service.limits), metrics or Metrics(), queries)
 
@@ -50,9 +52,7 @@ def make_app(service: Service, access: Access, metrics: Metrics | None = None, q
         app.include_router(clip_retrieval_routes(running))
     describe(app, with_tokens=access.tokens is not None)
     _tell_problems(app)
-    app.add_middleware(
-        Guard, access=access, body_bytes=service.limits.body_bytes, metrics=running.metrics
-    )
+    app.add_middleware(Guard, access=access, body_bytes=service.limits.body_bytes, metrics=running.metrics)
     return app
 
 

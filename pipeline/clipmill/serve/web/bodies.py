@@ -32,7 +32,9 @@ async def search_request(request: Request) -> SearchRequest:
     if kind == "multipart/form-data":
         return validated(SearchRequest, await _form(request))
     if kind != "application/json":
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind[:100]!r} was sent; send application/json or multipart/form-data")
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind[:100]!r} was sent; send application/json or multipart/form-data"
+        )
     return validated(SearchRequest, read_json(await request.body()))
 
 
@@ -92,9 +94,12 @@ def read_vectors(data: bytes) -> NDArray[np.float32]:
     body = data[stream.tell() :]
     if by_columns or len(shape) != 2 or kind.kind != "f" or kind.itemsize > 8:
         raise Problem(
-            HTTPStatus.BAD_REQUEST, f"an array of shape {shape} of {kind} was sent; send floats of shape (queries, dimension)"
+            HTTPStatus.BAD_REQUEST,
+            f"an array of shape {shape} of {kind} was sent; send floats of shape (queries, dimension)",
         )
     if min(shape) < 1 or shape[0] * shape[1] * kind.itemsize != len(body):
-        raise Problem(HTTPStatus.BAD_REQUEST, f"an array of shape {shape} of {kind} was announced, and another length sent")
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, f"an array of shape {shape} of {kind} was announced, and another length sent"
+        )
     array: NDArray[np.float32] = np.frombuffer(body, kind).reshape(shape).astype(np.float32)
     return array

@@ -63,7 +63,7 @@ def _search_of(query: _Query) -> SearchRequest:
     if query.image_url is not None:
         raise Problem(HTTPStatus.BAD_REQUEST, "a picture by URL is not fetched; send the picture itself as image")
     ways = {"text": query.text, "image": query.image, "vector": query.embedding_input}
-    given = {way: value for way, value in ways.items() if value is not None}
+    given: dict[str, Any] = {way: value for way, value in ways.items() if value is not None}
     if len(given) != 1:
         raise Problem(HTTPStatus.BAD_REQUEST, "give one of text, image and embedding_input")
     ((way, value),) = given.items()

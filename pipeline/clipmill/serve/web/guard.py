@@ -102,5 +102,6 @@ def _counted(receive: Receive, scope: Scope, most: int) -> Receive:
 
 def _too_large(most: int) -> Problem:
     return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request may have {most:,} bytes; send a smaller picture or fewer vectors"
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"a request may have {most:,} bytes; send a smaller picture or fewer vectors",
     )

@@ -113,7 +113,10 @@ def _table(rows: Sequence[Kept], dimension: int) -> pa.Table:
         [row.text for row in rows],
         pa.ListArray.from_arrays(offsets, pa.array(flat)),
     ]
-    return pa.table([pa.array(one, SCHEMA.field(at).type) if isinstance(one, list) else one for at, one in enumerate(columns)], schema=SCHEMA)
+    return pa.table(
+        [pa.array(one, SCHEMA.field(at).type) if isinstance(one, list) else one for at, one in enumerate(columns)],
+        schema=SCHEMA,
+    )
 
 
 def _read(place: storage.Location) -> list[Kept]:

@@ -1,44 +1,12 @@
 """The description of the interface as one page, without a script."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>The interface of this service</title>
-<link rel="stylesheet" href="/page/page.css">
-<main class="reference">
-<h1>The interface</h1>
-<p><a href="/">The page</a> asks the same. As OpenAPI: <a href="/openapi.json">openapi.json</a>. Failures are problem documents
-(RFC 9457), with one sentence in <code>detail</code>.</p>
-{% for one in operations %}
-<section>
-<h2><code>{{ one.method }} {{ one.path }}</code></h2>
-<p>{{ one.summary }}. {{ one.description }}</p>
-{% if one.parameters %}<table><caption>Parameters</caption><thead><tr><th scope="col">name</th><th scope="col">in</th><th scope="col">what</th></tr></thead><tbody>
-{% for field in one.parameters %}<tr><th scope="row"><code>{{ field.name }}</code></th><td>{{ field.in }}</td><td>{{ field.description }}</td></tr>
-{% endfor %}</tbody></table>{% endif %}
-{% if one.bodies %}<p>Body: {% for body in one.bodies %}<code>{{ body }}</code>{{ ", " if not loop.last }}{% endfor %}</p>{% endif %}
-<p>Answers: {% for status, text in one.answers.items() %}<code>{{ status }}</code> {{ text }}{{ "; " if not loop.last }}{% endfor %}</p>
-</section>
-{% endfor %}
-<h2>What is sent and answered</h2>
-{% for name, schema in schemas.items() %}
-<section>
-<h3 id="{{ name }}">{{ name }}</h3>
-<p>{{ schema.description }}</p>
-<table><caption>Fields of {{ name }}</caption><thead><tr><th scope="col">name</th><th scope="col">type</th><th scope="col">what</th></tr></thead><tbody>
-{% for field, about in schema.properties.items() %}<tr><th scope="row"><code>{{ field }}</code></th><td>{{ about | kind }}</td><td>{{ about.description }}</td></tr>
-{% endfor %}</tbody></table>
-</section>
-{% endfor %}
-</main>
-</html>
-"""
+_PAGE = (Path(__file__).parent / "reference.html").read_text(encoding="utf-8")
 
 
 def reference_page(document: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 
-from clipmill.serve.answers.answer import Column, IndexFacts, Item, Problem, SearchAnswer
+from clipmill.serve.answers.answer import Columns, IndexFacts, Item, Problem, SearchAnswer
 from clipmill.serve.answers.plain import to_json
 from clipmill.serve.web import bodies
 from clipmill.serve.web.schema import SEARCH_BODY, VECTORS_BODY
@@ -31,6 +31,7 @@ Name = Annotated[str | None, Query(max_length=200, description="The name of an i
 
 
 def json_response(document: Any) -> Response:
+    """An answer that no cache keeps."""
     return Response(to_json(document), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -38,7 +39,12 @@ def v1_routes(running: Running) -> APIRouter:
     """Routes to the service that is running."""
     router = APIRouter(prefix="/v1", responses=_FAILURES)
 
-    @router.post("/search", response_model=SearchAnswer, openapi_extra=SEARCH_BODY, summary="Search by words, picture, id or vector")
+    @router.post(
+        "/search",
+        response_model=SearchAnswer,
+        openapi_extra=SEARCH_BODY,
+        summary="Search by words, picture, id or vector",
+    )
     async def search(request: Request) -> Response:
         """The best rows for one query, or for several parts with weights. A form with a file `image` is a search by that
         picture, with further fields as JSON in `request`."""
@@ -80,10 +86,9 @@ def v1_routes(running: Running) -> APIRouter:
         """Every index, with its version, and the recall that was measured for it."""
         return json_response(await running.admission.run(running.service.facts))
 
-    @router.get("/indices/{name}/columns", response_model=dict[str, str | None | list[Column]], summary="What filters there are")
+    @router.get("/indices/{name}/columns", response_model=Columns, summary="What filters there are")
     async def columns(name: str) -> Response:
         """The range of each column, or its values with how many rows have each."""
         return json_response(await running.admission.run(running.service.columns, name))
 
     return router
-
