@@ -33,9 +33,13 @@ def test_this_machines_names_are_answered(client: TestClient, host: str) -> None
     assert client.get("/v1/indices", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "127.0.0.1.evil.example"]
+)
 @pytest.mark.parametrize("path", ["/", "/v1/indices", "/healthz", "/metrics", "/docs", "/indices-list"])
-def test_other_names_are_refused_for_they_may_lead_here_from_elsewhere(client: TestClient, host: str, path: str) -> None:
+def test_other_names_are_refused_for_they_may_lead_here_from_elsewhere(
+    client: TestClient, host: str, path: str
+) -> None:
     answer = client.get(path, headers={"Host": host})
     assert answer.status_code == 403
     assert "localhost" in answer.json()["detail"]
@@ -97,7 +101,9 @@ def test_each_token_is_compared_whichever_was_given(
     name = TokenFile(token_file).name_of(given)
     assert name == {FIRST: "ada", THIRD: "bot"}.get(given or "")
     assert len({one for one, _ in compared}) == len(compared) == 3
-    assert {len(part) for pair in compared for part in pair} == {32}, "all at one length, which tells nothing of a token"
+    assert {len(part) for pair in compared for part in pair} == {32}, (
+        "all at one length, which tells nothing of a token"
+    )
 
 
 def test_a_changed_file_counts_at_once(guarded: TestClient, token_file: Path) -> None:

@@ -50,9 +50,7 @@ def problem(answer: object, status: int) -> str:
         ({"image_url": "http://169.254.169.254/"}, 422, "image_url: is not known"),
     ],
 )
-def test_what_cannot_be_answered_is_told_in_a_sentence(
-    client: TestClient, asked: dict, status: int, told: str
-) -> None:
+def test_what_cannot_be_answered_is_told_in_a_sentence(client: TestClient, asked: dict, status: int, told: str) -> None:
     assert told in problem(client.post("/v1/search", json=asked), status)
 
 
@@ -83,7 +81,9 @@ def test_a_body_that_is_too_large_is_refused(published: object) -> None:
         problem(client.post("/v1/search", content=pieces(), headers={"content-type": "application/json"}), 413)
 
 
-@pytest.mark.parametrize("path", ["/page/../service.py", "/page/%2e%2e/service.py", "/etc/passwd", "/page/absent.js", "/v1"])
+@pytest.mark.parametrize(
+    "path", ["/page/../service.py", "/page/%2e%2e/service.py", "/etc/passwd", "/page/absent.js", "/v1"]
+)
 def test_no_path_leads_to_another_file(client: TestClient, path: str) -> None:
     problem(client.get(path), 404)
 

@@ -22,10 +22,17 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The values that were used last, by row; what is missing is made, for all rows at once and by one thread."""
+    """The values that were used last, by row; what is missing is made, for all rows at once and by one thread. Only what
+    ``lasts`` is kept: what could not be read now may be there the next time."""
 
-    def __init__(self, make: Callable[[Sequence[int]], dict[int, Value]], most: int = _KEPT) -> None:
+    def __init__(
+        self,
+        make: Callable[[Sequence[int]], dict[int, Value]],
+        lasts: Callable[[Value], bool] = lambda value: True,
+        most: int = _KEPT,
+    ) -> None:
         self._make = make
+        self._lasts = lasts
         self._most = most
         self._known: OrderedDict[int, Value] = OrderedDict()
         self._lock = threading.Lock()
@@ -38,8 +45,9 @@ class Recent(Generic[Value]):
                 row: made[row] if row in made else self._known[row] for row in rows if row in made or row in self._known
             }
             for row, value in found.items():
-                self._known[row] = value
-                self._known.move_to_end(row)
+                if self._lasts(value):
+                    self._known[row] = value
+                    self._known.move_to_end(row)
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
             return found
@@ -68,7 +76,7 @@ class Beside:
         """The captions of pictures, at most some of each."""
         return self._captions.get(rows)
 
-    @cached_property
+    @property
     def has_thumbnails(self) -> bool:
         """Whether the images were embedded with small pictures."""
         opened = self._opened
@@ -80,7 +88,7 @@ class Beside:
 
     @cached_property
     def _pictures(self) -> Recent[Picture]:
-        return Recent(self._read_pictures)
+        return Recent(self._read_pictures, lasts=lambda picture: picture.data is not None)
 
     @cached_property
     def _captions(self) -> Recent[list[str]]:

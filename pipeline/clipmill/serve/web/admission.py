@@ -20,7 +20,8 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._most = limits.workers + limits.waiting
         self._inside = 0
-        self._pool = ThreadPoolExecutor(limits.workers, "clipmill-answer", initializer=_one_thread)
+        self._workers = limits.workers
+        self._opened: ThreadPoolExecutor | None = None
 
     @property
     def inside(self) -> int:
@@ -43,7 +44,16 @@ class Admission:
             self._inside -= 1
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Ends the threads; they start again with the next request."""
+        if self._opened is not None:
+            self._opened.shutdown(wait=False, cancel_futures=True)
+        self._opened = None
+
+    @property
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._opened is None:
+            self._opened = ThreadPoolExecutor(self._workers, "clipmill-answer", initializer=_one_thread)
+        return self._opened
 
 
 def _one_thread() -> None:

@@ -35,6 +35,7 @@ def make_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watch = service.watch()
         watch.start()
+        running.draining = False
         try:
             yield
         finally:
