@@ -1,4 +1,4 @@
-"""A published place is followed: new versions are opened beside old ones, takedowns leave answers, and failures change nothing."""
+"""A published place is followed: new versions are opened beside old ones, takedowns leave answers, failures change nothing."""
 
 import json
 import shutil

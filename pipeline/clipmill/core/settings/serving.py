@@ -27,8 +27,8 @@ class ExploreSettings(Settings):
     k_max: int = Field(default=1000, ge=1, le=100_000, description="Most results that may be asked for at once.")
     log_queries: Annotated[str | None, Option(metavar="FILE")] = Field(
         default=None,
-        description="Keep what is searched for in this Parquet file, for `clipmill evaluate --queries`. Default: nothing is "
-        "kept.",
+        description="Keep what is searched for in this Parquet file, as `clipmill search --queries` reads it. Default: "
+        "nothing is kept.",
     )
     model: str | None = Field(
         default=None, description="Name or folder of the index's model. Default: as its manifest says."

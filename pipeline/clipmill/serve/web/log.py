@@ -1,4 +1,4 @@
-"""Searches kept for evaluation: what was asked, and never by whom."""
+"""Searches that are kept: what was asked, and never by whom."""
 
 import logging
 import threading
