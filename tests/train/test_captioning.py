@@ -163,7 +163,9 @@ def test_a_decoder_learns_and_is_saved_with_the_model(scenes: str, tmp_path: Pat
     weights = load_file(tmp_path / "model/open_clip_model.safetensors")
     assert any(name.startswith("text_decoder.") for name in weights)
     network = open_clip.create_model(f"local-dir:{tmp_path / 'model'}")
-    torch.testing.assert_close(network.state_dict()["text_decoder.text_projection"], weights["text_decoder.text_projection"])
+    torch.testing.assert_close(
+        network.state_dict()["text_decoder.text_projection"], weights["text_decoder.text_projection"]
+    )
     model = load_model(ModelSettings(pretrained=str(tmp_path / "model")), "cpu")
     assert model.encode_texts(["a red circle"]).shape == (1, 16)
 

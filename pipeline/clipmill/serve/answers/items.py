@@ -6,7 +6,6 @@ import numpy as np
 
 from clipmill.report.results.page import picture_uri
 from clipmill.serve.answers.opened import Served
-from clipmill.serve.answers.plain import plain
 from clipmill.serve.answers.query import NoSuchRow
 from clipmill.serve.answers.search import promised
 
@@ -17,16 +16,16 @@ def item(identifier: str, served: Served, *, with_vector: bool) -> dict[str, Any
     if not positions:
         raise NoSuchRow(f"id {identifier!r}: no row of the index has this id")
     at = np.array(positions[:1])
-    (row,) = served.opened.fetch(at).to_pylist()
-    number = row.pop("row")
+    (row,) = served.opened.rows(at)
+    number = row["row"]
     picture = served.opened.beside.pictures([number]).get(number)
     uri = picture_uri(picture.data) if picture else None
     return {
         "index": served.opened.name,
         "version": served.opened.version,
         "row": number,
-        "id": row.pop("id"),
-        "columns": plain(row),
+        "id": row["id"],
+        "columns": {name: value for name, value in row.items() if name not in ("row", "id")},
         "captions": served.opened.beside.captions([number]).get(number, []),
         "thumbnail": uri,
         "no_thumbnail": None if uri else (picture.none if picture else None) or "there is no picture of it",

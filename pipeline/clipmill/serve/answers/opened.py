@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill.index.search.search import Index
@@ -17,6 +16,7 @@ from clipmill.index.search.selection import Selection
 from clipmill.serve.answers.beside import Beside
 from clipmill.serve.answers.choose import select_within
 from clipmill.serve.answers.plain import plain
+from clipmill.serve.answers.recent import Recent
 
 _KEPT_SELECTIONS = 32
 
@@ -33,10 +33,21 @@ class Opened:
     beside: Beside
     _table: threading.Lock = field(default_factory=threading.Lock)
 
-    def fetch(self, positions: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of the table; one thread at a time, since a Parquet file has one reader."""
+    def rows(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Row, id and columns at each position, as JSON has them. They are not to be changed."""
+        wanted = positions.tolist()
+        found = self._rows.get(wanted)
+        return [found[position] for position in wanted]
+
+    @cached_property
+    def _rows(self) -> Recent[dict[str, Any]]:
+        return Recent(self._read_rows)
+
+    def _read_rows(self, positions: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """One thread at a time, since a Parquet file has one reader."""
         with self._table:
-            return self.index.table.fetch(positions, columns)
+            table = self.index.table.fetch(np.array(positions))
+        return dict(zip(positions, map(plain, table.to_pylist()), strict=True))
 
     def positions_of_id(self, identifier: str) -> NDArray[np.int64]:
         with self._table:
@@ -90,8 +101,8 @@ class Served:
 
     def metadata(self, position: int) -> dict[str, Any]:
         """The columns of one row, with its id as ``key``."""
-        (row,) = self.opened.fetch(np.array([position])).to_pylist()
-        return {"key": row.pop("id"), **{name: plain(value) for name, value in row.items() if name != "row"}}
+        (row,) = self.opened.rows(np.array([position]))
+        return {"key": row["id"], **{name: value for name, value in row.items() if name not in ("row", "id")}}
 
     def select(self, where: str | None, seconds: float) -> Selection | None:
         """The rows that may be returned and meet a condition; None: all. Raises UserError for what is no condition, or takes

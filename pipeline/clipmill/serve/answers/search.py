@@ -17,7 +17,6 @@ from clipmill.report.results.page import picture_uri
 from clipmill.serve.answers.answer import Kind
 from clipmill.serve.answers.encode import Encoder
 from clipmill.serve.answers.opened import Served
-from clipmill.serve.answers.plain import plain
 from clipmill.serve.answers.query import Asked, asked_of
 from clipmill.serve.answers.request import SearchRequest
 from clipmill.serve.limits import Limits
@@ -104,10 +103,10 @@ def _results(
 ) -> list[dict[str, Any]]:
     found = positions >= 0
     positions, scores = positions[found], scores[found]
-    table = served.opened.fetch(positions, None if "columns" in include else _FIXED)
-    results = [
-        {"rank": rank, "score": float(score), "row": row.pop("row"), "id": row.pop("id"), **_columns(row, include)}
-        for rank, (score, row) in enumerate(zip(scores, table.to_pylist(), strict=True), start=1)
+    found_rows = served.opened.rows(positions)
+    results: list[dict[str, Any]] = [
+        {"rank": rank, "score": float(score), "row": row["row"], "id": row["id"], **_columns(row, include)}
+        for rank, (score, row) in enumerate(zip(scores, found_rows, strict=True), start=1)
     ]
     rows = [result["row"] for result in results]
     if "thumbnail" in include:
@@ -117,7 +116,7 @@ def _results(
             result["thumbnail"] = picture_uri(picture.data) if picture else None
             if not result["thumbnail"]:
                 result["no_thumbnail"] = (picture.none if picture else None) or "there is no picture of it"
-    if "caption" in include and "caption" not in table.column_names:
+    if "caption" in include and served.index.manifest.gallery == "images":
         captions = served.opened.beside.captions(rows)
         for result in results:
             result["caption"] = next(iter(captions.get(result["row"], ())), None)
@@ -128,7 +127,7 @@ def _results(
 
 
 def _columns(row: dict[str, Any], include: Sequence[str]) -> dict[str, Any]:
-    columns = {name: plain(value) for name, value in row.items()}
+    columns = {name: value for name, value in row.items() if name not in _FIXED}
     found: dict[str, Any] = {"columns": columns} if "columns" in include else {}
     if "caption" in include and "caption" in row:
         found["caption"] = columns["caption"]

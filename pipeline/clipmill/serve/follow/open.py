@@ -36,5 +36,5 @@ def _try(opened: Opened) -> None:
     index = opened.index
     own = index.vectors_at(np.array([index.n // 2]))
     scores, positions = index.search_like(index.n // 2, 1)
-    if abs(float(scores[0, 0]) - float((own @ own.T)[0, 0])) > _ROUNDING or not len(opened.fetch(positions[0])):
+    if abs(float(scores[0, 0]) - float((own @ own.T)[0, 0])) > _ROUNDING or not opened.rows(positions[0]):
         raise RunFailed(f"{opened.uri}: the index does not find its own vectors; build it again with `clipmill index`")

@@ -1,5 +1,6 @@
 """The deployment that encodes: the model is loaded once for all replicas, and texts of many requests are one batch."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,10 @@ class Encoders:
     def _model(self, identity: str) -> QueryEncoder:
         if identity not in self._models:
             parsed = ModelIdentity.model_validate_json(identity) if identity else None
-            self._models[identity] = QueryEncoder(parsed, *self._named, trust_remote_code=self._trusted)
+            made = QueryEncoder(parsed, *self._named, trust_remote_code=self._trusted)
+            self._models[identity] = made
+            if parsed is not None:  # the first texts are encoded without the whole model, which is faster for many
+                threading.Thread(target=made.load, name="clipmill-model", daemon=True).start()
         return self._models[identity]
 
 

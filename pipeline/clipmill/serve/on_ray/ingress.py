@@ -68,6 +68,7 @@ def application(settings: ServeSettings, replicas: int, workers: int) -> serve.A
     service = _deployment(Ingress).options(
         num_replicas=replicas,
         max_ongoing_requests=2 * (workers + limits.waiting),
+        logging_config={"enable_access_log": False},
         ray_actor_options={"num_cpus": 0.5},
     )
     told = settings.model_dump(mode="json")
