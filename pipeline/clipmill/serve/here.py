@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _DRAIN_SECONDS = 20
 """Requests under way when the service is told to stop have so long to be answered."""
 _BACKLOG = 2048
+_IDLE_SECONDS = 75
+"""A connection that asks nothing for so long is closed: longer than what proxies keep theirs."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,6 +46,7 @@ def run_here(app: "FastAPI", opened: socket.socket) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
         server_header=False,
         ws="none",
     )

@@ -4,6 +4,11 @@ import os
 from dataclasses import dataclass, field
 
 
+def cores() -> int:
+    """Those that this process may run on: containers and schedulers often give fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds of the service. ``workers`` answers are computed at a time, ``waiting`` more requests wait for one of them, and
@@ -19,5 +24,5 @@ class Limits:
     """Queries of one binary request."""
     where_letters: int = 2000
     where_seconds: float = 5.0
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores)
     waiting: int = 64
