@@ -14,6 +14,8 @@ JOBS = {
     "embed": "Embed images and captions with a CLIP model.",
     "index": "Build a sharded, tuned FAISS index over embeddings.",
     "search": "Search an index by text, image, id or a batch of vectors.",
+    "explore": "Search on a page in the browser, on this machine.",
+    "serve": "Answer searches over HTTP, from what `run` publishes, on Ray.",
     "dedup": "Find near-duplicates among images or captions.",
     "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
     "caption": "Write captions or alternative texts for pictures.",

@@ -57,6 +57,10 @@ class QueryEncoder:
         )
         return self._loaded
 
+    def load(self) -> None:
+        """Loads the whole model, which the first query would else wait for. Raises UserError as queries do."""
+        self._load()
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (n, d) of texts, none of them empty."""
         if not all(text.strip() for text in texts):
@@ -79,14 +83,16 @@ class QueryEncoder:
             raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
         return self.encode_picture(data, f"--image {path}")
 
-    def encode_picture(self, data: bytes, name: str = "the picture") -> NDArray[np.float32]:
+    def encode_picture(
+        self, data: bytes, name: str = "the picture", most_pixels: int = _MAX_IMAGE_PIXELS
+    ) -> NDArray[np.float32]:
         """The unit vector (1, d) of an encoded picture, which messages call ``name``."""
         from clipmill.source.decode import Rejected, decode_image  # imports torch
 
         model = self.load()
         prepare = model.preprocessing.prepare
         try:
-            pixels = prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+            pixels = prepare(decode_image(data, most_pixels))
         except Rejected as rejected:
             raise UserError(f"{name} is no image that can be searched with: {rejected.detail}") from None
         return model.encode_images(pixels[None])

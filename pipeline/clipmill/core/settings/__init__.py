@@ -4,6 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
     DedupSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "DedupSettings",
     "EmbedSettings",
     "EvaluateSettings",
+    "ExploreSettings",
     "FilterSettings",
     "GateSettings",
     "GeneratorSettings",
@@ -41,6 +43,7 @@ __all__ = [
     "ProductSettings",
     "Products",
     "SampleSettings",
+    "ServeSettings",
     "Settings",
     "SettingsModel",
     "TrainSettings",
