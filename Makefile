@@ -86,7 +86,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(LOCK) --editable '.[test,lint]'
-	$(BIN)/python -m pip install --quiet --no-deps clip-benchmark==1.6.1  # an oracle of tests, which needs none of what it asks for
+	$(BIN)/python -m pip install --quiet --no-deps clip-benchmark==1.6.1 clip-retrieval==2.45.0  # oracles of tests, which need none of what they ask for
 	touch $(INSTALLED)
 
 clean:

@@ -179,7 +179,7 @@ def format_grouped(command: click.Command, context: click.Context, formatter: cl
             groups.setdefault(getattr(parameter, "group", GENERAL), []).append(record)
     if set(groups) == {GENERAL}:
         groups = {Settings.GROUP: groups[GENERAL]}
-    order = ["Input", Settings.GROUP, "Model", "Output", GENERAL, "Ray cluster"]
+    order = ["Input", Settings.GROUP, "Service", "Model", "Output", GENERAL, "Ray cluster"]
     for heading in sorted(groups, key=order.index):
         with formatter.section(heading):
             formatter.write_dl(groups[heading])

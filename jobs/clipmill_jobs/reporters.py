@@ -71,6 +71,12 @@ class StderrReporter(ABC):
             self._doing, self._since = (stage, text), self._clock()
             self._told = self._since
 
+    def rest(self) -> None:
+        """Nothing is being done from now on: what was kept back is told, and the heartbeat tells nothing."""
+        with self._lock:
+            self.release()
+            self._doing = None
+
     def progress(self, stage: str, done: int, total: int | None, unit: str) -> None:
         """``done`` of ``total`` are finished, over all starts of the stage; the first call says what earlier ones did."""
         with self._lock:

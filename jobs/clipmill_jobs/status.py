@@ -10,6 +10,7 @@ import click
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
 from clipmill_jobs.command import Job, print_json
 
@@ -96,6 +97,10 @@ def _finished(manifest: AnyManifest) -> str:
         return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"
     if isinstance(manifest, SourceManifest):
         return f"{manifest.rows:,} rows and {manifest.captions:,} captions in {len(manifest.files):,} files{when}"
+    if isinstance(manifest, TextsManifest):
+        written = manifest.counts
+        rejected = written.rejected_images + written.rejected_texts
+        return f"{written.texts:,} texts about {written.answered:,} of {written.rows:,} pictures, {rejected:,} rejected{when}"
     return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
 
 

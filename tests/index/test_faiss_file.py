@@ -59,3 +59,11 @@ def test_files_read_at_the_same_time_have_the_largest_of_their_limits() -> None:
     with limits(1000):
         assert 1000 < faiss.get_deserialization_vector_byte_limit() < 2 << 20
     assert faiss.get_deserialization_vector_byte_limit() == usual
+
+
+def test_an_empty_index_of_many_lists_is_read_whatever_tables_could_be_made_of_it(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((4096, 64)).astype(np.float32)
+    index = faiss.index_factory(64, "IVF1024,PQ32x4fsr", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    faiss.write_index(index, str(tmp_path / "trained.faiss"))
+    assert read_index(str(tmp_path / "trained.faiss")).nlist == 1024

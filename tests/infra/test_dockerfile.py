@@ -83,7 +83,8 @@ def test_dependencies_are_read_from_the_project(tmp_path: Path) -> None:
     here = here.replace("python -c", f"{sys.executable} -c").replace("/requirements.txt", str(tmp_path / "out.txt"))
     subprocess.run(here, shell=True, check=True)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert (tmp_path / "out.txt").read_text().splitlines() == project["dependencies"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    assert (tmp_path / "out.txt").read_text().splitlines() == wanted
 
 
 def test_nothing_but_the_wheels_sources_is_copied_and_let_in() -> None:

@@ -44,6 +44,10 @@ class Reason(str, Enum):
     UNREADABLE_VIDEO = "unreadable_video"
     EMPTY_CAPTION = "empty_caption"
     NON_FINITE_EMBEDDING = "non_finite_embedding"
+    MISSING_QUESTION = "missing_question"
+    NOT_ANSWERABLE = "not_answerable"
+    ENGINE_FAILED = "engine_failed"
+    EMPTY_TEXT = "empty_text"
     REMOVED = "removed"
 
 
@@ -135,6 +139,22 @@ def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:
         ]
     )
 
+
+TEXTS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("candidate", pa.int32(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("tokens", pa.int32(), nullable=False),
+        pa.field("logprob", pa.float32()),
+        pa.field("finish", pa.string(), nullable=False),
+    ]
+)
+"""``texts/part-*.parquet``: one row a text that was written about a picture. ``candidate`` counts those of one picture from 0;
+``tokens`` were generated, the end of the text included; ``logprob`` is the mean of their log probabilities, null where the
+engine does not tell it; ``finish`` is stop, length (cut at the most tokens) or choice."""
 
 REJECTED = pa.schema(
     [

@@ -68,15 +68,16 @@ _thread = threading.local()
 class Expression:
     """A condition that was found to make sense for tables of one schema; ``columns`` are those it needs to see.
 
-    ``option`` is where it was given, for messages.
+    ``option`` is where it was given, for messages; ``seconds`` is how long one table may take.
     """
 
     text: str
     columns: tuple[str, ...]
     option: str
+    seconds: float = _SECONDS
 
     @staticmethod
-    def parse(text: str, schema: pa.Schema, option: str) -> "Expression":
+    def parse(text: str, schema: pa.Schema, option: str, seconds: float = _SECONDS) -> "Expression":
         """Raises UserError for what is no condition on one row, or names a column that ``schema`` does not have."""
         if not text.strip():
             raise _refused(option, text, "it is empty")
@@ -95,7 +96,7 @@ class Expression:
         columns = tuple(name for name in schema.names if name.lower() in named)
         if clocks := named & _CLOCKS - {name.lower() for name in columns}:
             raise _refused(option, text, f"{min(clocks)} gives another answer each time")
-        expression = Expression(text, columns, option)
+        expression = Expression(text, columns, option, seconds)
         expression._check(schema)
         return expression
 
@@ -170,7 +171,7 @@ def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArr
     """The type and the values of the one column that a query over ``rows`` answers."""
     with _connection().cursor() as cursor:
         cursor.register("rows", rows)
-        bell = threading.Timer(_SECONDS, cursor.interrupt)
+        bell = threading.Timer(expression.seconds, cursor.interrupt)
         bell.daemon = True
         bell.start()
         try:
@@ -178,7 +179,9 @@ def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArr
             ((_, kind, *_),) = cursor.description
             (values,) = cursor.fetchnumpy().values()
         except duckdb.InterruptException:
-            raise _refused(expression.option, expression.text, f"it took more than {_SECONDS:.0f} seconds") from None
+            raise _refused(
+                expression.option, expression.text, f"it took more than {expression.seconds:g} seconds"
+            ) from None
         except duckdb.Error as error:
             raise _refused(expression.option, expression.text, _said(error, rows.column_names)) from None
         finally:

@@ -26,6 +26,7 @@ from clipmill.core.manifests import (
 )
 from clipmill.core.schemas import IMAGE_SHA256, SHARDS
 from clipmill.core.secrets import clean
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
@@ -33,11 +34,28 @@ INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
 
-_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
-AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest
-Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
+_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest, TextsManifest)
+AnyManifest = (
+    EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest | TextsManifest
+)
+Manifest = TypeVar(
+    "Manifest",
+    EmbeddingsManifest,
+    IndexManifest,
+    DuplicatesManifest,
+    SelectionManifest,
+    SourceManifest,
+    TextsManifest,
+)
 KINDS = frozenset(one.model_fields["kind"].default for one in _MANIFESTS)
-_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter", "source": "import"}
+_MADE_WITH = {
+    "embeddings": "embed",
+    "index": "index",
+    "duplicates": "dedup",
+    "selection": "filter",
+    "source": "import",
+    "texts": "caption",
+}
 
 
 def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:

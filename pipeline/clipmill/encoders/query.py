@@ -79,14 +79,16 @@ class QueryEncoder:
             raise UserError(f"--image {path} cannot be read: {error.strerror}") from None
         return self.encode_picture(data, f"--image {path}")
 
-    def encode_picture(self, data: bytes, name: str = "the picture") -> NDArray[np.float32]:
+    def encode_picture(
+        self, data: bytes, name: str = "the picture", most_pixels: int = _MAX_IMAGE_PIXELS
+    ) -> NDArray[np.float32]:
         """The unit vector (1, d) of an encoded picture, which messages call ``name``."""
         from clipmill.source.decode import Rejected, decode_image  # imports torch
 
         model = self.load()
         prepare = model.preprocessing.prepare
         try:
-            pixels = prepare(decode_image(data, _MAX_IMAGE_PIXELS))
+            pixels = prepare(decode_image(data, most_pixels))
         except Rejected as rejected:
             raise UserError(f"{name} is no image that can be searched with: {rejected.detail}") from None
         return model.encode_images(pixels[None])

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from clipmill.core.schemas import GalleryName
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.classification.classification import check_classification, measure_probe, measure_zero_shot
+from clipmill.evaluation.classification.classification import (
+    LoadTower,
+    check_classification,
+    measure_probe,
+    measure_zero_shot,
+)
 from clipmill.evaluation.classification.labels import find_column
 from clipmill.evaluation.classification.prompt_cache import PromptCache
 from clipmill.evaluation.classification.supervised import Supervised
@@ -72,11 +77,13 @@ def measure_quality(
     progress: Progress = silent,
     checkpoint: Checkpoint = no_checkpoints,
     prompts: PromptCache | None = None,
+    prompt_tower: LoadTower | None = None,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``; ``prompt_tower`` loads what
+    learns prompts. Raises UserError for
     a label column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
@@ -89,7 +96,7 @@ def measure_quality(
         if embeddings.count(part):
             parts[part] = read_vectors(embeddings, part, scratch)
     supervised, no_probe, probe_notes = measure_probe(
-        embeddings, settings, classified, images, scratch, progress, checkpoint
+        embeddings, settings, classified, images, scratch, progress, checkpoint, prompt_tower
     )
     measured = _retrieval(embeddings, settings, parts, progress, checkpoint)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])

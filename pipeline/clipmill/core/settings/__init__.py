@@ -4,6 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
     DedupSettings,
@@ -20,15 +21,20 @@ from clipmill.core.settings.tools import (
     SampleSettings,
 )
 from clipmill.core.settings.training import TrainSettings
+from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings
 
 __all__ = [
+    "AskSettings",
+    "CaptionSettings",
     "ClusterSettings",
     "CompareSettings",
     "DedupSettings",
     "EmbedSettings",
     "EvaluateSettings",
+    "ExploreSettings",
     "FilterSettings",
     "GateSettings",
+    "GeneratorSettings",
     "ImportSettings",
     "ImportVectorsSettings",
     "IndexSettings",
@@ -37,6 +43,7 @@ __all__ = [
     "ProductSettings",
     "Products",
     "SampleSettings",
+    "ServeSettings",
     "Settings",
     "SettingsModel",
     "TrainSettings",

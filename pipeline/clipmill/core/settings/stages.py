@@ -175,6 +175,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "class_names",
         "templates",
         "probe",
+        "learn_prompts",
         "slice_by",
         "perturb_text",
         "widths",
@@ -202,6 +203,11 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     probe: bool = Field(default=True, description="Train a linear probe, few-shot classifiers and k-NN on the labels.")
     probe_train: Annotated[str | None, Option(metavar="URI")] = Field(
         default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
+    )
+    learn_prompts: bool = Field(
+        default=False,
+        description="Learn the words before class names from the probe's training images too (CoOp), beside the probe: "
+        "minutes, more with many classes.",
     )
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
     trust_remote_code: bool | None = Field(default=None, description=TRUST)

@@ -6,6 +6,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
@@ -22,6 +23,7 @@ from clipmill.index.search.rows import RowTable
 from clipmill.index.search.search import Index, ShardedIndex
 from clipmill.storage import Location
 
+Rows = list[NDArray[np.int64]]
 _PARTS = ("index", "vectors", "rows", "row_table")
 _THREADS = 4
 
@@ -81,17 +83,34 @@ def open_files(
         if index.ntotal != shard.rows:
             raise RunFailed(f"{location / shard.path} holds {index.ntotal} vectors and not {shard.rows}; {_remedy()}")
         _share_centroids(index, trained)
-    vectors = [_map_array(location, shard, cache) for shard in files["vectors"]]
-    for shard, index, stored in zip(files["vectors"], opened, vectors, strict=True):
-        if not vectors_belong(index, stored):
+    stored, rows, table = _open_sidecars(location, files, cache)
+    for shard, index, vectors in zip(files["vectors"], opened, stored.shards, strict=True):
+        if not vectors_belong(index, vectors):
             raise RunFailed(f"{location / shard.path} holds other vectors than the index beside it; {_remedy()}")
+    return ShardedIndex(trained, opened, stored, rows), table
+
+
+def open_sidecars(uri: str, cache: Path = DEFAULT_CACHE) -> tuple[IndexManifest, StoredVectors, Rows, RowTable]:
+    """What lies beside the FAISS files of an index, for whoever has others search these. Raises as `open_index` does."""
+    location = storage.resolve(uri)
+    manifest = read_manifest(location, IndexManifest)
+    shards = read_shards(location, manifest.shards_sha256)
+    files = {part: [shard for shard in shards if shard.part == part] for part in _PARTS}
+    _refuse_uneven(location, files)
+    return manifest, *_open_sidecars(location, files, cache.expanduser())
+
+
+def _open_sidecars(
+    location: Location, files: dict[str, list[Shard]], cache: Path
+) -> tuple[StoredVectors, Rows, RowTable]:
+    vectors = [_map_array(location, shard, cache) for shard in files["vectors"]]
     rows = [_map_array(location, shard, cache) for shard in files["rows"]]
     for shard, numbers in zip(files["rows"], rows, strict=True):
         if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):
             raise RunFailed(f"{location / shard.path} holds the rows of another shard; {_remedy()}")
     starts = np.cumsum([0, *(shard.rows for shard in files["index"])], dtype=np.int64)
     table = RowTable([_local(location, shard, cache) for shard in files["row_table"]], starts)
-    return ShardedIndex(trained, opened, StoredVectors(vectors, starts), rows), table
+    return StoredVectors(vectors, starts), rows, table
 
 
 def _refuse_uneven(location: Location, files: dict[str, list[Shard]]) -> None:

@@ -14,8 +14,9 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
 from clipmill.source.columns import choose_columns
-from clipmill.source.decode import Rejected, decode_image, load_image_bytes, thumbnail
 from clipmill.source.decoded_size import TooLarge, batches_of, open_parquet
+from clipmill.source.diagnosis import Rejected
+from clipmill.source.image_files import load_image_bytes
 from clipmill.source.inputs import find_inputs
 from clipmill.source.listed import is_folder
 
@@ -80,6 +81,8 @@ def _add(pictures: Pictures, row: int, image: bytes | None, sha256: bytes | None
     elif sha256 is not None and hashlib.sha256(image).digest() != sha256:
         pictures.missing[row] = "the picture is another one since it was embedded"
     else:
+        from clipmill.source.decode import decode_image, thumbnail  # imports torch, which stored thumbnails do not need
+
         try:
             pictures.found[row] = thumbnail(decode_image(image, _MAX_PIXELS), SIDE)
         except Rejected:

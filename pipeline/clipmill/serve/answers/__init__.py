@@ -1,0 +1,1 @@
+"""From a question to its answer, over an index that is open. Nothing here knows HTTP."""

@@ -1,0 +1,129 @@
+"""Deployments that hold the shards of an index too large for one process, and the index that asks them.
+
+Each holds one run of the shards of whichever version is asked for, and the version before it while it is still asked for.
+Their candidates are merged exactly, so the results are those of one process.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+
+from clipmill import storage
+from clipmill.core.manifests import IndexManifest
+from clipmill.core.startup import prepare_process
+from clipmill.index.build.part import IndexPart
+from clipmill.index.search.open import open_index, open_part, open_sidecars
+from clipmill.index.search.search import Candidates, Effort, Index, ShardedIndex
+from clipmill.index.search.selection import Selection
+from clipmill.serve.follow.open import Open
+from clipmill.serve.on_ray.encoders import answer_of
+
+_OPEN_VERSIONS = 2
+
+
+@serve.deployment(max_ongoing_requests=32)
+class Shards:
+    """Run ``number`` of ``runs`` of the shards of an index."""
+
+    def __init__(self, number: int, runs: int, cache: str) -> None:
+        prepare_process()
+        self._number, self._runs, self._cache = number, runs, Path(cache)
+        self._parts: OrderedDict[str, tuple[range, IndexPart]] = OrderedDict()
+
+    def selects(self, uri: str, manifest: str) -> bool:
+        """Whether these shards can leave rows out while they are searched. Opens them."""
+        _, part = self._part(uri, manifest)
+        return part is None or part.sharded.selects
+
+    def candidates(
+        self,
+        uri: str,
+        manifest: str,
+        queries: NDArray[np.float32],
+        effort: Effort,
+        bits: Sequence[NDArray[np.uint8]] | None,
+    ) -> Candidates:
+        """What these shards find; ``bits`` select rows of all shards of the index."""
+        numbers, part = self._part(uri, manifest)
+        if part is None:
+            empty = np.empty((len(queries), 0), np.float32)
+            return Candidates(empty, empty, np.empty((len(queries), 0), np.int64))
+        selection = None
+        if bits is not None:
+            selection = Selection(
+                [np.array(one) for one in bits[numbers.start : numbers.stop]], part.sharded.vectors.starts
+            )
+        return part.candidates(queries, effort, selection)
+
+    def _part(self, uri: str, manifest: str) -> tuple[range, IndexPart | None]:
+        parsed = IndexManifest.model_validate_json(manifest)
+        numbers = run_of(self._number, self._runs, parsed.shards)
+        if not numbers:
+            return numbers, None
+        key = f"{uri} {parsed.shards_sha256}"
+        if key not in self._parts:
+            self._parts[key] = numbers, open_part(uri, parsed, numbers, self._cache)
+            while len(self._parts) > _OPEN_VERSIONS:
+                self._parts.popitem(last=False)
+        self._parts.move_to_end(key)
+        return self._parts[key]
+
+
+def run_of(number: int, runs: int, shards: int) -> range:
+    """The shards that run ``number`` holds: consecutive ones, as many as the others, or one more."""
+    return range(number * shards // runs, (number + 1) * shards // runs)
+
+
+@dataclass(frozen=True)
+class RemoteShards(ShardedIndex):
+    """An index whose shards are searched elsewhere; vectors, rows and columns are read here, from disk."""
+
+    uri: str
+    manifest: str
+    handles: Sequence[Any]
+    can_select: bool
+
+    @property
+    def selects(self) -> bool:
+        return self.can_select
+
+    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
+        """As `ShardedIndex.candidates`, from all runs of shards at once."""
+        if effort.scored:
+            return ShardedIndex.candidates(self, queries, effort, selection)
+        bits = None if selection is None else list(selection.bits)
+        asked = [handle.candidates.remote(self.uri, self.manifest, queries, effort, bits) for handle in self.handles]
+        found = [answer_of(one, "searching a shard") for one in asked]
+        return Candidates(
+            np.concatenate([one.approximate for one in found], axis=1),
+            np.concatenate([one.exact for one in found], axis=1),
+            np.concatenate([one.positions for one in found], axis=1),
+        )
+
+
+def remote_open(handles: Sequence[Any]) -> Open:
+    """Opens an index whose shards these deployments hold; whole in this process where there are none."""
+
+    def opened(uri: str, cache: Path) -> Index:
+        manifest, vectors, rows, table = open_sidecars(uri, cache)
+        told = manifest.model_dump_json()
+        asked = [handle.selects.remote(uri, told) for handle in handles]
+        selects = all(answer_of(one, "opening a shard") for one in asked)
+        return Index(manifest, RemoteShards(None, (), vectors, rows, uri, told, handles, selects), table)
+
+    return opened if handles else open_index
+
+
+def runs_for(uri: str, memory: int) -> int:
+    """Into how many runs an index is divided that takes more ``memory`` than one process is to hold; 0: into none."""
+    from clipmill.datasets.manifests import read_manifest
+
+    manifest = read_manifest(storage.resolve(uri), IndexManifest)
+    needed = -(-manifest.memory["total"] // memory)
+    return 0 if needed <= 1 else min(needed, manifest.shards)
