@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 
 from clipmill.core.settings import EmbedSettings, ModelSettings
-from clipmill.embedding.commit import one_value, serialise
 from clipmill.embedding.plan import EmbedPlan, find_source, make_plan
 from clipmill.embedding.steps import Decoding, UnitEncoder, read_rows
 from clipmill.embedding.unit import tokenise_unit
@@ -38,6 +37,7 @@ from clipmill.encoders.model import ClipModel, Pending, load_model
 from clipmill.encoders.tokens import TokenIds
 from clipmill.engine.embed_stages import CONCURRENT_UNITS
 from clipmill.source.units import rows_per_unit
+from clipmill.stage.units.commit import one_value, serialise
 
 BATCH, BATCH_SECONDS = 256, 0.013
 TEXT_SHARE = 0.2

@@ -22,8 +22,6 @@ from PIL import Image
 
 from clipmill import storage
 from clipmill.core.settings import EmbedSettings, ModelSettings
-from clipmill.embedding.commit import commit_unit, pack_unit
-from clipmill.embedding.layout import PARTS
 from clipmill.embedding.plan import find_source, make_plan
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import read_rows
@@ -31,6 +29,7 @@ from clipmill.embedding.unit import decode_unit, encode_unit, tokenise_unit
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.source.decode import decode_image
 from clipmill.source.image_files import load_image_bytes
+from clipmill.stage.units.commit import commit_unit, pack_unit
 
 BATCH = 32
 
@@ -79,13 +78,13 @@ def stages(source: str, folder: str, precision: str, count: int) -> dict[str, fl
 
         warm = decode(raw[0].slice(0, BATCH))
         decoded = timed("decode", (decode(unit) for unit in raw))
-        encode_unit(model, warm, plan.layout.kept, thumbnails=False)
-        done = timed("encode", (encode_unit(model, unit, plan.layout.kept, thumbnails=False) for unit in decoded))
+        encode_unit(model, warm, plan.parts.kept, thumbnails=False)
+        done = timed("encode", (encode_unit(model, unit, plan.parts.kept, thumbnails=False) for unit in decoded))
         plan.staging.open()
 
         def write(number: int) -> None:
-            packed = pack_unit(done[number], Statistics.of(done[number], decoded[number].num_rows))
-            commit_unit(plan.layout, number, packed.select([*PARTS, "statistics"]))
+            packed = pack_unit(done[number].tables, Statistics.of(done[number], decoded[number].num_rows))
+            commit_unit(plan.layout, number, packed)
 
         timed("write", (write(number) for number in range(len(done))))
     rates = {name: count / seconds for name, seconds in spent.items()}

@@ -49,9 +49,7 @@ def tuned(data: Path, work: Path) -> dict[str, Any]:
     """Clothing, started from what `scratch` made: acc1 of the probe before and of the tuned model, as reports say them."""
     train, held_out = data / "clothing/train.parquet", data / "clothing/validation.parquet"
     start, labels = work / "flickr8k", {"label_column": "label"}
-    clipmill(
-        "train", work / "clothing", input=train, validation=held_out, pretrained=start, **labels, **TUNED, **ALL
-    )
+    clipmill("train", work / "clothing", input=train, validation=held_out, pretrained=start, **labels, **TUNED, **ALL)
     found: dict[str, Any] = {}
     for name, model in (("before", start), ("after", work / "clothing")):
         for part, source in (("train", train), ("test", held_out)):

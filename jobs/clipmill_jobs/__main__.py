@@ -18,6 +18,8 @@ JOBS = {
     "serve": "Answer searches over HTTP, from what `run` publishes, on Ray.",
     "dedup": "Find near-duplicates among images or captions.",
     "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
+    "caption": "Write captions or alternative texts for pictures.",
+    "ask": "Answer a question about every picture.",
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",

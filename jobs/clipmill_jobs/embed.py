@@ -59,9 +59,11 @@ def _print_result(manifest: EmbeddingsManifest, uri: str, as_json: bool, *, alre
         return
     counts = manifest.counts
     if already:
-        click.echo(f"{uri} is already complete: {counts.images:,} images, {counts.captions:,} captions")
+        click.echo(
+            f"{uri} is already complete: {', '.join(f'{count:,} {what}' for what, count in counts.embedded.items())}"
+        )
         return
-    click.echo(f"{uri}: {counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows embedded")
+    click.echo(f"{uri}: {counts.in_words} of {counts.rows:,} rows embedded")
     if counts.rejected_by_reason:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejected_by_reason.items())
         click.echo(f"rejected: {reasons} (see {uri}/rejected)")

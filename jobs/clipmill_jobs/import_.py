@@ -115,7 +115,7 @@ def vectors(settings: ImportVectorsSettings, as_json: bool) -> None:
         print_json({"output": settings.output, "already_complete": already, **manifest.model_dump(mode="json")})
         return
     counts = manifest.counts
-    rejected = counts.rejected_images + counts.rejected_captions
+    rejected = counts.rejected
     what = "is already complete:" if already else "has"
     click.echo(
         f"{settings.output} {what} {counts.images:,} images and {counts.captions:,} captions, {rejected:,} rejected"

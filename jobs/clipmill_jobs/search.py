@@ -18,6 +18,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings
 from clipmill.core.settings.shared import TRUST
 from clipmill.index.search.limits import MAX_RESULTS
+from clipmill.source.media import MediumName
 from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.options import cache_limit_option, cluster_options
 from clipmill_jobs.reporting import current as current_reporter
@@ -30,11 +31,13 @@ _LOG = logging.getLogger("clipmill.search")
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked, as the options say it. One of ``text``, ``image``, ``identifier`` and ``queries`` is given."""
+    """What was asked, as the options say it, in one of the `ways` that there are."""
 
     index_uri: str
     text: str | None
     image: str | None
+    audio: str | None
+    video: str | None
     identifier: str | None
     queries: str | None
     output: str | None
@@ -51,7 +54,8 @@ class Question:
     @property
     def ways(self) -> dict[str, str]:
         """The ways to ask that were given, by option."""
-        ways = {"--text": self.text, "--image": self.image, "--id": self.identifier, "--queries": self.queries}
+        files = {"--image": self.image, "--audio": self.audio, "--video": self.video}
+        ways = {"--text": self.text, **files, "--id": self.identifier, "--queries": self.queries}
         return {option: value for option, value in ways.items() if value is not None}
 
 
@@ -59,6 +63,8 @@ class Question:
 @click.option("--index", "index_uri", help="Index, or output of `clipmill run`; local or s3://.  [required]")
 @click.option("--text", help="Find what fits these words.")
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
+@click.option("--audio", type=click.Path(), help="Find what sounds like this file of sound.")
+@click.option("--video", type=click.Path(), help="Find what is like this video.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
 @click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
 @click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
@@ -96,6 +102,7 @@ def command(context: click.Context, /, cluster: ClusterSettings, **options: Any)
     Examples:
       clipmill search --index index/ --text "a red circle above a blue square"
       clipmill search --index index/ --image photo.jpg -k 20 --html results.html
+      clipmill search --index index/ --audio bird.wav
       clipmill search --index index/ --text "a cat" --where "label = 'photo' and year >= 2020"
       clipmill search --index index/ --queries queries.npy --output results.parquet
       clipmill search --index s3://bucket/index --queries s3://bucket/queries.parquet --output s3://bucket/found.parquet \\
@@ -128,7 +135,8 @@ def _refuse(question: Question) -> None:
     """Raises UserError for options that do not go together, and for a place that cannot be written to."""
     given, queries, output = question.ways, question.queries, question.output
     if len(given) != 1:
-        raise UserError(f"give one of --text, --image, --id and --queries; {', '.join(given) or 'none'} was given")
+        ways = "--text, --image, --audio, --video, --id and --queries"
+        raise UserError(f"give one of {ways}; {', '.join(given) or 'none'} was given")
     if (queries is None) != (output is None):
         raise UserError("--queries and --output go together: a file of queries, and one for their results")
     if queries is not None and question.html is not None:
@@ -178,6 +186,13 @@ def _answer(question: Question, uri: str) -> None:
         current_reporter().doing("search", "loading the model")
     if question.text is not None:
         found = index.search(encoder().encode_texts([question.text]), k, selection=selection)
+    elif question.audio is not None or question.video is not None:
+        from clipmill.embedding.clip_query import encode_clip
+
+        medium: MediumName = "audio" if question.audio is not None else "video"
+        file = Path(str(question.audio if question.audio is not None else question.video))
+        vector = encode_clip(encoder().load(), medium, file, index.manifest.embeddings)
+        found = index.search(vector, k, selection=selection)
     elif question.image is not None:
         found = index.search(encoder().encode_image(Path(question.image)), k, selection=selection)
     else:

@@ -9,7 +9,7 @@ import click
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest, TextsManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
 from clipmill_jobs.command import Job, print_json
 
@@ -83,11 +83,8 @@ def _finished(manifest: AnyManifest) -> str:
     if isinstance(manifest, EmbeddingsManifest):
         counts = manifest.counts
         speed = f"; {manifest.throughput.images_per_second:,.1f} images/s" if manifest.model else ", made elsewhere"
-        rejected = counts.rejected_images + counts.rejected_captions
-        return (
-            f"{counts.images:,} images and {counts.captions:,} captions of {counts.rows:,} rows, {rejected:,} rejected"
-            f"{speed}{when}"
-        )
+        rejected = counts.rejected
+        return f"{counts.in_words} of {counts.rows:,} rows, {rejected:,} rejected{speed}{when}"
     if isinstance(manifest, IndexManifest):
         recall = manifest.measured_recall
         met = f" (below the target of {manifest.target_recall:g})" if manifest.target_met is False else ""
@@ -99,6 +96,10 @@ def _finished(manifest: AnyManifest) -> str:
         return f"{manifest.kept:,} of {manifest.rows:,} rows kept{when}"
     if isinstance(manifest, SourceManifest):
         return f"{manifest.rows:,} rows and {manifest.captions:,} captions in {len(manifest.files):,} files{when}"
+    if isinstance(manifest, TextsManifest):
+        written = manifest.counts
+        rejected = written.rejected_images + written.rejected_texts
+        return f"{written.texts:,} texts about {written.answered:,} of {written.rows:,} pictures, {rejected:,} rejected{when}"
     return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
 
 

@@ -12,14 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipmill.api.functions import build_index, dedup, embed, evaluate, filter, run, verify
+    from clipmill.api.functions import ask, build_index, caption, dedup, embed, evaluate, filter, run, verify
     from clipmill.api.results import Hit, HitLists, Hits
     from clipmill.api.searching import SearchIndex, open_index
 
 __version__ = "0.1.0"
 
 _FACE = {
+    "ask": "functions",
     "build_index": "functions",
+    "caption": "functions",
     "dedup": "functions",
     "embed": "functions",
     "evaluate": "functions",
@@ -37,7 +39,9 @@ __all__ = [
     "HitLists",
     "Hits",
     "SearchIndex",
+    "ask",
     "build_index",
+    "caption",
     "dedup",
     "embed",
     "evaluate",

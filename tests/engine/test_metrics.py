@@ -13,7 +13,8 @@ import pytest
 import ray
 
 from clipmill.core.reporter import Silent
-from clipmill.embedding.steps import BYTES, ENCODING
+from clipmill.embedding.statistics import ENCODING
+from clipmill.embedding.steps import BYTES
 from clipmill.engine import metrics
 from clipmill.engine.metrics import METRICS, EmbedMetrics, Metered
 

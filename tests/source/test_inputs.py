@@ -89,7 +89,11 @@ def test_a_file_named_outright_needs_no_ending(write: Write) -> None:
     [
         ({}, "nowhere", "no such file or folder"),
         ({}, "", "the folder is empty"),
-        ({"a.csv": b"x", "b.csv": b"y", "c.txt": b""}, "", "or a picture among the 3 files here (2 .csv, 1 .txt)"),
+        (
+            {"a.csv": b"x", "b.csv": b"y", "c.txt": b""},
+            "",
+            "a sound or a video among the 3 files here (2 .csv, 1 .txt)",
+        ),
         ({"a.csv": b"x"}, "*.parquet", "no file matches"),
         ({"a.parquet": b""}, "", "a.parquet: the file has no bytes"),
         ({"a.csv": b"image,caption"}, "a.csv", "a.csv: there is not one row in this file"),

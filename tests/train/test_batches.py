@@ -18,8 +18,10 @@ from PIL import Image
 from clipmill.core.errors import UserError
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.train import batches as module
+from clipmill.train import rows
 from clipmill.train.augment import Augmentation
-from clipmill.train.batches import Batch, Sampling, Source, ahead, batches, examples
+from clipmill.train.batches import Batch, Sampling, ahead, batches
+from clipmill.train.rows import Source, examples
 
 PREPROCESSING = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), "bicubic", "shortest")
 
@@ -84,7 +86,7 @@ def same(one: Batch, other: Batch) -> bool:
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several units and windows in a few rows."""
-    monkeypatch.setattr(module, "rows_per_unit", lambda height, width, rows: 10)
+    monkeypatch.setattr(rows, "rows_per_unit", lambda height, width, rows: 10)
     monkeypatch.setattr(module, "_WINDOW_UNITS", 3)
 
 

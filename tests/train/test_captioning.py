@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -18,37 +19,9 @@ from clipmill.encoders.model import load_model
 from clipmill.runs.stages import train_stage
 from clipmill.train.captioning import WEIGHT, caption_backward
 from clipmill.train.workers import Alone
+from tiny_coca import COCA
 
 PAIRS, WORDS, LENGTH, PADDING = 7, 9, 6, 0
-SMALL = {
-    "model_cfg": {
-        "embed_dim": 16,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 16,
-            "attentional_pool": True,
-            "attn_pooler_heads": 2,
-            "attn_pooler_queries": 4,
-            "output_tokens": True,
-        },
-        "text_cfg": {
-            "context_length": 36,
-            "vocab_size": 4514,
-            "width": 32,
-            "heads": 2,
-            "layers": 1,
-            "embed_cls": True,
-            "output_tokens": True,
-        },
-        "multimodal_cfg": {"context_length": 36, "vocab_size": 4514, "width": 32, "heads": 2, "layers": 1},
-        "custom_text": True,
-    },
-    "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"},
-    "tokenizer_merges": 4000,
-}
 
 
 class Net(torch.nn.Module):
@@ -77,13 +50,13 @@ def by_definition() -> tuple[float, list[torch.Tensor]]:
     net, (pixels, tokens) = Net(), data()
     nats = []
     for picture, caption in zip(pixels, tokens, strict=True):
-        for before, word in zip(caption[:-1], caption[1:], strict=True):
+        for before, word in pairwise(caption):
             if word != PADDING:
                 logits = net.eye(picture) + net.mouth(before)
                 nats.append(torch.logsumexp(logits, 0) - logits[word])
     loss = WEIGHT * sum(nats) / len(nats)
     loss.backward()
-    return float(loss), [weight.grad for weight in net.parameters() if weight.grad is not None]
+    return loss.item(), [weight.grad for weight in net.parameters() if weight.grad is not None]
 
 
 def assert_same(found: tuple[float, Sequence[torch.Tensor]]) -> None:
@@ -149,7 +122,7 @@ def test_captions_of_unequal_length_count_alike_on_two_workers() -> None:
 def settings(folder: Path, scenes: str, **options: Any) -> TrainSettings:
     architecture = folder / "architecture"
     architecture.mkdir(exist_ok=True)
-    (architecture / "open_clip_config.json").write_text(json.dumps(options.pop("config", SMALL)))
+    (architecture / "open_clip_config.json").write_text(json.dumps(options.pop("config", COCA)))
     values = {"input": scenes, "model": str(architecture), "batch_size": 16, "warmup_steps": 0, "learning_rate": 3e-3}
     return TrainSettings(output=str(folder / "model"), loss="coca", **{**values, **options})
 
@@ -167,14 +140,16 @@ def test_a_decoder_learns_and_is_saved_with_the_model(scenes: str, tmp_path: Pat
         network.state_dict()["text_decoder.text_projection"], weights["text_decoder.text_projection"]
     )
     model = load_model(ModelSettings(pretrained=str(tmp_path / "model")), "cpu")
-    assert model.encode_texts(["a red circle"]).shape == (1, 16)
+    assert model.encode_texts(["a red circle"]).shape == (1, 32)
 
 
 def test_a_model_without_a_decoder_is_refused(scenes: str, tmp_path: Path) -> None:
-    plain = {**SMALL, "model_cfg": {key: value for key, value in SMALL["model_cfg"].items() if key != "multimodal_cfg"}}
+    plain = {**COCA, "model_cfg": {key: value for key, value in COCA["model_cfg"].items() if key != "multimodal_cfg"}}
     plain["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     plain["model_cfg"]["text_cfg"] = {"context_length": 36, "vocab_size": 4514, "width": 32, "heads": 2, "layers": 1}
     made = settings(tmp_path, scenes, steps=1, config=plain)
-    with pytest.raises(UserError, match="--loss coca trains a decoder that writes captions, and .* has none.*coca_ViT"):
+    with pytest.raises(
+        UserError, match=r"--loss coca trains a decoder that writes captions, and .* has none.*coca_ViT"
+    ):
         train_stage(made, ClusterSettings(device="cpu"), Silent())
     assert not (tmp_path / "model").exists()

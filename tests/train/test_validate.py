@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from clipmill.train.batches import Example
+from clipmill.train.rows import Example
 from clipmill.train.validate import is_better, ranks, told_apart, validate
 
 

@@ -12,7 +12,7 @@ def settle(
 ) -> tuple[Findings, RowAccount]:
     """Hands over keys: (all before this row has come, stream, rows, caption indices)."""
     findings = Findings("embeddings", "here")
-    account = RowAccount(iter(files), lambda part, row: part, findings)
+    account = RowAccount(iter(files), ("images",), lambda part, row: part, findings)
     for below, stream, rows, index in events:
         account.settle(below)
         account.add(stream, np.array(rows, np.int64), np.array(index or [0] * len(rows), np.int64))
@@ -28,7 +28,7 @@ def test_a_whole_dataset_in_pieces(pieces: int) -> None:
     findings, account = settle(files, [(int(cut[0]), "images", cut.tolist(), None) for cut in cuts])
     assert findings.faults == []
     assert findings.checked["rows"] == 150
-    assert account.without_images == 0
+    assert account.without["images"] == 0
 
 
 def test_a_hole_over_several_pieces_is_told_in_full() -> None:
@@ -45,7 +45,7 @@ def test_a_file_without_images_has_lost_none() -> None:
     base = 1 << 32
     findings, account = settle(files, [(0, "captions", [1, 1, 5], [0, 1, 0]), (base, "images", [base, base + 1], None)])
     assert findings.faults == []
-    assert account.without_images == 10
+    assert account.without["images"] == 10
 
 
 def test_an_image_and_its_reject_in_other_files_are_found() -> None:

@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.core.manifests import (
+    DuplicatesManifest,
+    EmbeddingsManifest,
+    IndexManifest,
+    SelectionManifest,
+    TextsManifest,
+)
 from clipmill.core.reporter import Reporter, Silent
 from clipmill.core.settings import (
+    AskSettings,
+    CaptionSettings,
     ClusterSettings,
     DedupSettings,
     EmbedSettings,
@@ -82,6 +90,33 @@ def filter(embeddings: Place, output: Place, *, reporter: Reporter | None = None
 
     made, _ = _settings(FilterSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return filter_stage(made, reporter or Silent()).manifest
+
+
+def caption(input: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> TextsManifest:
+    """Writes captions of the pictures of ``input`` and publishes them at ``output``; returns their manifest.
+
+    ``settings`` are the options of ``clipmill caption``: ``model="models/llava"``, ``style="alt"``. Raises as `embed` does.
+    """
+    return _words(CaptionSettings, {"input": input, "output": output, **settings}, reporter)
+
+
+def ask(input: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> TextsManifest:
+    """Asks a question about every picture of ``input`` and publishes the answers at ``output``; returns their manifest.
+
+    ``settings`` are the options of ``clipmill ask``: ``question="Is a person visible?"``, ``choices="yes,no"``. Raises as
+    `embed` does.
+    """
+    return _words(AskSettings, {"input": input, "output": output, **settings}, reporter)
+
+
+def _words(
+    model: type[CaptionSettings] | type[AskSettings], values: dict[str, Any], reporter: Reporter | None
+) -> TextsManifest:
+    prepare_process()
+    from clipmill.runs.stages import words_stage
+
+    made, cluster = _settings(model, values)
+    return words_stage(made, cluster, reporter or Silent()).manifest
 
 
 def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> Report:

@@ -1,13 +1,26 @@
 """Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
+
+from clipmill.core.schemas import GalleryName
 
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
+CLIPS_VERSION = 3
+"""Of embeddings with sounds or videos."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -51,8 +64,42 @@ class ModelIdentity(Record):
         ]
 
 
+class GeneratorIdentity(Record):
+    """What decides the texts that a model writes, but for prompts and decoding. ``processor_sha256`` is over the files that
+    make pictures and words into its inputs; both are null for a model behind an address of the network."""
+
+    name: str
+    engine: str
+    pretrained: str = ""
+    weights_sha256: Sha256 | None
+    processor_sha256: Sha256 | None
+
+    def differences(self, other: "GeneratorIdentity") -> list[str]:
+        """The parts that disagree, in words; empty where both write the same texts."""
+        must_agree = ("engine", "weights_sha256", "processor_sha256")
+        names = must_agree if self.weights_sha256 else (*must_agree, "name")
+        return [
+            f"{key}: {getattr(self, key)} and {getattr(other, key)}"
+            for key in names
+            if getattr(self, key) != getattr(other, key)
+        ]
+
+
+_CALLED = {"audio": "sounds", "videos": "videos"}
+"""The parts of an embeddings dataset whose items take time, and what these are called."""
+
+
+class ClipCounts(Record):
+    """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column."""
+
+    embedded: int = 0
+    rejected: int = 0
+    without_column: int = 0
+
+
 class Counts(Record):
-    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column."""
+    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column. ``clips`` has the
+    same of the parts ``audio`` and ``videos``, where there are such."""
 
     rows: int = 0
     images: int = 0
@@ -61,6 +108,31 @@ class Counts(Record):
     rejected_captions: int = 0
     without_image_column: int = 0
     rejected_by_reason: dict[str, int] = {}
+    clips: dict[str, ClipCounts] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_no_clips(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there were sounds and videos, where there are none."""
+        values: dict[str, Any] = serialise(self)
+        return values if self.clips else {name: value for name, value in values.items() if name != "clips"}
+
+    @property
+    def embedded(self) -> dict[str, int]:
+        """What was embedded, by what it is called; without images where there are other things beside captions."""
+        clips = {_CALLED[part]: one.embedded for part, one in self.clips.items()}
+        images = {} if clips and not self.images else {"images": self.images}
+        return {**images, **clips, "captions": self.captions}
+
+    @property
+    def in_words(self) -> str:
+        """``12 images and 24 captions``."""
+        *first, last = (f"{count:,} {what}" for what, count in self.embedded.items())
+        return f"{', '.join(first)} and {last}"
+
+    @property
+    def rejected(self) -> int:
+        """Of all kinds."""
+        return self.rejected_images + self.rejected_captions + sum(one.rejected for one in self.clips.values())
 
 
 class Run(Record):
@@ -96,6 +168,7 @@ class EmbeddingsManifest(Record):
     with what float32 makes of them, where another precision was used; ``listing_sha256`` is null where no folder was
     listed."""
 
+    NEWEST: ClassVar[int] = CLIPS_VERSION
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION
     model: ModelIdentity | None
@@ -117,6 +190,49 @@ class EmbeddingsManifest(Record):
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
+
+
+class TextCounts(Record):
+    """What became of the input: ``rows`` = ``answered`` + ``rejected_images`` + ``rejected_texts`` + rows of files without an
+    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens;
+    ``prompt_tokens`` are those of questions, where they are paid for."""
+
+    rows: int = 0
+    answered: int = 0
+    texts: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    cut: int = 0
+    rejected_images: int = 0
+    rejected_texts: int = 0
+    without_image_column: int = 0
+    rejected_by_reason: dict[str, int] = {}
+
+
+class TextThroughput(Record):
+    """Work a second, over the last run. Seconds by stage are sums over all workers."""
+
+    wall_seconds: float
+    texts_per_second: float
+    tokens_per_second: float
+    stage_seconds: dict[str, float]
+
+
+class TextsManifest(Record):
+    """``manifest.json`` of texts that a model wrote about pictures."""
+
+    kind: Literal["texts"] = "texts"
+    schema_version: int = SCHEMA_VERSION
+    generator: GeneratorIdentity
+    counts: TextCounts
+    configuration: dict[str, Any]
+    generated_with: dict[str, int] = {}
+    runs: list[Run]
+    throughput: TextThroughput
+    software: dict[str, str]
+    hardware: dict[str, Any]
+    inputs_sha256: Sha256
+    shards_sha256: Sha256
 
 
 class Interval(Record):
@@ -162,7 +278,7 @@ class IndexManifest(Record):
     model: ModelIdentity | None
     dimension: int
     n: int
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     shards: int
     factory: str
     why: str
@@ -219,7 +335,7 @@ class DuplicatesManifest(Record):
     kind: Literal["duplicates"] = "duplicates"
     schema_version: int = SCHEMA_VERSION
     n: int
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     threshold: float
     pairs: int
     groups: int

@@ -5,12 +5,17 @@ Plain Arrow types only, so that other tools read the files with nothing of ours 
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Literal
 
 import pyarrow as pa
 
 ORDINAL_SHIFT = 32
 MAX_FILES = 1 << 21
 """``row`` = file ordinal << 32 | row number in that file; ordinals below 2²¹ keep it below 2⁵³, exact in JSON."""
+
+
+GalleryName = Literal["images", "audio", "videos", "captions"]
+"""The parts of embeddings whose vectors can be searched and compared."""
 
 
 class Reason(str, Enum):
@@ -24,8 +29,25 @@ class Reason(str, Enum):
     TRUNCATED_IMAGE = "truncated_image"
     TOO_MANY_PIXELS = "too_many_pixels"
     UNREADABLE_IMAGE = "unreadable_image"
+    MISSING_AUDIO = "missing_audio"
+    EMPTY_AUDIO = "empty_audio"
+    AUDIO_NOT_FOUND = "audio_not_found"
+    NOT_AUDIO = "not_audio"
+    TRUNCATED_AUDIO = "truncated_audio"
+    SILENT_AUDIO = "silent_audio"
+    UNREADABLE_AUDIO = "unreadable_audio"
+    MISSING_VIDEO = "missing_video"
+    EMPTY_VIDEO = "empty_video"
+    VIDEO_NOT_FOUND = "video_not_found"
+    NOT_A_VIDEO = "not_a_video"
+    TRUNCATED_VIDEO = "truncated_video"
+    UNREADABLE_VIDEO = "unreadable_video"
     EMPTY_CAPTION = "empty_caption"
     NON_FINITE_EMBEDDING = "non_finite_embedding"
+    MISSING_QUESTION = "missing_question"
+    NOT_ANSWERABLE = "not_answerable"
+    ENGINE_FAILED = "engine_failed"
+    EMPTY_TEXT = "empty_text"
     REMOVED = "removed"
 
 
@@ -62,6 +84,47 @@ def images_schema(
     return pa.schema(fields)
 
 
+AUDIO_SHA256, VIDEO_SHA256 = "audio_sha256", "video_sha256"
+"""As `IMAGE_SHA256`, of sounds and videos."""
+
+
+HASHES = {"images": IMAGE_SHA256, "audio": AUDIO_SHA256, "videos": VIDEO_SHA256}
+"""By part, the column that has the sha256 of what was encoded."""
+
+
+def audio_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``audio/part-*.parquet``: one row an embedded sound, then the columns kept from the source. ``duration`` is in seconds,
+    ``sample_rate`` that of the file."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("sample_rate", pa.int32()),
+            pa.field(AUDIO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
+
+
+def videos_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+    """``videos/part-*.parquet``: one row an embedded video, then the columns kept from the source. ``duration`` is in seconds,
+    ``fps`` the pictures a second on average, ``frames`` how many there are."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("duration", pa.float64()),
+            pa.field("fps", pa.float32()),
+            pa.field("frames", pa.int32()),
+            pa.field(VIDEO_SHA256, pa.binary(32)),
+            pa.field("embedding", embedding_type(dimension), nullable=False),
+            *kept,
+        ]
+    )
+
+
 def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:
     """``captions/part-*.parquet``: one row per caption; ``clip_score`` is null for a caption without its image. Where texts
     may be ``unknown``, as of vectors made elsewhere, ``caption`` may be null."""
@@ -76,6 +139,22 @@ def captions_schema(dimension: int, *, unknown: bool = False) -> pa.Schema:
         ]
     )
 
+
+TEXTS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("candidate", pa.int32(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("tokens", pa.int32(), nullable=False),
+        pa.field("logprob", pa.float32()),
+        pa.field("finish", pa.string(), nullable=False),
+    ]
+)
+"""``texts/part-*.parquet``: one row a text that was written about a picture. ``candidate`` counts those of one picture from 0;
+``tokens`` were generated, the end of the text included; ``logprob`` is the mean of their log probabilities, null where the
+engine does not tell it; ``finish`` is stop, length (cut at the most tokens) or choice."""
 
 REJECTED = pa.schema(
     [

@@ -178,7 +178,7 @@ def _describe(gallery: Gallery, members: NDArray[np.int64], keep: str) -> tuple[
         found.append(pa.Table.from_batches([batch]).take(inside - position))
         position += batch.num_rows
     rows = pa.concat_tables(found)
-    if keep == "clip-score" and gallery.part == "images":
+    if keep == "clip-score" and gallery.part != "captions":
         return rows, _best_clip_scores(gallery, rows.column("row").to_numpy())
     worth = np.zeros(len(members)) if keep == "first" else np.ones(len(members))
     for name in worth_columns:

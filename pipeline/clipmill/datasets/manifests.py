@@ -23,6 +23,7 @@ from clipmill.core.manifests import (
     SelectionManifest,
     Sha256,
     SourceManifest,
+    TextsManifest,
 )
 from clipmill.core.schemas import IMAGE_SHA256, SHARDS
 from clipmill.core.secrets import clean
@@ -33,11 +34,28 @@ INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
 
-_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
-AnyManifest = EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest
-Manifest = TypeVar("Manifest", EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest)
+_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest, TextsManifest)
+AnyManifest = (
+    EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest | TextsManifest
+)
+Manifest = TypeVar(
+    "Manifest",
+    EmbeddingsManifest,
+    IndexManifest,
+    DuplicatesManifest,
+    SelectionManifest,
+    SourceManifest,
+    TextsManifest,
+)
 KINDS = frozenset(one.model_fields["kind"].default for one in _MANIFESTS)
-_MADE_WITH = {"embeddings": "embed", "index": "index", "duplicates": "dedup", "selection": "filter", "source": "import"}
+_MADE_WITH = {
+    "embeddings": "embed",
+    "index": "index",
+    "duplicates": "dedup",
+    "selection": "filter",
+    "source": "import",
+    "texts": "caption",
+}
 
 
 def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
@@ -59,7 +77,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         raise UserError(
             f"{location} is a dataset of kind {head.kind!r}, but {wanted!r} is needed here; {_hint(wanted)}"
         )
-    newest = kind.model_fields["schema_version"].default
+    newest = getattr(kind, "NEWEST", kind.model_fields["schema_version"].default)
     if head.schema_version > newest:
         raise UserError(
             f"{location} was written by a newer clipmill (schema version {head.schema_version}, this one reads up to "

@@ -10,13 +10,22 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.manifests import (
+    CLIPS_VERSION,
+    EMBEDDINGS_VERSION,
+    ClipCounts,
+    Counts,
+    EmbeddingsManifest,
+    Run,
+    Throughput,
+)
 from clipmill.core.schemas import INPUTS, LISTING, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
 from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
 from clipmill.embedding.statistics import Statistics
+from clipmill.source.media import MEDIA
 from clipmill.storage import Location
 
 
@@ -44,6 +53,7 @@ def finish(
     gpus = bool(hardware["gpus"])
     limits = limits_of(run, wall, hardware["encoders"], gpus=gpus, precisions=precisions, decodes=decodes)
     return EmbeddingsManifest(
+        schema_version=CLIPS_VERSION if plan.columns.clips else EMBEDDINGS_VERSION,
         model=plan.identity,
         dimension=plan.identity.dimension,
         counts=Counts(
@@ -54,6 +64,7 @@ def finish(
             rejected_captions=total.rejected_captions,
             without_image_column=total.without_image_column,
             rejected_by_reason=dict(sorted(total.reasons.items())),
+            clips=_clip_counts(plan, total),
         ),
         configuration=described(plan),
         encoded_with=dict(sorted(total.encoded_with.items())),
@@ -78,6 +89,16 @@ def finish(
         shards_sha256=write_shards(dataset, shards),
         listing_sha256=_write_listing(plan, dataset),
     )
+
+
+def _clip_counts(plan: EmbedPlan, total: Statistics) -> dict[str, ClipCounts]:
+    found = {}
+    for medium in plan.columns.clips:
+        part = MEDIA[medium].part
+        embedded, rejected = getattr(total, part), getattr(total, f"rejected_{part}")
+        without = total.rows - embedded - rejected
+        found[part] = ClipCounts(embedded=embedded, rejected=rejected, without_column=without)
+    return found
 
 
 def described(plan: EmbedPlan) -> dict[str, Any]:

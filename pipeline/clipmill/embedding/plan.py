@@ -16,10 +16,10 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
 from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
-from clipmill.embedding.commit import Finished, find_finished
-from clipmill.embedding.layout import Layout
+from clipmill.embedding.clip_plan import ClipDecoding, clip_decoding_of, encoded_columns
+from clipmill.embedding.layout import Parts
+from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.library import refuse_unusable_model
-from clipmill.encoders.protocol import modalities_of
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
 from clipmill.source.footers import read_footers, save_footers
@@ -31,10 +31,14 @@ from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage, Work, configuration_differences
 from clipmill.stage.staging import Started
+from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.units.follow import Followed
+from clipmill.stage.units.layout import Layout
+from clipmill.stage.units.reject_limit import RejectLimit
 from clipmill.storage import Location
 
 if TYPE_CHECKING:
-    from clipmill.encoders.protocol import Preparation
+    from clipmill.encoders.protocol import Clips, Preparation
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,12 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
     identity: ModelIdentity
     preprocessing: Preparation
     units: Units
+    clips: Clips | None = None
 
     def narrowed(self, inputs: list[InputFile], output: str) -> EmbedPlan:
         """The same plan over some files, in ascending order of their ordinals, towards another output."""
         settings = self.settings.model_copy(update={"output": output})
-        units = _cut(settings, inputs, self.preprocessing)
+        units = _cut(settings, inputs, self.preprocessing, self.clip_decoding)
         return replace(self, settings=settings, inputs=inputs, units=units)
 
     @property
@@ -135,15 +140,25 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
         )
 
     @cached_property
-    def layout(self) -> Layout:
+    def parts(self) -> Parts:
+        """What the tables of the dataset hold."""
+        kept = tuple(field for _, field in self.columns.kept)
+        return Parts(self.identity.dimension, kept, self.settings.thumbnails is not None, self.columns.clips)
+
+    @cached_property
+    def clip_decoding(self) -> ClipDecoding | None:
+        """How sounds and videos are decoded; None where the input has none."""
+        return clip_decoding_of(self.settings, self.columns, self.clips)
+
+    @cached_property
+    def layout(self) -> Layout[Statistics]:
         return Layout(
-            staging=self.staging.folder,
-            token=self.staging.token,
+            self.staging.folder,
+            self.staging.token,
             units=len(self.units),
             units_per_shard=self._units_per_shard,
-            dimension=self.identity.dimension,
-            kept=tuple(field for _, field in self.columns.kept),
-            thumbnails=self.settings.thumbnails is not None,
+            parts=self.parts.all,
+            sums=Statistics,
         )
 
 
@@ -160,6 +175,8 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
         caption_column=settings.caption_column,
         id_column=settings.id_column,
         keep_columns=settings.keep_columns,
+        audio_column=settings.audio_column,
+        video_column=settings.video_column,
     )
     refuse_urls(inputs, columns)
     _refuse_output_in_input(settings, inputs)
@@ -167,30 +184,27 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
 
 
 def make_plan(
-    settings: EmbedSettings, source: EmbedSource, identity: ModelIdentity, preprocessing: Preparation
+    settings: EmbedSettings,
+    source: EmbedSource,
+    identity: ModelIdentity,
+    preprocessing: Preparation,
+    clips: Clips | None = None,
 ) -> EmbedPlan:
-    """Cuts the rows of the source into units for a model. Raises UserError for columns that it cannot encode."""
-    refuse_modalities(source.columns, identity)
-    units = _cut(settings, source.inputs, preprocessing)
-    return EmbedPlan(settings, source.inputs, source.columns, identity, preprocessing, units)
+    """Cuts the rows of the source into units for a model. ``clips`` says how it prepares sounds and videos. Raises UserError
+    for columns that it cannot encode."""
+    columns = encoded_columns(settings, source.columns, identity)
+    decoding = clip_decoding_of(settings, columns, clips)
+    units = _cut(settings, source.inputs, preprocessing, decoding)
+    return EmbedPlan(settings, source.inputs, columns, identity, preprocessing, units, clips)
 
 
-def refuse_modalities(columns: Columns, identity: ModelIdentity) -> None:
-    """Raises UserError where the input has a column of a kind that the model does not encode."""
-    known = modalities_of(identity.preprocessing)
-    for modality, column in (("image", columns.image_column), ("text", columns.caption_column)):
-        if column is not None and modality not in known:
-            raise UserError(
-                f"--model {identity.name} encodes {' and '.join(known)} only, and column {column} of the input holds "
-                f"{'images' if modality == 'image' else 'texts'}: give an input without it, or another model"
-            )
-
-
-def _cut(settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preparation) -> Units:
+def _cut(
+    settings: EmbedSettings, inputs: list[InputFile], preprocessing: Preparation, clips: ClipDecoding | None
+) -> Units:
     rows = sum(file.rows for file in inputs)
     if settings.limit is not None:
         rows = min(rows, settings.limit)
-    return plan_units(inputs, rows_per_unit(*preprocessing.size, rows), settings.limit)
+    return plan_units(inputs, rows_per_unit(*preprocessing.size, rows, clips.row_bytes if clips else 0), settings.limit)
 
 
 def _footers_of(settings: EmbedSettings) -> Location:
@@ -227,6 +241,13 @@ def find_progress(plan: EmbedPlan, work: Work) -> Progress:
     return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
 
 
+def followed(plan: EmbedPlan, progress: Progress) -> Followed[Statistics]:
+    """The run that is left to do, as it is followed."""
+    limit = RejectLimit(plan.settings.max_rejects, Statistics, "items" if plan.columns.clips else "images and captions")
+    reused, todo = progress.start.rows_reused, progress.todo.numbers
+    return Followed(plan.name, plan.layout, limit, plan.rows, reused, todo, progress.finished)
+
+
 def describe_columns(columns: Columns) -> dict[str, Any]:
     """Which source column plays which part."""
     return {
@@ -234,6 +255,7 @@ def describe_columns(columns: Columns) -> dict[str, Any]:
         "caption": columns.caption_column,
         "id": columns.id_column,
         "kept": [name for name, _ in columns.kept],
+        **{medium: columns.column_of(medium) for medium in columns.clips},
     }
 
 

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clipmill.stage.units.sums import Sums
 
 if TYPE_CHECKING:
     from clipmill.embedding.unit import EmbeddedUnit
 
-_EXTREME: dict[str, Any] = {"encoding_from": min, "encoding_until": max, "least_cosine": min}
-"""What does not add up: of these the least or greatest is kept."""
+ENCODING = "encoding_ms"
+"""In the counts of a committed unit: milliseconds in which it was encoded."""
 
 
 @dataclass
-class Statistics:
-    """What was counted and timed over some units; sums of them are of the same kind."""
+class Statistics(Sums):
+    """What was counted and timed over some units of an embed run."""
 
-    rows: int = 0
+    EXTREME: ClassVar[dict[str, Callable[..., Any]]] = {
+        "encoding_from": min,
+        "encoding_until": max,
+        "least_cosine": min,
+    }
+    MADE: ClassVar[tuple[str, ...]] = ("images", "captions", "audio", "videos")
+    REJECTED: ClassVar[tuple[str, ...]] = (
+        "rejected_images",
+        "rejected_captions",
+        "rejected_audio",
+        "rejected_videos",
+    )
+
     images: int = 0
     captions: int = 0
     rejected_images: int = 0
     rejected_captions: int = 0
     without_image_column: int = 0
+    audio: int = 0
+    videos: int = 0
+    rejected_audio: int = 0
+    rejected_videos: int = 0
     encoded_with: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
     encoding_from: float | None = None
@@ -35,16 +53,10 @@ class Statistics:
     cosines: float = 0.0
     least_cosine: float | None = None
 
-    def add(self, other: Statistics) -> None:
-        """Adds another sum to this one."""
-        for name, value in vars(other).items():
-            if isinstance(value, Counter):
-                getattr(self, name).update(value)
-            elif name in _EXTREME:
-                known = [number for number in (getattr(self, name), value) if number is not None]
-                setattr(self, name, _EXTREME[name](known, default=None))
-            else:
-                setattr(self, name, getattr(self, name) + value)
+    def counts(self) -> dict[str, int]:
+        """As those of all sums, and the time of encoders in milliseconds."""
+        encoding = sum(self.seconds[f"encode_{what}"] for what in ("images", "captions", "clips"))
+        return {**super().counts(), ENCODING: round(1000 * encoding)}
 
     @staticmethod
     def of(unit: EmbeddedUnit, rows: int) -> Statistics:
@@ -57,15 +69,11 @@ class Statistics:
             rejected_images=kinds["image"],
             rejected_captions=kinds["caption"],
             without_image_column=rows - unit.images.num_rows - kinds["image"],
+            audio=unit.clips["audio"].num_rows if "audio" in unit.clips else 0,
+            videos=unit.clips["videos"].num_rows if "videos" in unit.clips else 0,
+            rejected_audio=kinds["audio"],
+            rejected_videos=kinds["video"],
             reasons=unit.reasons,
             captions_by_file=Counter({str(ordinal): count for ordinal, count in unit.captions_by_file.items()}),
             seconds=Counter(unit.seconds),
         )
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> Statistics:
-        """From what `vars` of one gave, after a way through JSON."""
-        counted: dict[str, Any] = {
-            key: Counter(value) if isinstance(value, dict) else value for key, value in values.items()
-        }
-        return Statistics(**counted)

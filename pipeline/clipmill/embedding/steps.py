@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -19,17 +19,19 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, RunFailed
 from clipmill.core.schemas import ORDINAL_SHIFT
-from clipmill.embedding.commit import commit_unit, pack_unit
-from clipmill.embedding.layout import Layout
-from clipmill.embedding.reject_limit import REASON
 from clipmill.embedding.statistics import Statistics
+from clipmill.source.clip_files import open_clip
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
 from clipmill.source.input_file import InputFile
+from clipmill.source.media import Medium, Stream
 from clipmill.source.reading import read_units
 from clipmill.source.units import Units
+from clipmill.stage.units.commit import commit_unit, pack_unit
+from clipmill.stage.units.layout import Layout
 
 if TYPE_CHECKING:
+    from clipmill.embedding.clips import ClipDecoding
     from clipmill.embedding.plan import EmbedPlan
     from clipmill.encoders.model import ClipModel
     from clipmill.encoders.protocol import Preparation
@@ -40,8 +42,8 @@ Seconds = dict[str, float]
 """What the steps of a unit took so far: wall seconds by step, and ``cpu`` seconds over all of them."""
 DECODED_THERE = ", decoding too"
 """In a manifest, of what pictures were encoded with."""
-BYTES, ENCODING = "bytes", "encoding_ms"
-"""In the counts of a committed unit: bytes written, and milliseconds in which it was encoded."""
+BYTES = "bytes"
+"""In the counts of a committed unit: bytes written."""
 
 
 Clock = Callable[[], float]
@@ -76,7 +78,8 @@ def read_rows(
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pictures are decoded, made worse where that is asked for, and resized; and captions tokenised."""
+    """How pictures are decoded, made worse where that is asked for, and resized; sounds and videos too; and captions
+    tokenised."""
 
     preprocessing: Preparation
     max_image_pixels: int
@@ -86,6 +89,8 @@ class Decoding:
     clock: Clock
     on_gpu: bool = False
     """JPEGs are decoded by the GPU of the process that encodes."""
+    clips: ClipDecoding | None = None
+    """How sounds and videos are, where there are any."""
 
     @staticmethod
     def of(plan: EmbedPlan, clock: Clock = time.process_time) -> Decoding:
@@ -93,7 +98,9 @@ class Decoding:
         settings = plan.settings
         limit, allowed = settings.max_image_pixels, settings.allow_outside or ()
         on_gpu = settings.decode == "gpu"
-        return Decoding(plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock, on_gpu)
+        return Decoding(
+            plan.preprocessing, limit, settings.thumbnails, plan.corruption, allowed, clock, on_gpu, plan.clip_decoding
+        )
 
     def decode(self, raw: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
         """As `clipmill.embedding.unit.decode_unit`, and with a tokenizer `tokenise_unit`."""
@@ -101,11 +108,12 @@ class Decoding:
 
     def pictures(self, raw: pa.Table, seconds: Seconds) -> pa.Table:
         """The first half of `decode`."""
+        from clipmill.embedding.clips import decode_clips
         from clipmill.embedding.unit import decode_unit
         from clipmill.source.decode_many import jpeg_decoder
 
         with naming_rows(raw, "decoding"), timed(seconds, "decode", self.clock):
-            return decode_unit(
+            decoded = decode_unit(
                 raw,
                 self.preprocessing,
                 self.max_image_pixels,
@@ -114,6 +122,7 @@ class Decoding:
                 self.corruption,
                 jpeg_decoder() if self.on_gpu else None,
             )
+            return decode_clips(decoded, self.clips, partial(_open_beside, self.allowed)) if self.clips else decoded
 
     def tokenise(self, rows: pa.Table, seconds: Seconds, tokenizer: Tokenizer | None) -> pa.Table:
         """The other half, of a unit whose pictures are decoded or not; without a tokenizer the unit as it is."""
@@ -149,7 +158,7 @@ class UnitEncoder:
         self._compared = model.precision == "fp32"
 
     def encode(self, unit: int, decoded: pa.Table, seconds: Seconds) -> pa.Table:
-        """A decoded unit, packed as one row (`clipmill.embedding.commit.pack_unit`)."""
+        """A decoded unit, packed as one row (`clipmill.stage.units.commit.pack_unit`)."""
         from clipmill.embedding.parity import compare_with_fp32
         from clipmill.embedding.unit import encode_unit
 
@@ -164,24 +173,16 @@ class UnitEncoder:
         if not self._compared:
             compare_with_fp32(self._model, decoded, unit, statistics)
             self._compared = statistics.compared > 0
-        return pack_unit(done, statistics)
+        return pack_unit(done.tables, statistics)
 
 
-def commit(layout: Layout, unit: int, packed: pa.Table) -> tuple[Statistics, dict[str, int]]:
+def commit(layout: Layout[Statistics], unit: int, packed: pa.Table) -> tuple[Statistics, dict[str, int]]:
     """Makes a packed unit durable. Returns its figures, and the counts by which a run is followed."""
     started = time.perf_counter()
     commit_unit(layout, unit, packed)
     statistics = Statistics.from_dict(json.loads(packed.column("statistics")[0].as_py()))
     statistics.seconds.update({"write": time.perf_counter() - started})
-    return statistics, {**counts_of(statistics), BYTES: packed.nbytes}
-
-
-def counts_of(statistics: Statistics) -> dict[str, int]:
-    """Rows and what became of them, rejects also by reason, and the time of encoders."""
-    names = ("rows", "images", "captions", "rejected_images", "rejected_captions")
-    reasons = {REASON + reason: count for reason, count in statistics.reasons.items()}
-    encoding = statistics.seconds["encode_images"] + statistics.seconds["encode_captions"]
-    return {**{name: getattr(statistics, name) for name in names}, **reasons, ENCODING: round(1000 * encoding)}
+    return statistics, {**statistics.counts(), BYTES: packed.nbytes}
 
 
 @contextmanager
@@ -204,6 +205,12 @@ def naming_rows(rows: pa.Table, doing: str) -> Iterator[None]:
 @lru_cache(maxsize=256)
 def _source_location(source: str) -> storage.Location:
     return storage.resolve(source)
+
+
+def _open_beside(
+    allowed: Sequence[str], path: str, source: str, medium: Medium
+) -> AbstractContextManager[tuple[Stream, bytes]]:
+    return open_clip(path, _source_location(source), allowed, medium)
 
 
 def _load_beside(allowed: Sequence[str], path: str, source: str) -> bytes:

@@ -20,7 +20,7 @@ from clipmill.encoders.batches import WHOLE, Batches, fastest_size
 from clipmill.encoders.device import Device, Meter, device_of
 from clipmill.encoders.precision import choose_precision
 from clipmill.encoders.preprocess import Preprocessing
-from clipmill.encoders.protocol import Encoder, Loaded, Preparation
+from clipmill.encoders.protocol import Encoder, Loaded, Preparation, SoundEncoder, VideoEncoder
 from clipmill.encoders.tokens import TokenForm, TokenIds, Tokenizer, tokenise
 from clipmill.encoders.weights import weights_sha256
 
@@ -123,6 +123,35 @@ class ClipModel:
             return self.encoder.image_features(self.towers, batch, self._type)
 
         return self._start(len(tensor), lambda part: tensor[part], encode, meter)
+
+    def start_sounds(self, prepared: torch.Tensor, meter: Meter | None = None) -> Pending:
+        """Prepared windows of sound, uint8 (n, size), as unit vectors, as `start_images`.
+
+        Raises UserError where the model encodes none.
+        """
+        encoder = self.encoder
+        if not isinstance(encoder, SoundEncoder):
+            raise UserError(f"the model {self.identity.name} encodes no sounds")
+
+        def encode(batch: torch.Tensor) -> torch.Tensor:
+            return encoder.sound_features(self.towers, batch, self._type)
+
+        return self._start(len(prepared), lambda part: prepared[part], encode, meter)
+
+    def start_videos(self, prepared: torch.Tensor, meter: Meter | None = None) -> Pending:
+        """Prepared videos, uint8 (n, *shape), as unit vectors, as `start_images`.
+
+        Raises UserError where the model encodes none as wholes.
+        """
+        encoder = self.encoder
+        if not isinstance(encoder, VideoEncoder):
+            raise UserError(f"the model {self.identity.name} encodes no videos as wholes")
+
+        def encode(batch: torch.Tensor) -> torch.Tensor:
+            return encoder.video_features(self.towers, batch, self._type)
+
+        costs = np.full(len(prepared), WHOLE * encoder.videos.count, np.int64)
+        return self._start(len(prepared), lambda part: prepared[part], encode, meter, costs)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts as unit vectors, float32 (n, d). Longer texts are cut at the model's context length."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.protocol import SoundPreparation
 
 if TYPE_CHECKING:
     import torch
@@ -44,14 +45,17 @@ class ImagePreparation(Protocol):
 class PackagedModel:
     """A model whose code lies in an installed package. All of it is pickled, so its classes are importable.
 
-    ``network`` is a torch module in evaluation mode with ``encode_image(pixels)``, ``encode_text(tokens)`` or both, each
-    giving features (n, d); they are normalised by clipmill. ``tokenizer`` makes int64 (n, length) of texts, filled up at
-    the end with the id that ends an empty text. ``query_tokenizer`` is given where queries are prepared otherwise.
+    ``network`` is a torch module in evaluation mode with ``encode_image(pixels)``, ``encode_text(tokens)``,
+    ``encode_audio(prepared)`` or several of them, each giving features (n, d); they are normalised by clipmill. What
+    ``encode_audio`` takes is uint8 (n, size), as the ``prepare`` of ``sounds`` made it of each window. Videos are means of
+    pictures. ``tokenizer`` makes int64 (n, length) of texts, filled up at the end with the id that ends an empty text.
+    ``query_tokenizer`` is given where queries are prepared otherwise.
     """
 
     network: torch.nn.Module
     images: Preprocessing | ImagePreparation | None = None
     tokenizer: Callable[[Sequence[str]], torch.Tensor] | None = None
     query_tokenizer: Callable[[Sequence[str]], torch.Tensor] | None = None
+    sounds: SoundPreparation | None = None
     logit_scale: float | None = None
     logit_bias: float | None = None

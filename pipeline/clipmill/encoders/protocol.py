@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from clipmill.core.manifests import ModelIdentity
     from clipmill.encoders.tokens import Tokenizer
@@ -76,6 +78,90 @@ class Encoder(Protocol):
     def towers(self, network: torch.nn.Module, precision: str, device: torch.device) -> torch.nn.Module:
         """The network at a precision (fp32, bf16, int8); ``network`` itself, float32, where nothing has to change."""
         ...
+
+
+class SoundPreparation(Protocol):
+    """What becomes of a window of sound before it is encoded: pure, without weights, done on workers without a model.
+
+    ``rate`` is the samples a second that the model hears, ``seconds`` what it hears at once, ``size`` the bytes that are made.
+    """
+
+    @property
+    def rate(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def prepare(self, samples: NDArray[np.float32]) -> torch.Tensor:
+        """Samples of one channel, float32 (n,), at most ``seconds`` of them, as uint8 (size,)."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the result, in JSON types: it becomes part of the model's identity."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoPreparation:
+    """What becomes of a video before a model of videos encodes it: ``count`` pictures, each prepared as ``pictures`` says."""
+
+    pictures: Preparation
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a prepared video."""
+        return (self.count, *self.pictures.shape)
+
+
+@runtime_checkable
+class SoundEncoder(Protocol):
+    """An `Encoder` that encodes sounds too."""
+
+    @property
+    def sounds(self) -> SoundPreparation:
+        """How they are prepared."""
+        ...
+
+    def sound_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Prepared windows of sound, uint8 (n, size), as features (n, d), computed in ``dtype``."""
+        ...
+
+
+@runtime_checkable
+class VideoEncoder(Protocol):
+    """An `Encoder` that encodes videos as wholes, where others take the mean of single pictures."""
+
+    @property
+    def videos(self) -> VideoPreparation:
+        """How they are prepared."""
+        ...
+
+    def video_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Prepared videos, uint8 (n, *shape), as features (n, d), computed in ``dtype``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clips:
+    """How a model's sounds and videos are prepared. ``pictures`` are prepared one by one where it knows no videos: then a video
+    is the mean of some of its pictures, as CLIP4Clip's variant without parameters has it."""
+
+    sounds: SoundPreparation | None = None
+    videos: VideoPreparation | None = None
+    pictures: Preparation | None = None
+
+    @staticmethod
+    def of(encoder: Encoder) -> Clips:
+        """As an encoder has it."""
+        return Clips(
+            encoder.sounds if isinstance(encoder, SoundEncoder) else None,
+            encoder.videos if isinstance(encoder, VideoEncoder) else None,
+            encoder.images,
+        )
 
 
 @dataclass(frozen=True)

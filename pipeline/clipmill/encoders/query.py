@@ -41,7 +41,8 @@ class QueryEncoder:
         self._loaded: ClipModel | None = None
         self._tried_light: tuple[LightTexts | None] | None = None
 
-    def _load(self) -> ClipModel:
+    def load(self) -> ClipModel:
+        """The model itself. Raises as the class says."""
         if self._loaded is not None:
             return self._loaded
         if self._identity is None:
@@ -66,7 +67,7 @@ class QueryEncoder:
             raise UserError("a query text is empty")
         if self._loaded is None and len(texts) <= FEW_TEXTS and (light := self._light()) is not None:
             return light.encode_texts(texts)
-        return self._load().encode_queries(list(texts))
+        return self.load().encode_queries(list(texts))
 
     def _light(self) -> LightTexts | None:
         """The text tower without torch, where that is to be had; looked for once."""
@@ -88,7 +89,7 @@ class QueryEncoder:
         """The unit vector (1, d) of an encoded picture, which messages call ``name``."""
         from clipmill.source.decode import Rejected, decode_image  # imports torch
 
-        model = self._load()
+        model = self.load()
         prepare = model.preprocessing.prepare
         try:
             pixels = prepare(decode_image(data, most_pixels))

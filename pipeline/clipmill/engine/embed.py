@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
-from clipmill.embedding.follow import Following
 from clipmill.embedding.manifest import finish
-from clipmill.embedding.plan import EmbedPlan, find_progress
+from clipmill.embedding.plan import EmbedPlan, find_progress, followed
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
@@ -20,6 +19,7 @@ from clipmill.engine.device import DECODED_ON_GPU, check_decoding, device_here
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
+from clipmill.stage.units.follow import Following
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
@@ -47,7 +47,7 @@ def embed(
     """
     progress = find_progress(plan, work)
     with _driver(plan, model, settings, reporter) as driver:
-        following = Following(plan, progress, work, driver.pieces, reporter)
+        following = Following(followed(plan, progress), work, driver.pieces, reporter)
         run = Statistics()
         if len(progress.todo):
             run = driver.run(progress.todo, following.committed)

@@ -44,11 +44,11 @@ class EmbedHere:
         import torch
 
         plan, total = self._plan, Statistics()
-        layout, decoding = plan.layout, Decoding.of(plan, time.thread_time)
+        decoding = Decoding.of(plan, time.thread_time)
         encoder = UnitEncoder(
             self._model,
-            layout.kept,
-            thumbnails=layout.thumbnails,
+            plan.parts.kept,
+            thumbnails=plan.parts.thumbnails,
             clock=time.thread_time,
             decodes=decoding.on_gpu,
         )

@@ -14,7 +14,6 @@ from ray.data.context import AutoscalingConfig
 from clipmill.core.errors import RunFailed
 from clipmill.core.settings import ClusterSettings
 from clipmill.embedding.plan import EmbedPlan
-from clipmill.embedding.shard_maker import WRITE_CORES
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed, Decoding
 from clipmill.encoders.shipping import ship, ship_tokenizer
@@ -27,6 +26,7 @@ from clipmill.engine.ray_pieces import RayPieces
 from clipmill.engine.stop import StopSwitch
 from clipmill.engine.watch import Patience, Reported, start_tally, units_under_way, watched
 from clipmill.source.units import Units, executions
+from clipmill.stage.units.shard_maker import WRITE_CORES
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel
@@ -90,8 +90,8 @@ class _Graph:
                 settings.model_settings.model_dump(),
                 encoders.threads,
                 self.tally,
-                plan.layout.kept,
-                plan.layout.thumbnails,
+                plan.parts.kept,
+                plan.parts.thumbnails,
                 decoding if decoding.on_gpu else None,
             ),
             batch_size=1,

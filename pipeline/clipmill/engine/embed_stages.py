@@ -19,8 +19,6 @@ from ray.data import Datasink, Datasource, ReadTask
 from ray.data.block import Block, BlockMetadata
 
 from clipmill.core.settings import ModelSettings
-from clipmill.embedding.commit import one_value, serialise
-from clipmill.embedding.layout import PARTS, Layout
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
 from clipmill.engine.device import enter_device
@@ -28,6 +26,8 @@ from clipmill.source.columns import Columns
 from clipmill.source.input_file import InputFile
 from clipmill.source.listed import part_of
 from clipmill.source.units import Units, read_groups
+from clipmill.stage.units.commit import STATISTICS, one_value, serialise
+from clipmill.stage.units.layout import Layout
 
 if TYPE_CHECKING:
     from clipmill.encoders.tokens import Tokenizer
@@ -164,7 +164,7 @@ class Encoder:
 class UnitSink(Datasink[dict[str, Any]]):
     """Commits units as they come. Its result is the statistics of the units that this run wrote."""
 
-    def __init__(self, layout: Layout, tally: Any) -> None:
+    def __init__(self, layout: Layout[Statistics], tally: Any) -> None:
         self._layout = layout
         self._tally = tally
         self.written: list[dict[str, Any]] = []
@@ -174,7 +174,7 @@ class UnitSink(Datasink[dict[str, Any]]):
         total = Statistics()
         for block in blocks:
             for index, number in enumerate(block.column("unit").to_pylist()):
-                packed = block.slice(index, 1).select([*PARTS, "statistics"])
+                packed = block.slice(index, 1).select([*self._layout.names, STATISTICS])
                 statistics, counts = commit(self._layout, number, packed)
                 total.add(statistics)
                 self._tally.finished.remote(number, counts)

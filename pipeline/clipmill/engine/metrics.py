@@ -13,8 +13,9 @@ from typing import Any, Literal
 from ray.util import metrics
 
 from clipmill.core.reporter import Reporter, Silent
-from clipmill.embedding.reject_limit import REASON
-from clipmill.embedding.steps import BYTES, ENCODING
+from clipmill.embedding.statistics import ENCODING
+from clipmill.embedding.steps import BYTES
+from clipmill.stage.units.sums import REASON
 
 _LATELY_SECONDS, _LEAST_SECONDS = 60.0, 5.0
 

@@ -168,6 +168,8 @@ def _reachable(settings: TrainSettings) -> TrainSettings:
     """The same with local paths made absolute: workers have other working directories. Names of models, of tags and of sets of
     templates are no paths, and are left; a pattern is one though no file has its name."""
     found = {name: _absolute(getattr(settings, name)) for name in ("input", "validation")}
+    if settings.mines:
+        found["hard_negatives"] = _absolute(settings.hard_negatives)
     for name in ("model", "pretrained", "preprocessing", "templates"):
         given = getattr(settings, name) or ""
         if os.path.exists(given.removeprefix(LOCAL_DIR)):

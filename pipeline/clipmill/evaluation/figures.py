@@ -16,11 +16,12 @@ import yaml
 from pydantic import computed_field, model_validator
 
 from clipmill.core.manifests import Interval, Record
+from clipmill.evaluation import directions
 
 Unit = Literal[
     "proportion", "ratio", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds"
 ]
-DIRECTIONS = {"t2i": "text → image", "i2t": "image → text"}
+DIRECTIONS: dict[str, str] = dict(directions.DIRECTIONS.items())
 """The parts that are directions of retrieval, and what they are called."""
 COMPARED = {**DIRECTIONS, "zero-shot": "zero-shot", "index": "index", "cost": "cost"}
 """The parts that say how good or how costly a model is, what they are called, in the order in which reports compare them."""

@@ -14,10 +14,10 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import GALLERY_VECTORS, IndexManifest
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
+from clipmill.evaluation.directions import Direction, direction_of
 from clipmill.evaluation.fidelity import Fidelity, measure_cold, measure_fidelity
 from clipmill.evaluation.progress import Progress, silent
 from clipmill.evaluation.results import SlicesPart, ThroughPart
-from clipmill.evaluation.retrieval.retrieval import Direction
 from clipmill.evaluation.retrieval.through_index import Asked, measure_through_index
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.slices import measure_slices
@@ -91,13 +91,13 @@ def _recall_through(
 ) -> list[ThroughPart]:
     """One, or none."""
     manifest = index.manifest
-    direction: Direction = "t2i" if manifest.gallery == "images" else "i2t"
+    gallery = Gallery(embeddings, manifest.gallery)
+    direction = direction_of(gallery.opposite.part, gallery.part)
     ranked = asked.get(direction)
     if ranked is None:
         return []
-    tuned_on = draw_queries(
-        Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
-    ).tuning
+    drawn = draw_queries(gallery, manifest.configuration["tuning_queries"], manifest.configuration["seed"])
+    tuned_on = drawn.tuning
     if manifest.exact:
         tuned_on = tuned_on[:0]
 

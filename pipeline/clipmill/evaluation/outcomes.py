@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.evaluation.classification.zero_shot import ZeroShot
+from clipmill.evaluation.directions import DIRECTIONS, Direction, sides_of
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.reciprocal import reciprocal_rank
 
-Task = Literal["t2i", "i2t", "zero-shot"]
+Task = Direction | Literal["zero-shot"]
 HITS_AT = (1, 5, 10)
-PART_OF: dict[Task, str] = {"t2i": "captions", "i2t": "images", "zero-shot": "images"}
+PART_OF: dict[Task, str] = {**{task: sides_of(task)[0] for task in DIRECTIONS}, "zero-shot": "images"}
 """The part of a dataset whose items are the queries of a task."""
 
 
@@ -38,7 +39,7 @@ class Outcomes:
         return len(self.positions)
 
 
-def outcomes_of_ranks(task: Literal["t2i", "i2t"], ranks: Ranks) -> Outcomes:
+def outcomes_of_ranks(task: Direction, ranks: Ranks) -> Outcomes:
     """The outcomes of ranked queries."""
     hits = {k: ranks.hits(k) for k in HITS_AT}
     return Outcomes(task, ranks.positions, hits, ranks.expected_rank(), reciprocal_rank(ranks))

@@ -5,15 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from clipmill.core.schemas import GalleryName
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.classification.classification import check_classification, measure_probe, measure_zero_shot
+from clipmill.evaluation.classification.classification import (
+    LoadTower,
+    check_classification,
+    measure_probe,
+    measure_zero_shot,
+)
 from clipmill.evaluation.classification.labels import find_column
 from clipmill.evaluation.classification.prompt_cache import PromptCache
 from clipmill.evaluation.classification.supervised import Supervised
 from clipmill.evaluation.classification.templates import NAMED, load_templates
 from clipmill.evaluation.classification.zero_shot import Encode, ZeroShot
+from clipmill.evaluation.directions import ITEMS, PAIRS, Direction, direction_of, sides_of
 from clipmill.evaluation.outcomes import Outcomes, outcomes_of_classes, outcomes_of_ranks
 from clipmill.evaluation.progress import Absence, Progress, silent
 from clipmill.evaluation.results import ProtocolPart
@@ -29,12 +37,15 @@ from clipmill.evaluation.retrieval.examples import Example, choose_examples
 from clipmill.evaluation.retrieval.folds import coco_protocols
 from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.retrieval.retrieval import Direction, Retrieval, retrieve
+from clipmill.evaluation.retrieval.retrieval import Retrieval, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
 from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluation.studies.variations import Classes
 from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
+
+_OF_RANKS = ("Retrieval", "Alignment of the two towers", "Example retrievals")
+CLIP_PARTS: tuple[GalleryName, ...] = ("audio", "videos")
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,13 @@ def measure_quality(
     progress: Progress = silent,
     checkpoint: Checkpoint = no_checkpoints,
     prompts: PromptCache | None = None,
+    prompt_tower: LoadTower | None = None,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
-    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``. Raises UserError for
+    What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``; ``prompt_tower`` loads what
+    learns prompts. Raises UserError for
     a label column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
@@ -78,13 +91,18 @@ def measure_quality(
     zero_shot, templates = classified.zero_shot, classified.templates
     images = read_vectors(embeddings, "images", scratch)
     captions = read_vectors(embeddings, "captions", scratch)
+    parts: dict[GalleryName, Vectors] = {"images": images, "captions": captions}
+    for part in CLIP_PARTS:
+        if embeddings.count(part):
+            parts[part] = read_vectors(embeddings, part, scratch)
     supervised, no_probe, probe_notes = measure_probe(
-        embeddings, settings, classified, images, scratch, progress, checkpoint
+        embeddings, settings, classified, images, scratch, progress, checkpoint, prompt_tower
     )
-    measured = _retrieval(embeddings, settings, images, captions, progress, checkpoint)
+    measured = _retrieval(embeddings, settings, parts, progress, checkpoint)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
     classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
-    studied = Studied(embeddings, images, captions, outcomes, measured.caption_ranks, classes)
+    of_images = [outcome for outcome in outcomes if outcome.task in ("t2i", "i2t", "zero-shot")]
+    studied = Studied(embeddings, images, captions, of_images, measured.caption_ranks, classes)
     studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
     return replace(
         measured,
@@ -112,63 +130,89 @@ def check_settings(embeddings: Embeddings, settings: EvaluateSettings) -> str | 
 def _retrieval(
     embeddings: Embeddings,
     settings: EvaluateSettings,
-    images: Vectors,
-    captions: Vectors,
+    parts: dict[GalleryName, Vectors],
     progress: Progress,
     checkpoint: Checkpoint,
 ) -> Quality:
-    """Both directions, and what follows from the ranks of captions."""
+    """Every direction that there is, and what follows from the ranks of captions among images."""
+    images, captions, samples, seed = parts["images"], parts["captions"], settings.bootstrap_samples, settings.seed
     why = _no_retrieval(embeddings, images, captions)
-    if why:
-        names = ("Retrieval", "Alignment of the two towers", "Example retrievals")
-        return Quality(absences=[Absence(name, why) for name in names])
-    samples, seed, model = settings.bootstrap_samples, settings.seed, embeddings.manifest.model
-    sides: dict[Direction, tuple[Vectors, Vectors]] = {"t2i": (captions, images), "i2t": (images, captions)}
+    sides: dict[Direction, tuple[Vectors, Vectors]] = {}
+    for one, other in PAIRS:
+        if one in parts and other in parts and np.isin(parts[one].rows, parts[other].rows).any():
+            sides[direction_of(one, other)] = parts[one], parts[other]
+            sides[direction_of(other, one)] = parts[other], parts[one]
     retrieval: dict[Direction, Retrieval] = {}
     ranked: dict[Direction, Ranks] = {}
     for direction, side in sides.items():
         with progress(len(side[0]), f"retrieval {direction}") as step:
             found = retrieve(direction, *side, samples=samples, seed=seed, progress=step, checkpoint=checkpoint)
-        assert found is not None  # some caption has its image
+        assert found is not None  # some query has its answer
         retrieval[direction], ranked[direction] = found
-    of_captions = ranked["t2i"]
-    temperature = 1 / model.logit_scale if model and model.logit_scale else None
-    return Quality(
+    names = ("Alignment of the two towers", "Example retrievals") if sides else _OF_RANKS
+    made = Quality(
         retrieval,
-        ceilings=checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, images, captions)),
-        alignment=checkpoint(
-            "alignment",
-            Alignment,
-            lambda: align(
-                captions,
-                images,
-                of_captions,
-                temperature=temperature,
-                bias=model.logit_bias if model else None,
-                seed=seed,
-            ),
-        ),
-        examples=checkpoint(
-            "examples", list[Example], lambda: choose_examples(of_captions, captions, images, seed=seed)
-        ),
+        ceilings=checkpoint("ceilings", dict[Direction, Ceiling], lambda: _ceilings(embeddings, sides))
+        if sides
+        else {},
+        absences=[Absence(name, why) for name in names] if why else [],
         notes=[*_unknown_captions(embeddings), *(note for result in retrieval.values() for note in _notes(result))],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
-        caption_ranks=of_captions,
-        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, seed)),
         asked={
             direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)
             for direction, ranks in ranked.items()
         },
     )
+    return made if why else _with_alignment(made, embeddings, images, captions, ranked["t2i"], seed, checkpoint)
 
 
-def _ceilings(embeddings: Embeddings, images: Vectors, captions: Vectors) -> dict[Direction, Ceiling]:
-    texts = (text for batch in embeddings.batches("captions", ["caption"]) for text in batch.column(0).to_pylist())
-    sources = (hash_captions(texts, captions.values), captions.rows, hash_vectors(images.values), images.rows)
-    return {
-        "t2i": text_to_image_ceiling(*sources, RECALL_AT),
-        "i2t": image_to_text_ceiling(*sources, RECALL_AT),
-    }
+def _with_alignment(
+    made: Quality,
+    embeddings: Embeddings,
+    images: Vectors,
+    captions: Vectors,
+    ranks: Ranks,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> Quality:
+    """What is measured of captions and images alone."""
+    model = embeddings.manifest.model
+    temperature, bias = (
+        1 / model.logit_scale if model and model.logit_scale else None,
+        model.logit_bias if model else None,
+    )
+    return replace(
+        made,
+        alignment=checkpoint(
+            "alignment",
+            Alignment,
+            lambda: align(captions, images, ranks, temperature=temperature, bias=bias, seed=seed),
+        ),
+        examples=checkpoint("examples", list[Example], lambda: choose_examples(ranks, captions, images, seed=seed)),
+        caption_ranks=ranks,
+        protocols=checkpoint("protocols", list[ProtocolPart], lambda: coco_protocols(images, captions, seed)),
+    )
+
+
+def _ceilings(embeddings: Embeddings, sides: dict[Direction, tuple[Vectors, Vectors]]) -> dict[Direction, Ceiling]:
+    """Captions are the same by their texts, anything else by its vector."""
+    found: dict[Direction, Ceiling] = {}
+    for direction, (queries, gallery) in sides.items():
+        asked, searched = sides_of(direction)
+        if searched == "captions":
+            sources = _hashes(embeddings, gallery, searched), gallery.rows, hash_vectors(queries.values), queries.rows
+            found[direction] = image_to_text_ceiling(*sources, RECALL_AT)
+        else:
+            sources = _hashes(embeddings, queries, asked), queries.rows, hash_vectors(gallery.values), gallery.rows
+            found[direction] = text_to_image_ceiling(*sources, RECALL_AT)
+    return found
+
+
+def _hashes(embeddings: Embeddings, vectors: Vectors, part: str) -> NDArray[np.uint64]:
+    if part != "captions":
+        return hash_vectors(vectors.values)
+    texts = (text for batch in embeddings.batches(part, ["caption"]) for text in batch.column(0).to_pylist())
+    return hash_captions(texts, vectors.values)
 
 
 def _unknown_captions(embeddings: Embeddings) -> list[str]:
@@ -193,7 +237,7 @@ def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) ->
 
 def _notes(result: Retrieval) -> list[str]:
     """What a reader should know of the queries and the gallery of one direction."""
-    queries, items = ("caption", "image") if result.direction == "t2i" else ("image", "caption")
+    queries, items = (ITEMS[side] for side in sides_of(result.direction))
     trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
     notes = {
         f"{result.without_positive:,} {queries}s have no {items} and are not queries.": result.without_positive,

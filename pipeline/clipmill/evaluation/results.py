@@ -3,6 +3,7 @@
 from typing import Literal
 
 from clipmill.core.manifests import Record
+from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.figures import Figure, Keyed
 
 
@@ -20,7 +21,7 @@ class ProtocolPart(Record):
     """One direction of a COCO protocol: ``folds`` galleries of ``images`` images, with ``captions`` in all."""
 
     name: str
-    direction: Literal["t2i", "i2t"]
+    direction: Direction
     folds: int
     images: int
     captions: int
@@ -30,7 +31,7 @@ class ProtocolPart(Record):
 class ThroughPart(Record):
     """R@K of the model through an index: three figures for each K, by exact search, through the index, the difference."""
 
-    direction: Literal["t2i", "i2t"]
+    direction: Direction
     queries: int
     figures: list[Figure]
 

@@ -16,6 +16,7 @@ from clipmill.core.settings import EvaluateSettings
 from clipmill.core.settings.base import option_of
 from clipmill.datasets.manifests import MANIFEST, Embeddings
 from clipmill.evaluation.classification.class_names import IMAGENET
+from clipmill.evaluation.classification.learned_prompts import PromptTower
 from clipmill.evaluation.classification.prompt_cache import PromptCache
 from clipmill.evaluation.classification.templates import NAMED
 from clipmill.evaluation.classification.zero_shot import Encode
@@ -37,6 +38,8 @@ from clipmill.storage import Location
 
 LoadEncoder = Callable[[ModelIdentity], Encode]
 """Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
+LoadPromptTower = Callable[[ModelIdentity], PromptTower | None]
+"""The same for the text tower that learns prompts; None where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ def evaluate(
     cache: Path,
     reporter: Reporter,
     plan: Forecast | None = None,
+    load_prompt_tower: LoadPromptTower | None = None,
 ) -> Made[Report]:
     """Measures, and publishes the report. What an earlier start measured is not measured again. ``plan`` is told in the
-    report as it is.
+    report as it is. ``load_prompt_tower`` is needed where prompts are to be learned.
 
     Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or unfinished
     work towards another.
@@ -95,7 +99,8 @@ def evaluate(
         index = manifest_of_index(embeddings, settings.index) if settings.index else None
         checkpoint = CheckpointFolder(work.folder / "parts")
         progress = _told_to(reporter)
-        report, outcomes = _measured(evaluation, index, load_encoder, cache, progress, checkpoint)
+        loaders = (load_encoder, load_prompt_tower)
+        report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint)
         queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes)
         trec = _trec(work.dataset, evaluation)
         report = report.model_copy(update={"queries": queries, "plan": plan, "trec": trec})
@@ -133,7 +138,7 @@ def _told_to(reporter: Reporter) -> Progress:
 def _measured(
     evaluation: Evaluation,
     index: IndexManifest | None,
-    load_encoder: LoadEncoder,
+    loaders: tuple[LoadEncoder, LoadPromptTower | None],
     cache: Path,
     progress: Progress,
     checkpoint: CheckpointFolder,
@@ -144,11 +149,14 @@ def _measured(
 
     def encoder() -> Encode:
         assert identity is not None  # zero-shot is not tried without a model
-        return load_encoder(identity)
+        return loaders[0](identity)
+
+    def tower() -> PromptTower | None:
+        return loaders[1](identity) if loaders[1] and identity else None
 
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
         prompts = PromptCache(cache.expanduser() / "prompts")
-        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, checkpoint, prompts)
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, checkpoint, prompts, tower)
     measured, absences = None, not_asked_for(settings)
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))

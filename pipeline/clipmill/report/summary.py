@@ -1,6 +1,7 @@
 """The result in sentences for someone who has never heard of recall."""
 
 from clipmill.core.manifests import Counts
+from clipmill.evaluation.directions import ITEMS, sides_of
 from clipmill.evaluation.figures import Figure
 from clipmill.evaluation.results import RobustnessPart, SlicesPart
 from clipmill.report.document import Report
@@ -11,10 +12,8 @@ from clipmill.report.schema.retrieval import RetrievalPart
 
 _VISIBLE = 0.005
 """A ceiling that is nearer than this to 1 is not worth a sentence."""
-_WORDS = {
-    "t2i": ("Asked with a caption", "the right image", "images", "identical captions or images"),
-    "i2t": ("Asked with an image", "a right caption", "captions", "identical images or captions"),
-}
+_ASKED = {"captions": "a caption", "images": "an image", "audio": "a sound", "videos": "a video"}
+_PLURAL = {"captions": "captions", "images": "images", "audio": "sounds", "videos": "videos"}
 
 
 def summary(report: Report) -> list[str]:
@@ -35,17 +34,25 @@ def summary(report: Report) -> list[str]:
 
 
 def _embedded(counts: Counts, *, elsewhere: bool) -> str:
-    text = f"{counts.images:,} images and {counts.captions:,} captions were {'embedded elsewhere' if elsewhere else 'embedded'}"
+    text = f"{counts.in_words} were {'embedded elsewhere' if elsewhere else 'embedded'}"
     rejected = [
         f"{count:,} {name}{'s' if count != 1 else ''}"
-        for count, name in ((counts.rejected_images, "image"), (counts.rejected_captions, "caption"))
+        for count, name in (
+            (counts.rejected_images, "image"),
+            *((one.rejected, _PLURAL[part][:-1]) for part, one in counts.clips.items()),
+            (counts.rejected_captions, "caption"),
+        )
         if count
     ]
     return f"{text}; {' and '.join(rejected)} could not be used." if rejected else f"{text}; nothing was rejected."
 
 
 def _retrieval(report: Report, part: RetrievalPart) -> str:
-    asked, right, answers, alike = _WORDS[part.direction]
+    queries, gallery = sides_of(part.direction)
+    several = queries != "captions" and gallery == "captions"
+    asked = f"Asked with {_ASKED[queries]}"
+    right = "a right caption" if several else f"the right {ITEMS[gallery]}"
+    answers, alike = _PLURAL[gallery], f"identical {_PLURAL[queries]} or {_PLURAL[gallery]}"
     text = (
         f"{asked}, the model puts {right} first in {_percent(report, f'{part.direction}.recall@1')} of {part.queries:,} "
         f"cases and among the first ten in {_percent(report, f'{part.direction}.recall@10')}, out of {part.gallery:,} "
@@ -89,7 +96,7 @@ def _fidelity(report: Report, part: FidelityPart) -> str:
     if part.asks_as_users:
         return text
     return (
-        f"{text} What {'captions' if part.gallery == 'images' else 'images'} would find is not known: there are none."
+        f"{text} What {'images' if part.gallery == 'captions' else 'captions'} would find is not known: there are none."
     )
 
 

@@ -19,14 +19,17 @@ from clipmill.core.manifests import (
     IndexManifest,
     ModelIdentity,
     SelectionManifest,
+    TextsManifest,
 )
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import (
+    AskSettings,
     ClusterSettings,
     DedupSettings,
     EmbedSettings,
     EvaluateSettings,
     FilterSettings,
+    GeneratorSettings,
     IndexSettings,
     ModelSettings,
     OutputSettings,
@@ -37,6 +40,7 @@ from clipmill.stage.stage import Made, Work
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan, EmbedSource
     from clipmill.encoders.model import ClipModel
+    from clipmill.evaluation.classification.learned_prompts import PromptTower
     from clipmill.index.build.build import Build
     from clipmill.report.document import Report
     from clipmill.train.checkpoint import ModelRecord
@@ -60,9 +64,9 @@ Loader = Callable[[], "ClipModel"]
 def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter) -> tuple[EmbedPlan, Loader]:
     """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet."""
     from clipmill.embedding.plan import find_source, make_plan
-    from clipmill.encoders.adapters.loading import preparation_of
+    from clipmill.encoders.adapters.loading import clips_of, preparation_of
     from clipmill.encoders.known import known_identity
-    from clipmill.encoders.protocol import WithoutPictures
+    from clipmill.encoders.protocol import Clips, WithoutPictures
 
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
     load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
@@ -70,7 +74,8 @@ def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Re
     preparation = preparation_of(identity)
     if preparation is None:
         preparation = load().encoder.images or WithoutPictures()
-    plan = make_plan(settings, source, identity, preparation)
+    clips = clips_of(identity) or Clips.of(load().encoder)
+    plan = make_plan(settings, source, identity, preparation, clips)
     return plan, partial(_loaded_as_planned, load, identity)
 
 
@@ -218,12 +223,53 @@ def evaluate_stage(
         cache or DEFAULT_CACHE,
         reporter,
         plan,
+        lambda identity: _prompt_tower(identity, settings),
     )
 
 
 def _text_encoder(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> Callable[[list[str]], Any]:
     """The text tower that made embeddings. Raises UserError when only another model is to be had."""
+    return _model_of(identity, settings).encode_texts
+
+
+def _prompt_tower(identity: ModelIdentity, settings: EvaluateSettings) -> PromptTower | None:
+    """The same, for its prompts to be learned; None where they cannot be."""
+    from clipmill.evaluation.classification.learned_prompts import PromptTower
+
+    model = _model_of(identity, settings)
+    return PromptTower.of(model.network, model.tokenizer, model.device, identity.logit_scale, identity.dimension)
+
+
+def _model_of(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> ClipModel:
     from clipmill.encoders.model import load_model_of  # imports torch
 
     trusted = bool(settings.trust_remote_code)
-    return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted).encode_texts
+    return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted)
+
+
+def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[TextsManifest]:
+    """Writes captions of pictures, or answers to questions about them."""
+    from clipmill.engine.device import check_device
+    from clipmill.words.asking import Asking, check_asking
+    from clipmill.words.engines.kinds import prompts_of, refuse_questions
+    from clipmill.words.examples import read_examples
+    from clipmill.words.loading import find_generator
+    from clipmill.words.plan import find_source, make_plan
+
+    check_device(cluster)
+    check_asking(settings)
+    examples, examples_sha256 = read_examples(settings.examples) if settings.examples else ((), None)
+    reporter.message("caption", f"reading what is in {settings.input}")
+    source = find_source(settings)
+    found = find_generator(settings)
+    if isinstance(settings, AskSettings):
+        refuse_questions(found.kind, found.identity.name)
+    asking = Asking.of(settings, prompts_of(found.kind))
+    plan = make_plan(settings, source, found.identity, asking, examples_sha256)
+
+    def work(work: Work) -> TextsManifest:
+        from clipmill.engine.words import write_words
+
+        return write_words(plan, found, examples, cluster, reporter, work)
+
+    return plan.run(work)

@@ -65,7 +65,7 @@ class VersionStages:
                 )
             )
         counts, encoded = manifest.counts, sum(run.rows_encoded for run in manifest.runs)
-        found = f"{counts.images:,} images, {counts.captions:,} captions"
+        found = ", ".join(f"{count:,} {what}" for what, count in counts.embedded.items())
         self.tell("embed", f"{found}; {encoded:,} of {counts.rows:,} rows encoded")
         notes = [f"all rows were encoded: {why}"] if why else []
         if base is not None:
@@ -97,7 +97,7 @@ class VersionStages:
         from clipmill.embedding.plan import describe_columns
 
         base, columns = self.base.embeddings if self.base else None, describe_columns(plan.columns)
-        images = plan.layout.schema("images")
+        images = plan.parts.schema("images")
         return reason_to_reencode(base, plan.identity, plan.configuration, columns, images, self.removed)
 
     def to_encode(self, plan: "EmbedPlan", changes: Changes) -> list[InputFile]:

@@ -30,6 +30,26 @@ def naming_captions(scene: Scene) -> list[str]:
     return [f"a photo of {name}", f"a picture of {name}", name]
 
 
+def placing_captions(scene: Scene) -> list[str]:
+    """Only where things lie, of sizes alone and of names alone: too little to find the scene by, but it teaches what the words
+    for sides mean."""
+    if not scene.others:
+        return [f"something {scene.place}"]
+    placed = [
+        text
+        for direction, thing in scene.others
+        for text in (
+            f"a smaller thing {_RELATION[direction]} a larger one",
+            f"a larger thing with a smaller one {_OF_IT[direction]}",
+            f"{_a(thing.name)} {_SIDE[direction]}",
+            f"{_a(thing.name)} {_RELATION[direction]} {_a(scene.main.name)}",
+        )
+    ]
+    if len(scene.others) == 1:
+        placed.append(f"{_a(scene.main.name)} {_SIDE[OPPOSITE[scene.others[0][0]]]}")
+    return placed
+
+
 def caption(scene: Scene, wording: int) -> str:
     """One wording of a scene, 0 ≤ wording < WORDINGS."""
     return (_of_one, _of_two, _of_three)[len(scene.others)](scene, wording)

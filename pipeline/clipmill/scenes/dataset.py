@@ -11,7 +11,7 @@ from clipmill import storage
 from clipmill.core.manifests import Record, SourceFile, SourceManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import SampleSettings
-from clipmill.scenes.captions import captions, naming_captions, negative_captions
+from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
 from clipmill.source.written import SourceStage, describe_part, part_name
@@ -29,6 +29,7 @@ SCENES = pa.schema(
         pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]), nullable=False),
         pa.field("caption", pa.list_(pa.string()), nullable=False),
         pa.field("negative_caption", pa.list_(pa.string()), nullable=False),
+        pa.field("teaching_caption", pa.list_(pa.string()), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("size", pa.string(), nullable=False),
         pa.field("objects", pa.int32(), nullable=False),
@@ -38,7 +39,8 @@ SCENES = pa.schema(
     ]
 )
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
-lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image.
+lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
+``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
 """
 
 
@@ -123,12 +125,13 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
     """The rows of these numbers, one by one."""
     for row in rows:
         scene, random = scene_of_row(settings.split, settings.seed, row)
-        naming = naming_captions(scene) if settings.split == "train" else []
+        teaching = [*naming_captions(scene), *placing_captions(scene)] if settings.split == "train" else []
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},
-            "caption": captions(scene) + naming,
+            "caption": captions(scene) + teaching,
             "negative_caption": negative_captions(scene),
+            "teaching_caption": teaching,
             "label": scene.main.name,
             "size": scene.main.size,
             "objects": len(scene.things),

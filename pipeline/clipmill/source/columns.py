@@ -1,4 +1,4 @@
-"""Which columns of the input are image, caption and id, and which others travel to the output.
+"""Which columns of the input are image, sound, video, caption and id, and which others travel to the output.
 
 Found by the names people use, or named by an option. Where two would do, nobody but the user can tell: an error names
 both. Files may differ: the union of their columns is taken.
@@ -12,17 +12,25 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import IMAGE_SHA256
+from clipmill.core.schemas import AUDIO_SHA256, IMAGE_SHA256, VIDEO_SHA256
 from clipmill.source.input_file import InputFile
-from clipmill.source.names import CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES
+from clipmill.source.media import CLIPS, MediumName
+from clipmill.source.names import AUDIO_NAMES, CAPTION_NAMES, ID_NAMES, IMAGE_NAMES, PATH_NAMES, VIDEO_NAMES
 from clipmill.source.types import is_bytes, is_caption, is_id, is_picture, is_scalar, is_text_list, plain_type
 
 ImageKind = Literal["binary", "struct", "path"]
+"""How a column holds pictures, sounds or videos."""
 
 OUTPUT_NAMES = frozenset({"row", "id", "width", "height", "embedding", "thumbnail", IMAGE_SHA256})
+CLIP_OUTPUT_NAMES = frozenset(
+    {"duration", "sample_rate", "fps", "frames", "frame", "timestamp", AUDIO_SHA256, VIDEO_SHA256}
+)
+"""Of inputs with sounds or videos these are taken as well."""
 _PANDAS_INDEX = "__index_level_"
 _WANTED = {
     "image": "images are binary, struct<bytes, path>, or a string with a path",
+    "audio": "sounds are binary, struct<bytes, path>, or a string with a path",
+    "video": "videos are binary, struct<bytes, path>, or a string with a path",
     "caption": "captions are string or list<string>",
     "id": "ids are whole numbers or strings",
 }
@@ -38,6 +46,25 @@ class Columns:
     caption_is_list: bool
     id_column: str | None
     kept: tuple[tuple[str, pa.Field], ...]
+    audio_column: str | None = None
+    audio_kind: ImageKind | None = None
+    video_column: str | None = None
+    video_kind: ImageKind | None = None
+
+    def column_of(self, medium: MediumName) -> str | None:
+        """The column of pictures, sounds or videos."""
+        found: str | None = getattr(self, f"{medium}_column")
+        return found
+
+    def kind_of(self, medium: MediumName) -> ImageKind | None:
+        """How it holds them."""
+        found: ImageKind | None = getattr(self, f"{medium}_kind")
+        return found
+
+    @property
+    def clips(self) -> tuple[MediumName, ...]:
+        """Which of sounds and videos there are."""
+        return tuple(medium for medium in CLIPS if self.column_of(medium) is not None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +86,8 @@ def choose_columns(
     caption_column: str | None = None,
     id_column: str | None = None,
     keep_columns: Iterable[str] | None = None,
+    audio_column: str | None = None,
+    video_column: str | None = None,
 ) -> Columns:
     """The columns to read from these files; names given take the place of conventions, and of all scalar columns.
 
@@ -66,23 +95,34 @@ def choose_columns(
     is not there or has an unsuitable type, and when files give one column types that cannot be unified.
     """
     union = _union(inputs)
-    image = _choose_image(union, image_column)
-    caption = _choose_caption(union, caption_column, image)
-    if image is None and caption is None:
+    audio = _choose_clip(union, audio_column, "audio", AUDIO_NAMES, ())
+    video = _choose_clip(union, video_column, "video", VIDEO_NAMES, (audio,))
+    image = _choose_image(union, image_column, (audio, video))
+    caption = _choose_caption(union, caption_column, (image, audio, video))
+    if {image, caption, audio, video} == {None}:
         raise UserError(
-            f"neither an image nor a caption column was found among the columns {_listed(union)} of {inputs[0].path}; "
-            "name them with --image-column and --caption-column"
+            f"no column of images, sounds, videos or captions was found among the columns {_listed(union)} of "
+            f"{inputs[0].path}; name them with --image-column, --audio-column, --video-column and --caption-column"
         )
-    id_ = _choose_id(union, id_column, {image, caption})
-    kind = _image_kind(union[image]) if image else None
-    used = {name for name in (caption, id_, None if kind == "path" else image) if name}
+    id_ = _choose_id(union, id_column, {image, caption, audio, video})
+    media = [
+        (name, _image_kind(union[name], role))
+        for role, name in (("image", image), ("audio", audio), ("video", video))
+        if name
+    ]
+    kinds = dict(media)
+    used = {name for name in (caption, id_) if name} | {name for name, kind in media if kind != "path"}
     return Columns(
         image_column=image,
-        image_kind=kind,
+        image_kind=kinds.get(image) if image else None,
         caption_column=caption,
         caption_is_list=caption is not None and any(is_text_list(variant.type) for variant in union[caption]),
         id_column=id_,
-        kept=_kept(union, used, keep_columns),
+        kept=_kept(union, used, keep_columns, CLIP_OUTPUT_NAMES if audio or video else ()),
+        audio_column=audio,
+        audio_kind=kinds.get(audio) if audio else None,
+        video_column=video,
+        video_kind=kinds.get(video) if video else None,
     )
 
 
@@ -94,7 +134,7 @@ def choose_metadata_columns(
     Without ``with_caption`` captions are columns like any other.
     """
     union = _union([InputFile(0, path, 0, "", 0, (), (), schema)])
-    caption = _choose_caption(union, caption_column, None) if with_caption else None
+    caption = _choose_caption(union, caption_column, ()) if with_caption else None
     id_ = _choose_id(union, id_column, {caption})
     kept = _kept(union, {name for name in (caption, id_) if name}, None)
     is_list = caption is not None and is_text_list(union[caption][0].type)
@@ -120,16 +160,31 @@ def _union(inputs: Sequence[InputFile]) -> _Union:
     return union
 
 
-def _choose_image(union: _Union, named: str | None) -> str | None:
-    """Bytes go before paths: a table with both a picture and the place it came from means the picture."""
-    candidates = _with_names(union, IMAGE_NAMES, is_bytes) or [name for name in union if _some(union[name], is_picture)]
-    for names in PATH_NAMES:
-        candidates = candidates or _with_names(union, names, pt.is_string)
-    return _choose_one(union, named, "image", candidates, lambda kind: is_bytes(kind) or pt.is_string(kind))
+def _choose_image(union: _Union, named: str | None, taken: Sequence[str | None]) -> str | None:
+    """Bytes go before paths: a table with both a picture and the place it came from means the picture. A table of sounds or
+    videos has pictures where they are called so: what else is a path may lead anywhere."""
+    left = {name: variants for name, variants in union.items() if name not in taken}
+    candidates = _with_names(left, IMAGE_NAMES, is_bytes) or [name for name in left if _some(left[name], is_picture)]
+    for names in PATH_NAMES if set(taken) == {None} else PATH_NAMES[:1]:
+        candidates = candidates or _with_names(left, names, pt.is_string)
+    return _choose_one(union, named, "image", candidates, _holds_files)
 
 
-def _choose_caption(union: _Union, named: str | None, image: str | None) -> str | None:
-    candidates = [name for name in _with_names(union, CAPTION_NAMES, is_caption) if name != image]
+def _choose_clip(
+    union: _Union, named: str | None, role: str, names: frozenset[str], taken: Sequence[str | None]
+) -> str | None:
+    """A column of sounds or videos; bytes go before paths."""
+    left = {name: variants for name, variants in union.items() if name not in taken}
+    candidates = _with_names(left, names, is_bytes) or _with_names(left, names, pt.is_string)
+    return _choose_one(union, named, role, candidates, _holds_files)
+
+
+def _holds_files(kind: pa.DataType) -> bool:
+    return is_bytes(kind) or bool(pt.is_string(kind))
+
+
+def _choose_caption(union: _Union, named: str | None, taken: Sequence[str | None]) -> str | None:
+    candidates = [name for name in _with_names(union, CAPTION_NAMES, is_caption) if name not in taken]
     return _choose_one(union, named, "caption", candidates, is_caption)
 
 
@@ -166,7 +221,9 @@ def _choose_one(union: _Union, named: str | None, role: str, candidates: Sequenc
     return chosen
 
 
-def _kept(union: _Union, used: set[str], keep_columns: Iterable[str] | None) -> tuple[tuple[str, pa.Field], ...]:
+def _kept(
+    union: _Union, used: set[str], keep_columns: Iterable[str] | None, reserved: Iterable[str] = ()
+) -> tuple[tuple[str, pa.Field], ...]:
     if keep_columns is None:
         names = [
             name
@@ -182,7 +239,7 @@ def _kept(union: _Union, used: set[str], keep_columns: Iterable[str] | None) -> 
                     f"--keep-columns {name}: {union[name][0].type} is not a scalar type, and only numbers, strings, "
                     "booleans, dates and times travel to the output"
                 )
-    taken = set(OUTPUT_NAMES)
+    taken = {*OUTPUT_NAMES, *reserved}
     kept = []
     for name in names:
         output = name
@@ -209,10 +266,10 @@ def _unified(name: str, variants: Sequence[_Variant]) -> pa.DataType:
     return pa.string() if pt.is_null(unified) else unified
 
 
-def _image_kind(variants: Sequence[_Variant]) -> ImageKind:
+def _image_kind(variants: Sequence[_Variant], role: str) -> ImageKind:
     kinds = {_kind_of(variant.type) for variant in variants} - {None}
     if len(kinds) != 1:
-        raise UserError(f"the image column cannot be read: {_clash(variants)}; make the types agree")
+        raise UserError(f"the {role} column cannot be read: {_clash(variants)}; make the types agree")
     return kinds.pop() or "binary"
 
 

@@ -28,7 +28,7 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 class Rejected(Exception):
-    """An image that cannot be embedded: why, and what was seen. Ends as one row of the rejects."""
+    """An image, a sound or a video that cannot be embedded: why, and what was seen. Ends as one row of the rejects."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
@@ -41,7 +41,7 @@ def refuse_no_image(data: bytes) -> None:
     if not data:
         raise Rejected(Reason.EMPTY_IMAGE, "the image has no bytes")
     if signature(data) is None:
-        raise Rejected(Reason.NOT_AN_IMAGE, _what_else(data))
+        raise Rejected(Reason.NOT_AN_IMAGE, _no_image(data))
 
 
 def rejection(data: bytes, error: Exception) -> Rejected:
@@ -82,15 +82,25 @@ def ends_early(data: bytes, kind: str) -> bool:
     return kind == "GIF" and not data.rstrip(b"\0").endswith(b";")
 
 
-def _what_else(data: bytes) -> str:
+def _no_image(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
         return "a HEIC picture, which is not supported; convert it to JPEG"
-    beginning = data[:BEGINNING_BYTES].decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
+    told = what_else(data, "an image", "a picture")
+    if "<svg" in _text(data).lower() and not told.startswith("an HTML page"):
+        return "an SVG drawing, which is not supported; convert it to PNG"
+    return told
+
+
+def what_else(data: bytes, wanted: str, answer: str) -> str:
+    """What bytes are that do not begin as what was ``wanted``, in words; ``answer`` is what an address should have given."""
+    beginning = _text(data)
     lower = beginning.lower()
     if lower.startswith(("<!doctype html", "<html", "<head", "<body")) or "<html" in lower:
-        return "an HTML page, not an image: the address it was fetched from did not answer with a picture"
-    if "<svg" in lower:
-        return "an SVG drawing, which is not supported; convert it to PNG"
+        return f"an HTML page, not {wanted}: the address it was fetched from did not answer with {answer}"
     if beginning and "\ufffd" not in beginning[:-1] and all(sign.isprintable() or sign.isspace() for sign in beginning):
-        return "text, not an image"
-    return "bytes that begin as no supported image format does"
+        return f"text, not {wanted}"
+    return f"bytes that begin as no supported {wanted.split()[-1]} format does"
+
+
+def _text(data: bytes) -> str:
+    return data[:BEGINNING_BYTES].decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")

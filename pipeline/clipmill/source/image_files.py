@@ -1,4 +1,4 @@
-"""Images that the input names by path: where they are, and their bytes."""
+"""Images, sounds and videos that the input names by path: where they are, and their bytes."""
 
 import os
 import posixpath
@@ -15,12 +15,13 @@ from clipmill.core.schemas import Reason
 from clipmill.source.confinement import real_place, refusal
 from clipmill.source.diagnosis import BEGINNING_BYTES, Rejected, refuse_no_image
 from clipmill.source.locating import locate
+from clipmill.source.media import IMAGE, Medium
+from clipmill.source.names import ITEMS
 from clipmill.storage import Location
 
 __all__ = ["ImageFile", "Rejected", "find_image", "load_image_bytes"]
 
-MAX_FILE_BYTES = 128 << 20
-"""More than any picture: a path that leads to an archive or a disk image is not read into memory."""
+MAX_FILE_BYTES = IMAGE.most_bytes
 _ASK_AGAIN_SECONDS = 60
 """Asking for a bucket that is not there takes seconds, and a table can name it in every row."""
 _unreachable: dict[str, tuple[float, str]] = {}
@@ -45,48 +46,48 @@ class ImageFile:
 
     def read(self) -> bytes:
         """Its bytes. Raises Rejected when they do not begin as those of an image; then only the first were read."""
-        with _told(self.path, self.place.is_local), self.place.filesystem.open_input_file(self.place.path) as stream:
+        with told(self.path, self.place.is_local), self.place.filesystem.open_input_file(self.place.path) as stream:
             beginning: bytes = stream.read(BEGINNING_BYTES)
             refuse_no_image(beginning)
             return beginning + bytes(stream.read(MAX_FILE_BYTES - len(beginning)))
 
 
-def find_image(path: str, base: Location, allowed: Sequence[str] = ()) -> ImageFile:
-    """Where an image file is. Raises as `load_image_bytes` does."""
+def find_image(path: str, base: Location, allowed: Sequence[str] = (), medium: Medium = IMAGE) -> ImageFile:
+    """Where an image file is, or one of another medium. Raises as `load_image_bytes` does."""
     if path.startswith(("http://", "https://")):
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path} is a web address, and clipmill does not download")
+        raise Rejected(medium.not_found, f"{path} is a web address, and clipmill does not download")
     if not path.strip():
-        raise Rejected(Reason.MISSING_IMAGE, "the path is empty")
+        raise Rejected(medium.missing, "the path is empty")
     if "\0" in path:
-        raise Rejected(Reason.IMAGE_NOT_FOUND, "the path holds a zero byte")
-    with _told(path, place_is_local(path, base)):
-        place = _place(path, base)
+        raise Rejected(medium.not_found, "the path holds a zero byte")
+    with told(path, place_is_local(path, base), medium):
+        place = _place(path, base, medium)
         refused = refusal(path, place, base, allowed)
         if refused is not None:
             raise Rejected(Reason.OUTSIDE_OF_INPUT, refused)
-        place = real_place(_reachable(place, base))
+        place = real_place(_reachable(place, base, medium))
         info = place.filesystem.get_file_info(place.path)
     if info.type == fs.FileType.NotFound:
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place}: no such file")
+        raise Rejected(medium.not_found, f"{place}: no such file")
     if info.type == fs.FileType.Directory:
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is a folder, not a file")
+        raise Rejected(medium.not_found, f"{place} is a folder, not a file")
     if info.type != fs.FileType.File:
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place} is not a regular file")
-    if info.size > MAX_FILE_BYTES:
-        raise Rejected(Reason.NOT_AN_IMAGE, f"{place} has {info.size} bytes, more than any picture")
+        raise Rejected(medium.not_found, f"{place} is not a regular file")
+    if info.size > (MAX_FILE_BYTES if medium is IMAGE else medium.most_bytes):
+        raise Rejected(medium.not_one, f"{place} has {info.size} bytes, more than any {ITEMS[medium.name]}")
     if not info.size:
-        raise Rejected(Reason.EMPTY_IMAGE, f"{place} has no bytes")
+        raise Rejected(medium.empty, f"{place} has no bytes")
     return ImageFile(path, place, info.size)
 
 
 @contextmanager
-def _told(path: str, local: bool) -> Iterator[None]:
+def told(path: str, local: bool, medium: Medium = IMAGE) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
         if local or isinstance(error, ValueError):
-            raise Rejected(Reason.UNREADABLE_IMAGE, f"{path}: {str(error).splitlines()[0]}") from None
-        raise RunFailed(f"{path}: the image could not be fetched: {error}; run the command again") from None
+            raise Rejected(medium.unreadable, f"{path}: {str(error).splitlines()[0]}") from None
+        raise RunFailed(f"{path}: the {medium.noun} could not be fetched: {error}; run the command again") from None
 
 
 def place_is_local(path: str, base: Location) -> bool:
@@ -94,24 +95,24 @@ def place_is_local(path: str, base: Location) -> bool:
     return path.startswith(("/", "file://")) or ("://" not in path and base.is_local)
 
 
-def _place(path: str, base: Location) -> Location:
+def _place(path: str, base: Location, medium: Medium) -> Location:
     """Where a path leads; nothing is asked of the storage. Dots in it are resolved, in names of objects too."""
     if path.startswith("s3://"):
         inside = path.removeprefix("s3://")
         if {".", ".."} & set(inside.split("/")):
             inside = posixpath.normpath(inside)
         if inside.startswith(("/", "..")) or not inside:
-            raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path} names no bucket; write s3://bucket/name")
+            raise Rejected(medium.not_found, f"{path} names no bucket; write s3://bucket/name")
         return Location(storage.resolve("s3://any").filesystem, inside, f"s3://{inside}")
     if "://" in path and not path.startswith("file://"):
-        raise Rejected(Reason.IMAGE_NOT_FOUND, f"{path}: storage of this kind is not supported")
+        raise Rejected(medium.not_found, f"{path}: storage of this kind is not supported")
     if path.startswith(("/", "file://", "~")):
         return locate(os.path.expanduser(path))
     inside = posixpath.normpath(posixpath.join(posixpath.dirname(base.path), path))
     return Location(base.filesystem, inside, inside if base.is_local else f"s3://{inside}")
 
 
-def _reachable(place: Location, base: Location) -> Location:
+def _reachable(place: Location, base: Location, medium: Medium) -> Location:
     """The same place where its bucket is known to be there. Raises Rejected where it cannot be opened."""
     if place.is_local:
         return place
@@ -125,4 +126,4 @@ def _reachable(place: Location, base: Location) -> Location:
         except UserError as error:
             problem = str(error).splitlines()[0]
             _unreachable[bucket] = (time.monotonic(), problem)
-    raise Rejected(Reason.IMAGE_NOT_FOUND, f"{place}: the bucket cannot be opened ({problem})")
+    raise Rejected(medium.not_found, f"{place}: the bucket cannot be opened ({problem})")

@@ -24,7 +24,7 @@ from clipmill.source.lance_table import SUFFIX, is_lance, lance_fragments
 from clipmill.source.listed import listed_folder
 from clipmill.source.listed_tables import listed_table
 from clipmill.source.locating import locate as locate
-from clipmill.source.names import IMAGE_SUFFIXES, PARQUET_SUFFIXES, is_picture, is_table
+from clipmill.source.names import ITEMS, MEDIA_SUFFIXES, PARQUET_SUFFIXES, is_table, medium_of
 from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
@@ -36,8 +36,8 @@ _REMEDY = "replace the file or leave it out"
 
 def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
     """The source files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0: its Parquet files;
-    where there is none, its Arrow files; else its tar archives; else its pictures as one listed folder; or a CSV or JSONL file
-    that is named. A notice tells of files that could have been read too.
+    where there is none, its Arrow files; else its tar archives; else its pictures, sounds or videos as one listed folder; or
+    a CSV or JSONL file that is named. A notice tells of files that could have been read too.
 
     ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
 
@@ -51,8 +51,8 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     _tell_unread(found, infos, uri)
     if is_table(infos[0].path):
         return [listed_table(place)]
-    if is_picture(infos[0].path):
-        return [listed_folder(place, found)]
+    if (medium := medium_of(infos[0].path)) is not None:
+        return [listed_folder(place, found, medium)]
     _refuse_too_many(len(infos), uri)
     prefix = "s3://" if uri.startswith("s3://") else ""
     infos.sort(key=lambda info: info.path.encode())
@@ -187,20 +187,20 @@ def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
     if not found:
         raise UserError(
             f"{uri}: the folder is empty, or holds only names that begin with _ or a point; clipmill reads Parquet files "
-            f"({', '.join(PARQUET_SUFFIXES)}), Arrow files, tar archives, pictures, and CSV and JSONL files that are named"
+            f"({', '.join(PARQUET_SUFFIXES)}), Arrow files, tar archives, pictures, sounds, videos, and CSV or JSONL if named"
         )
     if len(found) == 1 and _is_named(uri, found[0]):
-        if is_picture(found[0].path):
+        if (medium := medium_of(found[0].path)) is not None:
             raise UserError(
-                f"{uri} is one picture; give the folder that it is in, or search with it: `clipmill search --image {uri}`"
+                f"{uri} is one {ITEMS[medium]}; give the folder that it is in, or search with it: "
+                f"`clipmill search --{medium} {uri}`"
             )
         return found
     chosen = next((of_kind for _, of_kind in _by_kind(found) if of_kind), [])
     if not chosen:
         raise UserError(
-            f"{uri}: there is neither a Parquet file nor an Arrow file, a tar archive or a picture among the {len(found)} "
-            f"files here ({_kinds(found)}); "
-            f"{_make(found, uri)}"
+            f"{uri}: there is neither a Parquet file nor an Arrow file, a tar archive, a picture, a sound or a video among the "
+            f"{len(found)} files here ({_kinds(found)}); {_make(found, uri)}"
         )
     return chosen
 
@@ -211,7 +211,7 @@ def _by_kind(found: list[fs.FileInfo]) -> list[tuple[str, list[fs.FileInfo]]]:
         ("Parquet files", PARQUET_SUFFIXES),
         ("Arrow files", (".arrow",)),
         ("tar archives", tuple(suffix for suffix in SUFFIXES if suffix != ".arrow")),
-        ("pictures", IMAGE_SUFFIXES),
+        *((f"{ITEMS[medium]}s", suffixes) for medium, suffixes in MEDIA_SUFFIXES.items()),
     ]
     return [(kind, [info for info in found if info.path.lower().endswith(ending)]) for kind, ending in ends]
 

@@ -19,11 +19,12 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import LISTING
 from clipmill.source.input_file import InputFile
-from clipmill.source.names import is_picture
+from clipmill.source.names import medium_of
 from clipmill.storage import Location
 
 FOLDER = "/*"
 """What the path of a listed folder ends with: its pictures are below the folder that this lies in."""
+_PATHS = {"image": "path", "audio": "audio", "video": "video"}
 _GROUP_ROWS = 64
 _ROW_BYTES = 100_000
 """Of a picture whose size is not known, for the cutting of units."""
@@ -34,14 +35,15 @@ def is_folder(path: str) -> bool:
     return path.endswith(FOLDER)
 
 
-def listed_folder(place: Location, infos: Sequence[fs.FileInfo]) -> InputFile:
+def listed_folder(place: Location, infos: Sequence[fs.FileInfo], medium: str = "image") -> InputFile:
     """The pictures among the files below a folder as one source file: columns id and path (relative to the folder),
-    caption where text files lie beside pictures, label (the first folder inside) where there are folders."""
+    caption where text files lie beside pictures, label (the first folder inside) where there are folders. Of a folder of sounds
+    or videos the same, and the column of paths is called ``audio`` or ``video``."""
     start = len(place.path.rstrip("/")) + 1
     found = sorted(infos, key=lambda info: info.path.encode())
-    pictures = [info for info in found if is_picture(info.path)]
+    pictures = [info for info in found if medium_of(info.path) == medium]
     paths = [info.path[start:] for info in pictures]
-    columns: dict[str, pa.Array] = {"id": pa.array(paths, pa.string()), "path": pa.array(paths, pa.string())}
+    columns: dict[str, pa.Array] = {"id": pa.array(paths, pa.string()), _PATHS[medium]: pa.array(paths, pa.string())}
     texts = {info.path[start:]: info for info in found if info.path.lower().endswith(".txt")}
     etags = [str(info.mtime_ns or 0) for info in pictures]
     if texts:

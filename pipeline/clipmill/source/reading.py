@@ -7,9 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pyarrow.types as pt
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
@@ -27,16 +25,15 @@ from clipmill.source.formats import format_of
 from clipmill.source.input_file import InputFile
 from clipmill.source.lance_table import lance_batches, table_of
 from clipmill.source.locating import locate
-from clipmill.source.types import plain_type, valid_text
+from clipmill.source.media import MEDIA, MediumName
 from clipmill.source.units import Span, Unit
+from clipmill.source.values import caption_values, id_values, image_values, kept_values, media_values
 from clipmill.storage import Location
 
 _BATCH_BYTES = 16 << 20
 _MAX_BATCH_ROWS = 1024
 KEPT_PREFIX = "kept:"
 """Before the names of kept columns in a unit, so that none can collide with the columns every unit has."""
-_MOST_DIGITS = 76
-"""Of Arrow's widest decimal numbers."""
 
 
 def unit_schema(columns: Columns) -> pa.Schema:
@@ -45,6 +42,7 @@ def unit_schema(columns: Columns) -> pa.Schema:
     - ``row``: int64, and ``id``: string, from the source or ``<file name>:<row number>``.
     - ``image``: the encoded bytes, null without them; ``image_path``: where the bytes may be fetched instead.
     - ``has_image_column``: false in the rows of a file that has no image column, which lack nothing.
+    - the same three of ``audio`` and ``video``, where the input has them.
     - ``captions``: null without any; the elements are as in the source, null and empty ones too. A null in a caption
       column of single strings is a list with one null.
     - the columns kept from the source: ``kept:`` and their name in the output.
@@ -59,8 +57,17 @@ def unit_schema(columns: Columns) -> pa.Schema:
             pa.field("image_path", pa.string()),
             pa.field("has_image_column", pa.bool_(), nullable=False),
             pa.field("captions", pa.list_(pa.string())),
+            *(field for medium in columns.clips for field in _clip_fields(medium)),
             *(output.with_name(KEPT_PREFIX + output.name) for _, output in columns.kept),
         ]
+    )
+
+
+def _clip_fields(medium: MediumName) -> tuple[pa.Field, ...]:
+    return (
+        pa.field(medium, pa.large_binary()),
+        pa.field(f"{medium}_path", pa.string()),
+        pa.field(f"has_{medium}_column", pa.bool_(), nullable=False),
     )
 
 
@@ -89,19 +96,23 @@ def read_units(units: Sequence[Unit], inputs: Sequence[InputFile], columns: Colu
 
 
 def refuse_urls(inputs: Sequence[InputFile], columns: Columns) -> None:
-    """Raises UserError when the image column holds web addresses: looks at the first value of the first file."""
-    if columns.image_kind != "path":
-        return
-    assert columns.image_column is not None
-    holder = next((file for file in inputs if file.rows and columns.image_column in file.schema.names), None)
+    """Raises UserError when a column of files holds web addresses: looks at the first value of the first file."""
+    for medium in MEDIA:
+        column = columns.column_of(medium)
+        if column is not None and columns.kind_of(medium) == "path":
+            _refuse_urls_in(inputs, column)
+
+
+def _refuse_urls_in(inputs: Sequence[InputFile], column: str) -> None:
+    holder = next((file for file in inputs if file.rows and column in file.schema.names), None)
     if holder is None:
         return
-    for _, batch in _FileReader(holder, [columns.image_column]).read(Span(holder.ordinal, 0, min(holder.rows, 1000))):
-        _, paths = _image(batch.column(0))
+    for _, batch in _FileReader(holder, [column]).read(Span(holder.ordinal, 0, min(holder.rows, 1000))):
+        _, paths = image_values(batch.column(0))
         for value in paths.drop_null()[:1].to_pylist() if paths is not None else ():
             if value.lower().startswith(("http://", "https://")):
                 raise UserError(
-                    f"column {columns.image_column!r} of {holder.path} holds web addresses ({value}), and clipmill does "
+                    f"column {column!r} of {holder.path} holds web addresses ({value}), and clipmill does "
                     "not download: fetch the images with img2dataset (output_format=parquet) and embed what it writes"
                 )
 
@@ -214,7 +225,8 @@ class _FileReader:
 
 
 def _names_to_read(file: InputFile, columns: Columns) -> list[str]:
-    wanted = [columns.image_column, columns.caption_column, columns.id_column, *(name for name, _ in columns.kept)]
+    roles = [columns.column_of(medium) for medium in MEDIA]
+    wanted = [*roles, columns.caption_column, columns.id_column, *(name for name, _ in columns.kept)]
     present = set(file.schema.names)
     return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
 
@@ -226,115 +238,23 @@ def _normalised(
         return batch.column(name) if name is not None and name in batch.schema.names else None
 
     numbers = np.arange(start, start + batch.num_rows, dtype=np.int64)
-    image = source(columns.image_column)
-    image_bytes, image_path = _image(image)
     arrays = [
         pa.array((file.ordinal << ORDINAL_SHIFT) + numbers),
-        _ids(source(columns.id_column), file, numbers),
-        image_bytes if image_bytes is not None else pa.nulls(batch.num_rows, pa.large_binary()),
-        image_path if image_path is not None else pa.nulls(batch.num_rows, pa.string()),
-        pa.array(np.full(batch.num_rows, image is not None)),
-        _captions(source(columns.caption_column), batch.num_rows),
+        id_values(source(columns.id_column), file, numbers),
+        *media_values(source(columns.image_column), batch.num_rows),
+        caption_values(source(columns.caption_column), batch.num_rows),
+        *(
+            array
+            for medium in columns.clips
+            for array in media_values(source(columns.column_of(medium)), batch.num_rows)
+        ),
     ]
     for name, output in columns.kept:
         column = source(name)
         kept = (
-            pa.nulls(batch.num_rows, output.type) if column is None else _kept(column, name, output.type, file, start)
+            pa.nulls(batch.num_rows, output.type)
+            if column is None
+            else kept_values(column, name, output.type, file, start)
         )
         arrays.append(kept)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _kept(column: pa.Array, name: str, kind: pa.DataType, file: InputFile, start: int) -> pa.Array:
-    """A column in the type that it has over all files. Raises UserError where that would change a value."""
-    column = plain_array(column)
-    try:
-        if pt.is_integer(column.type) and pt.is_decimal(
-            kind
-        ):  # straight, Arrow refuses by the type and not by the value
-            column = column.cast(pa.decimal256(_MOST_DIGITS, kind.scale))
-        return column.cast(kind)
-    except pa.ArrowInvalid as error:
-        raise UserError(
-            f"{file.path}: column {name!r} near row {start} has a value that the type {kind} cannot hold, which the files "
-            f"have together ({str(error).splitlines()[0].rstrip('.')}); make the types of the files agree, or leave the "
-            "column out with --keep-columns"
-        ) from None
-
-
-def _image(column: pa.Array | None) -> tuple[pa.Array | None, pa.Array | None]:
-    """Bytes and path of an image column of any kind; None for what it has not."""
-    if column is None or pt.is_null(column.type):
-        return None, None
-    column = _storage(column)
-    if pt.is_struct(column.type):
-        names = [column.type.field(at).name for at in range(column.type.num_fields)]
-        parts = dict(zip(names, column.flatten(), strict=True))
-        bytes_, path = parts.get("bytes"), parts.get("path")
-        return (
-            None if bytes_ is None else bytes_.cast(pa.large_binary()),
-            None if path is None else plain_array(path).cast(pa.string()),
-        )
-    plain = plain_array(column)
-    return (None, plain) if pt.is_string(plain.type) else (plain.cast(pa.large_binary()), None)
-
-
-def _ids(column: pa.Array | None, file: InputFile, numbers: np.ndarray) -> pa.Array:
-    if column is not None:
-        column = _id_text(plain_array(column), file, int(numbers[0]) if len(numbers) else 0)
-        if not column.null_count:
-            return column
-    name = file.path.rsplit("/", 1)[-1]
-    derived = pa.array([f"{name}:{number}" for number in numbers], pa.string())
-    return derived if column is None else pc.coalesce(column, derived)
-
-
-def _id_text(column: pa.Array, file: InputFile, start: int) -> pa.Array:
-    """Ids as text; whole numbers that a missing value turned into fractions are whole again. Raises UserError for others."""
-    if not pt.is_floating(column.type):
-        return column.cast(pa.string())
-    try:
-        whole = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column).cast(pa.int64())
-    except pa.ArrowInvalid:
-        raise UserError(
-            f"{file.path}: the id column has a fraction near row {start}, and ids are whole numbers or strings; choose "
-            "another with --id-column, or write the ids as strings"
-        ) from None
-    return whole.cast(pa.string())
-
-
-def _captions(column: pa.Array | None, rows: int) -> pa.Array:
-    kind = pa.list_(pa.string())
-    if column is None or pt.is_null(column.type):
-        return pa.nulls(rows, kind)
-    column = plain_array(column)
-    if pt.is_string(column.type):
-        return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), column)
-    if pt.is_list_view(column.type) or pt.is_large_list_view(column.type):
-        column = _in_order(column)
-    if pt.is_dictionary(column.type.value_type):
-        column = column.cast(pa.list_(column.type.value_type.value_type))
-    return valid_text(column.cast(kind))
-
-
-def _in_order(views: pa.Array) -> pa.Array:
-    """A list-view array, whose lists lie in any order and may overlap, as a list array. (Arrow's own cast makes arrays that
-    are not valid where a list is null.)"""
-    lengths = pc.fill_null(pc.list_value_length(views), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    at = np.repeat(views.offsets.to_numpy().astype(np.int64) - offsets[:-1], lengths) + np.arange(offsets[-1])
-    values = plain_array(views.values).take(pa.array(at))
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values, mask=views.is_null())
-
-
-def plain_array(column: pa.Array) -> pa.Array:
-    """A column without dictionary, extension type or view; strings are valid UTF-8."""
-    column = _storage(column)
-    if pt.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    column = column.cast(plain_type(column.type))
-    return valid_text(column) if pt.is_string(column.type) else column
-
-
-def _storage(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column

@@ -112,10 +112,10 @@ class Units(Sequence[Unit]):
         return rows
 
 
-def rows_per_unit(height: int, width: int, rows: int) -> int:
-    """The most rows of a unit: 64 MiB of uint8 RGB images of this size, and between 1 and 1024. Of few ``rows`` in all it
-    is a sixteenth, but not below 64: a small input keeps all encoders busy too."""
-    most = max(1, min(MAX_ROWS, MAX_DECODED_BYTES // (3 * height * width)))
+def rows_per_unit(height: int, width: int, rows: int, beside: int = 0) -> int:
+    """The most rows of a unit: 64 MiB of uint8 RGB images of this size and ``beside`` bytes a row, and between 1 and 1024.
+    Of few ``rows`` in all it is a sixteenth, but not below 64: a small input keeps all encoders busy too."""
+    most = max(1, min(MAX_ROWS, MAX_DECODED_BYTES // (3 * height * width + beside)))
     return min(most, max(LEAST_ROWS, -(-rows // LEAST_UNITS)))
 
 

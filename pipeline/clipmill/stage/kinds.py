@@ -9,7 +9,13 @@ from pydantic import BaseModel
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.core.manifests import (
+    DuplicatesManifest,
+    EmbeddingsManifest,
+    IndexManifest,
+    SelectionManifest,
+    TextsManifest,
+)
 from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards, write_manifest
 from clipmill.stage import publication
 from clipmill.storage import Location
@@ -75,3 +81,4 @@ EMBEDDINGS: Kind[EmbeddingsManifest] = manifest_kind(EmbeddingsManifest)
 INDEX: Kind[IndexManifest] = manifest_kind(IndexManifest)
 DUPLICATES: Kind[DuplicatesManifest] = manifest_kind(DuplicatesManifest)
 SELECTION: Kind[SelectionManifest] = manifest_kind(SelectionManifest)
+TEXTS: Kind[TextsManifest] = manifest_kind(TextsManifest)

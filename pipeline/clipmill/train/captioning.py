@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from clipmill.core.errors import UserError
+from clipmill.encoders.source import ModelSource
 from clipmill.train.workers import Workers
 
 WEIGHT = 2.0
@@ -21,12 +22,12 @@ Say = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 int64 (n, length − 1)."""
 
 
-def refuse_without_decoder(network: torch.nn.Module, name: str) -> None:
-    """Raises UserError for a network that cannot write captions."""
-    if not hasattr(network, "text_decoder"):
+def refuse_without_decoder(source: ModelSource) -> None:
+    """Raises UserError for a model that cannot write captions."""
+    if "multimodal_cfg" not in source.config:
         raise UserError(
-            f"--loss coca trains a decoder that writes captions, and {name} has none: name a model that has one (--model "
-            "coca_ViT-B-32, or a folder whose open_clip_config.json has a multimodal_cfg), or --loss clip"
+            f"--loss coca trains a decoder that writes captions, and {source.name} has none: name a model that has one "
+            "(--model coca_ViT-B-32, or a folder whose open_clip_config.json has a multimodal_cfg), or --loss clip"
         )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from clipmill.train.batches import Source, examples
 from clipmill.train.checkpoint import Best, History
 from clipmill.train.network import Learner, Weights
 from clipmill.train.parts import interpolated
+from clipmill.train.rows import Source, examples
 from clipmill.train.validate import Validation, is_better, validate
 
 SOME_IMAGES = 1000

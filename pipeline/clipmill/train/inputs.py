@@ -5,8 +5,10 @@ from clipmill.core.settings import TrainSettings
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.evaluation.classification.templates import load_templates
 from clipmill.train.augment import Augmentation
-from clipmill.train.batches import Source
+from clipmill.train.captioning import refuse_without_decoder
+from clipmill.train.mined import refuse_unusable_index
 from clipmill.train.network import find_source
+from clipmill.train.rows import Source
 
 
 def check(settings: TrainSettings) -> None:
@@ -25,7 +27,16 @@ def check(settings: TrainSettings) -> None:
     for option, given in (("--interpolate", settings.interpolate), ("--lora", settings.lora)):
         if given and not settings.pretrained:
             raise UserError(f"{option} starts from weights that are trained: give --pretrained too")
+    if settings.near_duplicates is not None and not (settings.validation and settings.pretrained):
+        raise UserError(
+            "--near-duplicates compares pictures with held-out ones by the model that the training starts from: give "
+            "--validation and --pretrained too"
+        )
+    if settings.mines:
+        refuse_unusable_index(settings.hard_negatives)
     source = find_source(settings)
+    if settings.loss == "coca":
+        refuse_without_decoder(source)
     preprocessing = Preprocessing.from_open_clip({"size": 1, **source.preprocess})
     for uri in filter(None, (settings.input, settings.validation)):
         open_source(uri, preprocessing, settings)

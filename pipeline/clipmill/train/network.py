@@ -18,7 +18,6 @@ from clipmill.encoders.source import ModelSource, find_model
 from clipmill.encoders.text import encode_tokens, without_padding
 from clipmill.encoders.tokenizer import load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
-from clipmill.train.captioning import refuse_without_decoder
 from clipmill.train.parts import add_adapters, add_bias, freeze, part_of, set_modes
 
 Weights = dict[str, torch.Tensor]
@@ -149,8 +148,6 @@ def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     if source.weights is not None:
         load_weights(network, source)
     preprocessing = preprocessing_of(network, source)
-    if settings.loss == "coca":
-        refuse_without_decoder(network, source.name)
     if settings.loss == "siglip":
         add_bias(network)
         config = {**source.config, "init_logit_bias": float(network.logit_bias.detach())}  # type: ignore[operator]

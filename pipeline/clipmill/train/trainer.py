@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ from clipmill.train.checkpoint import (
     save_progress,
     write_model,
 )
+from clipmill.train.data import find_data
 from clipmill.train.examiner import Examiner
 from clipmill.train.gradient import sum_gradients
-from clipmill.train.inputs import open_source
 from clipmill.train.network import Weights, make_learner
 from clipmill.train.optimise import (
     Average,
@@ -104,8 +104,8 @@ class Trainer:
         self.settings, self.folder, self.workers, self.told, self.pool = settings, folder, workers, told, pool
         self.augmentation = Augmentation.of(settings.augment or ())
         self.learner = make_learner(settings, device)
-        preprocessing = self.learner.preprocessing
-        self.data = open_source(settings.input, preprocessing, settings)
+        found = find_data(settings, self.learner, folder, workers, pool)
+        self.data, self.near = found.training, found.near
         if settings.batch_size > self.data.rows and self.is_first:
             _LOG.warning(
                 "--batch-size %d is more than there are rows (%d) in %s: a batch has all of them",
@@ -123,10 +123,8 @@ class Trainer:
         self.best: Best | None = None
         self.done = self._go_on()
         self.examiner: Examiner | None = None
-        if settings.validation:
-            held_out = open_source(settings.validation, preprocessing, settings)
-            self.data = replace(self.data, without=held_out.contents())
-            self.examiner = Examiner(self.learner, held_out, pool, self.history, told.validation)
+        if found.held_out is not None:
+            self.examiner = Examiner(self.learner, found.held_out, pool, self.history, told.validation)
 
     @property
     def is_first(self) -> bool:
@@ -305,6 +303,7 @@ class Trainer:
             "parameters": sum(weight.numel() for name, weight in weights if "lora_" not in name),
             "trained_parameters": sum(weight.numel() for weight in self.weights),
             "rows": self.data.rows,
+            "near_duplicates_left_out": self.near,
             "steps_done": self.done,
             "logit_scale": round(float(self.learner.scale().detach()), 4),
             **vars(self.history),

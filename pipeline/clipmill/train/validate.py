@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmill.evaluation.classification.templates import prompts
-from clipmill.train.batches import Example
+from clipmill.train.rows import Example
 
 _BATCH = 256
 

@@ -17,12 +17,15 @@ from clipmill.storage import Location
 from clipmill.verification.fetch import fetched
 from clipmill.verification.findings import Findings
 from clipmill.verification.ids import hashes_of
+from clipmill.verification.rows import KINDS, rejected
 from clipmill.verification.tables import check_footer, is_compressed, open_buffered
 from clipmill.verification.vectors import check_unit_length
 
 _BATCH_ROWS = 2048
 _COLUMNS = {
     "images": ["row", "id", "embedding"],
+    "audio": ["row", "embedding"],
+    "videos": ["row", "embedding"],
     "captions": ["row", "caption_index", "embedding"],
     "rejected": ["row", "kind", "caption_index", "reason"],
 }
@@ -67,49 +70,45 @@ def read_contents(
 
 def _look_through(parquet: pq.ParquetFile, contents: Contents) -> None:
     shard, findings = contents.shard, contents.findings
-    read: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = []
+    read: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]] = []
     for batch in parquet.iter_batches(_BATCH_ROWS, columns=_COLUMNS[shard.part], use_threads=False):
         rows = batch.column("row").to_numpy()
         index = np.zeros(len(rows), np.int64)
-        is_image = np.full(len(rows), shard.part == "images")
-        if shard.part != "images":
+        streams = np.full(len(rows), shard.part)
+        if "caption_index" in batch.schema.names:
             index = pc.fill_null(batch.column("caption_index"), -1).to_numpy().astype(np.int64)
         if shard.part == "rejected":
-            is_image = pc.equal(batch.column("kind"), "image").to_numpy(zero_copy_only=False)
-            _check_rejects(batch, rows, index, is_image, contents)
+            streams = _check_rejects(batch, rows, index, contents)
         else:
             check_unit_length(vectors_of(batch.column("embedding")), rows, shard.path, findings)
         if shard.part == "images":
             contents.id_hashes.append(hashes_of(batch.column("id")))
-        read.append((rows, index, is_image))
+        read.append((rows, index, streams))
     contents.sound = True
     if not read:
         return
-    rows, index, is_image = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    rows, index, streams = (np.concatenate(parts) for parts in zip(*read, strict=True))
     for at in np.flatnonzero(np.diff(rows) < 0).tolist():
         findings.fault(f"{shard.path} is not in order: row {rows[at + 1]} comes after row {rows[at]}")
         contents.sound = False
-    names = {"images": ("images",), "captions": ("captions",), "rejected": ("rejected images", "rejected captions")}
-    for name in names[shard.part]:
-        chosen = ~is_image if name.endswith("captions") else is_image
-        contents.keys[name] = rows[chosen], index[chosen]
+    for name in np.unique(streams).tolist():
+        contents.keys[name] = rows[streams == name], index[streams == name]
 
 
 def _check_rejects(
-    batch: pa.RecordBatch,
-    rows: NDArray[np.int64],
-    index: NDArray[np.int64],
-    is_image: NDArray[np.bool_],
-    contents: Contents,
-) -> None:
+    batch: pa.RecordBatch, rows: NDArray[np.int64], index: NDArray[np.int64], contents: Contents
+) -> NDArray[np.str_]:
+    """The stream that each reject belongs to."""
     path, findings = contents.shard.path, contents.findings
-    is_caption = pc.equal(batch.column("kind"), "caption").to_numpy(zero_copy_only=False)
-    for at in np.flatnonzero(~is_image & ~is_caption).tolist():
-        findings.fault(f"{path}: the reject of row {rows[at]} is neither of an image nor of a caption")
-    for at in np.flatnonzero(is_image != (index < 0)).tolist():
+    kinds = batch.column("kind").to_pylist()
+    for row in sorted({row for row, kind in zip(rows.tolist(), kinds, strict=True) if kind not in KINDS}):
+        findings.fault(f"{path}: the reject of row {row} is neither of an image nor of a caption, a sound or a video")
+    is_caption = np.array([kind == "caption" for kind in kinds], np.bool_)
+    for at in np.flatnonzero(is_caption == (index < 0)).tolist():
         findings.fault(f"{path}: the reject of row {rows[at]} does not say rightly which caption it is")
     known = {reason.value for reason in Reason}
     for counted in pc.value_counts(batch.column("reason")).to_pylist():
         contents.reasons[counted["values"]] += counted["counts"]
         if counted["values"] not in known:
             findings.fault(f"{path} has rejects of a reason {counted['values']!r} that there is not")
+    return np.array([rejected(KINDS.get(kind, "captions")) for kind in kinds], np.str_)

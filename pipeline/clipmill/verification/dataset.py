@@ -17,6 +17,7 @@ from clipmill.verification.findings import Findings
 from clipmill.verification.index import verify_index
 from clipmill.verification.report import verify_report
 from clipmill.verification.source_parquet import verify_source
+from clipmill.verification.texts import verify_texts
 
 VERIFIERS: dict[str, Callable[..., Findings]] = {
     "embeddings": verify_embeddings,
@@ -25,8 +26,9 @@ VERIFIERS: dict[str, Callable[..., Findings]] = {
     "selection": verify_selection,
     "report": verify_report,
     "source": verify_source,
+    "texts": verify_texts,
 }
-_KNOWN = "verify knows embeddings, indices, duplicates, selections, reports and the source Parquet that clipmill wrote"
+_KNOWN = "verify knows embeddings, indices, duplicates, selections, reports, texts and the source Parquet that clipmill wrote"
 
 
 def verify(uri: str, *, quick: bool, reporter: Reporter) -> Findings:

@@ -11,13 +11,13 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, SHARDS_FILE, Embeddings, Shard
-from clipmill.embedding.layout import PARTS
+from clipmill.embedding.layout import parts_of
 from clipmill.verification.contents import Contents, read_contents
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
 from clipmill.verification.ids import RepeatedIds
 from clipmill.verification.parallel import in_order, threads_for
-from clipmill.verification.rows import RowAccount
+from clipmill.verification.rows import ITEMS, RowAccount
 from clipmill.verification.sources import check_inputs_table, check_listing, check_sources, source_files
 from clipmill.verification.tables import check_footer, open_parquet, part_schema, reading
 
@@ -39,7 +39,10 @@ def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         return findings
     tables = (INPUTS_FILE, SHARDS_FILE, *([LISTING_FILE] if dataset.manifest.listing_sha256 else []))
     present = check_files(dataset.location, dataset.shards, tables, findings)
-    ordered = [check_order(dataset.shards_of(part), findings, repeats=part != "images") for part in PARTS]
+    parts = parts_of(dataset.manifest)
+    ordered = [
+        check_order(dataset.shards_of(part), findings, repeats=part in ("captions", "rejected")) for part in parts
+    ]
     _check_counts(dataset, findings)
     schemas = _schemas(dataset, present)
     if quick:
@@ -73,19 +76,25 @@ def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
 
 def _check_counts(dataset: Embeddings, findings: Findings) -> None:
     counts = dataset.manifest.counts
-    rejected = counts.rejected_images + counts.rejected_captions
-    for part, expected in (("images", counts.images), ("captions", counts.captions), ("rejected", rejected)):
+    clips = {part: one.embedded for part, one in counts.clips.items()}
+    expected = {"images": counts.images, **clips, "captions": counts.captions, "rejected": counts.rejected}
+    for part, wanted in expected.items():
         found = dataset.count(part)
         findings.count(part, found)
-        if found != expected:
-            findings.fault(f"{part}: shards.parquet counts {found} rows, the manifest {expected}")
-    for part in sorted({shard.part for shard in dataset.shards} - set(PARTS)):
+        if found != wanted:
+            findings.fault(f"{part}: shards.parquet counts {found} rows, the manifest {wanted}")
+    for part in sorted({shard.part for shard in dataset.shards} - set(expected)):
         findings.fault(f"shards.parquet lists a part {part!r}, which embeddings do not have")
     if counts.images + counts.rejected_images + counts.without_image_column != counts.rows:
         findings.fault(
             "the manifest's images, rejected images and rows without an image column do not add up to its rows"
         )
-    if sum(counts.rejected_by_reason.values()) != rejected:
+    for part, one in counts.clips.items():
+        if one.embedded + one.rejected + one.without_column != counts.rows:
+            findings.fault(
+                f"the manifest's {part}, those rejected and rows without such a column do not add up to its rows"
+            )
+    if sum(counts.rejected_by_reason.values()) != counts.rejected:
         findings.fault("the manifest's rejects by reason do not add up to its rejects")
     model = dataset.manifest.model
     if model is not None and model.dimension != dataset.manifest.dimension:
@@ -94,7 +103,10 @@ def _check_counts(dataset: Embeddings, findings: Findings) -> None:
 
 def _schemas(dataset: Embeddings, present: list[Shard]) -> dict[str, pa.Schema]:
     """What columns each part must have; what the dataset leaves open is as in the first file of the part."""
-    return {part: part_schema(dataset, part, _schema_of_first(dataset, present, part)) for part in PARTS}
+    return {
+        part: part_schema(dataset, part, _schema_of_first(dataset, present, part))
+        for part in parts_of(dataset.manifest)
+    }
 
 
 def _schema_of_first(dataset: Embeddings, present: list[Shard], part: str) -> pa.Schema | None:
@@ -115,7 +127,7 @@ def _check_footers(
             check_footer(parquet, shard, schemas[shard.part], found)
         return found
 
-    known = [shard for shard in present if shard.part in PARTS]
+    known = [shard for shard in present if shard.part in schemas]
     tally = Tally(reporter, "verify", len(known), "files")
     for found in in_order(footer, known, threads_for(local=dataset.location.is_local)):
         findings.add(found)
@@ -133,10 +145,11 @@ def _check_contents(
 ) -> None:
     """Looks through every file, in order of their first rows, and settles rows as far as they are complete."""
     along_rows = sorted(
-        (shard for shard in present if shard.part in PARTS),
+        (shard for shard in present if shard.part in schemas),
         key=lambda shard: -1 if shard.first_row is None else shard.first_row,
     )
-    account = RowAccount(source_files(dataset), partial(_holders, dataset), findings)
+    items = ("images", *dataset.manifest.counts.clips)
+    account = RowAccount(source_files(dataset), items, partial(_holders, dataset), findings)
     ids, reasons, compressed = RepeatedIds(), Counter[str](), 0
     with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch:
         advance = Tally(reporter, "verify", sum(shard.bytes for shard in along_rows), "B").add
@@ -170,15 +183,17 @@ def _check_contents(
 
 def _check_sums(dataset: Embeddings, account: RowAccount, reasons: Counter[str], findings: Findings) -> None:
     counts = dataset.manifest.counts
-    if account.without_images != counts.without_image_column:
-        findings.fault(
-            f"{account.without_images} rows are of files without any image, the manifest counts "
-            f"{counts.without_image_column}"
-        )
+    without = {"images": counts.without_image_column}
+    for part, expected in (without | {part: one.without_column for part, one in counts.clips.items()}).items():
+        if account.without[part] != expected:
+            findings.fault(
+                f"{account.without[part]} rows are of files without any {ITEMS[part].split()[-1]}, the manifest counts "
+                f"{expected}"
+            )
     for reason in sorted(set(reasons) | set(counts.rejected_by_reason)):
-        expected = counts.rejected_by_reason.get(reason, 0)
-        if reasons[reason] != expected:
-            findings.fault(f"there are {reasons[reason]} rejects of reason {reason}, the manifest counts {expected}")
+        counted = counts.rejected_by_reason.get(reason, 0)
+        if reasons[reason] != counted:
+            findings.fault(f"there are {reasons[reason]} rejects of reason {reason}, the manifest counts {counted}")
 
 
 def _holders(dataset: Embeddings, part: str, row: int) -> str:

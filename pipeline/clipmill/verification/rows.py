@@ -1,11 +1,13 @@
-"""Every input row is exactly one image or one reject, every caption likewise: counted along the rows, never all at once.
+"""Every input row is exactly one image or one reject, every caption likewise, and every sound and video where the dataset has
+such: counted along the rows, never all at once.
 
 Files of the dataset are handed over in order of their first row. Once a file begins with row r, all that is to come
 lies at r or above, so what lies below can be settled and forgotten. Memory holds the row numbers of the files that
 overlap at one place.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +19,15 @@ from clipmill.verification.findings import Findings
 Rows = NDArray[np.int64]
 
 _MOST_NAMED = 20
-STREAMS = ("images", "rejected images", "captions", "rejected captions")
+ITEMS = {"images": "an image", "audio": "a sound", "videos": "a video"}
+"""Of the parts that have at most one row for each of the input, what one of them is called."""
+KINDS = {"image": "images", "audio": "audio", "video": "videos", "caption": "captions"}
+"""The part that a reject of each kind is missing from."""
+
+
+def rejected(part: str) -> str:
+    """The stream of rejects that are missing from a part."""
+    return f"rejected {part}"
 
 
 @dataclass(frozen=True)
@@ -61,31 +71,50 @@ class _Waiting:
 
 
 @dataclass
-class _Seen:
-    """What there was of the source file that is being settled."""
+class _Items:
+    """Of a part, what there was of the source file that is being settled."""
 
-    settled: int = 0
-    images: int = 0
-    captions: int = 0
+    found: int = 0
     lost: list[tuple[int, int]] = field(default_factory=list)
     lost_rows: int = 0
 
 
-class RowAccount:
-    """Settles rows in their order. ``holders`` names the files of a part that hold, or should hold, a row."""
+@dataclass
+class _Seen:
+    """What there was of the source file that is being settled."""
 
-    def __init__(self, files: Iterator[SourceFile], holders: Callable[[str, int], str], findings: Findings) -> None:
+    settled: int = 0
+    captions: int = 0
+    items: defaultdict[str, _Items] = field(default_factory=lambda: defaultdict(_Items))
+
+
+class RowAccount:
+    """Settles rows in their order. ``parts`` are those with a row at most for each of the input, ``holders`` names the files
+    of a part that hold, or should hold, a row."""
+
+    def __init__(
+        self,
+        files: Iterator[SourceFile],
+        parts: Sequence[str],
+        holders: Callable[[str, int], str],
+        findings: Findings,
+    ) -> None:
         self._files = files
+        self._parts = tuple(parts)
         self._file = next(files, None)
         self._seen = _Seen()
         self._holders = holders
         self._findings = findings
-        self._waiting = {stream: _Waiting() for stream in STREAMS}
-        self.without_images = 0
+        every = (*self._parts, "captions")
+        self._waiting = {stream: _Waiting() for part in every for stream in (part, rejected(part))}
+        self.without: Counter[str] = Counter()
 
     def add(self, stream: str, rows: Rows, index: Rows) -> None:
-        """Row numbers in order, with caption indices (0 for images)."""
-        self._waiting[stream].add(rows, index)
+        """Row numbers in order, with caption indices (0 for others)."""
+        if stream in self._waiting:
+            self._waiting[stream].add(rows, index)
+        elif len(rows):
+            self._findings.fault(f"{len(rows)} {stream} are here, but the dataset has no such part")
 
     def settle(self, below: int) -> None:
         """Nothing below this row is to come any more."""
@@ -111,38 +140,41 @@ class RowAccount:
 
     def _settle_rows(self, file: SourceFile, below: int) -> None:
         base = file.ordinal << ORDINAL_SHIFT
-        images, rejects, captions, caption_rejects = (self._waiting[stream].take(below) for stream in STREAMS)
         stop = max(self._seen.settled, min(below - base, file.end))
-        self._settle_images(file, images.rows - base, rejects.rows - base, stop)
+        for part in self._parts:
+            found, rejects = (self._waiting[stream].take(below).rows - base for stream in (part, rejected(part)))
+            self._settle_items(file, part, found, rejects, stop)
+        captions, caption_rejects = (self._waiting[name].take(below) for name in ("captions", rejected("captions")))
         row = np.concatenate([captions.rows, caption_rejects.rows]) - base
         self._settle_captions(file, row, np.concatenate([captions.index, caption_rejects.index]))
         self._seen.settled = stop
 
-    def _settle_images(self, file: SourceFile, embedded: Rows, rejected: Rows, stop: int) -> None:
-        """Rows from where it was settled up to ``stop``; a file without an image column has none at all."""
-        found = np.sort(np.concatenate([embedded, rejected]))
-        self._seen.images += len(found)
+    def _settle_items(self, file: SourceFile, part: str, embedded: Rows, rejects: Rows, stop: int) -> None:
+        """Rows from where it was settled up to ``stop``; a file without such a column has none at all."""
+        seen = self._seen.items[part]
+        found = np.sort(np.concatenate([embedded, rejects]))
+        seen.found += len(found)
         self._refuse_beyond(file, found, "row")
         for row in np.unique(found[1:][found[1:] == found[:-1]]).tolist():
-            self._findings.fault(f"{self._name(file, row)} {self._doubled(file, row, embedded, rejected)}")
+            self._findings.fault(f"{self._name(file, row)} {self._doubled(file, part, row, embedded, rejects)}")
         for row in np.intersect1d(found, file.gone).tolist():
             self._findings.fault(f"{self._name(file, row)} is here, but listing.parquet does not list it")
         there = np.union1d(found[found < stop], file.gone[(file.gone >= self._seen.settled) & (file.gone < stop)])
         edges = np.concatenate([[self._seen.settled - 1], there, [stop]])
         for at in np.flatnonzero(np.diff(edges) > 1).tolist():
             first, last = int(edges[at]) + 1, int(edges[at + 1]) - 1
-            self._seen.lost_rows += last - first + 1
-            if len(self._seen.lost) < _MOST_NAMED:
-                self._seen.lost.append((first, last))
+            seen.lost_rows += last - first + 1
+            if len(seen.lost) < _MOST_NAMED:
+                seen.lost.append((first, last))
 
-    def _doubled(self, file: SourceFile, row: int, embedded: Rows, rejected: Rows) -> str:
-        images, rejects = int((embedded == row).sum()), int((rejected == row).sum())
+    def _doubled(self, file: SourceFile, part: str, row: int, embedded: Rows, rejects: Rows) -> str:
+        here, refused = int((embedded == row).sum()), int((rejects == row).sum())
         key = (file.ordinal << ORDINAL_SHIFT) + row
-        parts = [part for part, times in (("images", images), ("rejected", rejects)) if times]
-        where = ", ".join(self._holders(part, key) for part in parts)
-        if images and rejects:
-            return f"is both an image and a reject ({where})"
-        return f"is here {images + rejects} times ({where})"
+        parts = [name for name, times in ((part, here), ("rejected", refused)) if times]
+        where = ", ".join(self._holders(name, key) for name in parts)
+        if here and refused:
+            return f"is both {ITEMS[part]} and a reject ({where})"
+        return f"is here {here + refused} times ({where})"
 
     def _settle_captions(self, file: SourceFile, row: Rows, index: Rows) -> None:
         """Captions of one row are numbered from 0 without a gap, embedded and rejected ones together."""
@@ -166,10 +198,11 @@ class RowAccount:
 
     def _close(self, file: SourceFile) -> None:
         seen, self._seen = self._seen, _Seen()
-        if seen.images:
-            self._tell_lost(file, seen)
-        else:
-            self.without_images += file.rows
+        for part in self._parts:
+            if seen.items[part].found:
+                self._tell_lost(file, part, seen.items[part])
+            else:
+                self.without[part] += file.rows
         if seen.captions != file.captions:
             self._findings.fault(
                 f"{file.path}: {seen.captions} captions and caption rejects are here, but {file.captions} were read"
@@ -181,13 +214,13 @@ class RowAccount:
             following = None
         self._file = following
 
-    def _tell_lost(self, file: SourceFile, seen: _Seen) -> None:
+    def _tell_lost(self, file: SourceFile, part: str, seen: _Items) -> None:
         told = 0
         for first, last in seen.lost:
-            where = self._holders("images", (file.ordinal << ORDINAL_SHIFT) + first)
+            where = self._holders(part, (file.ordinal << ORDINAL_SHIFT) + first)
             rows = f"row {first} is" if first == last else f"rows {first} to {last} are"
             lost = "it is lost" if first == last else "they are lost"
-            self._findings.fault(f"{file.path}: {rows} neither an image nor a reject: {lost} ({where})")
+            self._findings.fault(f"{file.path}: {rows} neither {ITEMS[part]} nor a reject: {lost} ({where})")
             told += last - first + 1
         if seen.lost_rows > told:
             self._findings.fault(f"{file.path}: {seen.lost_rows - told} more rows are lost")

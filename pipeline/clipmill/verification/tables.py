@@ -7,7 +7,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipmill.core.schemas import REJECTED, captions_schema, images_schema
+from clipmill.core.schemas import REJECTED, audio_schema, captions_schema, images_schema, videos_schema
 from clipmill.datasets.manifests import Embeddings, Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
@@ -30,6 +30,8 @@ def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Sc
         pa.field(name, like.field(name).type if like is not None and name in present else pa.null())
         for name in manifest.kept_columns
     ]
+    if part in ("audio", "videos"):
+        return (audio_schema if part == "audio" else videos_schema)(manifest.dimension, kept)
     asked = manifest.configuration.get("thumbnails", "thumbnail" in present)
     return images_schema(manifest.dimension, kept, thumbnails=asked not in (None, False), hashes=manifest.has_hashes)
 

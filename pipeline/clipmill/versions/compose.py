@@ -16,7 +16,16 @@ import pyarrow.compute as pc
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.manifests import EMBEDDINGS_VERSION, Counts, EmbeddingsManifest, ModelIdentity, Run, Throughput
+from clipmill.core.manifests import (
+    CLIPS_VERSION,
+    EMBEDDINGS_VERSION,
+    ClipCounts,
+    Counts,
+    EmbeddingsManifest,
+    ModelIdentity,
+    Run,
+    Throughput,
+)
 from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT, ROWS_PER_SHARD, Reason
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import (
@@ -26,7 +35,8 @@ from clipmill.datasets.manifests import (
     Shard,
     write_shards,
 )
-from clipmill.embedding.layout import PARTS
+from clipmill.embedding.layout import CLIP_PARTS, PARTS
+from clipmill.source.media import MEDIA
 from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.stage import Stage, Work
 from clipmill.storage import Location
@@ -104,7 +114,7 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
         new.encoded_with if new else {}
     )
     return EmbeddingsManifest(
-        schema_version=EMBEDDINGS_VERSION if composition.has_hashes else EMBEDDINGS_VERSION - 1,
+        schema_version=_version(composition, counts),
         model=composition.model,
         dimension=composition.model.dimension,
         counts=counts,
@@ -123,6 +133,12 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
         shards_sha256=write_shards(work.dataset, files),
         listing_sha256=_write_listing(composition, work.dataset),
     )
+
+
+def _version(composition: Composition, counts: Counts) -> int:
+    if not composition.has_hashes:
+        return EMBEDDINGS_VERSION - 1
+    return CLIPS_VERSION if counts.clips else EMBEDDINGS_VERSION
 
 
 def _write_listing(composition: Composition, dataset: Location) -> str | None:
@@ -215,6 +231,15 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
         rejected_captions=kinds["caption"],
         without_image_column=rows - totals["images"] - kinds["image"],
         rejected_by_reason=dict(sorted(reasons.items())),
+        clips={
+            medium.part: ClipCounts(
+                embedded=totals[medium.part],
+                rejected=kinds[medium.name],
+                without_column=rows - totals[medium.part] - kinds[medium.name],
+            )
+            for medium in MEDIA.values()
+            if medium.part in CLIP_PARTS and any(file.part == medium.part for file in files)
+        },
     )
 
 

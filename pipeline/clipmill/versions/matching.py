@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT
+from clipmill.core.schemas import HASHES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
 from clipmill.embedding.layout import PARTS
 from clipmill.versions.place import Place
@@ -98,9 +98,10 @@ def _hashes_in(dataset: Embeddings, contents: frozenset[str]) -> Iterator[str]:
     if not contents or not dataset.manifest.has_hashes:
         return
     wanted = hashes_array(contents)
-    for batch in dataset.batches("images", [IMAGE_SHA256]):
-        for digest in batch.column(0).filter(pc.is_in(batch.column(0), value_set=wanted)).to_pylist():
-            yield digest.hex()
+    for part, column in HASHES.items():
+        for batch in dataset.batches(part, [column]) if dataset.shards_of(part) else ():
+            for digest in batch.column(0).filter(pc.is_in(batch.column(0), value_set=wanted)).to_pylist():
+                yield digest.hex()
 
 
 def hashes_array(contents: Iterable[str]) -> pa.Array:

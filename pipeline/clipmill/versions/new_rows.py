@@ -49,7 +49,7 @@ def recall_of_new(dataset: Embeddings, place: Location, base: Location, cache: P
     manifest = read_manifest(place, IndexManifest)
     gallery = Gallery(dataset, manifest.gallery)
     rows = np.unique(rows_in(gallery, new_rows(gallery, base)[0]))
-    queries = _queries(Gallery(dataset, "captions" if gallery.part == "images" else "images"), rows, seed)
+    queries = _queries(gallery.opposite, rows, seed)
     if not len(queries):
         return None
     index = open_index(place.uri, cache)

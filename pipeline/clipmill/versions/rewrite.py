@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill import storage
-from clipmill.core.schemas import IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
+from clipmill.core.schemas import HASHES, IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
 from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
 from clipmill.embedding.layout import PARTS
+from clipmill.source.media import MEDIA
 from clipmill.storage import Location
 from clipmill.versions.matching import hashes_array
 from clipmill.versions.takedown import Takedown
@@ -63,7 +64,9 @@ class Group:
         counts = self.dataset.manifest.counts
         a_row = max(1, round(counts.captions / max(1, counts.rows)))
         rows = {file.part: file.rows for file in self.files}
-        return max(rows.get("images", 0), (rows.get("captions", 0) + rows.get("rejected", 0)) // a_row)
+        return max(
+            *(rows.get(part, 0) for part in HASHES), (rows.get("captions", 0) + rows.get("rejected", 0)) // a_row
+        )
 
 
 def groups_of(dataset: Embeddings) -> list[Group]:
@@ -107,15 +110,15 @@ class Leaving:
         return False
 
     def _hash_column(self, group: Group, part: str) -> list[str]:
-        wanted = part == "images" and self.removed.contents and group.dataset.manifest.has_hashes
-        return [IMAGE_SHA256] if wanted else []
+        wanted = part in HASHES and self.removed.contents and group.dataset.manifest.has_hashes
+        return [HASHES[part]] if wanted else []
 
     def _marks(self, batch: pa.RecordBatch, ids: pa.Array) -> pa.Array:
         marks = pc.is_in(batch.column("id"), value_set=ids)
         if "detail" in batch.schema.names:
             return pc.and_(marks, pc.not_equal(batch.column("detail"), TAKEN_DOWN))
-        if IMAGE_SHA256 in batch.schema.names:
-            return pc.or_(marks, pc.is_in(batch.column(IMAGE_SHA256), value_set=hashes_array(self.removed.contents)))
+        for name in set(HASHES.values()) & set(batch.schema.names):
+            marks = pc.or_(marks, pc.is_in(batch.column(name), value_set=hashes_array(self.removed.contents)))
         return marks
 
 
@@ -164,7 +167,7 @@ class _TakenDown:
             down = self._is_down(table)
             if pc.any(down).as_py():
                 gone = table.filter(down)
-                if part == "images":
+                if part in HASHES:
                     self._rows += gone.column("row").to_pylist()
                 self.rejects.append(_as_rejects(gone, part, self._sources))
                 table = table.filter(pc.invert(down))
@@ -178,13 +181,14 @@ class _TakenDown:
 
     def _is_down(self, table: pa.Table) -> pa.ChunkedArray:
         down = pc.is_in(table.column("id"), value_set=self._ids)
-        if IMAGE_SHA256 in table.schema.names:
-            down = pc.or_(down, pc.is_in(table.column(IMAGE_SHA256), value_set=self._hashes))
+        for name in set(HASHES.values()) & set(table.schema.names):
+            down = pc.or_(down, pc.is_in(table.column(name), value_set=self._hashes))
         return pc.or_(down, pc.is_in(table.column("row"), value_set=pa.array(self._rows, pa.int64())))
 
 
 def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table:
     of_captions = part == "captions"
+    kind = "caption" if of_captions else next(one.name for one in MEDIA.values() if one.part == part)
     rows = table.column("row").to_pylist()
     count = len(rows)
     return pa.table(
@@ -192,7 +196,7 @@ def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table
             table.column("row"),
             table.column("id"),
             pa.array([sources[row >> ORDINAL_SHIFT] for row in rows], pa.string()),
-            pa.array(["caption" if of_captions else "image"] * count, pa.string()),
+            pa.array([kind] * count, pa.string()),
             table.column("caption_index") if of_captions else pa.nulls(count, pa.int32()),
             pa.array([Reason.REMOVED.value] * count, pa.string()),
             pa.array([TAKEN_DOWN] * count, pa.string()),

@@ -21,8 +21,11 @@ from clipmill.core.settings.tools import (
     SampleSettings,
 )
 from clipmill.core.settings.training import TrainSettings
+from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings
 
 __all__ = [
+    "AskSettings",
+    "CaptionSettings",
     "ClusterSettings",
     "CompareSettings",
     "DedupSettings",
@@ -31,6 +34,7 @@ __all__ = [
     "ExploreSettings",
     "FilterSettings",
     "GateSettings",
+    "GeneratorSettings",
     "ImportSettings",
     "ImportVectorsSettings",
     "IndexSettings",

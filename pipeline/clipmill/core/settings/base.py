@@ -19,7 +19,17 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     GROUP: ClassVar[str] = "Options"
-    LATER: ClassVar[tuple[str, ...]] = ("allow_outside", "trec", "widths", "dimension", "trust_remote_code")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "allow_outside",
+        "trec",
+        "widths",
+        "dimension",
+        "trust_remote_code",
+        "audio_column",
+        "video_column",
+        "window",
+        "frames",
+    )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 
     def recorded(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from clipmill.core.schemas import GalleryName
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
@@ -25,14 +26,32 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         "thumbnails",
         "max_image_pixels",
         "allow_outside",
+        "audio_column",
+        "video_column",
+        "window",
+        "frames",
     )
 
     input: str = Field(
-        description="Folder, file, glob or prefix: Parquet, pictures, a CSV or JSONL list, a saved Hugging Face dataset, "
-        "WebDataset archives, a Lance table; local or s3://."
+        description="Folder, file, glob or prefix: Parquet, pictures, sounds, videos, a CSV or JSONL list, a saved Hugging "
+        "Face dataset, WebDataset archives, a Lance table; local or s3://."
     )
     image_column: str | None = Field(default=None, description="Default: found by its name and type.")
     caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    audio_column: str | None = Field(default=None, description="Of sounds. Default: found by its name and type.")
+    video_column: str | None = Field(default=None, description="Of videos. Default: found by its name and type.")
+    window: Annotated[float | None, Option(metavar="SECONDS")] = Field(
+        default=None,
+        gt=0,
+        description="Hear the whole of long sounds, in windows of this length whose vectors are averaged. Default: a sound is "
+        "heard from its beginning, as long as the model hears at once.",
+    )
+    frames: Annotated[int | None, Option(metavar="N")] = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Pictures, evenly over its time, whose vectors are averaged to that of a video. Default: 8.",
+    )
     id_column: str | None = Field(
         default=None, description="Default: id, key, uid, image_id …; without one, ids are made from file and row."
     )
@@ -78,7 +97,7 @@ class IndexSettings(OutputSettings, ProductSettings):
     )
 
     embeddings: str = Field(description="Embeddings dataset to index, or an output of `clipmill run`; local or s3://.")
-    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are indexed.")
+    gallery: GalleryName = Field(default="images", description="Which vectors are indexed.")
     factory: str = Field(default="auto", description="A FAISS factory string instead of a planned index.")
     foreign: Annotated[str | None, Option(metavar="FILE")] = Field(
         default=None,
@@ -114,7 +133,7 @@ class DedupSettings(OutputSettings, ProductSettings):
 
     embeddings: str = Field(description="Embeddings dataset to search for duplicates; local or s3://.")
     threshold: float = Field(default=0.95, ge=-1, le=1, description="Least cosine similarity of two near-duplicates.")
-    gallery: Literal["images", "captions"] = Field(default="images", description="Which vectors are compared.")
+    gallery: GalleryName = Field(default="images", description="Which vectors are compared.")
     keep: Annotated[str, Option(metavar="RULE")] = Field(
         default="first",
         description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
@@ -156,6 +175,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "class_names",
         "templates",
         "probe",
+        "learn_prompts",
         "slice_by",
         "perturb_text",
         "widths",
@@ -183,6 +203,11 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     probe: bool = Field(default=True, description="Train a linear probe, few-shot classifiers and k-NN on the labels.")
     probe_train: Annotated[str | None, Option(metavar="URI")] = Field(
         default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
+    )
+    learn_prompts: bool = Field(
+        default=False,
+        description="Learn the words before class names from the probe's training images too (CoOp), beside the probe: "
+        "minutes, more with many classes.",
     )
     pretrained: str | None = Field(default=None, description=_MOVED_WEIGHTS)
     trust_remote_code: bool | None = Field(default=None, description=TRUST)

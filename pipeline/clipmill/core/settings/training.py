@@ -94,10 +94,17 @@ class TrainSettings(ImagePathSettings, OutputSettings):
         description="Share of images that bring one false caption: of their `negative_caption`, where the input has that "
         "column, else as --hard-negatives says.",
     )
-    hard_negatives: Literal["none", "words"] = Field(
+    hard_negatives: Annotated[str, Option(metavar="none|words|INDEX")] = Field(
         default="none",
-        description="False captions for images that bring none: words, the true one with words exchanged (left for right, the "
-        "colours of two things, two things).",
+        description="False captions: words, for images that bring none the true one with words exchanged (left for right, the "
+        "colours of two things, two things); or an index of the input's captions, the nearest ones of other images.",
+    )
+    near_duplicates: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Leave out training pictures whose vectors by the starting model have at least this cosine with one of "
+        "--validation (.95). Default: only those that are the same byte for byte.",
     )
     report: Annotated[str | None, Option(metavar="URI")] = Field(
         default=None,
@@ -140,6 +147,11 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     templates: Annotated[str, Option(metavar="NAME|FILE")] = Field(
         default="simple", description="Prompts that make captions of labels, as for `clipmill evaluate`."
     )
+
+    @property
+    def mines(self) -> bool:
+        """Whether hard negatives come from an index."""
+        return self.hard_negatives not in ("none", "words")
 
     def content(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON types."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from clipmill.core.errors import UserError
@@ -13,7 +14,7 @@ from clipmill.encoders.library import ENTRY_POINT, ENTRY_POINTS, Place, entry_po
 from clipmill.encoders.packaged import ImagePreparation, PackagedModel
 from clipmill.encoders.precision import in_bfloat16
 from clipmill.encoders.preprocess import Preprocessing
-from clipmill.encoders.protocol import Loaded, Modality, Role
+from clipmill.encoders.protocol import Loaded, Modality, Role, SoundPreparation
 from clipmill.encoders.tokens import TokenForm, Tokenizer
 from clipmill.encoders.weights import first_line, weights_sha256
 
@@ -63,6 +64,23 @@ class Packaged:
         return in_bfloat16(network) if precision == "bf16" else network
 
 
+@dataclass(frozen=True)
+class PackagedWithSounds(Packaged):
+    """The same of a package that prepares sounds too."""
+
+    sounds: SoundPreparation
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the package prepares."""
+        return (*super().modalities, "audio")
+
+    def sound_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Features (n, d) of windows of sound, uint8 (n, size)."""
+        features: torch.Tensor = network.encode_audio(prepared)  # type: ignore[operator]
+        return features
+
+
 def load(place: Place, pretrained: str | None) -> Loaded:
     """The model that a package makes of ``--model NAME:ARGUMENT``; without an argument it is given ``--pretrained``.
 
@@ -77,13 +95,16 @@ def load(place: Place, pretrained: str | None) -> Loaded:
         raise
     except Exception as error:
         raise UserError(f"{told}, failed: {type(error).__name__}: {first_line(error)}") from error
-    if not isinstance(made, PackagedModel) or not (made.images or made.tokenizer):
+    if not isinstance(made, PackagedModel) or not (made.images or made.tokenizer or made.sounds):
         raise UserError(
-            f"{told}, has to return a clipmill.encoders.packaged.PackagedModel that encodes pictures, texts or both"
+            f"{told}, has to return a clipmill.encoders.packaged.PackagedModel that encodes pictures, texts or sounds"
         )
-    encoder = Packaged(made.images, made.tokenizer, made.query_tokenizer)
+    parts = made.images, made.tokenizer, made.query_tokenizer
+    encoder = PackagedWithSounds(*parts, made.sounds) if made.sounds else Packaged(*parts)
     network = made.network.eval().requires_grad_(False)
     described = made.images.as_dict() if made.images else {}
+    if made.sounds:
+        described["audio"] = made.sounds.as_dict()
     identity = ModelIdentity(
         name=place.name,
         pretrained=pretrained or "",
@@ -114,7 +135,7 @@ def _tokenizer_sha256(encoder: Packaged) -> str:
 
 
 def _dimension(told: str, network: torch.nn.Module, encoder: Packaged) -> int:
-    """Tried with a text and a picture."""
+    """Tried with a text, a picture and a silence."""
     shapes = []
     with torch.inference_mode():
         if encoder.images:
@@ -123,6 +144,9 @@ def _dimension(told: str, network: torch.nn.Module, encoder: Packaged) -> int:
         if encoder.tokenizer:
             form = TokenForm.of(encoder.tokenizer)
             shapes.append(encoder.text_features(network, form.batch(form.tried[:1]), cut=False).shape)
+        if isinstance(encoder, PackagedWithSounds):
+            silence = encoder.sounds.prepare(np.zeros(encoder.sounds.rate, np.float32))
+            shapes.append(encoder.sound_features(network, silence[None], torch.float32).shape)
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
         raise UserError(f"{told}, makes vectors of the shapes {' and '.join(str(tuple(shape)) for shape in shapes)}")
     return int(shapes[0][1])

@@ -6,7 +6,7 @@ from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.library import ENTRY_POINT, OPEN_CLIP, TRANSFORMERS, find_place, refuse_unusable_model
 from clipmill.encoders.preprocess import Preprocessing
-from clipmill.encoders.protocol import Loaded, Preparation, WithoutPictures
+from clipmill.encoders.protocol import Clips, Loaded, Preparation, VideoPreparation, WithoutPictures
 
 
 def load(settings: ModelSettings, known: Preprocessing | None = None) -> Loaded:
@@ -48,3 +48,21 @@ def preparation_of(identity: ModelIdentity) -> Preparation | None:
     from clipmill.encoders.adapters.prepared import ProcessorPreparation
 
     return ProcessorPreparation.from_dict(values)
+
+
+def clips_of(identity: ModelIdentity) -> Clips | None:
+    """How the sounds and videos of a model are prepared, from its identity alone; None where only its package knows."""
+    pictures, values = preparation_of(identity), identity.preprocessing
+    if pictures is None:
+        return None
+    seen = None if isinstance(pictures, WithoutPictures) else pictures
+    if "audio" in values:
+        from clipmill.encoders.adapters.sounds import ExtractorPreparation
+
+        return Clips(sounds=ExtractorPreparation.from_dict(values["audio"]), pictures=seen)
+    if "video" in values:
+        from clipmill.encoders.adapters.prepared import ProcessorPreparation
+
+        video = values["video"]
+        return Clips(videos=VideoPreparation(ProcessorPreparation.from_dict(video), int(video["count"])), pictures=seen)
+    return Clips(pictures=seen)

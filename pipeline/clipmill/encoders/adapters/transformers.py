@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
 from clipmill.encoders.adapters.normalisation import Normalisation
 from clipmill.encoders.adapters.prepared import ProcessorPreparation, processor_file
-from clipmill.encoders.adapters.words import Padding, WordPieces, agrees_without_padding, text_inputs, tokenizer_sha256
+from clipmill.encoders.adapters.sounds import SoundTowers
+from clipmill.encoders.adapters.text_tower import FIRST_TOKEN, POOLED, TextTower
+from clipmill.encoders.adapters.videos import VideoTowers
+from clipmill.encoders.adapters.words import Padding, WordPieces, tokenizer_sha256
 from clipmill.encoders.library import TRANSFORMERS, Place, download, pretrained_of
-from clipmill.encoders.precision import in_bfloat16
-from clipmill.encoders.protocol import IMAGE_AND_TEXT, Loaded, Modality, Role
+from clipmill.encoders.protocol import IMAGE_AND_TEXT, Loaded, Modality
 from clipmill.encoders.source import quiet
-from clipmill.encoders.tokens import Tokenizer
 from clipmill.encoders.weights import first_line, weights_sha256
 
-POOLED, FIRST_TOKEN = "pooled", "first"
 POOLING = {
     "align": POOLED,
     "altclip": POOLED,
@@ -36,60 +37,40 @@ POOLING = {
 }
 """By ``model_type``: where the vector of a picture or text stands in what the towers return. A class that is not named here may
 have both towers and no common space (BLIP-2, OWL-ViT)."""
+CLIPS: dict[str, type[SoundTowers] | type[VideoTowers]] = {"clap": SoundTowers, "xclip": VideoTowers}
+"""Of these ``model_type``s the other tower takes sounds or videos."""
 _WHOLE_TEXTS = {"siglip", "siglip2"}
 """Trained on texts that are filled up to the context length: their vector is read at the last position."""
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "altclip", "altclip_text_model", "metaclip_2_xlm"}
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "altclip",
+    "altclip_text_model",
+    "metaclip_2_xlm",
+    "clap_text_model",
+}
 """Text towers whose positions are counted from one after the id of the padding."""
 _UNLIMITED = 100_000
 
 
 @dataclass(frozen=True)
-class TwoTowers:
-    """A model of transformers with ``get_image_features`` and ``get_text_features``. ``whole``: its texts are always filled up
-    to the context length."""
+class TwoTowers(TextTower):
+    """A model of transformers with ``get_image_features`` and ``get_text_features``."""
 
     images: ProcessorPreparation
     normalisation: Normalisation
-    words: WordPieces
-    padding: Padding
-    whole: bool
-    pooling: str
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """Pictures and texts."""
         return IMAGE_AND_TEXT
 
-    def load_tokenizer(self, role: Role = "document") -> Tokenizer:
-        """The same for queries: these models know no prompts."""
-        return self.words
-
     def image_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Features (n, d) of pictures, uint8 (n, *shape)."""
         inputs = self.normalisation.inputs(self.images, prepared)
         inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
         return self._pooled(network.get_image_features(**inputs))  # type: ignore[operator]
-
-    def text_features(self, network: torch.nn.Module, tokens: torch.Tensor, *, cut: bool) -> torch.Tensor:
-        """Features (n, d) of token ids, int64 (n, length)."""
-        inputs = text_inputs(tokens, self.padding)
-        return self._pooled(network.get_text_features(**inputs))  # type: ignore[operator]
-
-    def can_cut(self, network: torch.nn.Module, tokens: torch.Tensor) -> bool:
-        """Where a mask tells the tower what is padding, and it makes no difference."""
-        return (
-            self.padding.masked
-            and not self.whole
-            and agrees_without_padding(lambda ids: self.text_features(network, ids, cut=False), tokens)
-        )
-
-    def towers(self, network: torch.nn.Module, precision: str, device: torch.device) -> torch.nn.Module:
-        """The network itself, or a copy in bfloat16."""
-        return in_bfloat16(network) if precision == "bf16" else network
-
-    def _pooled(self, output: Any) -> torch.Tensor:
-        features: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
-        return features[:, 0] if self.pooling == FIRST_TOKEN else features
 
 
 def load(place: Place, *, trusted: bool) -> Loaded:
@@ -100,12 +81,14 @@ def load(place: Place, *, trusted: bool) -> Loaded:
     """
     folder = download(place, code=trusted)
     kind = _kind(place, folder)
+    if kind in CLIPS:
+        return _load_clips(place, folder, kind)
     if kind not in POOLING and not trusted:
         raise UserError(
-            f"--model {place.name} is of the type {kind!r}, which is not known to have pictures and texts in one space; known "
-            f"are {', '.join(POOLING)}; a model that brings its own code needs --trust-remote-code"
+            f"--model {place.name} is of the type {kind!r}, which is not known to have its towers in one space; known are "
+            f"{', '.join([*POOLING, *CLIPS])}; a model that brings its own code needs --trust-remote-code"
         )
-    network = _network(place, folder, trusted=trusted)
+    network = _network(place, folder, ("get_image_features", "get_text_features"), trusted=trusted)
     encoder = _encoder(place, folder, network, kind, trusted=trusted)
     dimension = _dimension(place, network, encoder)
     scale, bias = _logits(network)
@@ -123,15 +106,48 @@ def load(place: Place, *, trusted: bool) -> Loaded:
     return Loaded(network, encoder, identity)
 
 
+def _load_clips(place: Place, folder: Path, kind: str) -> Loaded:
+    """A model of sounds or of videos, and texts."""
+    tower = CLIPS[kind]
+    network = _network(place, folder, (tower.method, "get_text_features"), trusted=False)
+    tokenizer = _opened(place, folder, "tokenizer", lambda auto: auto.AutoTokenizer.from_pretrained(folder))
+    prepared = _opened(place, folder, tower.needs, lambda auto: tower.prepared(auto, folder, network))
+    words = WordPieces(tokenizer, text_length(network.config, tokenizer))
+    encoder = tower(words, Padding.of(tokenizer), False, POOLED, *prepared)
+    scale, bias = _logits(network)
+    identity = ModelIdentity(
+        name=place.name,
+        pretrained=pretrained_of(place, folder),
+        weights_sha256=weights_sha256(network),
+        preprocessing={"library": TRANSFORMERS, "modalities": list(encoder.modalities), **encoder.as_dict()},
+        tokenizer=type(tokenizer).__name__,
+        tokenizer_sha256=tokenizer_sha256(folder, words.length),
+        dimension=_clip_dimension(place, network, encoder),
+        logit_scale=scale,
+        logit_bias=bias,
+    )
+    return Loaded(network, encoder, identity)
+
+
+def _clip_dimension(place: Place, network: torch.nn.Module, encoder: SoundTowers | VideoTowers) -> int:
+    with torch.inference_mode():
+        texts, clips = encoder.text_features(network, encoder.words(["a"]), cut=False), encoder.tried(network)
+    return _common(place, texts, clips, "clip")
+
+
 def _dimension(place: Place, network: torch.nn.Module, encoder: TwoTowers) -> int:
     """Tried with one text and one picture. Raises UserError where the two cannot be compared."""
     blank = encoder.images.prepare(torch.zeros((3, *encoder.images.size), dtype=torch.uint8))
     with torch.inference_mode():
         texts = encoder.text_features(network, encoder.words(["a"]), cut=False)
         images = encoder.image_features(network, blank[None], torch.float32)
-    if texts.dim() != 2 or images.shape != texts.shape:
+    return _common(place, texts, images, "picture")
+
+
+def _common(place: Place, texts: torch.Tensor, others: torch.Tensor, what: str) -> int:
+    if texts.dim() != 2 or others.shape != texts.shape:
         raise UserError(
-            f"--model {place.name} has no common space: its vectors of a picture are of the shape {tuple(images.shape[1:])}, "
+            f"--model {place.name} has no common space: its vectors of a {what} are of the shape {tuple(others.shape[1:])}, "
             f"those of a text {tuple(texts.shape[1:])}"
         )
     return int(texts.shape[1])
@@ -145,7 +161,7 @@ def _kind(place: Place, folder: Path) -> str:
         raise UserError(f"--model {place.name}: {file} cannot be read as the configuration of a model") from None
 
 
-def _network(place: Place, folder: Path, *, trusted: bool) -> torch.nn.Module:
+def _network(place: Place, folder: Path, towers: Sequence[str], *, trusted: bool) -> torch.nn.Module:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -169,26 +185,34 @@ def _network(place: Place, folder: Path, *, trusted: bool) -> torch.nn.Module:
         raise UserError(
             f"--model {place.name}: {folder} has no weights for {len(missing)} tensors, such as {missing[0]}"
         )
-    for tower in ("get_image_features", "get_text_features"):
+    for tower in towers:
         if not hasattr(network, tower):
             raise UserError(f"--model {place.name} is no model of two towers: {type(network).__name__} has no {tower}")
     made: torch.nn.Module = network.eval().requires_grad_(False)
     return made
 
 
-def _encoder(place: Place, folder: Path, network: Any, kind: str, *, trusted: bool) -> TwoTowers:
+def _opened(place: Place, folder: Path, what: str, read: Callable[[Any], Any]) -> Any:
+    """A part of a model that is not its network, as ``read`` reads it by the library. Raises UserError where that fails."""
     import transformers
 
     try:
         with quiet():
-            processor = transformers.AutoImageProcessor.from_pretrained(folder, trust_remote_code=trusted)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+            return read(transformers)
     except ImportError as error:
         raise UserError(f"--model {place.name} needs a package that is not installed: {first_line(error)}") from None
     except Exception as error:
         raise UserError(
-            f"--model {place.name}: {folder} has no image processor and tokenizer that can be loaded ({first_line(error)})"
+            f"--model {place.name}: {folder} has no {what} that can be loaded ({first_line(error)})"
         ) from None
+
+
+def _encoder(place: Place, folder: Path, network: Any, kind: str, *, trusted: bool) -> TwoTowers:
+    def read(library: Any) -> tuple[Any, Any]:
+        processor = library.AutoImageProcessor.from_pretrained(folder, trust_remote_code=trusted)
+        return processor, library.AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+
+    processor, tokenizer = _opened(place, folder, "image processor and tokenizer", read)
     images = ProcessorPreparation.of(processor, processor_file(folder))
     return TwoTowers(
         images=images,
@@ -212,6 +236,7 @@ def text_length(config: Any, tokenizer: Any) -> int:
 def _logits(network: Any) -> tuple[float | None, float | None]:
     """What a cosine is multiplied with, and what is added, before the softmax or sigmoid that the model was trained with."""
     scale, bias = getattr(network, "logit_scale", None), getattr(network, "logit_bias", None)
+    scale = getattr(network, "logit_scale_a", None) if scale is None else scale  # CLAP has one for each direction
     if scale is not None:
         return float(scale.exp()), None if bias is None else float(bias)
     temperature = getattr(network, "temperature", None)

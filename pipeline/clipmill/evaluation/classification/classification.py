@@ -1,6 +1,6 @@
 """What a dataset's labels allow to be measured: zero-shot classification, and classifiers trained on frozen embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.classification.class_names import ClassNames, load_class_names
 from clipmill.evaluation.classification.labels import Labels, find_column, labelled_batches, read_labels
+from clipmill.evaluation.classification.learned_prompts import PromptTower, learn_prompts
 from clipmill.evaluation.classification.prompt_cache import PromptCache
-from clipmill.evaluation.classification.supervised import Labelled, Supervised, measure_supervised, part_images
+from clipmill.evaluation.classification.supervised import Labelled, Learn, Supervised, measure_supervised, part_images
 from clipmill.evaluation.classification.templates import load_templates
 from clipmill.evaluation.classification.zero_shot import (
     TEMPLATE_IMAGES,
@@ -27,6 +28,10 @@ from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint
 
 ZERO_SHOT, SUPERVISED = "Zero-shot classification", "Linear probe, few-shot and k-NN"
+LEARNED = "Learned prompts"
+
+LoadTower = Callable[[], PromptTower | None]
+"""Loads the text tower of the dataset's model; None where its words cannot be replaced."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +157,23 @@ def measure_probe(
     scratch: Path,
     progress: Progress,
     checkpoint: Checkpoint,
+    prompt_tower: LoadTower | None = None,
 ) -> tuple[Supervised | None, list[Absence], list[str]]:
-    """Trained classifiers on the images that ``classified`` has labels of; else why there are none."""
+    """Trained classifiers on the images that ``classified`` has labels of; else why there are none. ``prompt_tower`` is
+    needed where prompts are to be learned too."""
     if not settings.probe:
         return None, [Absence(SUPERVISED, "--no-probe was given")], []
     if classified.labels is None:
         return None, [Absence(SUPERVISED, classified.no_labels)], []
     labels, tested = classified.labels, Labelled(images, classified.labels.numbers)
-    classes, trained = labels.values, None
+    classes, trained, names = labels.values, None, labels.names
     if settings.probe_train:
         source = open_training_data(embeddings, settings.probe_train)
         column = find_column(source, labels.column)
         assert column is not None  # a column that is asked for and absent is an error
         theirs = read_labels(source, column)
         classes = tuple(dict.fromkeys([*labels.values, *theirs.values]))
+        names = (*names, *classes[len(names) :])
         places = {value: number for number, value in enumerate(classes)}
         numbers = np.array([*(places[value] for value in theirs.values), -1], np.int64)[theirs.numbers]
         folder = scratch / "probe-train"
@@ -175,12 +183,26 @@ def measure_probe(
     if isinstance(parts, str):
         return None, [Absence(SUPERVISED, parts)], []
     vectors = classified.zero_shot.vectors if classified.zero_shot else None
-    found = checkpoint(
-        "supervised",
-        Supervised,
-        lambda: measure_supervised(parts, len(classes), vectors, settings.bootstrap_samples, settings.seed, progress),
-    )
-    return found, [], _probe_notes(found)
+
+    def measure() -> Supervised:
+        learn = _learn(settings, prompt_tower, names)
+        samples, seed = settings.bootstrap_samples, settings.seed
+        return measure_supervised(parts, len(classes), vectors, samples, seed, progress, learn)
+
+    found = checkpoint("supervised", Supervised, measure)
+    absences = []
+    if settings.learn_prompts and found.learned is None:
+        absences = [
+            Absence(LEARNED, "the words of this model's prompts cannot be replaced: models of open_clip learn them")
+        ]
+    return found, absences, _probe_notes(found)
+
+
+def _learn(settings: EvaluateSettings, prompt_tower: LoadTower | None, names: Sequence[str]) -> Learn | None:
+    tower = prompt_tower() if settings.learn_prompts and prompt_tower else None
+    if tower is None:
+        return None
+    return lambda train, validation, step: learn_prompts(tower, names, train, validation, settings.seed, step)
 
 
 def _probe_notes(found: Supervised) -> list[str]:

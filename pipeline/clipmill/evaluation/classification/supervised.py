@@ -1,5 +1,6 @@
 """What labels of other images add: linear probe, few-shot and nearest neighbours on the same splits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,10 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.classification.few_shot import DRAWS, SHOTS, FewShot, few_shot
+from clipmill.evaluation.classification.learned_prompts import STEPS
 from clipmill.evaluation.classification.neighbours import NEIGHBOURS, vote
 from clipmill.evaluation.classification.per_class import mean_recall_interval, sum_by_class
-from clipmill.evaluation.classification.probe import FITS, Examples, Scale, Sweep, fit_predict, sweep
+from clipmill.evaluation.classification.probe import FITS, Examples, Scale, Step, Sweep, fit_predict, sweep
 from clipmill.evaluation.classification.splits import Split, draw, split
 from clipmill.evaluation.classification.zero_shot import UNLABELLED
 from clipmill.evaluation.figures import Figure, metric
@@ -20,6 +22,10 @@ from clipmill.evaluation.vectors import Vectors
 
 MEMORY_CELLS = 1 << 26
 """Numbers that the solver may hold: images × (dimension + 2 × classes). More images than that allows are sampled."""
+
+
+Learn = Callable[[Examples, Examples, Step], NDArray[np.float32]]
+"""From training and validation images to a unit vector per class (c, d), told of its steps (`learned_prompts`)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Supervised:
 
     ``labelled``: test and training images there were before ``sampled`` ones were drawn of them, where that was needed.
     ``left_out`` images belong to classes with too few to be in each split, or that training lacks; ``repeated`` test images
-    have exactly the vector of a training one. ``zero_shot``: acc1 of the class prompts on the same test images.
+    have exactly the vector of a training one. ``zero_shot``: acc1 of the class prompts on the same test images,
+    ``learned`` that of prompts learned from the training images.
     """
 
     classes: int
@@ -54,13 +61,16 @@ class Supervised:
     sweep: Sweep
     few_shot: list[FewShot]
     zero_shot: Interval | None
+    learned: Interval | None = None
 
     @property
     def figures(self) -> list[Figure]:
-        """The probe, then the neighbours; few-shot and zero-shot have their own places."""
+        """The probe, learned prompts, then the neighbours; few-shot and zero-shot have their own places."""
+        learned = [metric("probe.learned_prompts_acc1").figure(self.learned)] if self.learned else []
         return [
             metric("probe.linear_probe_acc1").figure(self.linear),
             metric("probe.linear_probe_mean_per_class_recall").figure(self.linear_recall),
+            *learned,
             *(metric(f"probe.knn{k}_acc1").figure(interval) for k, interval in self.neighbours.items()),
         ]
 
@@ -119,8 +129,10 @@ def measure_supervised(
     samples: int,
     seed: int,
     progress: Progress,
+    learn: Learn | None = None,
 ) -> Supervised:
-    """Trains and tests all classifiers. ``prompt_vectors`` (c, d) are the zero-shot ones of the same class numbers."""
+    """Trains and tests all classifiers. ``prompt_vectors`` (c, d) are the zero-shot ones of the same class numbers, ``learn``
+    makes others from the training images."""
     places = parts.split
     train, validation = _take(parts.source, places.train), _take(parts.source, places.validation)
     test_vectors, truth = parts.tested.vectors.values[places.test], parts.tested.numbers[places.test]
@@ -136,10 +148,16 @@ def measure_supervised(
     right = sum_by_class(truth, hits.astype(np.float64), classes)
     known = np.concatenate([places.train, places.validation])
     votes = vote(parts.source.vectors.values[known], parts.source.numbers[known], test_vectors, classes)
-    zero_shot = None
-    if prompt_vectors is not None:
-        answers = np.argmax(test_vectors.astype(np.float32) @ prompt_vectors.T, axis=1)
-        zero_shot = _accuracy(answers == truth)
+    learned = None
+    if learn is not None:
+        with progress(STEPS, "learning prompts") as step:
+            learned = learn(train, validation, step)
+
+    def by_prompts(vectors: NDArray[np.float32] | None) -> Interval | None:
+        if vectors is None:
+            return None
+        return _accuracy(np.argmax(test_vectors.astype(np.float32) @ vectors.T, axis=1) == truth)
+
     return Supervised(
         classes=len(np.unique(train.classes)),
         train=len(train),
@@ -154,7 +172,8 @@ def measure_supervised(
         neighbours={k: _accuracy(votes[k] == truth) for k in NEIGHBOURS},
         sweep=swept,
         few_shot=shots,
-        zero_shot=zero_shot,
+        zero_shot=by_prompts(prompt_vectors),
+        learned=by_prompts(learned),
     )
 
 

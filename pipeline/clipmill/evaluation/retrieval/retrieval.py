@@ -1,13 +1,14 @@
-"""Text-to-image and image-to-text retrieval as the CLIP, Flickr30k and COCO papers and CLIP_benchmark define it."""
+"""Retrieval from one part of a dataset to another, text to image and image to text first, as the papers of CLIP, Flickr30k
+and COCO and CLIP_benchmark define it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval
+from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.retrieval.gallery_size import gallery_sizes, recall_in_gallery
 from clipmill.evaluation.retrieval.measures import FAMILIES, RECALL_AT
@@ -15,7 +16,8 @@ from clipmill.evaluation.retrieval.ranks import BLOCK, Ranks, join_ranks, rank_p
 from clipmill.evaluation.vectors import Vectors, blocks
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
-Direction = Literal["t2i", "i2t"]
+__all__ = ["Direction", "Retrieval", "queries_per_piece", "retrieve", "summarise"]
+
 SMALLER_AT = (1, 10)
 """K of the recall in smaller galleries."""
 CURVE_AT = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)

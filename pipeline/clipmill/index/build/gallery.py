@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +10,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
+from clipmill.core.schemas import GalleryName
 from clipmill.datasets.manifests import Embeddings, Shard
 
-PartName = Literal["images", "captions"]
+PartName = GalleryName
+_OTHERS: tuple[PartName, ...] = ("images", "videos", "audio")
+"""What captions belong to, the first that there is."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images or the captions of a dataset, read by runs of positions and never whole."""
+    """The images, sounds, videos or captions of a dataset, read by runs of positions and never whole."""
 
     dataset: Embeddings
     part: PartName
@@ -28,8 +30,8 @@ class Gallery:
         """Opens a part that has rows; UserError when there is no such dataset or nothing in it to index."""
         gallery = Gallery(Embeddings.open(uri), part)
         if gallery.n == 0:
-            other = "captions" if part == "images" else "images"
-            advice = f"; it has {other}: --gallery {other}" if gallery.dataset.count(other) else ""
+            other = next((one for one in (*_OTHERS, "captions") if gallery.dataset.count(one)), None)
+            advice = f"; it has {other}: --gallery {other}" if other else ""
             raise UserError(f"{uri} has no {part}, so there is nothing to index{advice}")
         return gallery
 
@@ -51,9 +53,16 @@ class Gallery:
         return self.dataset.manifest.dimension
 
     @property
+    def opposite(self) -> "Gallery":
+        """The other side: captions, or what they belong to."""
+        if self.part != "captions":
+            return Gallery(self.dataset, "captions")
+        return Gallery(self.dataset, next((one for one in _OTHERS if self.dataset.count(one)), "images"))
+
+    @property
     def kept_columns(self) -> list[str]:
-        """Columns kept from the source: those of images, since captions are only joined to them by ``row``."""
-        return list(self.dataset.manifest.kept_columns) if self.part == "images" else []
+        """Columns kept from the source: not of captions, which are joined to the others by ``row`` only."""
+        return list(self.dataset.manifest.kept_columns) if self.part != "captions" else []
 
     @property
     def row_columns(self) -> list[str]:

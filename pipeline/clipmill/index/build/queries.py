@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import GALLERY_VECTORS
-from clipmill.index.build.gallery import Gallery, PartName
+from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.sample import draw_sample
 
 
 @dataclass(frozen=True)
 class Queries:
-    """``kind`` is captions or images (the other side of the gallery), or the gallery's own vectors. Then ``own`` int64 (q,) are
-    the positions of `all` of them in the gallery: none is counted as a result of itself, which any index would find.
-    ``positions`` int64 (q,) are those in the part that they were drawn from, whichever it is."""
+    """``kind`` is the part on the other side of the gallery, such as captions, or the gallery's own vectors. Then ``own``
+    int64 (q,) are the positions of `all` of them in the gallery: none is counted as a result of itself, which any index
+    would find. ``positions`` int64 (q,) are those in the part that they were drawn from, whichever it is."""
 
     kind: str
     tuning: NDArray[np.float32]
@@ -39,9 +39,8 @@ def draw_queries(gallery: Gallery, count: int, seed: int, on_read: Callable[[], 
     tuned on its own vectors promises too much; only a dataset of one part is tuned on its own vectors. A gallery of a single
     vector has nothing else to find.
     """
-    opposite: PartName = "captions" if gallery.part == "images" else "images"
-    other = Gallery(gallery.dataset, opposite)
-    kind, source = (opposite, other) if other.n else (GALLERY_VECTORS, gallery)
+    other = gallery.opposite
+    kind, source = (other.part, other) if other.n else (GALLERY_VECTORS, gallery)
     sample = draw_sample(source, 2 * count, seed, on_read)
     first = np.unique(sample.vectors.view(np.uint16), axis=0, return_index=True)[1]
     drawn = first[np.random.default_rng(seed).permutation(len(first))]

@@ -49,7 +49,7 @@ def _settings(report: Report) -> dict[tuple[str, str], str]:
         ("Data", "embeddings"): report.dataset.uri,
         ("Data", "images"): f"{counts.images:,}",
         ("Data", "captions"): f"{counts.captions:,}",
-        ("Data", "rejected"): f"{counts.rejected_images + counts.rejected_captions:,}",
+        ("Data", "rejected"): f"{counts.rejected:,}",
         ("Model", "name"): model.name if model else "not known",
         ("Model", "dimension"): str(report.dataset.dimension),
     }

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from clipmill.evaluation.directions import DIRECTIONS
 from clipmill.evaluation.figures import Figure
 from clipmill.evaluation.outcomes import HITS_AT, Task
 from clipmill.report.comparison.document import Change, TaskChange, Verdict
@@ -19,7 +20,7 @@ from clipmill.report.document import KeptQueries, Report
 
 MIN_SHARE = 0.8
 """Of the queries of the larger side and of the larger gallery: below it ranks depend more on the data than on the model."""
-TASKS: Mapping[Task, str] = {"t2i": "text → image", "i2t": "image → text", "zero-shot": "zero-shot classification"}
+TASKS: Mapping[Task, str] = dict([*DIRECTIONS.items(), ("zero-shot", "zero-shot classification")])
 """The tasks that are tested, and what they are called."""
 _KEYS: Mapping[Match, str] = {"path": "source path and row number", "id": "id"}
 

@@ -1,10 +1,11 @@
-"""Retrieval in ``report.json``: both directions, and example queries with the images that they returned."""
+"""Retrieval in ``report.json``: every direction, and example queries with the images that they returned."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from clipmill.core.manifests import Record
+from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.figures import Figure
 
 
@@ -15,7 +16,7 @@ class RetrievalPart(Record):
     that any query has.
     """
 
-    direction: Literal["t2i", "i2t"]
+    direction: Direction
     queries: int
     gallery: int
     without_positive: int

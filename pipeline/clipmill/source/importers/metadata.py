@@ -16,8 +16,8 @@ from clipmill.source.csv_text import csv_header, csv_table
 from clipmill.source.decoded_size import TooLarge, batches_of, open_parquet
 from clipmill.source.importers.npy import files_of
 from clipmill.source.names import CAPTION_NAMES, PARQUET_SUFFIXES
-from clipmill.source.reading import plain_array
 from clipmill.source.types import is_text_list
+from clipmill.source.values import plain_array
 from clipmill.storage import Location
 
 _OPTION = "--metadata"

@@ -5,26 +5,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clipmill.core.errors import RunFailed
+from clipmill.stage.units.sums import REASON, Sums
 
 _ENOUGH_TO_JUDGE = 1000
-REASON = "rejected: "
-"""Before a reason in the counts that workers report."""
 
 
 @dataclass(frozen=True)
 class RejectLimit:
-    """``most`` as in `EmbedSettings.max_rejects`: an int is a number of rejected images and captions, a float their share
-    of all images and captions."""
+    """``most``: an int is a number of rejected items, a float their share of all. ``sums`` says which counts are of either;
+    ``items`` is what they are called."""
 
     most: int | float | None
+    sums: type[Sums]
+    items: str
 
     def check(self, counts: Mapping[str, int], *, all_done: bool = False) -> None:
         """Raises RunFailed when there are too many. A share is judged once a thousand were seen, or all were.
 
-        ``counts``: images, captions, rejected_images, rejected_captions, and `REASON` + a reason: rejects for it.
+        ``counts``: as `Sums.counts` gives them.
         """
-        rejected = counts["rejected_images"] + counts["rejected_captions"]
-        seen = rejected + counts["images"] + counts["captions"]
+        rejected = sum(counts[name] for name in self.sums.REJECTED)
+        seen = rejected + sum(counts[name] for name in self.sums.MADE)
         if self.most is None or not rejected:
             return
         if isinstance(self.most, int):
@@ -36,7 +37,7 @@ class RejectLimit:
             reasons = Counter({key.removeprefix(REASON): n for key, n in counts.items() if key.startswith(REASON)})
             worst = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3))
             raise RunFailed(
-                f"{rejected:,} of {seen:,} images and captions were rejected ({rejected / seen:.1%}; {worst}), more than "
+                f"{rejected:,} of {seen:,} {self.items} were rejected ({rejected / seen:.1%}; {worst}), more than "
                 f"--max-rejects {bar}; mend the input, or run the same command with a higher --max-rejects to continue "
                 "(what is done is kept)"
             )

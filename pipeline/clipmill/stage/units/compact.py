@@ -14,15 +14,14 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.datasets.manifests import Shard, describe_shard, part_writer, shards_of_records
-from clipmill.embedding.commit import Finished, find_finished, read_unit
-from clipmill.embedding.layout import PARTS, Layout
-from clipmill.embedding.statistics import Statistics
+from clipmill.stage.units.commit import Finished, find_finished, read_unit
+from clipmill.stage.units.layout import AnySums, Layout, Part
 
 _ROW_GROUP_ROWS = 8192
 _READ_THREADS = 16
 
 
-def compact_shard(layout: Layout, shard: int, on_unit: Callable[[], object] = lambda: None) -> float:
+def compact_shard(layout: Layout[AnySums], shard: int, on_unit: Callable[[], object] = lambda: None) -> float:
     """The shard's units, in order, as one file per part; then its record, which makes it done; then the units go.
 
     ``on_unit`` is called after each. Returns the seconds that it took. Memory holds one unit and one row group a part.
@@ -39,10 +38,10 @@ def compact_shard(layout: Layout, shard: int, on_unit: Callable[[], object] = la
     return time.perf_counter() - started
 
 
-def _make_shard(layout: Layout, shard: int, on_unit: Callable[[], object]) -> None:
-    total = Statistics()
+def _make_shard(layout: Layout[AnySums], shard: int, on_unit: Callable[[], object]) -> None:
+    total = layout.sums()
     with ExitStack() as files:
-        parts = [_Part(layout, shard, part, files) for part in PARTS]
+        parts = [_PartFile(layout, shard, part, files) for part in layout.parts]
         for number in layout.units_of(shard):
             tables, statistics = read_unit(layout, number)
             for part in parts:
@@ -56,16 +55,16 @@ def _make_shard(layout: Layout, shard: int, on_unit: Callable[[], object]) -> No
     storage.write_bytes(layout.shard_record(shard), json.dumps(record).encode())
 
 
-class _Part:
+class _PartFile:
     """One published file of a shard while it is written, in row groups of one size."""
 
-    def __init__(self, layout: Layout, shard: int, name: str, files: ExitStack) -> None:
-        self.name = name
+    def __init__(self, layout: Layout[AnySums], shard: int, part: Part, files: ExitStack) -> None:
+        self.name = part.name
         self._layout = layout
         self._shard = shard
-        self._path = layout.part_path(name, shard)
+        self._path = layout.part_path(part.name, shard)
         self._stream = files.enter_context(storage.atomic_writer(layout.dataset / self._path))
-        self._writer = files.enter_context(part_writer(self._stream, layout.schema(name)))
+        self._writer = files.enter_context(part_writer(self._stream, part.schema))
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._ends: list[int] = []
@@ -101,19 +100,19 @@ class _Part:
         self._waiting = [joined.slice(rows)]
 
 
-def shards_to_make(layout: Layout) -> list[int]:
+def shards_to_make(layout: Layout[AnySums]) -> list[int]:
     """The shards that are not made yet but whose units are all there."""
     finished = find_finished(layout)
     open_shards = (shard for shard in range(layout.shards) if shard not in finished.shards)
     return [shard for shard in open_shards if finished.units.issuperset(layout.units_of(shard))]
 
 
-def statistics_of(layout: Layout, finished: Finished) -> Statistics:
+def statistics_of(layout: Layout[AnySums], finished: Finished) -> AnySums:
     """The figures of all that is done: of shards from their records, of the other units from their files.
 
     Units of a shard that is recorded are its own leftovers, where a kill came before they were removed.
     """
-    total = Statistics()
+    total = layout.sums()
     others = sorted(unit for unit in finished.units if layout.shard_of(unit) not in finished.shards)
     with ThreadPoolExecutor(_READ_THREADS) as pool:
         for _, statistics in pool.map(lambda shard: _read_record(layout, shard), sorted(finished.shards)):
@@ -123,12 +122,12 @@ def statistics_of(layout: Layout, finished: Finished) -> Statistics:
     return total
 
 
-def gather_records(layout: Layout) -> tuple[list[Shard], Statistics]:
+def gather_records(layout: Layout[AnySums]) -> tuple[list[Shard], AnySums]:
     """Files and figures of all shards, in order.
 
     Raises RunFailed when a file is gone or has another size than was recorded; its shard is made again by the next run.
     """
-    total = Statistics()
+    total = layout.sums()
     entries: list[Shard] = []
     sizes = {info.path: info.size for info in storage.list_files(layout.dataset)}
     with ThreadPoolExecutor(_READ_THREADS) as pool:
@@ -137,17 +136,17 @@ def gather_records(layout: Layout) -> tuple[list[Shard], Statistics]:
             _refuse_lost(layout, shard, files, sizes)
             entries.extend(files)
             total.add(statistics)
-    entries.sort(key=lambda entry: (PARTS.index(entry.part), entry.path))
+    entries.sort(key=lambda entry: (layout.names.index(entry.part), entry.path))
     return entries, total
 
 
-def _read_record(layout: Layout, shard: int) -> tuple[Sequence[Shard], Statistics]:
+def _read_record(layout: Layout[AnySums], shard: int) -> tuple[Sequence[Shard], AnySums]:
     place = layout.shard_record(shard)
     record = json.loads(storage.read_bytes(place))
-    return shards_of_records(record["shards"], place), Statistics.from_dict(record["statistics"])
+    return shards_of_records(record["shards"], place), layout.sums.from_dict(record["statistics"])
 
 
-def _refuse_lost(layout: Layout, shard: int, files: Iterable[Shard], sizes: dict[str, int]) -> None:
+def _refuse_lost(layout: Layout[AnySums], shard: int, files: Iterable[Shard], sizes: dict[str, int]) -> None:
     for file in files:
         place = layout.dataset / file.path
         if sizes.get(place.path) != file.bytes:

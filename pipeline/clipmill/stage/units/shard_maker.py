@@ -1,32 +1,33 @@
 """The making of shards beside the run: each is started when its last unit is committed, once, as a task of its own."""
 
 from functools import partial
+from typing import Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipmill.core.errors import RunFailed
-from clipmill.embedding.commit import Finished, find_finished
-from clipmill.embedding.compact import compact_shard, shards_to_make
-from clipmill.embedding.layout import Layout
-from clipmill.source.units import Units
 from clipmill.stage.pieces import Alive, Pieces
+from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.units.compact import compact_shard, shards_to_make
+from clipmill.stage.units.layout import AnySums, Layout
 
 WRITE_CORES = 0.02
 """Of making a shard, which mostly waits for the storage."""
 
 
-class ShardMaker:
-    """Is told of units that were committed, and starts the shards that this completes."""
+class ShardMaker(Generic[AnySums]):
+    """Is told of units that were committed, whose numbers are in ``todo``, and starts the shards that this completes."""
 
-    def __init__(self, layout: Layout, todo: Units, finished: Finished, pieces: Pieces) -> None:
+    def __init__(self, layout: Layout[AnySums], todo: NDArray[np.int64], finished: Finished, pieces: Pieces) -> None:
         self.seconds = 0.0
         """What the making took, summed over tasks; complete after `finish`."""
         self._layout = layout
         self._pieces = pieces
         self._made = set(finished.shards)
         self._missing = np.zeros(layout.units, np.bool_)
-        self._missing[todo.numbers] = True
-        self._left = np.bincount(layout.shard_of(todo.numbers), minlength=layout.shards)
+        self._missing[todo] = True
+        self._left = np.bincount(layout.shard_of(todo), minlength=layout.shards)
 
     def note(self, units: list[int]) -> None:
         """These units were committed; a unit may be told again, when its task was retried. Raises what making raises."""
@@ -60,5 +61,5 @@ class ShardMaker:
         self.seconds += seconds
 
 
-def _make(alive: Alive, layout: Layout, shard: int) -> float:
+def _make(alive: Alive, layout: Layout[AnySums], shard: int) -> float:
     return compact_shard(layout, shard, alive)

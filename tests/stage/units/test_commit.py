@@ -11,13 +11,15 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.core.schemas import REJECTED, captions_schema, images_schema
 from clipmill.datasets.manifests import embedding_column, vectors_of
-from clipmill.embedding.commit import commit_unit, find_finished, pack_unit
-from clipmill.embedding.compact import compact_shard, gather_records, shards_to_make, statistics_of
-from clipmill.embedding.layout import Layout
+from clipmill.embedding.layout import Parts
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.unit import EmbeddedUnit
+from clipmill.stage.units.commit import commit_unit, find_finished, pack_unit
+from clipmill.stage.units.compact import compact_shard, gather_records, shards_to_make, statistics_of
+from clipmill.stage.units.layout import Layout
 
 DIMENSION, ROWS = 4, 3
+PARTS = Parts(DIMENSION).all
 IMAGES = images_schema(DIMENSION, hashes=True)
 HASHES = pa.array([bytes([row]) * 32 for row in range(ROWS)], pa.binary(32))
 
@@ -45,7 +47,7 @@ def unit(number: int, *, rejects: bool = False) -> EmbeddedUnit:
 
 def commit(layout: Layout, number: int, **options: bool) -> None:
     made = unit(number, **options)
-    commit_unit(layout, number, pack_unit(made, Statistics.of(made, ROWS)))
+    commit_unit(layout, number, pack_unit(made.tables, Statistics.of(made, ROWS)))
 
 
 def make(layout: Layout, *numbers: int, rejects: int | None = None) -> None:
@@ -58,7 +60,9 @@ def make(layout: Layout, *numbers: int, rejects: int | None = None) -> None:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    return Layout(storage.resolve(tmp_path / "staging"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
+    return Layout(
+        storage.resolve(tmp_path / "staging"), "abcd1234", units=7, units_per_shard=3, parts=PARTS, sums=Statistics
+    )
 
 
 def rows_of(layout: Layout, part: str, shard: int) -> list[int]:
@@ -130,7 +134,9 @@ def test_a_shard_whose_maker_died_half_way_is_made_again_from_its_units(layout: 
 def test_making_a_shard_again_gives_the_same_bytes(layout: Layout, tmp_path: Path) -> None:
     make(layout, 0, 1, 2)
     first = gather_bytes(layout)
-    again = Layout(storage.resolve(tmp_path / "again"), "abcd1234", units=7, units_per_shard=3, dimension=DIMENSION)
+    again = Layout(
+        storage.resolve(tmp_path / "again"), "abcd1234", units=7, units_per_shard=3, parts=PARTS, sums=Statistics
+    )
     make(again, 2, 1, 0)
     assert gather_bytes(again) == first
 
@@ -194,13 +200,13 @@ def test_units_that_are_gone_without_their_shard_are_an_error(layout: Layout) ->
 
 
 def test_units_of_a_version_that_kept_no_hashes_become_shards_with_nulls_in_their_place(tmp_path: Path) -> None:
-    layout = Layout(storage.resolve(tmp_path), "abc", units=2, units_per_shard=2, dimension=DIMENSION)
+    layout = Layout(storage.resolve(tmp_path), "abc", units=2, units_per_shard=2, parts=PARTS, sums=Statistics)
     for number in range(2):
         made = unit(number)
         if number == 0:
             old = made.images.drop_columns(["image_sha256"])
             made = EmbeddedUnit(old, made.captions, made.rejected, made.captions_by_file, made.seconds)
-        commit_unit(layout, number, pack_unit(made, Statistics.of(made, ROWS)))
+        commit_unit(layout, number, pack_unit(made.tables, Statistics.of(made, ROWS)))
     compact_shard(layout, 0)
     table = pq.read_table(tmp_path / "dataset" / layout.part_path("images", 0))
     assert table.schema.equals(IMAGES)

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
 
 from clipmill import storage
-from clipmill.embedding.commit import Finished
-from clipmill.embedding.layout import Layout
-from clipmill.embedding.shard_maker import ShardMaker
-from clipmill.source.input_file import InputFile
-from clipmill.source.units import plan_units
+from clipmill.stage.units.commit import Finished
+from clipmill.stage.units.layout import Layout
+from clipmill.stage.units.shard_maker import ShardMaker
+from clipmill.stage.units.sums import Sums
 
 
 class Noted:
@@ -28,11 +27,9 @@ class Noted:
 
 
 def test_a_unit_told_twice_does_not_start_its_shard_early(tmp_path: Path) -> None:
-    layout = Layout(storage.resolve(tmp_path), "token", units=4, units_per_shard=2, dimension=4)
-    four_rows = InputFile(0, "a.parquet", 1, "", 4, (4,), (400,), pa.schema([]))
+    layout = Layout(storage.resolve(tmp_path), "token", units=4, units_per_shard=2, parts=(), sums=Sums)
     tasks = Noted()
-    todo = plan_units([four_rows], 1).take([1, 2, 3])
-    maker = ShardMaker(layout, todo, Finished(frozenset(), frozenset({0})), tasks)
+    maker = ShardMaker(layout, np.array([1, 2, 3]), Finished(frozenset(), frozenset({0})), tasks)
     maker.note([2, 2])
     assert tasks.started == []
     maker.note([1, 3, 3, 1])

@@ -1,0 +1,191 @@
+"""Source Parquet to examples: which files and columns are read, and what one row gives to learn from."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+
+import pyarrow as pa
+import torch
+
+from clipmill.core.errors import UserError
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.evaluation.classification.templates import prompts
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.decode import Rejected, decode_image, load_image_bytes
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import find_inputs, locate
+from clipmill.source.reading import read_units
+from clipmill.source.units import Unit, plan_units, rows_per_unit
+from clipmill.storage import Location
+from clipmill.train.augment import Augment
+from clipmill.train.mined import Mined
+
+NEGATIVES_COLUMN = "negative_caption"
+"""Optional, list<string>: captions that are false of the image, as further texts to tell the true one from."""
+
+_MAX_IMAGE_PIXELS = 178_956_970
+
+
+@dataclass(frozen=True)
+class Example:
+    """One usable row: its prepared picture, uint8 (3, height, width), its captions, and captions false of it."""
+
+    pixels: torch.Tensor
+    captions: tuple[str, ...]
+    negatives: tuple[str, ...]
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Parquet files behind ``--input`` or ``--validation``, and how their pictures are prepared."""
+
+    uri: str
+    inputs: tuple[InputFile, ...]
+    columns: Columns
+    preprocessing: Preprocessing
+    templates: tuple[str, ...] = ()
+    """Each with a ``{}``: what makes captions of labels, where the caption column holds labels."""
+    allowed: tuple[str, ...] = ()
+    without: frozenset[bytes] = frozenset()
+    """sha256 of encoded pictures that are left out."""
+    mined: Mined | None = None
+    """Captions that are false of an image, found in an index; in place of the column of such."""
+
+    @staticmethod
+    def open(
+        uri: str,
+        preprocessing: Preprocessing,
+        image_column: str | None,
+        caption_column: str | None,
+        allowed: tuple[str, ...] = (),
+        labels: tuple[str, tuple[str, ...]] | None = None,
+    ) -> "Source":
+        """Raises UserError when there is nothing to read, or no image column or no caption column in it. ``allowed`` are
+        folders and prefixes that images may lie in besides that of the file that names them. ``labels`` are a column of
+        labels and the templates that make captions of them, in place of a column of captions."""
+        inputs = tuple(find_inputs(uri))
+        column, templates = labels or (caption_column, ())
+        known = dict.fromkeys(name for file in inputs for name in file.schema.names)
+        if labels and column not in known:
+            raise UserError(f"--label-column {column}: {uri} has no such column; there are {', '.join(known)}")
+        columns = choose_columns(inputs, image_column=image_column, caption_column=column, keep_columns=())
+        if columns.image_column is None or columns.caption_column is None:
+            missing = "image" if columns.image_column is None else "caption"
+            raise UserError(
+                f"{uri}: training needs images and captions, and no {missing} column was found; "
+                f"name it with --{missing}-column"
+                + (", or a column of labels with --label-column" * (missing == "caption"))
+            )
+        return Source(uri, inputs, columns, preprocessing, templates, allowed)
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        rows = sum(file.rows for file in self.inputs)
+        return tuple(plan_units(self.inputs, rows_per_unit(*self.preprocessing.size, rows)))
+
+    @property
+    def rows(self) -> int:
+        return sum(unit.rows for unit in self.units)
+
+    def contents(self) -> frozenset[bytes]:
+        """sha256 of every encoded picture, a unit in memory at a time; those that cannot be read are passed over."""
+        read = (rows.encoded(at) for unit in self.units for rows in self.read([unit]) for at in range(len(rows)))
+        return frozenset(sha256(data).digest() for data in read if data is not None)
+
+    def read(self, units: Sequence[Unit]) -> Iterator["Rows"]:
+        """The rows of these units, undecoded, one `Rows` a unit."""
+        places = {file.ordinal: locate(file.path) for file in self.inputs}
+        for unit, table, negatives in zip(
+            units, read_units(units, self.inputs, self.columns), self._negatives(units), strict=True
+        ):
+            sources = [places[span.ordinal] for span in unit.spans for _ in range(span.rows)]
+            yield Rows(table, negatives, sources, self)
+
+    def _negatives(self, units: Sequence[Unit]) -> Iterator[list[list[str]]]:
+        if self.mined is not None:
+            yield from (self.mined.of(unit) for unit in units)
+            return
+        if not any(NEGATIVES_COLUMN in file.schema.names for file in self.inputs):
+            for unit in units:
+                yield [[] for _ in range(unit.rows)]
+            return
+        columns = replace(
+            self.columns, image_column=None, image_kind=None, caption_column=NEGATIVES_COLUMN, caption_is_list=True
+        )
+        for table in read_units(units, self.inputs, columns):
+            yield [_usable(texts) for texts in table.column("captions").to_pylist()]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one unit with their images still encoded."""
+
+    table: pa.Table
+    negatives: list[list[str]]
+    sources: list[Location]
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @cached_property
+    def _captions(self) -> list[list[str]]:
+        return [_usable(texts) for texts in self.table.column("captions").to_pylist()]
+
+    def example(self, at: int, augment: Augment | None = None) -> Example | None:
+        """One row decoded; None when it has no caption or no readable image. ``augment`` alters the picture."""
+        captions, encoded = self._captions[at], self.encoded(at)
+        if not captions or encoded is None or self._is_left_out(encoded):
+            return None
+        picture = decoded(encoded)
+        if picture is None:
+            return None
+        label = captions[0] if self.source.templates else None
+        if label is not None:
+            captions = prompts(self.source.templates, label)
+        texts = [*captions, *self.negatives[at]]
+        pixels = self.source.preprocessing.prepare(augment(picture, texts) if augment else picture)
+        return Example(pixels, tuple(captions), tuple(self.negatives[at]), label)
+
+    def encoded(self, at: int) -> bytes | None:
+        """The encoded picture of one row; None where there is none, or none that can be read."""
+        data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
+        if data.is_valid:
+            found: bytes = data.as_py()
+            return found
+        try:
+            return load_image_bytes(path, self.sources[at], self.source.allowed) if path else None
+        except Rejected:
+            return None
+
+    def _is_left_out(self, encoded: bytes) -> bool:
+        without = self.source.without
+        return bool(without) and sha256(encoded).digest() in without
+
+
+def decoded(encoded: bytes) -> torch.Tensor | None:
+    """The picture, uint8 (3, height, width); None for one that cannot be decoded."""
+    try:
+        return decode_image(encoded, _MAX_IMAGE_PIXELS)
+    except Rejected:
+        return None
+
+
+def _usable(texts: Sequence[str | None] | None) -> list[str]:
+    return [text for text in texts or () if text and text.strip()]
+
+
+def examples(source: Source, pool: ThreadPoolExecutor, limit: int | None = None) -> Iterator[Example]:
+    """The usable rows in the order of the input, at most ``limit`` of them."""
+    left = limit if limit is not None else source.rows
+    for unit in source.units:
+        for rows in source.read([unit]):
+            for example in pool.map(rows.example, range(len(rows))):
+                if example is not None and left > 0:
+                    left -= 1
+                    yield example
+        if left <= 0:
+            return

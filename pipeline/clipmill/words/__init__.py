@@ -1,0 +1,1 @@
+"""Words from pictures: captions, alt text and answers, by engines behind one protocol."""

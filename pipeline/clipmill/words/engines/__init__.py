@@ -1,0 +1,1 @@
+"""What writes the texts, one library a file."""

@@ -1,0 +1,222 @@
+"""From settings to a model that writes: where it is and what it is first, by its files alone; then the model itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipmill.core.errors import UserError
+from clipmill.core.manifests import GeneratorIdentity
+from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
+from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
+from clipmill.storage import Location
+from clipmill.words.engines.kinds import COCA, HTTP
+
+if TYPE_CHECKING:
+    from clipmill.words.engines.http import HttpGenerator
+    from clipmill.words.engines.open_clip import CocaGenerator
+    from clipmill.words.engines.transformers import TransformersGenerator
+
+    AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_READ = 1 << 22
+
+
+@dataclass(frozen=True)
+class FoundGenerator:
+    """A model that is there to be loaded: its type, where its files are, and what it is."""
+
+    kind: str
+    folder: Path
+    identity: GeneratorIdentity
+    settings: ModelSettings
+    requests_at_once: int = 0
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs behind an address, and nothing is computed here."""
+        return self.kind == HTTP
+
+    def load(self, device: str, precision: str, kept: Location | None = None) -> AnyGenerator:
+        """The model on ``device``; answers of one that is elsewhere lie in ``kept``. Raises UserError where it cannot be
+        loaded."""
+        if self.kind == HTTP:
+            from clipmill.words.engines.http import HttpGenerator
+
+            assert kept is not None
+            name, address = self.identity.name, self.identity.pretrained
+            return HttpGenerator(address, name, self.identity, kept, self.requests_at_once)
+        return _load_coca(self, device, precision) if self.kind == COCA else _load_transformers(self, device, precision)
+
+
+def find_generator(settings: GeneratorSettings) -> FoundGenerator:
+    """The model that the settings name, not loaded yet. Raises UserError for one that is not there or writes nothing."""
+    if settings.engine == HTTP or settings.base_url is not None:
+        return _find_http(settings)
+    if settings.model is None and settings.pretrained is None:
+        raise UserError(
+            "--model is needed: a folder with a model that takes pictures and writes words, transformers:ORG/NAME, or a CoCa "
+            "of open_clip with --pretrained"
+        )
+    named = ModelSettings(model=settings.model, pretrained=settings.pretrained)
+    place = find_place(named)
+    if settings.engine not in ("auto", place.library):
+        raise UserError(f"--engine {settings.engine} cannot run this model, which is one of {place.library}")
+    if place.library == OPEN_CLIP:
+        return _find_coca(named, place)
+    if place.library != TRANSFORMERS:
+        raise UserError(f"--model {place.name} is one of {place.library}, which makes vectors and writes nothing")
+    require(TRANSFORMERS, f"--model {place.name}")
+    folder = download(place, code=False)
+    kind = _kind(place, folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"--model {place.name}: {folder} has no weights in safetensors; others would execute code when read"
+        )
+    identity = GeneratorIdentity(
+        name=place.name,
+        engine=TRANSFORMERS,
+        pretrained=pretrained_of(place, folder),
+        weights_sha256=_sha256(weights),
+        processor_sha256=_sha256(_beside_weights(folder)),
+    )
+    return FoundGenerator(kind, folder, identity, named)
+
+
+def _find_http(settings: GeneratorSettings) -> FoundGenerator:
+    """A model behind an address. Raises UserError where the address or the name is missing."""
+    address = (settings.base_url or "").rstrip("/")
+    if settings.engine not in ("auto", HTTP):
+        raise UserError(f"--base-url is for --engine http; --engine {settings.engine} runs models of this machine")
+    if not address.startswith(("http://", "https://")):
+        raise UserError("--engine http needs --base-url with the address to ask, such as https://HOST/v1")
+    if not settings.model:
+        raise UserError("--engine http needs --model with the name that the address knows its model by")
+    if "@" in address.split("/")[2]:
+        raise UserError("--base-url holds a name or a key: put the key into CLIPMILL_API_KEY")
+    if isinstance(settings, AskSettings) and settings.choices:
+        raise UserError(
+            "--choices needs probabilities of given answers, which no such address tells: leave it out, and name the answers "
+            "in the question"
+        )
+    identity = GeneratorIdentity(
+        name=settings.model, engine=HTTP, pretrained=address, weights_sha256=None, processor_sha256=None
+    )
+    return FoundGenerator(HTTP, Path(), identity, ModelSettings(), settings.requests_at_once)
+
+
+def _kind(place: Place, folder: Path) -> str:
+    """The type of the model. Raises UserError for one that does not write about pictures."""
+    try:
+        kind = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+    except (OSError, ValueError, AttributeError):
+        raise UserError(
+            f"--model {place.name}: {folder / 'config.json'} cannot be read as the configuration of a model"
+        ) from None
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    if kind not in KNOWN:
+        raise UserError(
+            f"--model {place.name} is of the type {kind!r}, which does not take pictures and write words; BLIP, LLaVA, "
+            "Qwen-VL, SmolVLM, PaliGemma, Florence-2 and others of transformers do"
+        )
+    return kind
+
+
+def _find_coca(named: ModelSettings, place: Place) -> FoundGenerator:
+    from clipmill.encoders.source import find_model
+
+    if place.folder is not None:
+        named = named.model_copy(update={"model": None, "pretrained": f"local-dir:{place.folder}"})
+    source = find_model(named)
+    if "multimodal_cfg" not in source.config:
+        raise UserError(
+            f"--model {source.name} has no decoder that writes captions; of open_clip the CoCa models have one (coca_ViT-B-32)"
+        )
+    assert source.weights is not None
+    described = json.dumps([source.config, source.preprocess, source.merges], sort_keys=True)
+    identity = GeneratorIdentity(
+        name=source.name,
+        engine=OPEN_CLIP,
+        pretrained=source.pretrained,
+        weights_sha256=_sha256([source.weights]),
+        processor_sha256=hashlib.sha256(described.encode()).hexdigest(),
+    )
+    return FoundGenerator(COCA, source.weights.parent, identity, named)
+
+
+def _beside_weights(folder: Path) -> list[Path]:
+    """The files that make pictures and words into inputs, and the configuration."""
+    left_out = {file for pattern in (*_WEIGHTS, "*.index.json", "README*", "*.md") for file in folder.glob(pattern)}
+    return sorted(file for file in folder.iterdir() if file.is_file() and file not in left_out and file.name[0] != ".")
+
+
+def _sha256(files: list[Path]) -> str:
+    """sha256 over names and bytes of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while data := stream.read(_READ):
+                digest.update(data)
+    return digest.hexdigest()
+
+
+def _load_transformers(found: FoundGenerator, device: str, precision: str) -> TransformersGenerator:
+    import torch
+    import transformers
+
+    from clipmill.encoders.source import quiet
+    from clipmill.encoders.weights import first_line
+    from clipmill.words.engines.transformers import TransformersGenerator
+
+    transformers.utils.logging.disable_progress_bar()
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet():
+            processor = transformers.AutoProcessor.from_pretrained(found.folder, **options)
+            network, told = transformers.AutoModelForImageTextToText.from_pretrained(
+                found.folder,
+                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
+    except ImportError as error:
+        raise UserError(
+            f"--model {found.identity.name} needs a package that is not installed: {first_line(error)}"
+        ) from None
+    except Exception as error:
+        raise UserError(
+            f"--model {found.identity.name}: {found.folder} cannot be loaded ({first_line(error)}); it needs the files of its "
+            "processor and tokenizer beside config.json and the weights"
+        ) from None
+    if missing := sorted(told["missing_keys"]):
+        raise UserError(
+            f"--model {found.identity.name}: {found.folder} has no weights for {len(missing)} tensors, such as {missing[0]}"
+        )
+    network = network.eval().requires_grad_(False).to(device)
+    return TransformersGenerator(network, processor, found.identity, torch.device(device))
+
+
+def _load_coca(found: FoundGenerator, device: str, precision: str) -> CocaGenerator:
+    import torch
+
+    from clipmill.encoders.model import build_network, load_weights, preprocessing_of
+    from clipmill.encoders.source import find_model
+    from clipmill.encoders.tokenizer import load_tokenizer
+    from clipmill.words.engines.open_clip import CocaGenerator
+
+    source = find_model(found.settings)
+    network = build_network(source)
+    load_weights(network, source)
+    preprocessing = preprocessing_of(network, source)
+    network = network.eval().requires_grad_(False).to(device)
+    if precision == "bf16":
+        network = network.to(torch.bfloat16)
+    return CocaGenerator(network, preprocessing, load_tokenizer(source), found.identity, torch.device(device))

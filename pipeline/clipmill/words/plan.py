@@ -1,0 +1,204 @@
+"""A run that writes texts, before any picture is read: what is to be done, and what is done already. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+from clipmill import storage
+from clipmill.core.manifests import GeneratorIdentity, TextsManifest
+from clipmill.core.schemas import REJECTED, ROWS_PER_SHARD, TEXTS
+from clipmill.core.settings import AskSettings, GeneratorSettings
+from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.input_file import InputFile
+from clipmill.source.inputs import find_inputs
+from clipmill.source.planned import digest_of_inputs, refuse_output_in_input
+from clipmill.source.reading import refuse_urls
+from clipmill.source.units import Units, plan_units
+from clipmill.stage.kinds import TEXTS as KIND
+from clipmill.stage.outline import Outline, Step
+from clipmill.stage.stage import Stage, Work, configuration_differences
+from clipmill.stage.staging import Started
+from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.units.follow import Followed
+from clipmill.stage.units.layout import Layout, Part
+from clipmill.stage.units.reject_limit import RejectLimit
+from clipmill.storage import Location
+from clipmill.words.asking import Asking
+from clipmill.words.sums import TextSums
+
+MOST_ROWS, LEAST_ROWS, LEAST_UNITS = 64, 8, 32
+"""Rows of a unit, which is what a killed run asks again: a small input has many units too."""
+
+
+@dataclass(frozen=True)
+class WordsPlan(Stage[TextsManifest]):
+    """Everything that a run does, fixed before it starts."""
+
+    kind = KIND
+    settings: GeneratorSettings
+    inputs: list[InputFile]
+    columns: Columns
+    identity: GeneratorIdentity
+    asking: Asking
+    examples_sha256: str | None
+    units: Units
+
+    name: ClassVar[str] = "caption"
+
+    @property
+    def rows(self) -> int:
+        return int(self.units.rows.sum())
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """The settings that decide the content, with the prompt that they come to."""
+        examples = {"examples_sha256": self.examples_sha256} if self.examples_sha256 else {}
+        return {**self.settings.content(), "prompt": self.asking.prompt, **examples}
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        return digest_of_inputs(self.inputs)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree for work done under one plan to be of use under another."""
+        return {
+            "stage": self.name,
+            "inputs": self.inputs_digest,
+            "configuration": self.configuration,
+            "model": self.identity.model_dump(mode="json", exclude={"pretrained"}),
+            "columns": self.described_columns,
+            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
+        }
+
+    @property
+    def described_columns(self) -> dict[str, Any]:
+        """Which source column plays which part."""
+        kept = [name for name, _ in self.columns.kept]
+        return {"image": self.columns.image_column, "id": self.columns.id_column, "question": next(iter(kept), None)}
+
+    def differences(self, found: TextsManifest) -> list[str]:
+        """How texts at the output differ from what this plan makes, in words."""
+        unset = dict.fromkeys(self.settings.LATER)
+        told = configuration_differences(found.configuration, {**unset, **self.configuration})
+        told += [f"model {difference}" for difference in found.generator.differences(self.identity)]
+        if not told and found.configuration.get("inputs_digest") != self.inputs_digest:
+            told.append("the input files have changed since")
+        return told
+
+    @property
+    def _units_per_shard(self) -> int:
+        return max(1, ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
+
+    @property
+    def outline(self) -> Outline:
+        """Units that are written about, and then made into shards, the last of which may hold fewer."""
+        last = self.layout.shards - 1
+        shards = {f"shards/{last:05d}.json": len(self.layout.units_of(last)), "shards/*.json": self._units_per_shard}
+        files = {"units/*/*.arrow": 1, **shards}
+        step = Step(
+            doing="writing about units of rows", total=len(self.units), files=files, replaced_by="shards/{}.json"
+        )
+        return Outline(stage=self.name, unit="rows", amount=self.rows, steps=(step,))
+
+    @cached_property
+    def layout(self) -> Layout[TextSums]:
+        return Layout(
+            staging=self.staging.folder,
+            token=self.staging.token,
+            units=len(self.units),
+            units_per_shard=self._units_per_shard,
+            parts=(Part("texts", TEXTS), Part("rejected", REJECTED)),
+            sums=TextSums,
+        )
+
+
+@dataclass(frozen=True)
+class AskPlan(WordsPlan):
+    """The same, of questions."""
+
+    name: ClassVar[str] = "ask"
+
+
+@dataclass(frozen=True)
+class WordsSource:
+    """What is written about: the files, in ascending order of their ordinals, and what their columns are."""
+
+    inputs: list[InputFile]
+    columns: Columns
+
+
+def find_source(settings: GeneratorSettings) -> WordsSource:
+    """Reads the footers of the input. Raises UserError for input that cannot be used."""
+    inputs = find_inputs(settings.input, read_footers(_footers_of(settings)))
+    question = settings.question_column if isinstance(settings, AskSettings) else None
+    columns = choose_columns(
+        inputs,
+        image_column=settings.image_column,
+        id_column=settings.id_column,
+        keep_columns=(question,) if question else (),
+    )
+    refuse_urls(inputs, columns)
+    refuse_output_in_input(settings.input, settings.output, inputs)
+    return WordsSource(inputs, replace(columns, caption_column=None, caption_is_list=False))
+
+
+def make_plan(
+    settings: GeneratorSettings,
+    source: WordsSource,
+    identity: GeneratorIdentity,
+    asking: Asking,
+    examples_sha256: str | None,
+) -> WordsPlan:
+    """Cuts the rows of the source into units."""
+    rows = sum(file.rows for file in source.inputs)
+    if settings.limit is not None:
+        rows = min(rows, settings.limit)
+    each = min(MOST_ROWS, max(LEAST_ROWS, -(-rows // LEAST_UNITS)))
+    units = plan_units(source.inputs, each, settings.limit)
+    kind = AskPlan if isinstance(settings, AskSettings) else WordsPlan
+    return kind(settings, source.inputs, source.columns, identity, asking, examples_sha256, units)
+
+
+def _footers_of(settings: GeneratorSettings) -> Location:
+    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
+
+    start: Started
+    finished: Finished
+    todo: Units
+
+
+def find_progress(plan: WordsPlan, work: Work) -> Progress:
+    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
+    save_footers(_footers_of(plan.settings), plan.inputs)
+    finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
+    todo = plan.units.take(~finished.mask(plan.layout))
+    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
+
+
+def followed(plan: WordsPlan, progress: Progress) -> Followed[TextSums]:
+    """The run that is left to do, as it is followed."""
+    limit = RejectLimit(plan.settings.max_rejects, TextSums, "pictures")
+    return Followed(
+        plan.name,
+        plan.layout,
+        limit,
+        plan.rows,
+        progress.start.rows_reused,
+        progress.todo.numbers,
+        progress.finished,
+    )
+
+
+def pieces_of(todo: Units, most: int) -> Sequence[Units]:
+    """Runs of at most ``most`` neighbouring units, each the work of one task."""
+    return [todo[start : start + most] for start in range(0, len(todo), most)]

@@ -1,0 +1,139 @@
+"""One piece of a run that writes texts: some units read, asked and committed, in whichever process an engine has it done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from clipmill import storage
+from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.source.columns import Columns
+from clipmill.source.image_files import load_image_bytes
+from clipmill.source.input_file import InputFile
+from clipmill.source.reading import read_units
+from clipmill.source.units import Units
+from clipmill.stage.pieces import Alive
+from clipmill.stage.units.commit import commit_unit, pack_unit
+from clipmill.stage.units.layout import Layout
+from clipmill.words.asking import Asking
+from clipmill.words.loading import FoundGenerator
+from clipmill.words.sums import TextSums
+
+if TYPE_CHECKING:
+    from clipmill.words.unit import Writer
+
+BATCH_SIZE = {"cpu": 8, "cuda": 32}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every piece of a run needs. ``threads`` prepare pictures, and compute where there is no GPU."""
+
+    found: FoundGenerator
+    asking: Asking
+    examples: tuple[tuple[bytes, str, str], ...]
+    columns: Columns
+    layout: Layout[TextSums]
+    seed: int
+    batch_size: int
+    precision: str
+    max_image_pixels: int
+    allowed: tuple[str, ...]
+    question_column: str | None
+    device: str
+    threads: int
+
+
+def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> tuple[list[int], TextSums]:
+    """Writes about these units and commits each. Returns their numbers, and what was counted of them all."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    writer, total = _writer(_Key(job)), TextSums()
+    done: list[int] = []
+    with ThreadPoolExecutor(max(1, job.threads)) as pool, ThreadPoolExecutor(1) as reader:
+        tables = iter(read_units(units, files, job.columns))
+        coming = reader.submit(next, tables)
+        for number in units.numbers.tolist():
+            began = time.perf_counter()
+            raw = _with_sources(coming.result(), files)
+            coming = reader.submit(next, tables, None)
+            read = time.perf_counter()
+            written = writer.write(number, raw, pool)
+            written.sums.seconds.update({"read": read - began, "write texts": time.perf_counter() - read})
+            written.sums.generated_with[_how(job, writer)] = written.sums.rows
+            commit_unit(
+                job.layout, number, pack_unit({"texts": written.texts, "rejected": written.rejected}, written.sums)
+            )
+            total.add(written.sums)
+            done.append(number)
+            alive()
+    return done, total
+
+
+def _with_sources(raw: pa.Table, files: list[InputFile]) -> pa.Table:
+    paths = {file.ordinal: file.path for file in files}
+    sources = [paths[row >> ORDINAL_SHIFT] for row in raw.column("row").to_pylist()]
+    return raw.append_column("source", pa.array(sources, pa.string()))
+
+
+def _how(job: Job, writer: Writer) -> str:
+    return f"{job.device} {_precision(job)} batch {writer.batch_size}"
+
+
+def _precision(job: Job) -> str:
+    if job.precision != "auto":
+        return job.precision
+    return "bf16" if job.device == "cuda" else "fp32"
+
+
+@dataclass(frozen=True, eq=False)
+class _Key:
+    """Keeps one model in a process, which does many pieces of one run."""
+
+    job: Job
+
+    def __hash__(self) -> int:
+        return hash(self.job.layout.token)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.job.layout.staging == self.job.layout.staging
+
+
+@lru_cache(maxsize=1)
+def _writer(key: _Key) -> Writer:
+    from clipmill.words.unit import Writer, shown
+
+    job = key.job
+    generator = job.found.load(job.device, _precision(job), job.layout.staging / "answers")
+    return Writer(
+        generator,
+        job.asking,
+        job.seed,
+        job.found.requests_at_once or job.batch_size or BATCH_SIZE[job.device],
+        generator.exact,
+        job.max_image_pixels,
+        partial(_load_beside, job.allowed),
+        job.question_column,
+        shown(iter(job.examples), job.max_image_pixels),
+    )
+
+
+@lru_cache(maxsize=256)
+def _source_location(source: str) -> storage.Location:
+    return storage.resolve(source)
+
+
+def _load_beside(allowed: tuple[str, ...], path: str, source: str) -> bytes:
+    return load_image_bytes(path, _source_location(source), allowed)
+
+
+def counts_of(sums: TextSums) -> Counter[str]:
+    """By which a run is followed."""
+    return Counter(sums.counts())
