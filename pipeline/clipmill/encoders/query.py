@@ -57,10 +57,6 @@ class QueryEncoder:
         )
         return self._loaded
 
-    def load(self) -> None:
-        """Loads the whole model, which the first query would else wait for. Raises UserError as queries do."""
-        self._load()
-
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (n, d) of texts, none of them empty."""
         if not all(text.strip() for text in texts):
