@@ -139,8 +139,7 @@ def texts(service: Service, seconds: float) -> dict[str, object]:
         codes[answer.status] += 1
         times.append(time.perf_counter() - started)
 
-    def keep_asking(until: float, gap: float) -> None:
-        due = time.perf_counter()
+    def keep_asking(until: float, gap: float, due: float) -> None:
         while (now := time.perf_counter()) < until:
             if now < due:
                 time.sleep(due - now)
@@ -149,9 +148,12 @@ def texts(service: Service, seconds: float) -> dict[str, object]:
 
     def run(threads: int, rate: float | None) -> list[float]:
         times.clear()
-        until = time.perf_counter() + seconds
+        begin = time.perf_counter()
         gap = threads / rate if rate else 0.0
-        asking = [threading.Thread(target=keep_asking, args=(until, gap)) for _ in range(threads)]
+        asking = [
+            threading.Thread(target=keep_asking, args=(begin + seconds, gap, begin + gap * number / threads))
+            for number in range(threads)
+        ]
         for thread in asking:
             thread.start()
         for thread in asking:
