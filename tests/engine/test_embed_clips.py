@@ -256,6 +256,10 @@ def test_a_column_that_the_model_does_not_encode_is_left_unless_it_is_named(tmp_
     assert set(manifest.counts.clips) == {"videos"}
     with pytest.raises(UserError, match="encodes image and text only, and column audio of the input holds sounds"):
         embed(tmp_path / "in", tmp_path / "named", audio_column="audio")
+    pq.write_table(pa.table(columns).drop_columns(["video"]), tmp_path / "in/rows.parquet")
+    with pytest.raises(UserError, match="column audio of the input holds sounds"):
+        embed(tmp_path / "in", tmp_path / "alone")
+    pq.write_table(pa.table(columns), tmp_path / "in/rows.parquet")
     with pytest.raises(UserError, match="--window is for sounds"):
         embed(tmp_path / "in", tmp_path / "window", window=1.0)
 
