@@ -248,7 +248,8 @@ def _write_page(index: "Index", results: list[dict[str, Any]], query: str, path:
     from clipmill.report.results.pictures import pictures_of_results
 
     manifest = index.manifest
-    pictures = pictures_of_results(manifest, {result["row"] for result in results})
+    shown = manifest.gallery in ("images", "captions")
+    pictures = pictures_of_results(manifest, {result["row"] for result in results} if shown else set())
     if pictures.missing:
         _LOG.warning("%d pictures are missing: %s", len(pictures.missing), next(iter(pictures.missing.values())))
     about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"

@@ -1,7 +1,9 @@
 """Inputs with sounds and videos end as rows of their parts, with the vectors that the libraries' own few lines give."""
 
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,23 @@ def test_a_folder_of_sounds_is_read_in_place_with_the_texts_beside_them(clap: Ti
     assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).faults == []
 
 
+def test_samples_of_an_archive_have_their_sounds(clap: TinyModel, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    members = {"a.wav": FILES[0], "a.txt": b"low", "b.txt": b"no sound", "c.json": b'{"year": 3}', "c.wav": FILES[2]}
+    with tarfile.open(tmp_path / "in/0.tar", "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    manifest = embed(tmp_path / "in", tmp_path / "out", model=str(clap.folder))
+    sounds = table_of(tmp_path / "out", "audio")
+    assert (sounds.column("id").to_pylist(), sounds.column("year").to_pylist()) == (["a", "c"], [None, 3])
+    expected = np.stack([heard_by(clap, SOUNDS[at][:RATE]) for at in (0, 2)])
+    np.testing.assert_allclose(vectors(sounds), expected, atol=2e-3)
+    assert manifest.counts.rejected_by_reason == {"missing_audio": 1}
+    assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).faults == []
+
+
 def test_an_index_of_sounds_finds_each_by_itself(clap: TinyModel, tmp_path: Path) -> None:
     from clipmill.embedding.clip_query import encode_clip
     from clipmill.index.search.open import open_index
@@ -256,6 +275,10 @@ def test_a_column_that_the_model_does_not_encode_is_left_unless_it_is_named(tmp_
     assert set(manifest.counts.clips) == {"videos"}
     with pytest.raises(UserError, match="encodes image and text only, and column audio of the input holds sounds"):
         embed(tmp_path / "in", tmp_path / "named", audio_column="audio")
+    pq.write_table(pa.table(columns).drop_columns(["video"]), tmp_path / "in/rows.parquet")
+    with pytest.raises(UserError, match="column audio of the input holds sounds"):
+        embed(tmp_path / "in", tmp_path / "alone")
+    pq.write_table(pa.table(columns), tmp_path / "in/rows.parquet")
     with pytest.raises(UserError, match="--window is for sounds"):
         embed(tmp_path / "in", tmp_path / "window", window=1.0)
 

@@ -25,7 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 def encoded_columns(settings: EmbedSettings, columns: Columns, identity: ModelIdentity) -> Columns:
     """The columns without those of sounds and videos that nobody named and this model does not encode, or, of videos beside
-    pictures, would encode picture by picture; a notice tells of them.
+    pictures, would encode picture by picture; a notice tells of them. Where captions alone would be left, all columns are
+    meant.
 
     Raises UserError where the input has a column of another kind that the model does not encode, and where what decodes
     sounds or videos is not installed.
@@ -33,11 +34,7 @@ def encoded_columns(settings: EmbedSettings, columns: Columns, identity: ModelId
     known = modalities_of(identity.preprocessing)
     for medium in columns.clips:
         fits = medium in known or (medium == "video" and "image" in known and columns.image_column is None)
-        others = [
-            columns.image_column,
-            columns.caption_column,
-            *(columns.column_of(one) for one in CLIPS if one != medium),
-        ]
+        others = [columns.image_column, *(columns.column_of(one) for one in CLIPS if one != medium)]
         if not fits and getattr(settings, f"{medium}_column") is None and any(others):
             _LOG.warning(
                 "column %s holds %ss and is not embedded: %s does not encode them as such; to have them, --%s-column %s",

@@ -9,10 +9,15 @@ import pyarrow as pa
 
 from clipmill.core.errors import UserError
 from clipmill.source.image_files import MAX_FILE_BYTES
-from clipmill.source.names import CAPTION_NAMES, IMAGE_SUFFIXES
+from clipmill.source.names import AUDIO_SUFFIXES, CAPTION_NAMES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, medium_of
 from clipmill.storage import Location
 
 IMAGES = frozenset(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
+CLIPS = {
+    "audio": frozenset(suffix.lstrip(".") for suffix in AUDIO_SUFFIXES),
+    "video": frozenset(suffix.lstrip(".") for suffix in VIDEO_SUFFIXES),
+}
+"""Sounds and videos of samples, by the column that they become."""
 TEXTS = ("txt", "text", "caption")
 _TEXT_BYTES = 16 << 20
 """Far more than a caption or a record of a sample."""
@@ -71,7 +76,7 @@ class _Member(tarfile.TarInfo):
 
 
 def members_of(archive: tarfile.TarFile, wanted: set[str]) -> Iterator[tuple[tarfile.TarInfo, str, str, bytes | None]]:
-    """(member, key, extension, bytes) of every file of a sample; of what is not ``wanted``, such as films, not a byte is read.
+    """(member, key, extension, bytes) of every file of a sample; of what is not ``wanted`` not a byte is read.
 
     Raises UserError for a member that is larger than such are.
     """
@@ -94,7 +99,7 @@ def members_of(archive: tarfile.TarFile, wanted: set[str]) -> Iterator[tuple[tar
 
 def refuse_size(member: tarfile.TarInfo, before: int, shard: Location | None = None) -> None:
     """Raises UserError for a part of a sample, of which ``before`` bytes are read, that is larger than such parts are."""
-    most = (MAX_FILE_BYTES if member.name.lower().endswith(IMAGE_SUFFIXES) else _TEXT_BYTES) - before
+    most = (MAX_FILE_BYTES if medium_of(member.name) else _TEXT_BYTES) - before
     if member.size > most:
         told = f"{shard}: " if shard else ""
         raise UserError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from clipmill.source.importers.samples import column_name
 from clipmill.source.input_file import InputFile
 from clipmill.source.names import CAPTION_NAMES
 from clipmill.source.tar_samples import (
+    CLIPS,
     IMAGES,
     TEXTS,
     Parts,
@@ -34,7 +35,14 @@ from clipmill.source.tar_samples import (
 _GROUP_SAMPLES = 64
 _READ_AHEAD = 1 << 18
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_OWN = {"id": pa.string(), "image": _IMAGE, "caption": pa.list_(pa.string()), "label": pa.string()}
+_OWN = {
+    "id": pa.string(),
+    "image": _IMAGE,
+    "audio": _IMAGE,
+    "video": _IMAGE,
+    "caption": pa.list_(pa.string()),
+    "label": pa.string(),
+}
 _LABEL = "cls"
 _RENAMED = "source_"
 
@@ -64,7 +72,9 @@ def describe(stream: pa.NativeFile, size: int) -> Groups:
 
 def _schema(seen: set[str], fields: dict[str, pa.DataType]) -> pa.Schema:
     """The columns that its members make, then the fields of the JSON, under other names where they would be taken for one."""
-    own = {"id": True, "image": bool(seen & IMAGES), "caption": bool(seen & {*TEXTS}), "label": _LABEL in seen}
+    clips = {name: bool(seen & extensions) for name, extensions in CLIPS.items()}
+    images = {"image": bool(seen & IMAGES), **clips}
+    own = {"id": True, **images, "caption": bool(seen & {*TEXTS}), "label": _LABEL in seen}
     columns = [pa.field(name, _OWN[name]) for name, there in own.items() if there]
     return pa.schema([*columns, *(pa.field(_column(name), kind) for name, kind in fields.items())])
 
@@ -76,7 +86,9 @@ def _column(name: str) -> str:
 def batches(stream: pa.NativeFile, file: InputFile, group: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The samples from a row group on, at most 64 at a time; of members that no column needs not a byte is read."""
     schema = pa.schema([file.schema.field(name) for name in names])
-    wanted = {"json", _LABEL, *TEXTS, *(IMAGES if "image" in names else ())}
+    media = {"image": IMAGES, **CLIPS}
+    files = {extension for name, extensions in media.items() if name in names for extension in extensions}
+    wanted = {"json", _LABEL, *TEXTS, *files}
     held: list[dict[str, Any]] = []
     for _, key, parts, _ in _samples(stream, file.row_group_starts[group], wanted):
         held.append(_row(key, parts, schema))
@@ -89,11 +101,11 @@ def batches(stream: pa.NativeFile, file: InputFile, group: int, names: Sequence[
 
 def _row(key: str, parts: Parts, schema: pa.Schema) -> dict[str, Any]:
     document = _document(parts, key)
-    kind = next((extension for extension in parts if extension in IMAGES), None)
     label = parts.get(_LABEL)
     own = {
         "id": key,
-        "image": {"bytes": parts[kind], "path": f"{key}.{kind}"} if kind else None,
+        "image": _file(parts, key, IMAGES),
+        **{name: _file(parts, key, extensions) for name, extensions in CLIPS.items()},
         "caption": list(captions_of(parts, document)),
         "label": label.decode(errors="replace").strip() if label is not None else None,
     }
@@ -102,6 +114,12 @@ def _row(key: str, parts: Parts, schema: pa.Schema) -> dict[str, Any]:
         field.name: own[field.name] if field.name in own else value_as(fields.get(field.name), field.type)
         for field in schema
     }
+
+
+def _file(parts: Parts, key: str, extensions: Collection[str]) -> dict[str, Any] | None:
+    """The first member of a sample that has one of these extensions."""
+    kind = next((extension for extension in parts if extension in extensions), None)
+    return {"bytes": parts[kind], "path": f"{key}.{kind}"} if kind else None
 
 
 def _document(parts: Parts, key: str) -> dict[str, Any]:
