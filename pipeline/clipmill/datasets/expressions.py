@@ -179,7 +179,9 @@ def _run(query: str, rows: pa.Table, expression: Expression) -> tuple[str, NDArr
             ((_, kind, *_),) = cursor.description
             (values,) = cursor.fetchnumpy().values()
         except duckdb.InterruptException:
-            raise _refused(expression.option, expression.text, f"it took more than {expression.seconds:g} seconds") from None
+            raise _refused(
+                expression.option, expression.text, f"it took more than {expression.seconds:g} seconds"
+            ) from None
         except duckdb.Error as error:
             raise _refused(expression.option, expression.text, _said(error, rows.column_names)) from None
         finally:
