@@ -9,7 +9,8 @@ import click
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest, TextsManifest
+from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
 from clipmill_jobs.command import Job, print_json
 

@@ -2,7 +2,7 @@
 
 import click
 
-from clipmill.core.manifests import TextsManifest
+from clipmill.core.text_manifests import TextsManifest
 from clipmill_jobs.command import print_json
 
 

@@ -69,6 +69,39 @@ def test_the_page_shows_curves_and_leads_to_the_comparisons(made: tuple[Path, li
     assert [one["trained_for"] for one in document["sets"]] == [True, False]
 
 
+def test_a_set_of_another_kind_may_have_other_columns(tmp_path: Path) -> None:
+    """Trained on labels, whose column it lacks, with captions in a column of another name."""
+    import pyarrow.parquet as pq
+
+    other = scenes(tmp_path / "scenes", 24, "held-out", 3)
+    plain = (
+        pq.read_table(next(Path(other).glob("*.parquet")))
+        .select(["image", "caption"])
+        .rename_columns(["image", "text"])
+    )
+    (tmp_path / "other").mkdir()
+    pq.write_table(plain, tmp_path / "other/data.parquet")
+    settings = TrainSettings(
+        input=scenes(tmp_path / "train", 32, "train", 0),
+        validation=scenes(tmp_path / "held-out", 24, "held-out", 1),
+        compare_on=(str(tmp_path / "other"),),
+        output=str(tmp_path / "model"),
+        report=str(tmp_path / "report"),
+        label_column="label",
+        steps=1,
+        batch_size=8,
+    )
+    record = train_stage(settings, HERE, Silent()).manifest
+    report_training(settings, record, HERE, Silent())
+    found = {
+        name: json.loads((tmp_path / "report" / name / "after/report/report.json").read_text())
+        for name in ("validation", "other-1")
+    }
+    assert found["validation"]["zero_shot"]["column"] == "label"
+    assert found["other-1"]["zero_shot"] is None
+    assert found["other-1"]["retrieval"]
+
+
 def test_a_second_time_nothing_is_made_again(made: tuple[Path, list[str]]) -> None:
     folder, lines = made
     document = json.loads((folder / "training.json").read_text())

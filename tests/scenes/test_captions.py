@@ -5,7 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from clipmill.scenes.captions import WORDINGS, caption, captions, mirrored, naming_captions, negative_captions
+from clipmill.scenes.captions import (
+    WORDINGS,
+    caption,
+    captions,
+    mirrored,
+    naming_captions,
+    negative_captions,
+    placing_captions,
+)
 from clipmill.scenes.scene import Scene, Thing, scene_of_row
 from clipmill.scenes.vocabulary import COLOURS, PLACES, SHAPES, SIZES
 
@@ -35,6 +43,23 @@ def test_a_known_scene_is_described_as_a_person_would() -> None:
         "there is a small blue star right of a large red circle, on plain white",
     ]
     assert naming_captions(RED_LEFT_OF_BLUE) == ["a photo of a red circle", "a picture of a red circle", "a red circle"]
+
+
+def test_where_things_lie_is_said_alone() -> None:
+    assert placing_captions(RED_LEFT_OF_BLUE) == [
+        "a smaller thing to the right of a larger one",
+        "a larger thing with a smaller one to its right",
+        "a blue star on the right",
+        "a blue star to the right of a red circle",
+        "a red circle on the left",
+    ]
+    alone = replace(RED_LEFT_OF_BLUE, others=(), place="in the top left corner")
+    assert placing_captions(alone) == ["something in the top left corner"]
+
+
+def test_what_is_said_of_places_is_false_of_the_mirrored_scene() -> None:
+    for scene in PAIRS:
+        assert not set(placing_captions(scene)) & set(placing_captions(mirrored(scene)))
 
 
 def test_every_caption_names_all_objects_as_they_are_and_the_background() -> None:

@@ -13,7 +13,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import SampleSettings
 from clipmill.scenes import dataset
-from clipmill.scenes.captions import captions, naming_captions, negative_captions
+from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions
 from clipmill.scenes.dataset import write_scenes
 from clipmill.scenes.scene import scene_of_row
 from clipmill.stage.status import work_towards
@@ -81,10 +81,14 @@ def test_columns_say_what_the_scene_is(tmp_path: Path) -> None:
     assert len(set(rows_of(tmp_path / "out").column("id").to_pylist())) == 60
 
 
-def test_training_rows_also_carry_bare_names(tmp_path: Path) -> None:
+def test_training_rows_also_carry_captions_that_teach_one_thing(tmp_path: Path) -> None:
     row = rows_of(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
     scene, _ = scene_of_row("train", 0, 0)
-    assert row["caption"] == captions(scene) + naming_captions(scene)
+    teaching = naming_captions(scene) + placing_captions(scene)
+    assert row["caption"] == captions(scene) + teaching
+    assert row["teaching_caption"] == teaching
+    held_out = rows_of(make(tmp_path / "held-out", 1)).to_pylist()[0]
+    assert held_out["teaching_caption"] == []
 
 
 def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:

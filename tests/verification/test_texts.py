@@ -12,10 +12,10 @@ import pytest
 
 from blocks import write_pictures
 from clipmill import storage
-from clipmill.core.manifests import TextsManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.settings import CaptionSettings, ClusterSettings
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import describe_shard, read_manifest, read_shards, write_manifest, write_shards
 from clipmill.runs.stages import words_stage
 from clipmill.verification.dataset import verify

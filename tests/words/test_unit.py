@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from blocks import encoded
-from clipmill.core.manifests import GeneratorIdentity
 from clipmill.core.schemas import Reason
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.source.columns import Columns
 from clipmill.source.decode import Rejected
 from clipmill.source.reading import unit_schema

@@ -6,13 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clipmill.core.manifests import (
-    DuplicatesManifest,
-    EmbeddingsManifest,
-    IndexManifest,
-    SelectionManifest,
-    TextsManifest,
-)
+from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
 from clipmill.core.reporter import Reporter, Silent
 from clipmill.core.settings import (
     AskSettings,
@@ -27,6 +21,7 @@ from clipmill.core.settings import (
     build,
 )
 from clipmill.core.startup import prepare_process
+from clipmill.core.text_manifests import TextsManifest
 
 if TYPE_CHECKING:
     from clipmill.report.document import Report

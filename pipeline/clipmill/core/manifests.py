@@ -64,27 +64,6 @@ class ModelIdentity(Record):
         ]
 
 
-class GeneratorIdentity(Record):
-    """What decides the texts that a model writes, but for prompts and decoding. ``processor_sha256`` is over the files that
-    make pictures and words into its inputs; both are null for a model behind an address of the network."""
-
-    name: str
-    engine: str
-    pretrained: str = ""
-    weights_sha256: Sha256 | None
-    processor_sha256: Sha256 | None
-
-    def differences(self, other: "GeneratorIdentity") -> list[str]:
-        """The parts that disagree, in words; empty where both write the same texts."""
-        must_agree = ("engine", "weights_sha256", "processor_sha256")
-        names = must_agree if self.weights_sha256 else (*must_agree, "name")
-        return [
-            f"{key}: {getattr(self, key)} and {getattr(other, key)}"
-            for key in names
-            if getattr(self, key) != getattr(other, key)
-        ]
-
-
 _CALLED = {"audio": "sounds", "videos": "videos"}
 """The parts of an embeddings dataset whose items take time, and what these are called."""
 
@@ -190,49 +169,6 @@ class EmbeddingsManifest(Record):
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
-
-
-class TextCounts(Record):
-    """What became of the input: ``rows`` = ``answered`` + ``rejected_images`` + ``rejected_texts`` + rows of files without an
-    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens;
-    ``prompt_tokens`` are those of questions, where they are paid for."""
-
-    rows: int = 0
-    answered: int = 0
-    texts: int = 0
-    tokens: int = 0
-    prompt_tokens: int = 0
-    cut: int = 0
-    rejected_images: int = 0
-    rejected_texts: int = 0
-    without_image_column: int = 0
-    rejected_by_reason: dict[str, int] = {}
-
-
-class TextThroughput(Record):
-    """Work a second, over the last run. Seconds by stage are sums over all workers."""
-
-    wall_seconds: float
-    texts_per_second: float
-    tokens_per_second: float
-    stage_seconds: dict[str, float]
-
-
-class TextsManifest(Record):
-    """``manifest.json`` of texts that a model wrote about pictures."""
-
-    kind: Literal["texts"] = "texts"
-    schema_version: int = SCHEMA_VERSION
-    generator: GeneratorIdentity
-    counts: TextCounts
-    configuration: dict[str, Any]
-    generated_with: dict[str, int] = {}
-    runs: list[Run]
-    throughput: TextThroughput
-    software: dict[str, str]
-    hardware: dict[str, Any]
-    inputs_sha256: Sha256
-    shards_sha256: Sha256
 
 
 class Interval(Record):

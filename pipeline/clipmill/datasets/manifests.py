@@ -23,10 +23,10 @@ from clipmill.core.manifests import (
     SelectionManifest,
     Sha256,
     SourceManifest,
-    TextsManifest,
 )
 from clipmill.core.schemas import IMAGE_SHA256, SHARDS
 from clipmill.core.secrets import clean
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"

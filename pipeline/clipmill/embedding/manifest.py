@@ -4,10 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import (
@@ -19,14 +15,13 @@ from clipmill.core.manifests import (
     Run,
     Throughput,
 )
-from clipmill.core.schemas import INPUTS, LISTING, ORDINAL_SHIFT
-from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Shard, write_shards
+from clipmill.datasets.manifests import Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
 from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
 from clipmill.embedding.statistics import Statistics
 from clipmill.source.media import MEDIA
-from clipmill.storage import Location
+from clipmill.source.planned import write_inputs, write_listing
 
 
 def finish(
@@ -47,7 +42,7 @@ def finish(
     finished = datetime.now(timezone.utc)
     wall = (finished - progress.start.at).total_seconds()
     dataset = plan.staging.dataset
-    inputs_sha256 = _write_inputs(plan, dataset, total)
+    inputs_sha256 = write_inputs(plan.inputs, plan.units, total.captions_by_file, dataset)
     precisions = {how.split()[1] for how in run.encoded_with}
     decodes = plan.settings.decode == "gpu"
     gpus = bool(hardware["gpus"])
@@ -87,7 +82,7 @@ def finish(
         hardware=hardware,
         inputs_sha256=inputs_sha256,
         shards_sha256=write_shards(dataset, shards),
-        listing_sha256=_write_listing(plan, dataset),
+        listing_sha256=write_listing(plan.inputs, plan.units, dataset),
     )
 
 
@@ -109,36 +104,6 @@ def described(plan: EmbedPlan) -> dict[str, Any]:
         "columns": describe_columns(plan.columns),
         "input": plan.settings.input,
     }
-
-
-def _write_inputs(plan: EmbedPlan, dataset: Location, total: Statistics) -> str:
-    read = plan.units.rows_by_ordinal(1 + max(file.ordinal for file in plan.inputs)).tolist()
-    records = [
-        {
-            "ordinal": file.ordinal,
-            "path": file.path,
-            "size": file.size,
-            "etag": file.etag,
-            "rows": read[file.ordinal],
-            "captions": total.captions_by_file[str(file.ordinal)],
-            "dead": False,
-        }
-        for file in plan.inputs
-    ]
-    return storage.write_table(dataset / INPUTS_FILE, pa.Table.from_pylist(records, schema=INPUTS)).sha256
-
-
-def _write_listing(plan: EmbedPlan, dataset: Location) -> str | None:
-    """The pictures of listed folders that were read, with their rows; None where there are none."""
-    read = plan.units.rows_by_ordinal(1 + max(file.ordinal for file in plan.inputs)).tolist()
-    parts = [
-        file.listing.slice(0, read[file.ordinal]).set_column(
-            0, LISTING.field("row"), pa.array((file.ordinal << ORDINAL_SHIFT) + np.arange(read[file.ordinal]))
-        )
-        for file in plan.inputs
-        if file.listing is not None
-    ]
-    return storage.write_table(dataset / LISTING_FILE, pa.concat_tables(parts)).sha256 if parts else None
 
 
 def _throughput(run: Statistics, wall: float, hardware: dict[str, Any]) -> Throughput:

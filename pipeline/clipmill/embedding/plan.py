@@ -5,14 +5,11 @@ No Ray here: a plan can be made, shown and compared without a cluster.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from clipmill import storage
-from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
 from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
@@ -25,6 +22,7 @@ from clipmill.source.corrupt import Corruption
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
+from clipmill.source.planned import digest_of_inputs, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units, rows_per_unit
 from clipmill.stage.kinds import EMBEDDINGS
@@ -90,11 +88,8 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
 
     @cached_property
     def inputs_digest(self) -> str:
-        """sha256 over the source files: their paths, sizes, versions and rows."""
-        digest = hashlib.sha256()
-        for file in self.inputs:
-            digest.update(json.dumps([file.path, file.size, file.etag, file.rows]).encode())
-        return digest.hexdigest()
+        """Of which source files it is."""
+        return digest_of_inputs(self.inputs)
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -179,7 +174,7 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
         video_column=settings.video_column,
     )
     refuse_urls(inputs, columns)
-    _refuse_output_in_input(settings, inputs)
+    refuse_output_in_input(settings.input, settings.output, inputs)
     return EmbedSource(inputs, columns)
 
 
@@ -209,19 +204,6 @@ def _cut(
 
 def _footers_of(settings: EmbedSettings) -> Location:
     return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
-
-
-def _refuse_output_in_input(settings: EmbedSettings, inputs: list[InputFile]) -> None:
-    """What is published below the input would be read as input by the next run."""
-    output = storage.resolve_output(settings.output)
-    places = [file.path.removeprefix("s3://") for file in inputs]
-    folder = f"{storage.resolve(settings.input).path.rstrip('/')}/"
-    below = output.path.startswith(folder) and any(place.startswith(folder) for place in places)
-    if below or output.path in places or any(place.startswith(f"{output.path}/") for place in places):
-        raise UserError(
-            f"--output {settings.output} lies in the input {settings.input}, so the next run would read it as input; "
-            "choose a place outside the input"
-        )
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clipmill.core.manifests import TextsManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import AskSettings, ClusterSettings
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.engine.choose import cores_here, runs_here
 from clipmill.engine.device import declared, device_here
 from clipmill.source.listed import part_of

@@ -19,7 +19,6 @@ from clipmill.core.manifests import (
     IndexManifest,
     ModelIdentity,
     SelectionManifest,
-    TextsManifest,
 )
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import (
@@ -35,6 +34,7 @@ from clipmill.core.settings import (
     OutputSettings,
     TrainSettings,
 )
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.stage.stage import Made, Work
 
 if TYPE_CHECKING:

@@ -73,21 +73,25 @@ def _sets(settings: TrainSettings) -> list[tuple[str, str]]:
 def _evaluated(
     place: str, uri: str, model: dict[str, Any], settings: TrainSettings, cluster: ClusterSettings, reporter: Reporter
 ) -> str:
-    """Embeddings and report of one model on one set; returns where the report is."""
+    """Embeddings and report of one model on one set; returns where the report is.
+
+    The columns that the settings name are those of the input and of --validation. Another set has its own, found by their
+    names; it has labels only where its column of them is called the same.
+    """
+    named = ("image_column", "caption_column") if uri == settings.validation else ()
     values = {
         "input": uri,
         "output": f"{place}/embeddings",
-        "image_column": settings.image_column,
-        "caption_column": settings.caption_column,
         "allow_outside": settings.allow_outside,
+        **{key: getattr(settings, key) for key in named},
         **model,
     }
     embedded = build(EmbedSettings, {key: value for key, value in values.items() if value is not None})
-    replacing(embedded, lambda chosen: embed_stage(chosen, cluster, reporter))
+    kept = replacing(embedded, lambda chosen: embed_stage(chosen, cluster, reporter)).manifest.kept_columns
     evaluated = EvaluateSettings(
         embeddings=embedded.output,
         output=f"{place}/report",
-        label_column=settings.label_column,
+        label_column=settings.label_column if settings.label_column in kept else None,
         templates=settings.templates,
     )
     replacing(evaluated, lambda chosen: evaluate_stage(chosen, reporter))

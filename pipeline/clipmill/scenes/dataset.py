@@ -21,7 +21,7 @@ from clipmill.storage import Location
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 500
-_FORMAT = 1
+_FORMAT = 2
 
 SCENES = pa.schema(
     [

@@ -9,13 +9,8 @@ from pydantic import BaseModel
 
 from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import (
-    DuplicatesManifest,
-    EmbeddingsManifest,
-    IndexManifest,
-    SelectionManifest,
-    TextsManifest,
-)
+from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards, write_manifest
 from clipmill.stage import publication
 from clipmill.storage import Location

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.core.manifests import TextsManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, TEXTS, Reason
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order

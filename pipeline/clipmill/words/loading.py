@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import GeneratorIdentity
 from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
 from clipmill.storage import Location
 from clipmill.words.engines.kinds import COCA, HTTP

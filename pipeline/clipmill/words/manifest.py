@@ -6,7 +6,8 @@ from typing import Any
 
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Run, TextCounts, TextsManifest, TextThroughput
+from clipmill.core.manifests import Run
+from clipmill.core.text_manifests import TextCounts, TextsManifest, TextThroughput
 from clipmill.datasets.manifests import Shard, write_shards
 from clipmill.source.planned import write_inputs
 from clipmill.words.plan import Progress, WordsPlan

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from clipmill import storage
-from clipmill.core.manifests import GeneratorIdentity, TextsManifest
 from clipmill.core.schemas import REJECTED, ROWS_PER_SHARD, TEXTS
 from clipmill.core.settings import AskSettings, GeneratorSettings
+from clipmill.core.text_manifests import GeneratorIdentity, TextsManifest
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.input_file import InputFile

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from clipmill.core.manifests import GeneratorIdentity
+from clipmill.core.text_manifests import GeneratorIdentity
 
 Finish = Literal["stop", "length", "choice"]
 """Why a text ended: the model ended it, it was cut at the most tokens, or it is one of the choices."""

@@ -24,8 +24,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import GeneratorIdentity
 from clipmill.core.secrets import clean
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.storage import Location
 from clipmill.words.protocol import Decoding, Prepared, Question, Said, Unanswerable
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from clipmill.core.manifests import GeneratorIdentity
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.words.protocol import Decoding, Finish, Prepared, Question, Said, Unanswerable
 

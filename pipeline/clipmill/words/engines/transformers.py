@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.functional import to_pil_image
 
-from clipmill.core.manifests import GeneratorIdentity
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.words.joining import BY_TOKEN, joined
 from clipmill.words.protocol import Decoding, Finish, Prepared, Question, Said, Unanswerable
 
