@@ -31,6 +31,7 @@ JOBS = {
     "status": "Say how the work towards an output stands, while it goes on or after.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
     "cache": "List or delete local copies of what lies on S3.",
+    "doctor": "Say what this machine has, and what to do where something is missing.",
     "verify": "Prove from the files that a dataset is whole.",
 }
 

@@ -229,6 +229,8 @@ MISTAKES: dict[str, list[str]] = {
     "embed": ["--input", "{nowhere}", "--output", "{nowhere}/out"],
     "index": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "search": ["--index", "{nowhere}", "--text", "x"],
+    "explore": ["{nowhere}", "--no-browser"],
+    "serve": ["{nowhere}", "--port", "0"],
     "dedup": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "filter": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "evaluate": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],

@@ -52,6 +52,7 @@ def test_more_than_can_wait_are_told_to_come_back(slow: tuple[Service, Slow]) ->
         assert client.get("/healthz").status_code == 200
         encoder.go_on.set()
         assert [one.result().status_code for one in asked] == [200] * 5
+        assert max(encoder.batches) > 2, "more texts are encoded together than answers are computed"
         assert client.post("/v1/search", json={"text": "and now"}).status_code == 200
 
 

@@ -59,7 +59,12 @@ class Service:
     make_encoder: MakeEncoder
     _encoders: dict[str, Encoder] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock)
+    _working: threading.Semaphore = field(init=False)
     _columns: dict[str, tuple[Served, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """As many answers are computed at a time as there are workers; encoding is waited for outside of that."""
+        self._working = threading.Semaphore(self.limits.workers)
 
     @staticmethod
     def open(
@@ -90,8 +95,7 @@ class Service:
 
     def encoder(self, served: Served) -> Encoder:
         """One for all indices of the same model."""
-        identity = served.index.manifest.model
-        key = identity.model_dump_json() if identity else ""
+        identity, key = served.index.manifest.model, served.opened.model_key
         with self._making:
             if key not in self._encoders:
                 self._encoders[key] = self.make_encoder(identity)
@@ -100,16 +104,17 @@ class Service:
     def search(self, request: SearchRequest) -> tuple[dict[str, Any], Asked]:
         served = self.served(request.index, request.gallery)
         with _absence():
-            return search(request, served, self.encoder(served), self.limits)
+            return search(request, served, self.encoder(served), self.limits, self._working)
 
     def search_vectors(
         self, vectors: NDArray[np.float32], k: int, where: str | None, name: str | None
     ) -> tuple[pa.Table, Served]:
         served = self.served(name)
-        return search_vectors(vectors, k, where, served, self.limits), served
+        with self._working:
+            return search_vectors(vectors, k, where, served, self.limits), served
 
     def item(self, identifier: str, name: str | None, *, with_vector: bool) -> dict[str, Any]:
-        with _absence():
+        with _absence(), self._working:
             return item(identifier, self.served(name), with_vector=with_vector)
 
     def facts(self) -> list[dict[str, Any]]:
@@ -120,7 +125,8 @@ class Service:
         served = self.served(name)
         known = self._columns.get(name)
         if known is None or known[0] is not served:
-            known = (served, columns_of(served))
+            with self._working:
+                known = (served, columns_of(served))
             self._columns[name] = known
         return {"index": name, "version": served.opened.version, "columns": known[1]}
 

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from clipmill.core.schemas import GalleryName
+
 Kind = Literal["text", "image", "id", "row", "vector", "several"]
 
 
@@ -44,7 +46,7 @@ class SearchAnswer(BaseModel):
         description="The published version; null for an index that is not one of a published place."
     )
     manifest_sha256: str
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     n: int = Field(description="Rows of the index.")
     kind: Kind
     k: int
@@ -77,7 +79,7 @@ class IndexFacts(BaseModel):
 
     name: str
     version: str | None
-    gallery: Literal["images", "captions"]
+    gallery: GalleryName
     n: int
     removed: int = Field(description="Rows that were taken down since the version was made, and are left out.")
     dimension: int

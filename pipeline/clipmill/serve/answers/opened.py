@@ -40,6 +40,12 @@ class Opened:
         return [found[position] for position in wanted]
 
     @cached_property
+    def model_key(self) -> str:
+        """The same for indices of the same model."""
+        identity = self.index.manifest.model
+        return identity.model_dump_json() if identity else ""
+
+    @cached_property
     def _rows(self) -> Recent[dict[str, Any]]:
         return Recent(self._read_rows)
 

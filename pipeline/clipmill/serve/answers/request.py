@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
+from clipmill.core.schemas import GalleryName
+
 Include = Literal["columns", "caption", "thumbnail", "vector", "query"]
 Weight = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -44,9 +46,7 @@ class SearchRequest(_Part):
 
     query: list[QueryPart] | None = Field(default=None, min_length=1, description="Several parts at once, weighted.")
     index: str | None = Field(default=None, max_length=200, description="The name of an index; by default the first.")
-    gallery: Literal["images", "captions"] | None = Field(
-        default=None, description="What to find; by default what the index holds."
-    )
+    gallery: GalleryName | None = Field(default=None, description="What to find; by default what the index holds.")
     k: int = Field(default=10, ge=1, description="Results.")
     where: str | None = Field(default=None, description="An SQL condition on the columns of the index.")
     include: list[Include] = Field(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,36 @@ _ALIKE = {"captions": "text", "images": "image"}
 """The kind of query that was measured with captions, or with images."""
 
 
-def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Limits) -> tuple[dict[str, Any], Asked]:
-    """The answer as `SearchAnswer` has it, and the query. Raises UserError for what cannot be answered."""
+def search(
+    request: SearchRequest,
+    served: Served,
+    encoder: Encoder,
+    limits: Limits,
+    working: AbstractContextManager[object] | None = None,
+) -> tuple[dict[str, Any], Asked]:
+    """The answer as `SearchAnswer` has it, and the query. All but encoding, which others do, is done within ``working``.
+
+    Raises UserError for what cannot be answered.
+    """
+    _refuse(request, limits)
+    started = time.perf_counter()
+    asked = asked_of(request.parts, served, encoder, limits)
+    encoded = time.perf_counter()
+    with working or nullcontext():
+        return _answer(request, served, asked, limits, encoded - started), asked
+
+
+def _refuse(request: SearchRequest, limits: Limits) -> None:
     if request.k > limits.k:
         raise UserError(f"{request.k:,} results were asked for; ask for at most {limits.k:,}")
     if request.where is not None and len(request.where) > limits.where_letters:
         raise UserError(
             f"a condition of {len(request.where):,} letters was given; give at most {limits.where_letters:,}"
         )
+
+
+def _answer(request: SearchRequest, served: Served, asked: Asked, limits: Limits, encoding: float) -> dict[str, Any]:
     started = time.perf_counter()
-    asked = asked_of(request.parts, served, encoder, limits)
-    encoded = time.perf_counter()
     selection = served.select(request.where, limits.where_seconds)
     selected = time.perf_counter()
     k = min(request.k, served.index.n)
@@ -44,8 +64,8 @@ def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Lim
     searched = time.perf_counter()
     results = _results(served, scores[0], positions[0], request.include)
     ended = time.perf_counter()
-    spans = {"encode": encoded - started, "select": selected - encoded, "search": searched - selected}
-    spans |= {"fetch": ended - searched, "total": ended - started}
+    spans = {"encode": encoding, "select": selected - started, "search": searched - selected}
+    spans |= {"fetch": ended - searched, "total": encoding + ended - started}
     exact = is_exact(served, k, selection)
     manifest = served.index.manifest
     query = {"query": [float(value) for value in asked.vector[0]]} if "query" in request.include else {}
@@ -64,7 +84,7 @@ def search(request: SearchRequest, served: Served, encoder: Encoder, limits: Lim
         "milliseconds": {name: round(span * 1000, 3) for name, span in spans.items()},
         **query,
         "results": results,
-    }, asked
+    }
 
 
 def find(served: Served, asked: Asked, k: int, selection: Selection | None) -> TopK:
@@ -116,7 +136,7 @@ def _results(
             result["thumbnail"] = picture_uri(picture.data) if picture else None
             if not result["thumbnail"]:
                 result["no_thumbnail"] = (picture.none if picture else None) or "there is no picture of it"
-    if "caption" in include and served.index.manifest.gallery == "images":
+    if "caption" in include and served.index.manifest.gallery != "captions":
         captions = served.opened.beside.captions(rows)
         for result in results:
             result["caption"] = next(iter(captions.get(result["row"], ())), None)

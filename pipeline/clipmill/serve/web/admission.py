@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar
 from clipmill.serve.limits import Limits
 from clipmill.serve.problems import Problem
 
+_ENCODED = 16
+"""Further threads, which wait for their query to be encoded: so many are encoded together."""
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -20,7 +22,7 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._most = limits.workers + limits.waiting
         self._inside = 0
-        self._workers = limits.workers
+        self._threads = limits.workers + _ENCODED
         self._opened: ThreadPoolExecutor | None = None
 
     @property
@@ -52,7 +54,7 @@ class Admission:
     @property
     def _pool(self) -> ThreadPoolExecutor:
         if self._opened is None:
-            self._opened = ThreadPoolExecutor(self._workers, "clipmill-answer", initializer=_one_thread)
+            self._opened = ThreadPoolExecutor(self._threads, "clipmill-answer", initializer=_one_thread)
         return self._opened
 
 
