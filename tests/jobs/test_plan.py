@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from clipmill.core.manifests import EmbeddingsManifest, Forecast, ForecastFigure
+from clipmill.core.forecasts import Forecast, ForecastFigure
+from clipmill.core.manifests import (
+    EmbeddingsManifest,
+)
 from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, write_manifest
 from clipmill.report.plan_lines import plan_lines
 from clipmill.storage import resolve, sha256

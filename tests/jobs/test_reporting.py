@@ -233,6 +233,8 @@ MISTAKES: dict[str, list[str]] = {
     "serve": ["{nowhere}", "--port", "0"],
     "dedup": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "filter": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
+    "caption": ["--input", "{nowhere}", "--output", "{nowhere}/out"],
+    "ask": ["--input", "{nowhere}", "--output", "{nowhere}/out"],
     "evaluate": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "compare": ["{nowhere}/a", "{nowhere}/b", "--output", "{nowhere}/out"],
     "train": ["--input", "{nowhere}", "--output", "{nowhere}/out", "--batch-size", "1"],
@@ -244,6 +246,7 @@ MISTAKES: dict[str, list[str]] = {
     "status": ["{nowhere}"],
     "plan": [],
     "cache": ["purge", "--to", "much"],
+    "doctor": ["ftp://nowhere/x"],
     "verify": ["{nowhere}"],
 }
 

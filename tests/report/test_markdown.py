@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from captioned import identity, pairs
-from clipmill.core.manifests import Forecast, ForecastFigure
+from clipmill.core.forecasts import Forecast, ForecastFigure
 from clipmill.report.document import Report
 from clipmill.report.markdown import markdown_text
 from clipmill.report.markdown_text import code, prose

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from captioned import identity, pairs
-from clipmill.core.manifests import Forecast, ForecastFigure
+from clipmill.core.forecasts import Forecast, ForecastFigure
 from clipmill.report.document import Report
 from clipmill.report.page import html_text
 from html_page import Page

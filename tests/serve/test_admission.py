@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clipmill.serve.answers.encode import BatchingEncoder
+from clipmill.serve.answers.recent import Recent
 from clipmill.serve.service import Service
 from clipmill.serve.web.access import Access
 from clipmill.serve.web.app import make_app
@@ -85,3 +86,21 @@ def test_one_text_that_cannot_be_encoded_spoils_no_other(slow: tuple[Service, Sl
         assert first.result().shape == good.result().shape == (192,)
         with pytest.raises(ValueError, match="bad"):
             bad.result()
+
+
+def test_a_store_that_does_not_answer_holds_up_nobody_but_who_reads_from_it() -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def read(rows: object) -> dict[int, str]:
+        stuck.set()
+        assert go_on.wait(30)
+        return dict.fromkeys(rows, "read")  # type: ignore[call-overload]
+
+    recent = Recent(read, patience=0.01)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(recent.get, [1, 2])
+        assert stuck.wait(30)
+        assert pool.submit(recent.get, [2, 3]).result(timeout=30) == {}
+        go_on.set()
+        assert first.result() == {1: "read", 2: "read"}
+    assert recent.get([2]) == {2: "read"}

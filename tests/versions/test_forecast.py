@@ -7,7 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from clipmill.core.manifests import Counts, Forecast
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    Counts,
+)
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import SHARDS_FILE, Embeddings, write_manifest
 from clipmill.estimate.embedding_bytes import file_bytes

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
+from clipmill.core.manifests import (
+    EmbeddingsManifest,
+    IndexManifest,
+)
 from clipmill.datasets.manifests import Shard
 from clipmill.estimate.estimate import Estimate
 

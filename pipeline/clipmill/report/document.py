@@ -11,7 +11,14 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from clipmill.core.manifests import Counts, Forecast, ModelIdentity, Name, Record, Sha256
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    Counts,
+    ModelIdentity,
+    Name,
+    Record,
+    Sha256,
+)
 from clipmill.evaluation.figures import Figure, find
 from clipmill.evaluation.results import ProtocolPart, RobustnessPart, SlicesPart
 from clipmill.report.schema.classification import ProbePart, ZeroShotPart

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from clipmill import storage
-from clipmill.core.manifests import Forecast, IndexManifest, ModelIdentity
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    IndexManifest,
+    ModelIdentity,
+)
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import EvaluateSettings
 from clipmill.core.settings.base import option_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipmill.core.manifests import Forecast
+from clipmill.core.forecasts import Forecast
 from clipmill.evaluation.figures import DIRECTIONS, Figure
 from clipmill.report.document import PublishedPart, Report
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text

@@ -1,6 +1,6 @@
 """The plan of a run in lines of text, before it and after."""
 
-from clipmill.core.manifests import Forecast
+from clipmill.core.forecasts import Forecast
 from clipmill.report.format import TITLES, amount_text
 
 

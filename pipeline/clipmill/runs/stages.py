@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipmill.core.errors import OutputDiffers, RunFailed
+from clipmill.core.forecasts import Forecast
 from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
-    Forecast,
     IndexManifest,
     ModelIdentity,
     SelectionManifest,

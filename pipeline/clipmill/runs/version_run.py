@@ -7,7 +7,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from clipmill.core.errors import BarMissed, RunFailed
-from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    EmbeddingsManifest,
+    IndexManifest,
+)
 from clipmill.core.reporter import Reporter
 from clipmill.engine.choose import SMALL_ROWS, SMALL_VECTORS, cores_here, runs_here
 from clipmill.engine.device import check_decoding, check_device, check_products, declared

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmill.core.environment import DEFAULT_CACHE
-from clipmill.core.manifests import EmbeddingsManifest, Forecast, IndexManifest, Interval
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    EmbeddingsManifest,
+    IndexManifest,
+    Interval,
+)
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import Embeddings

@@ -114,7 +114,7 @@ class Service:
             return search_vectors(vectors, k, where, served, self.limits), served
 
     def item(self, identifier: str, name: str | None, *, with_vector: bool) -> dict[str, Any]:
-        with _absence(), self._working:
+        with _absence():
             return item(identifier, self.served(name), with_vector=with_vector)
 
     def facts(self) -> list[dict[str, Any]]:

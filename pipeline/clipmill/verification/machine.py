@@ -59,7 +59,11 @@ class Check:
 
 
 def check_machine(prefix: str | None = None, cache: Path = DEFAULT_CACHE) -> Iterator[Check]:
-    """Everything, one after the other; reading, writing and deleting below ``prefix`` where one is given."""
+    """Everything, one after the other; reading, writing and deleting below ``prefix`` where one is given.
+
+    Raises UserError for a prefix that is no place.
+    """
+    place = _tried(prefix) if prefix is not None else None
     yield _python()
     yield _packages()
     yield _extras()
@@ -68,8 +72,8 @@ def check_machine(prefix: str | None = None, cache: Path = DEFAULT_CACHE) -> Ite
     yield _memory()
     yield from _disks(cache)
     yield _cluster()
-    if prefix is not None:
-        yield from _place(prefix)
+    if prefix is not None and place is not None:
+        yield from _place(prefix, place)
 
 
 def _python() -> Check:
@@ -214,13 +218,13 @@ def _host_and_port(address: str) -> tuple[str | None, int | None]:
         return None, None
 
 
-def _place(prefix: str) -> Iterator[Check]:
+def _tried(prefix: str) -> Location:
+    """A folder below the prefix that nobody has."""
+    return storage.resolve_output(f"{prefix.rstrip('/')}/clipmill-doctor-{uuid.uuid4().hex}")
+
+
+def _place(prefix: str, place: Location) -> Iterator[Check]:
     """Whether outputs can be made below a place: listed, written, written only where nothing is, read, deleted."""
-    try:
-        place = storage.resolve_output(f"{prefix.rstrip('/')}/clipmill-doctor-{uuid.uuid4().hex}")
-    except ClipmillError as error:
-        yield Check("place", "fault", str(error), "give a folder, or s3://BUCKET/PREFIX")
-        return
     there = storage.exists(storage.resolve(prefix))
     steps: dict[str, Callable[[], object]] = {
         "list": lambda: storage.list_files(place),

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import Forecast, ForecastFigure, IndexManifest, ModelIdentity
+from clipmill.core.forecasts import Forecast, ForecastFigure
+from clipmill.core.manifests import (
+    IndexManifest,
+    ModelIdentity,
+)
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest, read_shards
 from clipmill.estimate.actual import actual_embedding, actual_index

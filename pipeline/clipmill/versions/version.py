@@ -7,7 +7,13 @@ from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.core.manifests import Counts, Forecast, Name, Record, Sha256
+from clipmill.core.forecasts import Forecast
+from clipmill.core.manifests import (
+    Counts,
+    Name,
+    Record,
+    Sha256,
+)
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location

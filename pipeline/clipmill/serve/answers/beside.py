@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 from clipmill.core.errors import ClipmillError
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings, Shard
+from clipmill.report.results.page import picture_uri
 from clipmill.report.results.pictures import Pictures, pictures_of
 from clipmill.serve.answers.recent import Recent
 
 _MOST_CAPTIONS = 20
+_PATIENCE = 3.0
+"""Seconds to wait while others read pictures: from a store that does not answer, no request waits long for those of others."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,14 @@ class Picture:
 
     data: bytes | None
     none: str | None = None
+
+
+def shown(picture: Picture | None) -> dict[str, str | None]:
+    """A picture as answers have it: a data: URI, or why there is none."""
+    if picture is None:
+        return {"thumbnail": None, "no_thumbnail": "it was not read in time; ask again"}
+    uri = picture_uri(picture.data)
+    return {"thumbnail": uri, "no_thumbnail": None if uri else picture.none or "there is no picture of it"}
 
 
 @dataclass
@@ -53,11 +64,11 @@ class Beside:
 
     @cached_property
     def _pictures(self) -> Recent[Picture]:
-        return Recent(self._read_pictures, lasts=lambda picture: picture.data is not None)
+        return Recent(self._read_pictures, lambda picture: picture.data is not None, _PATIENCE)
 
     @cached_property
     def _captions(self) -> Recent[list[str]]:
-        return Recent(self._read_captions)
+        return Recent(self._read_captions, patience=_PATIENCE)
 
     @property
     def _opened(self) -> Embeddings | str:
@@ -79,7 +90,7 @@ class Beside:
             return {row: Picture(None, opened) for row in rows}
         with self._reading:
             found: Pictures = pictures_of(opened, rows)
-        made = {row: Picture(None, reason) for row, reason in found.missing.items()}
+        made = {row: Picture(None, found.missing.get(row)) for row in rows}
         return made | {row: Picture(data) for row, data in found.found.items()}
 
     def _read_captions(self, rows: Sequence[int]) -> dict[int, list[str]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from clipmill.report.results.page import picture_uri
+from clipmill.serve.answers.beside import shown
 from clipmill.serve.answers.opened import Served
 from clipmill.serve.answers.query import NoSuchRow
 from clipmill.serve.answers.search import promised
@@ -19,7 +19,6 @@ def item(identifier: str, served: Served, *, with_vector: bool) -> dict[str, Any
     (row,) = served.opened.rows(at)
     number = row["row"]
     picture = served.opened.beside.pictures([number]).get(number)
-    uri = picture_uri(picture.data) if picture else None
     return {
         "index": served.opened.name,
         "version": served.opened.version,
@@ -27,8 +26,7 @@ def item(identifier: str, served: Served, *, with_vector: bool) -> dict[str, Any
         "id": row["id"],
         "columns": {name: value for name, value in row.items() if name not in ("row", "id")},
         "captions": served.opened.beside.captions([number]).get(number, []),
-        "thumbnail": uri,
-        "no_thumbnail": None if uri else (picture.none if picture else None) or "there is no picture of it",
+        **shown(picture),
         "vector": [float(value) for value in served.index.vectors_at(at)[0]] if with_vector else None,
         "others": len(positions) - 1,
     }

@@ -14,8 +14,8 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.index.search.exact import TopK
 from clipmill.index.search.search import effort_for
 from clipmill.index.search.selection import Selection
-from clipmill.report.results.page import picture_uri
 from clipmill.serve.answers.answer import Kind
+from clipmill.serve.answers.beside import shown
 from clipmill.serve.answers.encode import Encoder
 from clipmill.serve.answers.opened import Served
 from clipmill.serve.answers.query import Asked, asked_of
@@ -43,7 +43,12 @@ def search(
     asked = asked_of(request.parts, served, encoder, limits)
     encoded = time.perf_counter()
     with working or nullcontext():
-        return _answer(request, served, asked, limits, encoded - started), asked
+        answer = _answer(request, served, asked, limits, encoded - started)
+    began = time.perf_counter()
+    _add_beside(served, answer["results"], request.include)
+    spent, spans = round((time.perf_counter() - began) * 1000, 3), answer["milliseconds"]
+    answer["milliseconds"] = {**spans, "fetch": spans["fetch"] + spent, "total": spans["total"] + spent}
+    return answer, asked
 
 
 def _refuse(request: SearchRequest, limits: Limits) -> None:
@@ -128,22 +133,23 @@ def _results(
         {"rank": rank, "score": float(score), "row": row["row"], "id": row["id"], **_columns(row, include)}
         for rank, (score, row) in enumerate(zip(scores, found_rows, strict=True), start=1)
     ]
-    rows = [result["row"] for result in results]
-    if "thumbnail" in include:
-        pictures = served.opened.beside.pictures(rows)
-        for result in results:
-            picture = pictures.get(result["row"])
-            result["thumbnail"] = picture_uri(picture.data) if picture else None
-            if not result["thumbnail"]:
-                result["no_thumbnail"] = (picture.none if picture else None) or "there is no picture of it"
-    if "caption" in include and served.index.manifest.gallery != "captions":
-        captions = served.opened.beside.captions(rows)
-        for result in results:
-            result["caption"] = next(iter(captions.get(result["row"], ())), None)
     if "vector" in include:
         for result, vector in zip(results, served.index.vectors_at(positions), strict=True):
             result["vector"] = [float(value) for value in vector]
     return results
+
+
+def _add_beside(served: Served, results: list[dict[str, Any]], include: Sequence[str]) -> None:
+    """Pictures and captions, which may have to be read from a store."""
+    rows = [result["row"] for result in results]
+    if "thumbnail" in include:
+        pictures = served.opened.beside.pictures(rows)
+        for result in results:
+            result |= shown(pictures.get(result["row"]))
+    if "caption" in include and served.index.manifest.gallery != "captions":
+        captions = served.opened.beside.captions(rows)
+        for result in results:
+            result["caption"] = next(iter(captions.get(result["row"], ())), None)
 
 
 def _columns(row: dict[str, Any], include: Sequence[str]) -> dict[str, Any]:
