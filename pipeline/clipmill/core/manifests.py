@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
+    Field,
     StringConstraints,
-    model_serializer,
     model_validator,
 )
 
+from clipmill.core.counts import ClipCounts as ClipCounts
+from clipmill.core.counts import Counts as Counts
+from clipmill.core.counts import Record as Record
 from clipmill.core.schemas import GalleryName
 
 SCHEMA_VERSION = 1
@@ -29,12 +29,6 @@ Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
 
 RelativePath = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})*$")]
 """A file of ours, relative to the folder that names it and below it: no part of it is ``..`` or begins with a point."""
-
-
-class Record(BaseModel):
-    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelIdentity(Record):
@@ -60,56 +54,6 @@ class ModelIdentity(Record):
             for key in must_agree
             if getattr(self, key) != getattr(other, key)
         ]
-
-
-_CALLED = {"audio": "sounds", "videos": "videos"}
-"""The parts of an embeddings dataset whose items take time, and what these are called."""
-
-
-class ClipCounts(Record):
-    """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column."""
-
-    embedded: int = 0
-    rejected: int = 0
-    without_column: int = 0
-
-
-class Counts(Record):
-    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column. ``clips`` has the
-    same of the parts ``audio`` and ``videos``, where there are such."""
-
-    rows: int = 0
-    images: int = 0
-    captions: int = 0
-    rejected_images: int = 0
-    rejected_captions: int = 0
-    without_image_column: int = 0
-    rejected_by_reason: dict[str, int] = {}
-    clips: dict[str, ClipCounts] = {}
-
-    @model_serializer(mode="wrap")
-    def _without_no_clips(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As before there were sounds and videos, where there are none."""
-        values: dict[str, Any] = serialise(self)
-        return values if self.clips else {name: value for name, value in values.items() if name != "clips"}
-
-    @property
-    def embedded(self) -> dict[str, int]:
-        """What was embedded, by what it is called; without images where there are other things beside captions."""
-        clips = {_CALLED[part]: one.embedded for part, one in self.clips.items()}
-        images = {} if clips and not self.images else {"images": self.images}
-        return {**images, **clips, "captions": self.captions}
-
-    @property
-    def in_words(self) -> str:
-        """``12 images and 24 captions``."""
-        *first, last = (f"{count:,} {what}" for what, count in self.embedded.items())
-        return f"{', '.join(first)} and {last}"
-
-    @property
-    def rejected(self) -> int:
-        """Of all kinds."""
-        return self.rejected_images + self.rejected_captions + sum(one.rejected for one in self.clips.values())
 
 
 class Run(Record):
@@ -152,8 +96,8 @@ class EmbeddingsManifest(Record):
     dimension: int
     counts: Counts
     configuration: dict[str, Any]
-    encoded_with: dict[str, int] = {}
-    parity: dict[str, float] = {}
+    encoded_with: dict[str, int] = Field(default_factory=dict)
+    parity: dict[str, float] = Field(default_factory=dict)
     kept_columns: list[str]
     runs: list[Run]
     throughput: Throughput

@@ -1,0 +1,63 @@
+"""What became of an input, as manifests count it; and the base of all that is written to a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+
+class Record(BaseModel):
+    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_CALLED = {"audio": "sounds", "videos": "videos"}
+"""The parts of an embeddings dataset whose items take time, and what these are called."""
+
+
+class ClipCounts(Record):
+    """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column."""
+
+    embedded: int = 0
+    rejected: int = 0
+    without_column: int = 0
+
+
+class Counts(Record):
+    """What became of the input: ``rows`` = images + rejected images + rows of files without an image column. ``clips`` has the
+    same of the parts ``audio`` and ``videos``, where there are such."""
+
+    rows: int = 0
+    images: int = 0
+    captions: int = 0
+    rejected_images: int = 0
+    rejected_captions: int = 0
+    without_image_column: int = 0
+    rejected_by_reason: dict[str, int] = {}
+    clips: dict[str, ClipCounts] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_no_clips(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there were sounds and videos, where there are none."""
+        values: dict[str, Any] = serialise(self)
+        return values if self.clips else {name: value for name, value in values.items() if name != "clips"}
+
+    @property
+    def embedded(self) -> dict[str, int]:
+        """What was embedded, by what it is called; without images where there are other things beside captions."""
+        clips = {_CALLED[part]: one.embedded for part, one in self.clips.items()}
+        images = {} if clips and not self.images else {"images": self.images}
+        return {**images, **clips, "captions": self.captions}
+
+    @property
+    def in_words(self) -> str:
+        """``12 images and 24 captions``."""
+        *first, last = (f"{count:,} {what}" for what, count in self.embedded.items())
+        return f"{', '.join(first)} and {last}"
+
+    @property
+    def rejected(self) -> int:
+        """Of all kinds."""
+        return self.rejected_images + self.rejected_captions + sum(one.rejected for one in self.clips.values())
