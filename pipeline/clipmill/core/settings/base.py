@@ -23,6 +23,7 @@ class Settings(BaseModel):
         "allow_outside",
         "trec",
         "widths",
+        "learn_prompts",
         "dimension",
         "trust_remote_code",
         "audio_column",

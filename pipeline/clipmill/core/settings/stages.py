@@ -204,8 +204,8 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     probe_train: Annotated[str | None, Option(metavar="URI")] = Field(
         default=None, description="Embeddings to train them on. Default: a part of the evaluated embeddings."
     )
-    learn_prompts: bool = Field(
-        default=False,
+    learn_prompts: bool | None = Field(
+        default=None,
         description="Learn the words before class names from the probe's training images too (CoOp), beside the probe: "
         "minutes, more with many classes.",
     )
