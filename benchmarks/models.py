@@ -34,6 +34,8 @@ from clipmill.source.decode import decode_image
 from clipmill.train.validate import ranks
 
 TOLERANCE = 0.01
+_PLACES = ("input", "validation", "pretrained", "model")
+"""Options that may name a sample or a training of the recipe, or a folder beside it."""
 MODEL_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
@@ -52,7 +54,8 @@ def clipmill(command: str, output: Path, options: Mapping[str, Any], work: Path,
     """One command; options that name a sample, a training or a folder beside the recipe become places."""
     line = [sys.executable, "-m", "clipmill_jobs", command, "--output", str(output)]
     for name, value in options.items():
-        known = [place / str(value) for place in (work, beside) if (place / str(value)).exists()]
+        places = (work, beside) if name in _PLACES else ()
+        known = [place / str(value) for place in places if (place / str(value)).exists()]
         line += [f"--{name.replace('_', '-')}", str(known[0] if known else value)]
     print(" ".join(line[2:]), flush=True)
     done = subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
