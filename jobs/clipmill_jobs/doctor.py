@@ -1,10 +1,7 @@
 """clipmill doctor: what this machine has, and what to do where something is missing."""
 
-from pathlib import Path
-
 import click
 
-from clipmill.core.environment import DEFAULT_CACHE
 from clipmill_jobs.command import Job, print_json
 
 _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
@@ -12,15 +9,8 @@ _MARKS = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
 
 @click.command("doctor", cls=Job, doing="looking at this machine")
 @click.argument("prefix", required=False, metavar="[URI]")
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CACHE,
-    show_default=True,
-    help="Folder of local copies of what lies on S3.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, for a bug report.")
-def command(prefix: str | None, cache: Path, as_json: bool) -> None:
+def command(prefix: str | None, as_json: bool) -> None:
     """Look at versions, processor, GPUs, memory, disks and the cluster; with a URI also whether outputs can be made there.
 
     Each line is ok, a note, or a fault with what to do. Below the URI a small folder is written and deleted again. Exit
@@ -35,7 +25,7 @@ def command(prefix: str | None, cache: Path, as_json: bool) -> None:
     from clipmill.verification.machine import check_machine
 
     found = []
-    for check in check_machine(prefix, cache):
+    for check in check_machine(prefix):
         found.append(check)
         if not as_json:
             click.echo(f"{_MARKS[check.state]} {check.name}: {check.found}")

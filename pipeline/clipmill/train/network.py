@@ -147,6 +147,8 @@ def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     network = build_network(source)
     if source.weights is not None:
         load_weights(network, source)
+    elif hasattr(network, "text_decoder"):
+        network.text_decoder.init_parameters()  # type: ignore[union-attr, operator]  # open_clip leaves its projection as memory was
     preprocessing = preprocessing_of(network, source)
     if settings.loss == "siglip":
         add_bias(network)

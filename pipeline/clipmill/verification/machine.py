@@ -58,7 +58,7 @@ class Check:
         return asdict(self)
 
 
-def check_machine(prefix: str | None = None, cache: Path = DEFAULT_CACHE) -> Iterator[Check]:
+def check_machine(prefix: str | None = None) -> Iterator[Check]:
     """Everything, one after the other; reading, writing and deleting below ``prefix`` where one is given.
 
     Raises UserError for a prefix that is no place.
@@ -70,7 +70,7 @@ def check_machine(prefix: str | None = None, cache: Path = DEFAULT_CACHE) -> Ite
     yield _processor()
     yield _gpus()
     yield _memory()
-    yield from _disks(cache)
+    yield from _disks()
     yield _cluster()
     if prefix is not None and place is not None:
         yield from _place(prefix, place)
@@ -161,7 +161,7 @@ def _memory_bytes() -> tuple[int | None, int | None]:
     return min(total or most, most), min(free or most, most - used)
 
 
-def _disks(cache: Path) -> Iterator[Check]:
+def _disks() -> Iterator[Check]:
     places = {
         "working folder": (Path.cwd(), _LEAST_DISK, "outputs go here unless --output says otherwise"),
         "temporary files": (Path(tempfile.gettempdir()), _LEAST_DISK, "TMPDIR names another folder for them"),
@@ -180,17 +180,19 @@ def _disks(cache: Path) -> Iterator[Check]:
         small = size < _LEAST_SHARED
         advice = "Ray keeps objects there and falls back to the disk: docker run --shm-size=8g" if small else ""
         yield Check("shared memory", "note" if small else "ok", f"{shared} holds {size / _GB:,.1f} GB", advice)
-    yield _cache(cache)
+    yield _cache()
 
 
-def _cache(cache: Path) -> Check:
-    copies = copies_in(cache)
+def _cache() -> Check:
+    copies = copies_in(DEFAULT_CACHE)
     size = sum(copy.bytes for copy in copies)
     try:
         most = limit()
     except ClipmillError as error:
         return Check("cache", "fault", str(error), f"set {LIMIT_VARIABLE} to a size such as 20GiB, or unset it")
-    return Check("cache", "ok", f"{len(copies):,} copies of {size / _GB:,.1f} GB in {cache}, at most {size_text(most)}")
+    return Check(
+        "cache", "ok", f"{len(copies):,} copies of {size / _GB:,.1f} GB in {DEFAULT_CACHE}, at most {size_text(most)}"
+    )
 
 
 def _cluster() -> Check:
