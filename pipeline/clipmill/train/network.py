@@ -18,7 +18,7 @@ from clipmill.encoders.source import ModelSource, find_model
 from clipmill.encoders.text import encode_tokens, without_padding
 from clipmill.encoders.tokenizer import load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
-from clipmill.train.parts import add_adapters, add_bias, freeze, part_of, set_modes
+from clipmill.train.parts import add_adapters, add_bias, begin_decoder, freeze, part_of, set_modes
 
 Weights = dict[str, torch.Tensor]
 
@@ -147,8 +147,8 @@ def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     network = build_network(source)
     if source.weights is not None:
         load_weights(network, source)
-    elif hasattr(network, "text_decoder"):
-        network.text_decoder.init_parameters()  # type: ignore[union-attr, operator]  # open_clip leaves its projection as memory was
+    else:
+        begin_decoder(network)
     preprocessing = preprocessing_of(network, source)
     if settings.loss == "siglip":
         add_bias(network)

@@ -42,6 +42,14 @@ def add_bias(network: torch.nn.Module) -> None:
         network.logit_bias = torch.nn.Parameter(torch.tensor(_START_BIAS))
 
 
+def begin_decoder(network: Any) -> None:
+    """Draws the projection of a CoCa's decoder, which open_clip leaves as memory was: its own way of doing so fails."""
+    decoder = getattr(network, "text_decoder", None)
+    projection = getattr(decoder, "text_projection", None)
+    if isinstance(projection, torch.nn.Parameter):
+        torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
+
+
 def add_adapters(network: torch.nn.Module, rank: int) -> Any:
     """Freezes the towers and adds low-rank updates to their matrices (Hu et al., "LoRA", 2021), by `peft`.
 
