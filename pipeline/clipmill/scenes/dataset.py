@@ -125,13 +125,15 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
     """The rows of these numbers, one by one."""
     for row in rows:
         scene, random = scene_of_row(settings.split, settings.seed, row)
-        teaching = [*naming_captions(scene), *placing_captions(scene)] if settings.split == "train" else []
+        naming, placing = [], []
+        if settings.split == "train":
+            naming, placing = naming_captions(scene), placing_captions(scene)
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},
-            "caption": captions(scene) + teaching,
+            "caption": captions(scene) + naming,
             "negative_caption": negative_captions(scene),
-            "teaching_caption": teaching,
+            "teaching_caption": naming + placing,
             "label": scene.main.name,
             "size": scene.main.size,
             "objects": len(scene.things),
