@@ -26,6 +26,7 @@ from clipmill.curate.prompts import Prompt
 from clipmill.datasets.expressions import Expression
 from clipmill.datasets.manifests import (
     MANIFEST,
+    Embeddings,
     Shard,
     describe_shard,
     read_manifest,
@@ -85,7 +86,11 @@ class Filter(Stage[SelectionManifest]):
 
 def make_filter(settings: FilterSettings) -> Filter:
     """Opens what is to be filtered. Raises UserError for conditions that it does not allow, before any work."""
-    gallery = Gallery.open(settings.embeddings, "images")
+    if not (images := Embeddings.open(settings.embeddings)).count("images"):
+        raise UserError(
+            f"{images.location} has no images, and filter keeps and drops images: embed some, or use `clipmill dedup`"
+        )
+    gallery = Gallery(images, "images")
     prompts = [Prompt.parse(given) for given in settings.prompt]
     if settings.min_clip_score is None and not prompts and not settings.duplicates and not settings.where:
         raise UserError("nothing to filter by: give --min-clip-score, --prompt, --duplicates or --where")
