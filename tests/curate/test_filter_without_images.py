@@ -19,5 +19,5 @@ def test_embeddings_without_images_are_refused(tmp_path: Path) -> None:
     embed = EmbedSettings(input=str(tmp_path / "in"), output=str(tmp_path / "vectors"))
     embed_stage(embed, ClusterSettings(device="cpu"), Silent())
     settings = FilterSettings(embeddings=embed.output, output=str(tmp_path / "out"), where="row > 3")
-    with pytest.raises(UserError, match=r"has no images, and filter keeps and drops images; .*clipmill dedup"):
+    with pytest.raises(UserError, match=r"has no images, and filter keeps and drops images: .*clipmill dedup"):
         make_filter(settings)
