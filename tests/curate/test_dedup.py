@@ -1,13 +1,11 @@
 """`clipmill dedup` publishes the pairs and groups that are there, keeps by the rule asked for, and continues its work."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
 from clipmill.core.gpus import FAKE_GPUS
@@ -22,7 +20,6 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.index.build.gallery import Gallery
 from clipmill.verification.dataset import verify
-from clipmill_jobs import dedup as job
 from clustered import image_and_caption_vectors, unit, write_embeddings
 
 N, DIMENSION = 3000, 128
@@ -154,22 +151,6 @@ def test_the_best_of_a_group_is_the_largest_or_the_best_described(tmp_path: Path
     assert dedup_module._describe(gallery, members, "largest")[1].tolist() == [80, 160, 40]
     worth = dedup_module._describe(gallery, members, "clip-score")[1]
     np.testing.assert_allclose(worth, [0.1, np.nan, 0.3], rtol=1e-6)
-
-
-@pytest.mark.cluster
-def test_the_command_compares_on_ray_and_says_what_it_found(
-    embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dedup_module, "STRIP_ROWS", 1500)
-    options = ["--embeddings", embeddings, "--output", str(tmp_path / "duplicates"), "--threshold", "0.95", "--json"]
-    options = ["--address", "local", "--cpus", "1", *options]
-    result = CliRunner().invoke(job.command, options)
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    assert (document["pairs"], document["groups"], document["already_complete"]) == (3, 2, False)
-    again = CliRunner().invoke(job.command, options[:-1])
-    assert "is already complete" in again.stdout
-    assert "3 pairs of 3,000 images have a cosine of 0.95 or more" in again.stdout
 
 
 def test_products_on_a_gpu_publish_the_same_files(
