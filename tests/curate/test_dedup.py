@@ -20,29 +20,18 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.index.build.gallery import Gallery
 from clipmill.verification.dataset import verify
-from clustered import image_and_caption_vectors, unit, write_embeddings
-
-N, DIMENSION = 3000, 128
-PLANTED = {0.995: (5, 2900), 0.97: (700, 701), 0.96: (701, 1500)}
+from clustered import write_embeddings
+from planted import PLANTED, planted_embeddings, planted_vectors
 
 
 @pytest.fixture(scope="module")
 def vectors() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    images = unit(rng.standard_normal((N, DIMENSION)))
-    for cosine, (original, copy) in PLANTED.items():
-        aside = rng.standard_normal(DIMENSION)
-        aside = unit(aside - (aside @ images[original]) * images[original])
-        images[copy] = cosine * images[original] + np.sqrt(1 - cosine**2) * aside
-    return images.astype(np.float16)
+    return planted_vectors()
 
 
 @pytest.fixture(scope="module")
 def embeddings(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
-    captions = image_and_caption_vectors(N, 500, DIMENSION, seed=1)[1]
-    captions[400] = captions[7]
-    labels = [f"label {row}" for row in range(N)]
-    return str(write_embeddings(tmp_path_factory.mktemp("embeddings"), vectors, captions, labels=labels))
+    return planted_embeddings(tmp_path_factory.mktemp("embeddings"), vectors)
 
 
 def find_here(settings: DedupSettings) -> DuplicatesManifest:

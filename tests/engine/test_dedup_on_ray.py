@@ -3,35 +3,17 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from clipmill.curate import dedup as dedup_module
 from clipmill_jobs import dedup as job
-from clustered import image_and_caption_vectors, unit, write_embeddings
-
-N, DIMENSION = 3000, 128
-PLANTED = {0.995: (5, 2900), 0.97: (700, 701), 0.96: (701, 1500)}
+from planted import planted_embeddings, planted_vectors
 
 
 @pytest.fixture(scope="module")
-def vectors() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    images = unit(rng.standard_normal((N, DIMENSION)))
-    for cosine, (original, copy) in PLANTED.items():
-        aside = rng.standard_normal(DIMENSION)
-        aside = unit(aside - (aside @ images[original]) * images[original])
-        images[copy] = cosine * images[original] + np.sqrt(1 - cosine**2) * aside
-    return images.astype(np.float16)
-
-
-@pytest.fixture(scope="module")
-def embeddings(vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> str:
-    captions = image_and_caption_vectors(N, 500, DIMENSION, seed=1)[1]
-    captions[400] = captions[7]
-    labels = [f"label {row}" for row in range(N)]
-    return str(write_embeddings(tmp_path_factory.mktemp("embeddings"), vectors, captions, labels=labels))
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return planted_embeddings(tmp_path_factory.mktemp("embeddings"), planted_vectors())
 
 
 @pytest.mark.cluster

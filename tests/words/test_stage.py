@@ -1,6 +1,7 @@
 """Texts are written once, whole, and the same after an interruption; what differs is told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks import encoded, write_pictures
+from clipmill import storage
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.reporter import Silent
-from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings
+from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings, ModelSettings
+from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.runs.stages import words_stage
+from clipmill.source.columns import Columns
+from clipmill.stage.units.layout import Layout
 from clipmill.verification.dataset import verify
 from clipmill.words import steps
+from clipmill.words.asking import Asking
+from clipmill.words.loading import FoundGenerator
+from clipmill.words.protocol import Decoding
+from clipmill.words.sums import TextSums
 from tiny_generators import tiny_generator
 
 ROWS = 40
@@ -196,6 +205,48 @@ def test_a_model_without_its_processor_is_one_sentence(
         (made.folder / name).unlink(missing_ok=True)
     with pytest.raises(UserError, match="it needs the files of its processor and tokenizer"):
         words_stage(caption(pictures_folder, tmp_path / "out", str(made.folder), limit=2), HERE, Silent())
+
+
+def test_a_run_that_goes_on_otherwise_computes_otherwise_and_lets_the_model_go(
+    pictures_folder: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process: interrupted in float32, continued in bfloat16, each told of the rows that it wrote about."""
+    plain, commits = steps.commit_unit, []
+
+    def stops(layout: Any, number: int, packed: Any) -> None:
+        if commits:
+            raise KeyboardInterrupt
+        commits.append(number)
+        plain(layout, number, packed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "commit_unit", stops)
+        with pytest.raises(KeyboardInterrupt):
+            words_stage(caption(pictures_folder, tmp_path / "out", model, limit=16), HERE, Silent())
+    assert steps._writer.cache_info().currsize == 0
+    settings = caption(pictures_folder, tmp_path / "out", model, limit=16, precision="bf16")
+    made = words_stage(settings, HERE, Silent()).manifest
+    assert made.generated_with == {"cpu fp32 batch 8": 8, "cpu bf16 batch 8": 8}
+    assert steps._writer.cache_info().currsize == 0
+
+
+def test_two_jobs_that_compute_otherwise_do_not_share_a_model(tmp_path: Path) -> None:
+    layout = Layout(storage.resolve(tmp_path), "token", 1, 1, (), TextSums)
+    identity = GeneratorIdentity(name="x", engine="x", weights_sha256=None, processor_sha256=None)
+    found = FoundGenerator("llava", tmp_path, identity, ModelSettings())
+    columns = Columns("image", "binary", None, False, None, ())
+    job = steps.Job(found, Asking("", Decoding(1)), (), columns, layout, 0, 0, "fp32", 1, (), None, "cpu", 1)
+    assert steps._Key(job) == steps._Key(replace(job, threads=4))
+    for change in ({"precision": "bf16"}, {"device": "cuda"}, {"batch_size": 3}):
+        assert steps._Key(job) != steps._Key(replace(job, **change))
+
+
+def test_a_folder_that_a_node_lacks_is_told(tmp_path: Path) -> None:
+    identity = GeneratorIdentity(name="transformers:llava", engine="x", weights_sha256=None, processor_sha256=None)
+    gone = tmp_path / "gone"
+    found = FoundGenerator("llava", gone, identity, ModelSettings(model=str(gone)))
+    with pytest.raises(UserError, match=r"gone is not on the node .*; put it at the same place on every node"):
+        found.load("cpu", "fp32")
 
 
 def test_a_prompt_longer_than_the_context_is_a_reject(pictures_folder: str, model: str, tmp_path: Path) -> None:

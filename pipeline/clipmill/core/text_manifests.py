@@ -29,9 +29,9 @@ class GeneratorIdentity(Record):
 
 
 class TextCounts(Record):
-    """What became of the input: ``rows`` = ``answered`` + ``rejected_images`` + ``rejected_texts`` + rows of files without an
-    image column. ``answered`` rows have ``texts``, of ``tokens`` in all, of which ``cut`` texts ended at the most tokens;
-    ``prompt_tokens`` are those of questions, where they are paid for."""
+    """What became of the input. Of ``rows``, those of files without an image column lack nothing; each other one has its texts,
+    or a reject; of several candidates each may be either. ``answered`` rows have ``texts``, of ``tokens`` in all, of which
+    ``cut`` texts ended at the most tokens; ``prompt_tokens`` are those of questions, where they are paid for."""
 
     rows: int = 0
     answered: int = 0

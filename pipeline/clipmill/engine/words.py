@@ -22,7 +22,7 @@ from clipmill.words.examples import Examples
 from clipmill.words.loading import FoundGenerator
 from clipmill.words.manifest import finish
 from clipmill.words.plan import WordsPlan, find_progress, followed, pieces_of
-from clipmill.words.steps import Job, counts_of, write_units
+from clipmill.words.steps import Job, counts_of, forget, write_units
 from clipmill.words.sums import TextSums
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ def _where(plan: WordsPlan, found: FoundGenerator, settings: ClusterSettings, re
         device, why = device_here(settings)
         cores = cores_here(settings)
         reporter.message(plan.name, f"writing about {plan.rows:,} rows in this process, {why}")
-        yield _Where(Here(cores), device, cores, 0, 1)
+        try:
+            yield _Where(Here(cores), device, cores, 0, 1)
+        finally:
+            forget()
         return
     from clipmill.engine.arrival import ready_to_encode
     from clipmill.engine.cluster import cause_of, connect

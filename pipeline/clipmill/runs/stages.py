@@ -259,7 +259,7 @@ def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter:
     check_device(cluster)
     check_asking(settings)
     examples, examples_sha256 = read_examples(settings.examples) if settings.examples else ((), None)
-    reporter.message("caption", f"reading what is in {settings.input}")
+    reporter.message("ask" if isinstance(settings, AskSettings) else "caption", f"reading what is in {settings.input}")
     source = find_source(settings)
     found = find_generator(settings)
     if isinstance(settings, AskSettings):

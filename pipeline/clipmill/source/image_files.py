@@ -82,6 +82,7 @@ def find_image(path: str, base: Location, allowed: Sequence[str] = (), medium: M
 
 @contextmanager
 def told(path: str, local: bool, medium: Medium = IMAGE) -> Iterator[None]:
+    """In the block a failure of a file is its reject; one of a network ends the run, since the next start may succeed."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -29,7 +29,10 @@ def near_contents(
 ) -> frozenset[bytes]:
     """sha256 of the encoded pictures of ``source`` whose cosine with a held-out one is ``least`` or more: of worker
     ``rank``'s share of the units."""
-    kept = torch.cat([encode(pixels) for _, pixels in _pictures(held_out, held_out.units, pool)])
+    encoded = [encode(pixels) for _, pixels in _pictures(held_out, held_out.units, pool)]
+    if not encoded:
+        return frozenset()
+    kept = torch.cat(encoded)
     mine = source.units[rank::workers]
     near: set[bytes] = set()
     for contents, pixels in _pictures(source, mine, pool):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,21 @@ class FoundGenerator:
             assert kept is not None
             name, address = self.identity.name, self.identity.pretrained
             return HttpGenerator(address, name, self.identity, kept, self.requests_at_once)
-        return _load_coca(self, device, precision) if self.kind == COCA else _load_transformers(self, device, precision)
+        if self.kind == COCA:
+            return _load_coca(self, device, precision)
+        return _load_transformers(replace(self, folder=self._folder_here()), device, precision)
+
+    def _folder_here(self) -> Path:
+        """The folder on this machine, which may be another than the one that the run began on. Raises UserError."""
+        if self.folder.is_dir():
+            return self.folder
+        place = find_place(self.settings)
+        if not place.repository:
+            raise UserError(
+                f"--model {self.identity.name}: {self.folder} is not on the node {platform.node()}; put it at the same place "
+                "on every node, or name the model on the hub (transformers:ORG/NAME)"
+            )
+        return download(place, code=False)
 
 
 def find_generator(settings: GeneratorSettings) -> FoundGenerator:

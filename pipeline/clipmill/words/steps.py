@@ -95,15 +95,21 @@ def _precision(job: Job) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Key:
-    """Keeps one model in a process, which does many pieces of one run."""
+    """Keeps one model in a process, which does many pieces of one run; a run that computes otherwise has another."""
 
     job: Job
 
+    @property
+    def _parts(self) -> tuple[object, ...]:
+        job = self.job
+        how = (job.device, _precision(job), job.batch_size, job.found.requests_at_once)
+        return (job.layout.token, job.layout.staging.uri, *how)
+
     def __hash__(self) -> int:
-        return hash(self.job.layout.token)
+        return hash(self._parts)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.job.layout.staging == self.job.layout.staging
+        return isinstance(other, _Key) and other._parts == self._parts
 
 
 @lru_cache(maxsize=1)
@@ -123,6 +129,11 @@ def _writer(key: _Key) -> Writer:
         job.question_column,
         shown(iter(job.examples), job.max_image_pixels),
     )
+
+
+def forget() -> None:
+    """Lets the model of this process go: whoever calls from a notebook wants its memory back."""
+    _writer.cache_clear()
 
 
 @lru_cache(maxsize=256)

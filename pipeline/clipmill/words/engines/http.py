@@ -113,7 +113,8 @@ class HttpGenerator:
                 return {"refused": f"HTTP {status}: {reason}"}
             elif status == 404:
                 raise RunFailed(
-                    f"{self.base_url}/chat/completions is not there, or no model {self.model} (HTTP 404: {reason})"
+                    f"{self.base_url}/chat/completions is not there, or knows no model {self.model} (HTTP 404: {reason}); "
+                    "look at --base-url and --model"
                 )
             failed += status != 429
             asked = _retry_after(headers)
