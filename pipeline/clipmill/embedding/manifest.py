@@ -18,10 +18,10 @@ from clipmill.core.manifests import (
 from clipmill.datasets.manifests import Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
-from clipmill.embedding.plan import EmbedPlan, Progress, describe_columns
+from clipmill.embedding.plan import EmbedPlan, describe_columns
 from clipmill.embedding.statistics import Statistics
 from clipmill.source.media import MEDIA
-from clipmill.source.planned import write_inputs, write_listing
+from clipmill.source.planned import Progress, write_inputs, write_listing
 
 
 def finish(

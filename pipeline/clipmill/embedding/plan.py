@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from clipmill import storage
 from clipmill.core.manifests import EmbeddingsManifest, ModelIdentity
 from clipmill.core.schemas import ROWS_PER_SHARD
 from clipmill.core.settings import EmbedSettings
@@ -19,17 +18,15 @@ from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.library import refuse_unusable_model
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
-from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.footers import read_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
-from clipmill.source.planned import digest_of_inputs, refuse_output_in_input
+from clipmill.source.planned import Progress, digest_of_inputs, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units, rows_per_unit
 from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.outline import Outline, Step
-from clipmill.stage.stage import Stage, Work, configuration_differences
-from clipmill.stage.staging import Started
-from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.stage import Stage, configuration_differences
 from clipmill.stage.units.follow import Followed
 from clipmill.stage.units.layout import Layout
 from clipmill.stage.units.reject_limit import RejectLimit
@@ -163,7 +160,7 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
     refuse_unusable_model(settings.model_settings)
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
-    inputs = find_inputs(settings.input, read_footers(footers or _footers_of(settings)))
+    inputs = find_inputs(settings.input, read_footers(footers or footers_of(settings.output)))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,
@@ -200,27 +197,6 @@ def _cut(
     if settings.limit is not None:
         rows = min(rows, settings.limit)
     return plan_units(inputs, rows_per_unit(*preprocessing.size, rows, clips.row_bytes if clips else 0), settings.limit)
-
-
-def _footers_of(settings: EmbedSettings) -> Location:
-    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
-
-    start: Started
-    finished: Finished
-    todo: Units
-
-
-def find_progress(plan: EmbedPlan, work: Work) -> Progress:
-    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
-    save_footers(_footers_of(plan.settings), plan.inputs)
-    finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
-    todo = plan.units.take(~finished.mask(plan.layout))
-    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
 
 
 def followed(plan: EmbedPlan, progress: Progress) -> Followed[Statistics]:

@@ -11,11 +11,12 @@ from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
 from clipmill.embedding.manifest import finish
-from clipmill.embedding.plan import EmbedPlan, find_progress, followed
+from clipmill.embedding.plan import EmbedPlan, followed
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed
 from clipmill.engine.choose import SMALL_ROWS, cores_here, runs_here
 from clipmill.engine.device import DECODED_ON_GPU, check_decoding, device_here
+from clipmill.source.planned import find_progress
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work

@@ -14,6 +14,7 @@ from clipmill.core.text_manifests import TextsManifest
 from clipmill.engine.choose import cores_here, runs_here
 from clipmill.engine.device import declared, device_here
 from clipmill.source.listed import part_of
+from clipmill.source.planned import find_progress
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
@@ -21,7 +22,7 @@ from clipmill.stage.units.follow import Following
 from clipmill.words.examples import Examples
 from clipmill.words.loading import FoundGenerator
 from clipmill.words.manifest import finish
-from clipmill.words.plan import WordsPlan, find_progress, followed, pieces_of
+from clipmill.words.plan import WordsPlan, followed, pieces_of
 from clipmill.words.steps import Job, counts_of, forget, write_units
 from clipmill.words.sums import TextSums
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,53 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import INPUTS, LISTING, ORDINAL_SHIFT
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE
+from clipmill.source.footers import save_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.units import Units
+from clipmill.stage.stage import Work
+from clipmill.stage.staging import Started
+from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.units.layout import Layout
 from clipmill.storage import Location
+
+_FOOTERS = "footers.arrow"
+
+
+class OverUnits(Protocol):
+    """A plan of work over units of rows of source files."""
+
+    @property
+    def output(self) -> Location: ...
+    @property
+    def inputs(self) -> list[InputFile]: ...
+    @property
+    def units(self) -> Units: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def layout(self) -> Layout[Any]: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
+
+    start: Started
+    finished: Finished
+    todo: Units
+
+
+def find_progress(plan: OverUnits, work: Work) -> Progress:
+    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
+    save_footers(storage.staging_of(plan.output) / _FOOTERS, plan.inputs)
+    finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
+    todo = plan.units.take(~finished.mask(plan.layout))
+    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
+
+
+def footers_of(output: str) -> Location:
+    """Where what the footers of the input said is kept until the dataset is published."""
+    return storage.staging_of(storage.resolve_output(output)) / _FOOTERS
 
 
 def digest_of_inputs(inputs: Sequence[InputFile]) -> str:

@@ -7,26 +7,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from clipmill import storage
 from clipmill.core.schemas import REJECTED, ROWS_PER_SHARD, TEXTS
 from clipmill.core.settings import AskSettings, GeneratorSettings
 from clipmill.core.text_manifests import GeneratorIdentity, TextsManifest
 from clipmill.source.columns import Columns, choose_columns
-from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.footers import read_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
-from clipmill.source.planned import digest_of_inputs, refuse_output_in_input
+from clipmill.source.planned import Progress, digest_of_inputs, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units
 from clipmill.stage.kinds import TEXTS as KIND
 from clipmill.stage.outline import Outline, Step
-from clipmill.stage.stage import Stage, Work, configuration_differences
-from clipmill.stage.staging import Started
-from clipmill.stage.units.commit import Finished, find_finished
+from clipmill.stage.stage import Stage, configuration_differences
 from clipmill.stage.units.follow import Followed
 from clipmill.stage.units.layout import Layout, Part
 from clipmill.stage.units.reject_limit import RejectLimit
-from clipmill.storage import Location
 from clipmill.words.asking import Asking
 from clipmill.words.sums import TextSums
 
@@ -134,7 +130,7 @@ class WordsSource:
 
 def find_source(settings: GeneratorSettings) -> WordsSource:
     """Reads the footers of the input. Raises UserError for input that cannot be used."""
-    inputs = find_inputs(settings.input, read_footers(_footers_of(settings)))
+    inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
     question = settings.question_column if isinstance(settings, AskSettings) else None
     columns = choose_columns(
         inputs,
@@ -162,27 +158,6 @@ def make_plan(
     units = plan_units(source.inputs, each, settings.limit)
     kind = AskPlan if isinstance(settings, AskSettings) else WordsPlan
     return kind(settings, source.inputs, source.columns, identity, asking, examples_sha256, units)
-
-
-def _footers_of(settings: GeneratorSettings) -> Location:
-    return storage.staging_of(storage.resolve_output(settings.output)) / "footers.arrow"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A staging folder that was opened for work: what earlier starts did, and which units are still to do."""
-
-    start: Started
-    finished: Finished
-    todo: Units
-
-
-def find_progress(plan: WordsPlan, work: Work) -> Progress:
-    """What earlier starts did and what is left to do, from the names in the staging folder that ``work`` holds."""
-    save_footers(_footers_of(plan.settings), plan.inputs)
-    finished = find_finished(plan.layout) if work.continued else Finished(frozenset(), frozenset())
-    todo = plan.units.take(~finished.mask(plan.layout))
-    return Progress(work.start(plan.rows - int(todo.rows.sum())), finished, todo)
 
 
 def followed(plan: WordsPlan, progress: Progress) -> Followed[TextSums]:
