@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from clipmill.encoders.names import BUILTIN_FOLDER
 from clipmill.encoders.precision import has_bf16
 
 NAME, BUILT_IN = "ViT-B-32", "built-in"
@@ -44,7 +45,7 @@ CLIP_RETRIEVAL = [
     "torchvision==0.29.1",
 ]
 _HERE = Path(__file__).parent
-_BUILTIN = _HERE.parent / "pipeline" / "clip" / "builtin"
+_BUILTIN = BUILTIN_FOLDER
 _SAMPLE_SECONDS = 0.2
 _MARK = "<!-- written by make bench -->"
 """What follows it in the output is replaced; what is above is kept."""

@@ -19,7 +19,7 @@ from clipmill.encoders.names import BUILTIN_FOLDER
 from clipmill.runs.stages import train_stage
 from clipmill.train.apart import near_contents
 from clipmill.train.inputs import check, open_source
-from clipmill.train.network import make_learner
+from clipmill.train.towers import make_towers
 
 
 def picture(seed: int) -> Image.Image:
@@ -63,11 +63,9 @@ def given(tmp_path: Path) -> tuple[TrainSettings, set[bytes]]:
 
 def test_pictures_nearly_the_same_are_found_and_no_others(given: tuple[TrainSettings, set[bytes]]) -> None:
     settings, near = given
-    learner = make_learner(settings, torch.device("cpu"))
+    learner = make_towers(settings, torch.device("cpu"))
     learner.network.eval()
-    source, held_out = (
-        open_source(uri, learner.preprocessing, settings) for uri in (settings.input, settings.validation)
-    )
+    source, held_out = (open_source(uri, learner.pictures, settings) for uri in (settings.input, settings.validation))
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():

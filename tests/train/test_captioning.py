@@ -18,7 +18,7 @@ from clipmill.core.settings import ClusterSettings, ModelSettings, TrainSettings
 from clipmill.encoders.model import load_model
 from clipmill.runs.stages import train_stage
 from clipmill.train.captioning import WEIGHT, caption_backward
-from clipmill.train.network import make_learner
+from clipmill.train.towers import make_towers
 from clipmill.train.workers import Alone
 from tiny_coca import COCA
 
@@ -150,7 +150,7 @@ def test_a_fresh_decoder_has_no_weight_that_was_left_as_memory_was(
     """With memory that holds no numbers: every weight is one all the same, and those of a seed are the same."""
     plain = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, **options: plain(*size, **options).fill_(float("nan")))
-    made = [make_learner(settings(tmp_path, scenes, steps=1), torch.device("cpu")).whole() for _ in range(2)]
+    made = [make_towers(settings(tmp_path, scenes, steps=1), torch.device("cpu")).whole() for _ in range(2)]
     for name, weight in made[0].items():
         assert torch.isfinite(weight.float()).all(), name
         assert torch.equal(weight, made[1][name]), name

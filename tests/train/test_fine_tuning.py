@@ -16,8 +16,8 @@ from clipmill.encoders.model import load_model
 from clipmill.runs.stages import train_stage
 from clipmill.train import examiner
 from clipmill.train.inputs import check
-from clipmill.train.network import make_learner
 from clipmill.train.parts import interpolated, part_of
+from clipmill.train.towers import make_towers
 
 SMALL = {
     "model_cfg": {
@@ -173,7 +173,7 @@ def make_learner_names(folder: Path) -> set[str]:
     plain = folder.parent / "plain"
     plain.mkdir()
     (plain / "open_clip_config.json").write_text(json.dumps(config))
-    learner = make_learner(TrainSettings(input="x", output="y", model=str(plain)), torch.device("cpu"))
+    learner = make_towers(TrainSettings(input="x", output="y", model=str(plain)), torch.device("cpu"))
     return set(learner.whole())
 
 
@@ -189,7 +189,7 @@ def test_how_the_network_passes_follows_from_the_settings(given: dict[str, Any])
     found = {}
     for precision, again in (("auto", False), ("bf16", True)):
         options = {**given, "output": "x", "precision": precision, "checkpoint_activations": again}
-        learner = make_learner(TrainSettings(**options), torch.device("cpu"))
+        learner = make_towers(TrainSettings(**options), torch.device("cpu"))
         assert learner.network.visual.transformer.grad_checkpointing is again
         found[precision] = learner.encode_pixels(pixels).detach()
         assert found[precision].dtype == torch.float32

@@ -16,7 +16,7 @@ from clipmill.core.environment import DEFAULT_CACHE, software
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.library import ENTRY_POINT, SENTENCE_TRANSFORMERS, TRANSFORMERS, find_place
-from clipmill.encoders.names import BUILTIN_FOLDER, LOCAL_DIR
+from clipmill.encoders.names import BUILTIN_FOLDERS, LOCAL_DIR
 
 
 def known_identity(settings: ModelSettings) -> ModelIdentity | None:
@@ -54,7 +54,7 @@ def _place(settings: ModelSettings) -> Path:
         settings.dimension,
         settings.trust_remote_code,
     ]
-    places = [settings.model, settings.pretrained, settings.preprocessing, str(BUILTIN_FOLDER)]
+    places = [settings.model, settings.pretrained, settings.preprocessing, *map(str, BUILTIN_FOLDERS.values())]
     files = [file for name in places for file in _files_of(name)]
     key = {
         "named": named,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
-from clipmill.encoders.names import BUILTIN, CONFIG_FILE, LOCAL_DIR, known_models, refuse_unknown_model
+from clipmill.encoders.names import BUILTIN_FOLDERS, CONFIG_FILE, LOCAL_DIR, known_models, refuse_unknown_model
 
 OPEN_CLIP = "open_clip"
 TRANSFORMERS = "transformers"
@@ -49,7 +49,7 @@ def find_place(settings: ModelSettings) -> Place:
     if model and (prefix in entry_points()):
         return Place(ENTRY_POINT, name=model)
     if model is not None:
-        folder = None if pretrained or model in (BUILTIN, *known_models()) else _folder(model)
+        folder = None if pretrained or model in (*BUILTIN_FOLDERS, *known_models()) else _folder(model)
     else:
         folder = _folder(pretrained)
     if folder is None or str(model or pretrained).startswith(LOCAL_DIR):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.manifests import ModelIdentity
 from clipmill.encoders.byte_pairs import BytePairs, vocabulary_file
-from clipmill.encoders.names import BUILTIN, BUILTIN_FOLDER, CONFIG_FILE, LOCAL_DIR
+from clipmill.encoders.names import BUILTIN_FOLDERS, CONFIG_FILE, LOCAL_DIR, builtin_of
 
 FEW_TEXTS = 16
 _WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -115,8 +115,8 @@ def light_texts(identity: ModelIdentity, pretrained: str | None = None) -> Light
 
 def _find(identity: ModelIdentity, pretrained: str) -> tuple[dict[str, Any], int | None, Path] | None:
     """The configuration of a model, the merges of its tokenizer (None: all), and its file of weights."""
-    if identity.name == BUILTIN and not pretrained:
-        place = BUILTIN_FOLDER
+    if identity.name in BUILTIN_FOLDERS and not pretrained:
+        place = BUILTIN_FOLDERS[builtin_of(identity.weights_sha256)]
     else:
         place = Path(pretrained.removeprefix(LOCAL_DIR)).expanduser()
     folder = place if place.is_dir() else place.parent

@@ -18,6 +18,7 @@ from clipmill.encoders.adapters.loading import load
 from clipmill.encoders.adapters.open_clip import build_network, identify, load_weights, preprocessing_of
 from clipmill.encoders.batches import WHOLE, Batches, fastest_size
 from clipmill.encoders.device import Device, Meter, device_of
+from clipmill.encoders.names import BUILTIN_FOLDERS, builtin_of
 from clipmill.encoders.precision import choose_precision
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import Encoder, Loaded, Preparation, SoundEncoder, VideoEncoder
@@ -309,9 +310,11 @@ def load_model_of(
     ``model`` and ``pretrained`` are given where that is not what the identity says. Raises UserError when there is no
     such model any more, and when another one is there.
     """
+    place = pretrained or identity.pretrained or None
+    is_builtin = identity.name in BUILTIN_FOLDERS and not place
     settings = ModelSettings(
-        model=model or identity.name,
-        pretrained=pretrained or identity.pretrained or None,
+        model=model or (builtin_of(identity.weights_sha256) if is_builtin else identity.name),
+        pretrained=place,
         dimension=identity.dimension,
         trust_remote_code=trust_remote_code or None,
     )

@@ -13,9 +13,19 @@ from clipmill.core.errors import UserError
 
 BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
+EARLIER_BUILTINS = {"d0525106f68975ec44027c517b40176095d7ed8c01b8748e3d051454ce211e10": "builtin-1"}
+"""Built-in models of earlier versions by the sha256 of their weights: what they made is searched and grown with them."""
+BUILTIN_FOLDERS = {
+    name: BUILTIN_FOLDER.with_name(name.replace("-", "_")) for name in (BUILTIN, *EARLIER_BUILTINS.values())
+}
 CONFIG_FILE = "open_clip_config.json"
 LOCAL_DIR = "local-dir:"
 _MOST_NAMED = 5
+
+
+def builtin_of(weights_sha256: str) -> str:
+    """The name of the built-in model with these weights; today's where they are no earlier one's."""
+    return EARLIER_BUILTINS.get(weights_sha256, BUILTIN)
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +43,7 @@ def refuse_unknown_model(model: str | None, pretrained: str | None = None) -> No
     Places (``local-dir:``, ``hf-hub:``) are not looked into here. Where ``--pretrained`` is a folder that brings its own
     configuration, the model may be called anything; the model itself may be such a folder, where an architecture is meant.
     """
-    if model is None or model == BUILTIN or ":" in model or not known_models() or model in known_models():
+    if model is None or model in BUILTIN_FOLDERS or ":" in model or not known_models() or model in known_models():
         return
     if has_configuration(model) or (pretrained and has_configuration(pretrained)):
         return

@@ -14,7 +14,14 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
-from clipmill.encoders.names import BUILTIN, BUILTIN_FOLDER, CONFIG_FILE, LOCAL_DIR, nearest_first, refuse_unknown_model
+from clipmill.encoders.names import (
+    BUILTIN,
+    BUILTIN_FOLDERS,
+    CONFIG_FILE,
+    LOCAL_DIR,
+    nearest_first,
+    refuse_unknown_model,
+)
 
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
@@ -50,9 +57,10 @@ def find_model(
     name, pretrained = settings.model, settings.pretrained
     if name and name.startswith(LOCAL_DIR):
         name, pretrained = None, name
-    if name in (None, BUILTIN) and (pretrained is None or pretrained == str(BUILTIN_FOLDER)):
-        return _from_folder(BUILTIN_FOLDER, BUILTIN, "", trained=trained)
-    if name in (None, BUILTIN):
+    builtin = BUILTIN_FOLDERS.get(name or BUILTIN)
+    if builtin and (pretrained is None or pretrained == str(builtin)):
+        return _from_folder(builtin, name or BUILTIN, "", trained=trained)
+    if builtin:
         return _from_path_alone(str(pretrained), name)
     assert name is not None
     if not trained and not pretrained and _is_folder(name) and _folder_of(name):

@@ -2,7 +2,7 @@
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest
-from clipmill.encoders.names import BUILTIN, refuse_unknown_model
+from clipmill.encoders.names import BUILTIN_FOLDERS, refuse_unknown_model
 from clipmill.estimate.workload import ModelCost
 from clipmill.report.published import published_gflops
 
@@ -26,7 +26,7 @@ def cost_of_model(name: str | None) -> ModelCost:
     Raises UserError for a name that open_clip does not know, or that no operations are published for.
     """
     refuse_unknown_model(name)
-    return _cost_of_builtin() if name in (None, BUILTIN) else _cost_of_published(str(name))
+    return _cost_of_builtin() if name is None or name in BUILTIN_FOLDERS else _cost_of_published(str(name))
 
 
 def _cost_of_published(name: str) -> ModelCost:

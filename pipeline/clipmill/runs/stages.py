@@ -6,11 +6,12 @@ or Ray are imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from clipmill import storage
 from clipmill.core.errors import OutputDiffers, RunFailed
 from clipmill.core.forecasts import Forecast
 from clipmill.core.manifests import (
@@ -35,7 +36,9 @@ from clipmill.core.settings import (
     TrainSettings,
 )
 from clipmill.core.text_manifests import TextsManifest
+from clipmill.runs.begun import with_builtin_of
 from clipmill.stage.stage import Made, Work
+from clipmill.storage import Location
 
 if TYPE_CHECKING:
     from clipmill.embedding.plan import EmbedPlan, EmbedSource
@@ -61,13 +64,17 @@ Loader = Callable[[], "ClipModel"]
 """Gives the model of a plan; it is loaded for the first call."""
 
 
-def plan_embed(settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter) -> tuple[EmbedPlan, Loader]:
-    """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet."""
+def plan_embed(
+    settings: EmbedSettings, source: EmbedSource | None, reporter: Reporter, begun: Sequence[Location] = ()
+) -> tuple[EmbedPlan, Loader]:
+    """What embedding with these settings will do, and its model, which is loaded here only where it is not known yet.
+    ``begun`` are the embeddings that it goes on from or grows from, the nearest first; its own output where none are said."""
     from clipmill.embedding.plan import find_source, make_plan
     from clipmill.encoders.adapters.loading import clips_of, preparation_of
     from clipmill.encoders.known import known_identity
     from clipmill.encoders.protocol import Clips, WithoutPictures
 
+    settings = with_builtin_of(settings, begun or (storage.resolve(settings.output),), reporter)
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
     load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
     identity = known_identity(settings.model_settings) or load().identity
@@ -129,7 +136,8 @@ def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Rep
     """Trains a model: in this process, or on several workers where they or a cluster are asked for."""
     from clipmill.encoders.names import refuse_unknown_model
 
-    refuse_unknown_model(settings.model, settings.pretrained)
+    if settings.loss != "lm":
+        refuse_unknown_model(settings.model, settings.pretrained)
     reporter.message("train", "loading torch")
     from clipmill.engine.choose import runs_here
     from clipmill.engine.device import check_device, device_here

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from clipmill.core.reporter import Reporter
 
 if TYPE_CHECKING:
+    from clipmill.train.learner import Examined
     from clipmill.train.trainer import Step, Told
-    from clipmill.train.validate import Validation
 
 _SECONDS_BETWEEN_LOSSES = 10.0
 
@@ -38,6 +38,6 @@ class _Speaker:
             self._reporter.message("train", f"step {step.step}/{step.steps}  loss {step.loss:.3f}  {speed}")
         self._reporter.progress("train", step.step, step.steps, "steps")
 
-    def validation(self, step: int, found: Validation) -> None:
+    def validation(self, step: int, found: Examined) -> None:
         rates = "  ".join(f"{name} {value}" for name, value in found.as_dict().items() if value is not None)
         self._reporter.message("train", f"step {step} validation: {rates}")

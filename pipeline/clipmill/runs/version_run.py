@@ -32,7 +32,7 @@ from clipmill.versions.lock import alone
 from clipmill.versions.place import Place
 from clipmill.versions.pointer import Seen, read_pointer, switch
 from clipmill.versions.takedown import read_removed
-from clipmill.versions.unfinished import UnfinishedVersion, begin, end
+from clipmill.versions.unfinished import UnfinishedVersion, begin, end, read_unfinished
 from clipmill.versions.version import Bar, Training, Version, all_versions, manifests_of, write_version
 
 if TYPE_CHECKING:
@@ -129,7 +129,13 @@ class VersionRun:
         self._reporter.message("run", f"reading what is in {self._run.embed.input}")
         source = find_source(self._run.embed, self._place.footers)
         save_footers(self._place.footers, source.inputs)
-        return plan_embed(self._run.embed, source, self._reporter)
+        return plan_embed(self._run.embed, source, self._reporter, self._begun())
+
+    def _begun(self) -> tuple[Location, ...]:
+        """The embeddings that this run goes on from or grows from, the nearest first."""
+        unfinished = read_unfinished(self._place)
+        names = [version.name for version in (unfinished, self._base.version if self._base else None) if version]
+        return (self._place.new_rows, *(self._place.version(name) / "embeddings" for name in names))
 
     def _make(self, version: UnfinishedVersion, plan: "EmbedPlan", load: Loader) -> VersionParts:
         from clipmill.runs.version_stages import VersionStages  # not before it is known that there is something to do

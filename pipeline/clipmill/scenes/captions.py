@@ -50,6 +50,12 @@ def placing_captions(scene: Scene) -> list[str]:
     return placed
 
 
+def some_of(texts: Sequence[str], most: int, scene: Scene) -> list[str]:
+    """At most so many of the texts, which ones is decided by the scene."""
+    start = zlib.crc32(scene.description.encode()) % max(1, len(texts))
+    return [*texts[start:], *texts[:start]][:most]
+
+
 def caption(scene: Scene, wording: int) -> str:
     """One wording of a scene, 0 ≤ wording < WORDINGS."""
     return (_of_one, _of_two, _of_three)[len(scene.others)](scene, wording)

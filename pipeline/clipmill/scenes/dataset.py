@@ -11,7 +11,8 @@ from clipmill import storage
 from clipmill.core.manifests import Record, SourceFile, SourceManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import SampleSettings
-from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions
+from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions, some_of
+from clipmill.scenes.questions import one_question, questions
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
 from clipmill.source.written import SourceStage, describe_part, part_name
@@ -21,7 +22,7 @@ from clipmill.storage import Location
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 500
-_FORMAT = 2
+_FORMAT = 3
 
 SCENES = pa.schema(
     [
@@ -30,6 +31,10 @@ SCENES = pa.schema(
         pa.field("caption", pa.list_(pa.string()), nullable=False),
         pa.field("negative_caption", pa.list_(pa.string()), nullable=False),
         pa.field("teaching_caption", pa.list_(pa.string()), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("questions", pa.list_(pa.string()), nullable=False),
+        pa.field("answers", pa.list_(pa.string()), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("size", pa.string(), nullable=False),
         pa.field("objects", pa.int32(), nullable=False),
@@ -41,6 +46,8 @@ SCENES = pa.schema(
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
 lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
 ``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
+``caption`` of training scenes holds some of these beside the whole captions. ``question`` and ``answer`` are one pair of ``questions``
+and ``answers``, which are all that is asked of a scene.
 """
 
 
@@ -128,12 +135,17 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
         naming, placing = [], []
         if settings.split == "train":
             naming, placing = naming_captions(scene), placing_captions(scene)
+        asked, all_asked = one_question(scene), questions(scene)
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},
-            "caption": captions(scene) + naming,
+            "caption": captions(scene) + naming + some_of(placing, len(naming), scene),
             "negative_caption": negative_captions(scene),
             "teaching_caption": naming + placing,
+            "question": asked.question,
+            "answer": asked.answer,
+            "questions": [one.question for one in all_asked],
+            "answers": [one.answer for one in all_asked],
             "label": scene.main.name,
             "size": scene.main.size,
             "objects": len(scene.things),

@@ -13,7 +13,7 @@ A plan is all that decides the content. Work that was done under one plan is nev
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -169,17 +169,25 @@ class Staging:
         self._refuse(sorted(_plans_in(storage.staging_of(self.output)) - {self.token}))
 
     def _refuse(self, others: Iterable[str]) -> None:
-        parent = storage.staging_of(self.output)
-        for token in others:
-            plan_file = parent / token / _PLAN
-            if storage.is_file(plan_file):
-                found = json.loads(storage.read_bytes(plan_file))
-                wanted = json.loads(json.dumps(self.fingerprint))
-                parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
-                raise OutputDiffers(
-                    f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
-                    "--overwrite to drop what it did"
-                )
+        for found in _plans(storage.staging_of(self.output), others):
+            wanted = json.loads(json.dumps(self.fingerprint))
+            parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
+            raise OutputDiffers(
+                f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
+                "--overwrite to drop what it did"
+            )
+
+
+def plans_towards(output: Location) -> Iterator[dict[str, Any]]:
+    """The fingerprints of unfinished work towards an output, sorted by token."""
+    parent = storage.staging_of(output)
+    return _plans(parent, sorted(_plans_in(parent)))
+
+
+def _plans(parent: Location, tokens: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for token in tokens:
+        with suppress(FileNotFoundError):
+            yield json.loads(storage.read_bytes(parent / token / _PLAN))
 
 
 def _names_in(folder: Location) -> set[str]:

@@ -65,4 +65,4 @@ def _picture(rows: Rows, at: int) -> tuple[bytes, torch.Tensor] | None:
     picture = None if encoded is None else decoded(encoded)
     if encoded is None or picture is None:
         return None
-    return sha256(encoded).digest(), rows.source.preprocessing.prepare(picture)
+    return sha256(encoded).digest(), rows.source.pictures.prepare(picture)

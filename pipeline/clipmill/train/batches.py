@@ -27,12 +27,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of a step: uint8 (n, 3, height, width), a caption each, negatives of some, and all captions each."""
+    """One worker's part of a step: uint8 (n, 3, height, width), a caption each, negatives of some, and all captions each, with
+    the questions that they answer where there are any."""
 
     pixels: torch.Tensor
     texts: list[str]
     negatives: list[str]
     captions: list[tuple[str, ...]]
+    questions: list[tuple[str, ...]]
 
     @cached_property
     def part(self) -> Part:
@@ -167,4 +169,5 @@ def assemble(found: Sequence[Picked]) -> Batch:
         texts=[one.text for one in found],
         negatives=[one.negative for one in found if one.negative is not None],
         captions=[one.example.captions for one in found],
+        questions=[one.example.questions for one in found],
     )

@@ -8,10 +8,10 @@ pass of its own, in micro-batches of the same size.
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional as F
 
 from clipmill.core.errors import UserError
 from clipmill.encoders.source import ModelSource
+from clipmill.train.next_token import NOT_ASKED, Pieces, next_token_backward
 from clipmill.train.workers import Workers
 
 WEIGHT = 2.0
@@ -45,16 +45,10 @@ def caption_backward(
 
     ``pixels`` and ``tokens`` (n, length) are a worker's pictures and their captions, ``seed`` decides what is drawn inside.
     """
-    count = (tokens[:, 1:] != padding).sum().to(torch.float64)
-    workers.sum([count])
-    total = torch.zeros((), dtype=torch.float64, device=tokens.device)
-    for start in range(0, len(tokens), micro_batch):
-        torch.manual_seed(seed + start)
-        some = slice(start, start + micro_batch)
-        logits, labels = say(pixels[some], tokens[some])
-        nats = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=padding, reduction="sum")
-        share = WEIGHT * nats / count.to(nats.dtype)
-        share.backward()
-        total += share.detach()
-    workers.sum([total])
-    return float(total)
+
+    def some(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, labels = say(pixels[rows], tokens[rows])
+        return logits, labels.masked_fill(labels == padding, NOT_ASKED)
+
+    pieces = Pieces(len(tokens), micro_batch, seed)
+    return WEIGHT * next_token_backward(some, pieces, (tokens[:, 1:] != padding).sum(), workers, WEIGHT)

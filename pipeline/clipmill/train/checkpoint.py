@@ -84,7 +84,21 @@ def _read(output: Location) -> ModelRecord:
         ) from None
 
 
-MODEL = Kind("model", RECORD_FILE, _read, owns=lambda name: name in (CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE))
+WRITER_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+"""What transformers may save of a model that writes and of its processor."""
+_OWN = {CONFIG_FILE, WEIGHTS_FILE, RECORD_FILE, *WRITER_FILES}
+
+MODEL = Kind("model", RECORD_FILE, _read, owns=_OWN.__contains__)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from clipmill.core.settings import TrainSettings
 from clipmill.storage import Location
 from clipmill.train.apart import near_contents
 from clipmill.train.inputs import open_source
+from clipmill.train.learner import Learner
 from clipmill.train.mined import Mined, mine
-from clipmill.train.network import Learner
 from clipmill.train.rows import Source
+from clipmill.train.towers import Towers
 from clipmill.train.workers import Workers
 
 _NEAR = "near.json"
@@ -40,12 +41,12 @@ def find_data(
     settings: TrainSettings, learner: Learner, folder: Location, workers: Workers, pool: ThreadPoolExecutor
 ) -> Data:
     """Opens the input and the held-out data. Raises UserError as `open_source` and `mine` do."""
-    training = open_source(settings.input, learner.preprocessing, settings)
+    training = open_source(settings.input, learner.pictures, settings)
     if settings.mines:
         training = replace(training, mined=_mined(settings, training, folder, workers))
     if not settings.validation:
         return Data(training, None, 0)
-    held_out = open_source(settings.validation, learner.preprocessing, settings)
+    held_out = open_source(settings.validation, learner.pictures, settings)
     near: frozenset[bytes] = frozenset()
     if settings.near_duplicates is not None:
         least = settings.near_duplicates
@@ -59,6 +60,7 @@ def find_data(
 
 
 def _encoder(learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
+    assert isinstance(learner, Towers)  # `check` has refused others
     learner.network.eval()
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from clipmill.train.checkpoint import Best, History
-from clipmill.train.network import Learner, Weights
+from clipmill.train.learner import Examined, Learner, Weights
 from clipmill.train.parts import interpolated
 from clipmill.train.rows import Source, examples
-from clipmill.train.validate import Validation, is_better, validate
+from clipmill.train.validate import is_better
 
 SOME_IMAGES = 1000
 """Of a validation in the midst of a run."""
@@ -28,19 +28,14 @@ class Examiner:
     held_out: Source
     pool: ThreadPoolExecutor
     history: History
-    tell: Callable[[int, Validation], None]
+    tell: Callable[[int, Examined], None]
 
-    def validate(self, step: int, limit: int = SOME_IMAGES, **marks: Any) -> Validation:
+    def validate(self, step: int, limit: int = SOME_IMAGES, **marks: Any) -> Examined:
         """What the network knows of the first ``limit`` held-out images. ``marks`` go into the record beside it."""
         learner = self.learner
         learner.network.eval()
         with torch.inference_mode():
-            found = validate(
-                examples(self.held_out, self.pool, limit),
-                lambda pixels: learner.encode_pixels(learner.pixels(pixels)).cpu(),
-                lambda texts: learner.encode_tokens(learner.tokens(texts)).cpu(),
-                templates=self.held_out.templates,
-            )
+            found = learner.validate(examples(self.held_out, self.pool, limit), self.held_out.templates)
         self.history.validations.append({"step": step, **marks, **found.as_dict()})
         self.tell(step, found)
         return found
@@ -51,7 +46,7 @@ class Examiner:
         if self.held_out.rows > SOME_IMAGES:
             self.validate(step, MANY_IMAGES)
 
-    def better(self, best: Best | None, found: Validation, step: int) -> Best:
+    def better(self, best: Best | None, found: Examined, step: int) -> Best:
         """The best validation with this one counted. It is better only where that is no chance."""
         if best is None or is_better(found.hits, best.hits):
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.learner.trained().items()}
@@ -59,7 +54,7 @@ class Examiner:
         return Best(best.step, best.weights, best.hits, best.waited + 1)
 
     def mixed(self, start: Weights, end: Weights, span: tuple[float, float, float], step: int) -> Weights:
-        """The mixture of starting and trained weights with the highest `Validation.score`."""
+        """The mixture of starting and trained weights with the highest score."""
         first, last, width = span
         shares = [min(last, first + width * number) for number in range(math.floor((last - first) / width + 1e-9) + 1)]
         best, most = end, -1.0

@@ -1,13 +1,14 @@
 """What is read by a training run, and what can be seen to be wrong with its settings before any work starts."""
 
+from dataclasses import replace
+
 from clipmill.core.errors import UserError
 from clipmill.core.settings import TrainSettings
-from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.protocol import Preparation
 from clipmill.evaluation.classification.templates import load_templates
 from clipmill.train.augment import Augmentation
-from clipmill.train.captioning import refuse_without_decoder
+from clipmill.train.learners import check_model
 from clipmill.train.mined import refuse_unusable_index
-from clipmill.train.network import find_source
 from clipmill.train.rows import Source
 
 
@@ -32,18 +33,39 @@ def check(settings: TrainSettings) -> None:
             "--near-duplicates compares pictures with held-out ones by the model that the training starts from: give "
             "--validation and --pretrained too"
         )
+    check_loss(settings)
     if settings.mines:
         refuse_unusable_index(settings.hard_negatives)
-    source = find_source(settings)
-    if settings.loss == "coca":
-        refuse_without_decoder(source)
-    preprocessing = Preprocessing.from_open_clip({"size": 1, **source.preprocess})
+    pictures = check_model(settings)
     for uri in filter(None, (settings.input, settings.validation)):
-        open_source(uri, preprocessing, settings)
+        open_source(uri, pictures, settings)
 
 
-def open_source(uri: str, preprocessing: Preprocessing, settings: TrainSettings) -> Source:
+def check_loss(settings: TrainSettings) -> None:
+    """Raises UserError for options that mean nothing for the loss."""
+    writes = settings.loss == "lm"
+    asks = {"--question-column": settings.question_column, "--answer-column": settings.answer_column}
+    if len({column is None for column in asks.values()}) == 2:
+        given, missing = sorted(asks, key=lambda option: asks[option] is None)
+        raise UserError(f"{given} is given without {missing}: an answer belongs to a question")
+    if settings.answer_column and settings.caption_column:
+        raise UserError("--answer-column and --caption-column both say what the texts are: leave one of them out")
+    if settings.answer_column and not writes:
+        raise UserError("--question-column and --answer-column are for a model that learns to answer: add --loss lm")
+    matches = {
+        "--lora": settings.lora,
+        "--label-column": settings.label_column,
+        "--hard-negatives": settings.hard_negatives != "none",
+        "--near-duplicates": settings.near_duplicates is not None,
+        "--report": settings.report,
+    }
+    if writes and (idle := [option for option, value in matches.items() if value]):
+        raise UserError(f"{', '.join(idle)}: not for --loss lm, whose model writes and matches nothing; leave it out")
+
+
+def open_source(uri: str, pictures: Preparation, settings: TrainSettings) -> Source:
     """The input or the held-out data at ``uri``, with the columns that the settings name. Raises UserError as `Source.open`."""
     labels = (settings.label_column, load_templates(settings.templates)) if settings.label_column else None
-    reads = (settings.image_column, settings.caption_column, settings.allow_outside or ())
-    return Source.open(uri, preprocessing, *reads, labels)
+    texts = settings.answer_column or settings.caption_column
+    source = Source.open(uri, pictures, settings.image_column, texts, settings.allow_outside or (), labels)
+    return replace(source, question_column=settings.question_column)

@@ -69,8 +69,10 @@ def move(network: torch.nn.Module, optimiser: torch.optim.Optimizer, share: floa
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
     optimiser.step()
-    with torch.no_grad():
-        network.logit_scale.clamp_(max=MAX_LOGIT_SCALE)  # type: ignore[operator]
+    scale = getattr(network, "logit_scale", None)
+    if isinstance(scale, torch.Tensor):
+        with torch.no_grad():
+            scale.clamp_(max=MAX_LOGIT_SCALE)
 
 
 class Average:

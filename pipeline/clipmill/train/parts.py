@@ -13,10 +13,10 @@ _START_BIAS = -10.0
 
 
 def part_of(name: str) -> Part:
-    """Which part a weight belongs to, by its name in open_clip's networks."""
+    """Which part a weight belongs to, by its name in open_clip's networks, or in those of transformers that write."""
     if name in ("logit_scale", "logit_bias"):
         return "temperature"
-    return "image" if name.startswith("visual.") else "text"
+    return "image" if name.startswith("visual.") or "vision_" in name else "text"
 
 
 def freeze(network: torch.nn.Module, part: Literal["none", "image", "text"]) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from clipmill.core.errors import UserError
-from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.protocol import Preparation
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes
@@ -27,15 +27,20 @@ NEGATIVES_COLUMN = "negative_caption"
 
 _MAX_IMAGE_PIXELS = 178_956_970
 
+Texts = list[list[str | None] | None]
+"""Of every row of a unit, as they stand in the input."""
+
 
 @dataclass(frozen=True)
 class Example:
-    """One usable row: its prepared picture, uint8 (3, height, width), its captions, and captions false of it."""
+    """One usable row: its prepared picture, uint8 (3, height, width), its captions, and captions false of it. Where a model
+    learns to answer, ``captions`` are answers, each to the one of the ``questions`` at its place."""
 
     pixels: torch.Tensor
     captions: tuple[str, ...]
     negatives: tuple[str, ...]
     label: str | None = None
+    questions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Source:
     uri: str
     inputs: tuple[InputFile, ...]
     columns: Columns
-    preprocessing: Preprocessing
+    pictures: Preparation
     templates: tuple[str, ...] = ()
     """Each with a ``{}``: what makes captions of labels, where the caption column holds labels."""
     allowed: tuple[str, ...] = ()
@@ -53,11 +58,13 @@ class Source:
     """sha256 of encoded pictures that are left out."""
     mined: Mined | None = None
     """Captions that are false of an image, found in an index; in place of the column of such."""
+    question_column: str | None = None
+    """What the texts are the answers to."""
 
     @staticmethod
     def open(
         uri: str,
-        preprocessing: Preprocessing,
+        pictures: Preparation,
         image_column: str | None,
         caption_column: str | None,
         allowed: tuple[str, ...] = (),
@@ -79,12 +86,12 @@ class Source:
                 f"name it with --{missing}-column"
                 + (", or a column of labels with --label-column" * (missing == "caption"))
             )
-        return Source(uri, inputs, columns, preprocessing, templates, allowed)
+        return Source(uri, inputs, columns, pictures, templates, allowed)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         rows = sum(file.rows for file in self.inputs)
-        return tuple(plan_units(self.inputs, rows_per_unit(*self.preprocessing.size, rows)))
+        return tuple(plan_units(self.inputs, rows_per_unit(*self.pictures.size, rows)))
 
     @property
     def rows(self) -> int:
@@ -98,11 +105,11 @@ class Source:
     def read(self, units: Sequence[Unit]) -> Iterator["Rows"]:
         """The rows of these units, undecoded, one `Rows` a unit."""
         places = {file.ordinal: locate(file.path) for file in self.inputs}
-        for unit, table, negatives in zip(
-            units, read_units(units, self.inputs, self.columns), self._negatives(units), strict=True
-        ):
+        tables = read_units(units, self.inputs, self.columns)
+        beside = zip(tables, self._negatives(units), self._questions(units), strict=True)
+        for unit, (table, negatives, questions) in zip(units, beside, strict=True):
             sources = [places[span.ordinal] for span in unit.spans for _ in range(span.rows)]
-            yield Rows(table, negatives, sources, self)
+            yield Rows(table, negatives, sources, self, questions)
 
     def _negatives(self, units: Sequence[Unit]) -> Iterator[list[list[str]]]:
         if self.mined is not None:
@@ -112,11 +119,22 @@ class Source:
             for unit in units:
                 yield [[] for _ in range(unit.rows)]
             return
+        for rows in self._texts(units, NEGATIVES_COLUMN, is_list=True):
+            yield [_usable(texts) for texts in rows]
+
+    def _questions(self, units: Sequence[Unit]) -> Iterator[Texts | None]:
+        if self.question_column is None:
+            yield from (None for _ in units)
+        else:
+            yield from self._texts(units, self.question_column, is_list=self.columns.caption_is_list)
+
+    def _texts(self, units: Sequence[Unit], column: str, *, is_list: bool) -> Iterator[Texts]:
+        """Another column of texts, as it stands in the input."""
         columns = replace(
-            self.columns, image_column=None, image_kind=None, caption_column=NEGATIVES_COLUMN, caption_is_list=True
+            self.columns, image_column=None, image_kind=None, caption_column=column, caption_is_list=is_list
         )
         for table in read_units(units, self.inputs, columns):
-            yield [_usable(texts) for texts in table.column("captions").to_pylist()]
+            yield table.column("captions").to_pylist()
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,7 @@ class Rows:
     negatives: list[list[str]]
     sources: list[Location]
     source: Source
+    questions: Texts | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -137,7 +156,7 @@ class Rows:
 
     def example(self, at: int, augment: Augment | None = None) -> Example | None:
         """One row decoded; None when it has no caption or no readable image. ``augment`` alters the picture."""
-        captions, encoded = self._captions[at], self.encoded(at)
+        (captions, questions), encoded = self._asked(at), self.encoded(at)
         if not captions or encoded is None or self._is_left_out(encoded):
             return None
         picture = decoded(encoded)
@@ -147,8 +166,20 @@ class Rows:
         if label is not None:
             captions = prompts(self.source.templates, label)
         texts = [*captions, *self.negatives[at]]
-        pixels = self.source.preprocessing.prepare(augment(picture, texts) if augment else picture)
-        return Example(pixels, tuple(captions), tuple(self.negatives[at]), label)
+        pixels = self.source.pictures.prepare(augment(picture, texts) if augment else picture)
+        return Example(pixels, tuple(captions), tuple(self.negatives[at]), label, tuple(questions))
+
+    def _asked(self, at: int) -> tuple[list[str], list[str]]:
+        """The captions of a row; or answers, and the questions to them."""
+        if self.questions is None:
+            return self._captions[at], []
+        answers, questions = self.table.column("captions")[at].as_py(), self.questions[at]
+        usable = [
+            (answer, question)
+            for answer, question in zip(answers or (), questions or (), strict=False)
+            if answer and answer.strip() and question and question.strip()
+        ]
+        return [answer for answer, _ in usable], [question for _, question in usable]
 
     def encoded(self, at: int) -> bytes | None:
         """The encoded picture of one row; None where there is none, or none that can be read."""

@@ -1,6 +1,9 @@
-"""The gradient of one step, whatever the loss is made of."""
+"""The gradient of one step of two towers, whatever the loss is made of."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,13 +12,15 @@ from clipmill.train.batches import Batch
 from clipmill.train.captioning import caption_backward
 from clipmill.train.gradient import Tower, backward
 from clipmill.train.loss import LOSSES
-from clipmill.train.network import Learner
 from clipmill.train.truth import Part, Truth
 from clipmill.train.workers import Workers
 
+if TYPE_CHECKING:
+    from clipmill.train.towers import Towers
+
 
 def step_backward(
-    learner: Learner,
+    learner: Towers,
     settings: TrainSettings,
     step: int,
     batch: Batch,

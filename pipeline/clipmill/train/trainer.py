@@ -25,12 +25,12 @@ from clipmill.train.checkpoint import (
     Training,
     load_progress,
     save_progress,
-    write_model,
 )
 from clipmill.train.data import find_data
 from clipmill.train.examiner import Examiner
 from clipmill.train.gradient import sum_gradients
-from clipmill.train.network import Weights, make_learner
+from clipmill.train.learner import Examined, Weights
+from clipmill.train.learners import make_learner
 from clipmill.train.optimise import (
     Average,
     Rates,
@@ -41,8 +41,6 @@ from clipmill.train.optimise import (
     trained,
 )
 from clipmill.train.parts import running_statistics
-from clipmill.train.step import step_backward
-from clipmill.train.validate import Validation
 from clipmill.train.workers import Workers
 
 _LOG = logging.getLogger(__name__)
@@ -73,7 +71,7 @@ class Told:
     """Who is told what happens: after each step, after each validation (with the step), and when a checkpoint is written."""
 
     step: Callable[[Step], None]
-    validation: Callable[[int, Validation], None]
+    validation: Callable[[int, Examined], None]
     checkpoint: Callable[[], None] = lambda: None
 
 
@@ -178,7 +176,7 @@ class Trainer:
         statistics = running_statistics(learner.network)
         parts = self.workers.tell(batch.part)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = step_backward(learner, settings, step, batch, parts, self.workers, statistics)
+        loss = learner.backward(step, batch, parts, self.workers, statistics)
         sum_gradients(self.weights, self.workers)
         norm = clip_gradients(self.weights)
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -214,14 +212,12 @@ class Trainer:
         if not self.is_first:
             return
         if step.step % _LOSS_EVERY == 0 or step.step == step.steps:
-            with torch.no_grad():
-                scale = float(self.learner.scale())
             self.history.losses.append(
                 {
                     "step": step.step,
                     "loss": round(step.loss, 4),
                     "gradient_norm": round(step.gradient_norm, 4),
-                    "logit_scale": round(scale, 4),
+                    **self.learner.measures(),
                     "images_per_second": round(step.images_per_second, 1),
                 }
             )
@@ -292,20 +288,20 @@ class Trainer:
         self.learner.fill(weights)
         if self.examiner:
             self.examiner.last(self.done)
-        write_model(dataset, self.learner.source, weights)
+        self.learner.write(dataset, weights)
         return ModelRecord(**self._record())
 
     def _record(self) -> dict[str, Any]:
         weights = self.learner.network.named_parameters()
         return {
             "configuration": Training(self.settings).configuration,
-            "model": self.learner.source.name,
+            "model": self.learner.name,
             "parameters": sum(weight.numel() for name, weight in weights if "lora_" not in name),
             "trained_parameters": sum(weight.numel() for weight in self.weights),
             "rows": self.data.rows,
             "near_duplicates_left_out": self.near,
             "steps_done": self.done,
-            "logit_scale": round(float(self.learner.scale().detach()), 4),
+            **self.learner.measures(),
             **vars(self.history),
             "workers": self.workers.count,
             "threads": torch.get_num_threads(),

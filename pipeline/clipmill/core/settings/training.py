@@ -46,10 +46,10 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     validation: str | None = Field(
         default=None, description="Held-out images with captions, on which recall is measured."
     )
-    loss: Literal["clip", "siglip", "coca"] = Field(
+    loss: Literal["clip", "siglip", "coca", "lm"] = Field(
         default="clip",
         description="clip: each finds its own among all of the batch; siglip: each pair on its own; coca: as clip, and a "
-        "decoder learns to write the caption.",
+        "decoder learns to write the caption; lm: a model that writes (LLaVA) learns to answer questions, or to caption.",
     )
     steps: int = Field(default=1000, ge=1, description="Batches to learn from.")
     batch_size: int = Field(default=256, ge=2, description="Images per step, of all workers together.")
@@ -141,6 +141,11 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     seed: int = Field(default=0, description="Decides fresh weights, the order of the data, and how it is altered.")
     image_column: str | None = Field(default=None, description="Default: found by its name.")
     caption_column: str | None = Field(default=None, description="Default: found by its name.")
+    question_column: str | None = Field(
+        default=None,
+        description="With --loss lm: column of questions, one or a list, each with an answer at its place.",
+    )
+    answer_column: str | None = Field(default=None, description="With --loss lm: column of the answers.")
     label_column: str | None = Field(
         default=None, description="Column of class names, of which --templates make captions, in place of captions."
     )

@@ -1,6 +1,6 @@
-"""The network of a training run: built, filled, and made ready for what the settings ask."""
+"""Two towers that learn to match pictures and texts: built, filled, and made ready for what the settings ask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,21 +18,35 @@ from clipmill.encoders.source import ModelSource, find_model
 from clipmill.encoders.text import encode_tokens, without_padding
 from clipmill.encoders.tokenizer import load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
+from clipmill.storage import Location
+from clipmill.train.batches import Batch
+from clipmill.train.checkpoint import write_model
+from clipmill.train.learner import Weights
 from clipmill.train.parts import add_adapters, add_bias, begin_decoder, freeze, part_of, set_modes
-
-Weights = dict[str, torch.Tensor]
+from clipmill.train.rows import Example
+from clipmill.train.step import step_backward
+from clipmill.train.truth import Part
+from clipmill.train.validate import Validation, validate
+from clipmill.train.workers import Workers
 
 
 @dataclass(frozen=True)
-class Learner:
-    """A network that learns, on one device. ``adapters`` is peft's wrapper where low-rank updates are trained."""
+class Towers:
+    """A network of open_clip that learns, on one device, as its settings say. ``adapters`` is peft's wrapper where low-rank
+    updates are trained."""
 
     network: torch.nn.Module
     source: ModelSource
-    preprocessing: Preprocessing
+    pictures: Preprocessing
     device: torch.device
     half: bool
+    settings: TrainSettings
     adapters: Any = None
+
+    @property
+    def name(self) -> str:
+        """What the model is called in records."""
+        return self.source.name
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -54,6 +68,30 @@ class Learner:
         """Puts the network into training mode, but for what is frozen."""
         set_modes(self.network)
 
+    def backward(
+        self, step: int, batch: Batch, parts: Sequence[Part], workers: Workers, statistics: Sequence[torch.Tensor]
+    ) -> float:
+        """Of the contrastive loss, and of captioning where that is learned (`clipmill.train.step`)."""
+        return step_backward(self, self.settings, step, batch, parts, workers, statistics)
+
+    def validate(self, examples: Iterable[Example], templates: Sequence[str]) -> Validation:
+        """Retrieval among the examples, and the names of their labels."""
+        return validate(
+            examples,
+            lambda pixels: self.encode_pixels(self.pixels(pixels)).cpu(),
+            lambda texts: self.encode_tokens(self.tokens(texts)).cpu(),
+            templates=templates,
+        )
+
+    def measures(self) -> dict[str, float]:
+        """The inverse temperature."""
+        with torch.no_grad():
+            return {"logit_scale": round(float(self.scale()), 4)}
+
+    def write(self, folder: Location, weights: Weights) -> None:
+        """In open_clip's local-dir layout."""
+        write_model(folder, self.source, weights)
+
     def pixels(self, prepared: torch.Tensor) -> torch.Tensor:
         """Prepared pictures, uint8 (n, 3, height, width), on the device."""
         return prepared.to(self.device)
@@ -66,7 +104,7 @@ class Learner:
 
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Unit vectors, float32 (n, d), of pictures on the device."""
-        prepared = self.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
+        prepared = self.pictures.normalise(pixels).contiguous(memory_format=torch.channels_last)
         return self._unit(lambda: self.network.encode_image(prepared))  # type: ignore[operator]
 
     def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -81,7 +119,7 @@ class Learner:
 
     def say(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the decoder of captions makes of pictures and their captions so far (`clipmill.train.captioning.Say`)."""
-        prepared = self.preprocessing.normalise(pixels)
+        prepared = self.pictures.normalise(pixels)
         with self._autocast():
             found = self.network(prepared, tokens)
         return found["logits"].float(), found["labels"]
@@ -137,7 +175,7 @@ def find_source(settings: TrainSettings) -> ModelSource:
     return find_model(named, trained=settings.pretrained is not None)
 
 
-def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
+def make_towers(settings: TrainSettings, device: torch.device) -> Towers:
     """The network that the settings name, with fresh weights that their seed decides or with those they name.
 
     Raises UserError as `find_model` and `load_weights` do, and where peft is asked for and missing.
@@ -165,4 +203,4 @@ def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     network.to(device=device)
     network.to(memory_format=torch.channels_last)  # half as much time again for convolutions
     half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    return Learner(network, source, preprocessing, device, half, adapters)
+    return Towers(network, source, preprocessing, device, half, settings, adapters)

@@ -1,0 +1,27 @@
+"""Which kind of model a loss trains."""
+
+import torch
+
+from clipmill.core.settings import TrainSettings
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.protocol import Preparation
+from clipmill.train.captioning import refuse_without_decoder
+from clipmill.train.learner import Learner
+from clipmill.train.towers import find_source, make_towers
+from clipmill.train.writer import find_writer, make_writer
+
+
+def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
+    """The network that the settings name, ready to learn. Raises UserError as `make_towers` and `make_writer` do."""
+    return make_writer(settings, device) if settings.loss == "lm" else make_towers(settings, device)
+
+
+def check_model(settings: TrainSettings) -> Preparation:
+    """How pictures are prepared for the model that the settings name. Raises UserError for a model that is not there, or that
+    the loss cannot train."""
+    if settings.loss == "lm":
+        return find_writer(settings).pictures
+    source = find_source(settings)
+    if settings.loss == "coca":
+        refuse_without_decoder(source)
+    return Preprocessing.from_open_clip({"size": 1, **source.preprocess})

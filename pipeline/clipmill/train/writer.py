@@ -1,0 +1,260 @@
+"""A model of transformers that learns to write about pictures: to answer questions, or to caption."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torchvision.transforms.functional import to_pil_image
+
+from clipmill import storage
+from clipmill.core.errors import UserError
+from clipmill.core.settings import ModelSettings, TrainSettings
+from clipmill.encoders.adapters.normalisation import Normalisation
+from clipmill.encoders.adapters.prepared import ProcessorPreparation, processor_file
+from clipmill.encoders.library import TRANSFORMERS, download, find_place, require
+from clipmill.encoders.source import quiet
+from clipmill.encoders.weights import first_line
+from clipmill.storage import Location
+from clipmill.train.batches import Batch
+from clipmill.train.conversation import Phrasing, Turn, joined
+from clipmill.train.learner import Weights
+from clipmill.train.next_token import NOT_ASKED, Pieces, next_token_backward
+from clipmill.train.parts import freeze, set_modes
+from clipmill.train.rows import Example
+from clipmill.train.truth import Part
+from clipmill.train.workers import Workers
+from clipmill.words.styles import prompt_of
+
+MOST_TURNS = 8
+"""Questions about one picture in one step."""
+_VALIDATED = 64
+
+
+@dataclass(frozen=True)
+class WriterSource:
+    """A model that is there to be trained: where its files are, and what makes inputs of pictures and words."""
+
+    name: str
+    folder: Path
+    trained: bool
+    processor: Any
+    pictures: ProcessorPreparation
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of held-out pictures, each asked one of its questions: the share whose whole answer the model finds the most probable at
+    every token, which is what it would write; and the mean loss of a token, in nats."""
+
+    images: int
+    hits: list[float]
+    nats: float
+
+    @property
+    def score(self) -> float:
+        """The share of right answers."""
+        return float(np.mean(self.hits))
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The figures by their names."""
+        return {"images": self.images, "answers_right": round(self.score, 4), "nats": round(self.nats, 4)}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A network that writes, on one device, learning as its settings say."""
+
+    network: Any
+    source: WriterSource
+    phrasing: Phrasing
+    device: torch.device
+    half: bool
+    settings: TrainSettings
+
+    @property
+    def name(self) -> str:
+        """What the model is called in records."""
+        return self.source.name
+
+    @property
+    def pictures(self) -> ProcessorPreparation:
+        """The image processor's own preparation."""
+        return self.source.pictures
+
+    def learning(self) -> None:
+        """Puts the network into training mode, but for what is frozen."""
+        set_modes(self.network)
+
+    def backward(
+        self, step: int, batch: Batch, parts: Sequence[Part], workers: Workers, statistics: Sequence[torch.Tensor]
+    ) -> float:
+        """The mean cross-entropy of the tokens of all answers."""
+        turns = [self._turns(step, *one) for one in zip(batch.questions, batch.captions, batch.texts, strict=True)]
+        ids, labels, mask = self._inputs(turns)
+        size = self.settings.micro_batch or len(ids)
+        pieces = Pieces(len(ids), size, (self.settings.seed * 1_000_003 + step) * 1_009 + workers.rank)
+
+        def say(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            return self._say(batch.pixels[rows], ids[rows], mask[rows]), labels[rows, 1:]
+
+        return next_token_backward(say, pieces, (labels[:, 1:] != NOT_ASKED).sum(), workers)
+
+    def _turns(self, step: int, questions: tuple[str, ...], answers: tuple[str, ...], text: str) -> list[Turn]:
+        """Questions and answers of a picture in an order that the step and they themselves decide; where there are only
+        captions, the one that was drawn, asked for as `clipmill caption` asks."""
+        if not questions:
+            return [(prompt_of("short", instructed=True), text)]
+        told = zlib.crc32("\n".join((*questions, *answers)).encode())
+        order = np.random.default_rng((self.settings.seed, step, told)).permutation(len(questions))
+        return [(questions[at], answers[at]) for at in order[:MOST_TURNS]]
+
+    def _inputs(self, turns: Sequence[Sequence[Turn]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        made = joined(
+            [self.phrasing.conversation(of_one) for of_one in turns], self.source.processor.tokenizer.pad_token_id
+        )
+        ids, labels, mask = (tensor.to(self.device) for tensor in made)
+        return ids, labels, mask
+
+    def _say(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, float32 (n, t − 1, vocabulary)."""
+        inputs = self.source.normalisation.inputs(self.pictures, pixels.to(self.device))
+        inputs["pixel_values"] = inputs["pixel_values"].to(next(self.network.parameters()).dtype)
+        with self._autocast():
+            found = self.network(input_ids=ids, attention_mask=mask, **inputs, use_cache=False)
+        logits: torch.Tensor = found.logits[:, :-1].float()
+        return logits
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
+
+    def validate(self, examples: Iterable[Example], templates: Sequence[str]) -> Answers:
+        """One question about each picture: the next of its own with every picture, so that all kinds are asked."""
+        hits: list[float] = []
+        nats = tokens = 0.0
+        numbered = enumerate(examples)
+        while some := list(islice(numbered, _VALIDATED)):
+            turns = [[self._asked(number, example)] for number, example in some]
+            ids, labels, mask = self._inputs(turns)
+            logits = self._say(torch.stack([example.pixels for _, example in some]), ids, mask)
+            wanted = labels[:, 1:]
+            asked = wanted != NOT_ASKED
+            right = (logits.argmax(dim=-1) == wanted) | ~asked
+            hits += right.all(dim=1).double().tolist()
+            nats += float(
+                F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=NOT_ASKED, reduction="sum")
+            )
+            tokens += float(asked.sum())
+        return Answers(len(hits), hits, nats / max(tokens, 1.0))
+
+    @staticmethod
+    def _asked(number: int, example: Example) -> Turn:
+        at = number % len(example.captions)
+        question = example.questions[at] if example.questions else prompt_of("short", instructed=True)
+        return question, example.captions[at]
+
+    def trained(self) -> Weights:
+        """All weights of the network."""
+        weights: Weights = self.network.state_dict()
+        return weights
+
+    def whole(self) -> Weights:
+        """The same on the CPU, as a copy."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.trained().items()}
+
+    def fill(self, weights: Weights) -> None:
+        """Takes over weights such as `whole` gives."""
+        mine = self.trained()
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                mine[name].copy_(tensor)
+
+    def measures(self) -> dict[str, float]:
+        """Nothing beside the loss."""
+        return {}
+
+    def write(self, folder: Location, weights: Weights) -> None:
+        """Model and processor, as transformers loads them from a folder."""
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        with TemporaryDirectory(prefix="clipmill-") as made, quiet():
+            self.network.save_pretrained(made, state_dict=weights)
+            self.source.processor.save_pretrained(made)
+            for file in sorted(Path(made).iterdir()):
+                storage.write_bytes(folder / file.name, file.read_bytes())
+
+
+def find_writer(settings: TrainSettings) -> WriterSource:
+    """The model that the settings name, without its weights. Raises UserError for one that is not there, that is not asked by
+    messages, or whose pictures have different sizes."""
+    require(TRANSFORMERS, "--loss lm")
+    import transformers
+
+    place = find_place(ModelSettings(model=settings.model, pretrained=settings.pretrained))
+    if place.library != TRANSFORMERS:
+        raise UserError(
+            "--loss lm trains a model of transformers that writes about pictures: give --model a folder with its config.json "
+            "and its processor, or --pretrained one with its weights too"
+        )
+    folder = download(place, code=False)
+    try:
+        with quiet():
+            processor = transformers.AutoProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise UserError(
+            f"--model {place.name}: {folder} has no processor that can be loaded ({first_line(error)})"
+        ) from None
+    if not getattr(processor, "chat_template", None):
+        raise UserError(f"--loss lm trains models that are asked by messages, and {place.name} has no chat template")
+    pictures = ProcessorPreparation.of(processor.image_processor, processor_file(folder))
+    return WriterSource(
+        place.name, folder, settings.pretrained is not None, processor, pictures, Normalisation.of(pictures)
+    )
+
+
+def make_writer(settings: TrainSettings, device: torch.device) -> Writer:
+    """The network that the settings name, with fresh weights that their seed decides or with those they name. Raises UserError
+    as `find_writer` does, and for weights that are not there."""
+    import transformers
+
+    source = find_writer(settings)
+    auto = transformers.AutoModelForImageTextToText
+    torch.manual_seed(settings.seed)
+    try:
+        with quiet():
+            if source.trained:
+                network = auto.from_pretrained(
+                    source.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+                )
+            else:
+                network = auto.from_config(
+                    transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True), dtype=torch.float32
+                )
+    except Exception as error:
+        raise UserError(f"--model {source.name}: {source.folder} cannot be loaded ({first_line(error)})") from None
+    freeze(network, settings.freeze)
+    if settings.checkpoint_activations:
+        network.gradient_checkpointing_enable()
+    half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    return Writer(network.to(device), source, _phrasing(network, source), device, half, settings)
+
+
+def _phrasing(network: Any, source: WriterSource) -> Phrasing:
+    height, width = source.pictures.size
+    end = network.generation_config.eos_token_id
+    end = network.config.get_text_config().eos_token_id if end is None else end
+    end = end[0] if isinstance(end, (list, tuple)) else end
+    most = getattr(network.config.get_text_config(), "max_position_embeddings", 1 << 20)
+    blank = to_pil_image(torch.zeros((3, height, width), dtype=torch.uint8))
+    return Phrasing(source.processor, blank, int(end), int(most))
