@@ -46,8 +46,8 @@ SCENES = pa.schema(
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
 lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
 ``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
-``caption`` of training scenes holds some of these beside the whole captions. ``question`` and ``answer`` are one pair of ``questions``
-and ``answers``, which are all that is asked of a scene.
+``caption`` of training scenes holds some of these beside the whole captions. ``questions`` and ``answers`` are all that is
+asked of a scene, ``question`` and ``answer`` one pair of them.
 """
 
 

@@ -76,11 +76,9 @@ def _presences(scene: Scene) -> Iterator[Asked]:
 def _near_miss(thing: Thing, scene: Scene) -> str:
     names = {one.name for one in scene.things}
     turn = zlib.crc32(f"{scene.description}/{thing.name}".encode())
-    if turn % 2:
-        near = [f"{colour} {thing.shape}" for colour in COLOURS]
-    else:
-        near = [f"{thing.colour} {shape}" for shape in SHAPES]
-    absent = [name for name in near if name not in names]
+    other_colours = [f"{colour} {thing.shape}" for colour in COLOURS]
+    other_shapes = [f"{thing.colour} {shape}" for shape in SHAPES]
+    absent = [name for name in (other_colours if turn % 2 else other_shapes) if name not in names]
     return absent[turn // 2 % len(absent)]
 
 

@@ -2,8 +2,8 @@
 
     prompt of the first question, with the picture | answer | end | what asks the second | answer | end | …
 
-All questions of a picture follow one another, as in LLaVA's instruction data (Liu et al., "Visual Instruction Tuning", 2023), so
-that the picture is paid for once. What stands before an answer is what stands there when the model is asked
+All questions of a picture follow one another, as in LLaVA's instruction data (Liu et al., "Visual Instruction Tuning", 2023),
+so that the picture is paid for once. What stands before an answer is what stands there when the model is asked
 (`clipmill.words.engines.transformers`), and only answers, each with the token that ends it, are learned.
 """
 
@@ -30,8 +30,8 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Phrasing:
-    """How a model's processor puts questions. ``blank`` is a picture as its image processor makes them, all of one size, so that
-    every picture stands for as many tokens; ``most`` tokens fit."""
+    """How a model's processor puts questions. ``blank`` is a picture as its image processor makes them, all of one size, so
+    that every picture stands for as many tokens; ``most`` tokens fit."""
 
     processor: Any
     blank: Any
