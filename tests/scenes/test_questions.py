@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from clipmill.scenes.captions import captions
 from clipmill.scenes.questions import KINDS, Asked, one_question, questions
 from clipmill.scenes.scene import Scene, Thing, scene_of_row
 from clipmill.scenes.vocabulary import COLOURS, SHAPES
@@ -52,6 +53,8 @@ def answer(scene: Scene, asked: Asked) -> str:
         return thing.shape
     if asked.kind == "count":
         return NUMBERS[sum(words[2] in ("objects", thing.colour) for thing in scene.things)]
+    if asked.kind == "caption":
+        return captions(scene)[0]
     name = " ".join(words[-2:])
     if asked.kind == "presence":
         return "yes" if name in names else "no"

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.runs.stages import train_stage, words_stage
 from clipmill.storage import resolve
 from clipmill.train.batches import Batch
-from clipmill.train.conversation import joined
 from clipmill.train.next_token import NOT_ASKED
 from clipmill.train.trainer import Step, Told, train_worker
 from clipmill.train.workers import Alone
@@ -102,27 +102,25 @@ def test_what_stands_before_an_answer_is_what_the_model_is_asked_with(architectu
     assert made.labels == [NOT_ASKED] * len(prompt) + asked._answer("red")
 
 
-def test_every_answer_of_a_conversation_is_learned_and_nothing_else(architecture: Path) -> None:
-    learner = writer(architecture)
-    words = learner.source.processor.tokenizer
-    made = learner.phrasing.conversation(PAIRS)
-    learned = [token for token, label in zip(made.ids, made.labels, strict=True) if label != NOT_ASKED]
-    assert words.decode(learned) == "</s>".join([*(answer for _, answer in PAIRS), ""])
-    assert [label for label in made.labels if label != NOT_ASKED] == learned
-    whole = words.decode(made.ids)
-    for question, answer in PAIRS:
-        assert f"{question}assistant:{answer}</s>" in whole  # this tokenizer knows no line break
+def test_every_question_looks_back_at_the_picture_and_at_itself_alone(architecture: Path) -> None:
+    """Each turn, cut out of the conversation with what it looks at, is the conversation of that turn alone."""
+    phrasing = writer(architecture).phrasing
+    made = phrasing.packed([phrasing.conversation(PAIRS)])
+    for number, pair in enumerate(PAIRS, 1):
+        alone = phrasing.conversation([pair])
+        last = phrasing.conversation(PAIRS).turns.index(number) + alone.turns.count(1) - 1
+        seen = made.looks_at[0, 0, last]
+        assert made.ids[0, seen].tolist() == alone.ids
+        assert made.labels[0, seen].tolist() == alone.labels
+        assert made.positions[0, seen].tolist() == alone.positions == list(range(len(alone.ids)))
 
 
 def test_turns_that_do_not_fit_are_left_out_and_a_first_that_does_not_is_told(architecture: Path) -> None:
-    learner = writer(architecture)
-    first = len(learner.phrasing.conversation(PAIRS[:1]).ids)
-    two = len(learner.phrasing.conversation(PAIRS[:2]).ids)
-    short = type(learner.phrasing)(learner.source.processor, learner.phrasing.blank, learner.phrasing.end, two)
-    assert len(short.conversation(PAIRS).ids) == two
-    less = type(learner.phrasing)(learner.source.processor, learner.phrasing.blank, learner.phrasing.end, first - 1)
+    phrasing = writer(architecture).phrasing
+    first, two = (len(phrasing.conversation(PAIRS[:count]).ids) for count in (1, 2))
+    assert len(replace(phrasing, most=two).conversation(PAIRS).ids) == two
     with pytest.raises(UserError, match="more tokens than the model takes"):
-        less.conversation(PAIRS)
+        replace(phrasing, most=first - 1).conversation(PAIRS)
 
 
 def gradients(learner: Writer, parts: Sequence[Batch]) -> list[torch.Tensor]:
@@ -140,19 +138,18 @@ def test_micro_batches_give_the_gradient_of_the_whole(architecture: Path, micro_
 
 
 def test_the_loss_is_the_mean_over_all_tokens_of_all_answers(architecture: Path) -> None:
-    """Each conversation alone, unpadded, token by token."""
+    """Each question asked alone, as the library takes it, token by token."""
     learner, some = writer(architecture), batch(4)
     network = learner.network.eval()
-    turns = [learner._turns(0, *one) for one in zip(some.questions, some.captions, some.texts, strict=True)]
     nats, count = 0.0, 0
-    for pixels, of_one in zip(some.pixels, turns, strict=True):
-        made = learner.phrasing.conversation(of_one)
-        ids, _, mask = joined([made], 0)
+    for pixels, questions, answers in zip(some.pixels, some.questions, some.captions, strict=True):
         values = learner.source.normalisation.inputs(learner.pictures, pixels[None])["pixel_values"].double()
-        logits = network(input_ids=ids, attention_mask=mask, pixel_values=values).logits[0].log_softmax(dim=-1)
-        for at, label in enumerate(made.labels):
-            if label != NOT_ASKED:
-                nats, count = nats - logits[at - 1, label].item(), count + 1
+        for turn in zip(questions, answers, strict=True):
+            made = learner.phrasing.conversation([turn])
+            logits = network(input_ids=torch.tensor([made.ids]), pixel_values=values).logits[0].log_softmax(dim=-1)
+            for at, label in enumerate(made.labels):
+                if label != NOT_ASKED:
+                    nats, count = nats - logits[at - 1, label].item(), count + 1
     loss = learner.backward(0, some, [some.part], Alone(), [])
     assert loss == pytest.approx(nats / count, rel=1e-5)
 

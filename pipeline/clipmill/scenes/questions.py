@@ -1,7 +1,8 @@
 """What is asked of a scene, with the one right answer.
 
 Questions and answers are a function of the scene alone, as captions are. Five kinds: the colour of a shape, how many there are,
-whether something is there, what lies on a side of an object, and which shape has a colour.
+whether something is there, what lies on a side of an object, and which shape has a colour; and a caption is asked for as
+`clipmill caption` asks.
 """
 
 import zlib
@@ -9,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from clipmill.scenes.captions import caption
 from clipmill.scenes.scene import Scene, Thing
 from clipmill.scenes.vocabulary import COLOURS, OPPOSITE, SHAPES
+from clipmill.words.styles import prompt_of
 
 KINDS = ("colour", "count", "presence", "side", "shape")
 
@@ -20,7 +23,7 @@ _SIDES = {"left": "to the left of", "right": "to the right of", "above": "above"
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer; ``kind`` is one of KINDS."""
+    """A question with its answer; ``kind`` is one of KINDS, or ``caption``."""
 
     kind: str
     question: str
@@ -28,8 +31,9 @@ class Asked:
 
 
 def questions(scene: Scene) -> list[Asked]:
-    """All that is asked of a scene, kind by kind, each question once."""
-    asked = [*_colours(scene), *_counts(scene), *_presences(scene), *_sides(scene), *_shapes(scene)]
+    """All that is asked of a scene, kind by kind, each question once, and last a caption."""
+    described = Asked("caption", prompt_of("short", instructed=True), caption(scene, 0))
+    asked = [*_colours(scene), *_counts(scene), *_presences(scene), *_sides(scene), *_shapes(scene), described]
     return list({one.question: one for one in asked}.values())
 
 

@@ -24,7 +24,7 @@ from clipmill.encoders.source import quiet
 from clipmill.encoders.weights import first_line
 from clipmill.storage import Location
 from clipmill.train.batches import Batch
-from clipmill.train.conversation import Phrasing, Turn, joined
+from clipmill.train.conversation import Packed, Phrasing, Turn
 from clipmill.train.learner import Weights
 from clipmill.train.next_token import NOT_ASKED, Pieces, next_token_backward
 from clipmill.train.parts import freeze, set_modes
@@ -36,6 +36,8 @@ from clipmill.words.styles import prompt_of
 MOST_TURNS = 8
 """Questions about one picture in one step."""
 _VALIDATED = 64
+_SAME, _SAME_HALF = 1e-3, 0.1
+"""Largest difference of log probabilities that rounding explains, in float32 and in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,16 @@ class Writer:
     ) -> float:
         """The mean cross-entropy of the tokens of all answers."""
         turns = [self._turns(step, *one) for one in zip(batch.questions, batch.captions, batch.texts, strict=True)]
-        ids, labels, mask = self._inputs(turns)
-        size = self.settings.micro_batch or len(ids)
-        pieces = Pieces(len(ids), size, (self.settings.seed * 1_000_003 + step) * 1_009 + workers.rank)
+        packed = self._packed(turns)
+        size = self.settings.micro_batch or len(packed)
+        pieces = Pieces(len(packed), size, (self.settings.seed * 1_000_003 + step) * 1_009 + workers.rank)
 
         def say(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-            return self._say(batch.pixels[rows], ids[rows], mask[rows]), labels[rows, 1:]
+            some = packed.some(rows)
+            return self._say(batch.pixels[rows], some), some.labels[:, 1:].to(self.device)
 
-        return next_token_backward(say, pieces, (labels[:, 1:] != NOT_ASKED).sum(), workers)
+        asked = (packed.labels[:, 1:] != NOT_ASKED).sum().to(self.device)
+        return next_token_backward(say, pieces, asked, workers)
 
     def _turns(self, step: int, questions: tuple[str, ...], answers: tuple[str, ...], text: str) -> list[Turn]:
         """Questions and answers of a picture in an order that the step and they themselves decide; where there are only
@@ -117,19 +121,25 @@ class Writer:
         order = np.random.default_rng((self.settings.seed, step, told)).permutation(len(questions))
         return [(questions[at], answers[at]) for at in order[:MOST_TURNS]]
 
-    def _inputs(self, turns: Sequence[Sequence[Turn]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        made = joined(
-            [self.phrasing.conversation(of_one) for of_one in turns], self.source.processor.tokenizer.pad_token_id
-        )
-        ids, labels, mask = (tensor.to(self.device) for tensor in made)
-        return ids, labels, mask
+    def _packed(self, turns: Sequence[Sequence[Turn]]) -> Packed:
+        return self.phrasing.packed([self.phrasing.conversation(of_one) for of_one in turns])
 
-    def _say(self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _say(self, pixels: torch.Tensor, packed: Packed) -> torch.Tensor:
         """Logits of the next token, float32 (n, t − 1, vocabulary)."""
         inputs = self.source.normalisation.inputs(self.pictures, pixels.to(self.device))
-        inputs["pixel_values"] = inputs["pixel_values"].to(next(self.network.parameters()).dtype)
+        dtype = next(self.network.parameters()).dtype
+        looks_at = packed.looks_at.to(self.device)
+        hidden = torch.zeros(looks_at.shape, dtype=dtype, device=self.device).masked_fill(
+            ~looks_at, torch.finfo(dtype).min
+        )
         with self._autocast():
-            found = self.network(input_ids=ids, attention_mask=mask, **inputs, use_cache=False)
+            found = self.network(
+                input_ids=packed.ids.to(self.device),
+                pixel_values=inputs["pixel_values"].to(dtype),
+                attention_mask=hidden,
+                position_ids=packed.positions.to(self.device),
+                use_cache=False,
+            )
         logits: torch.Tensor = found.logits[:, :-1].float()
         return logits
 
@@ -143,9 +153,9 @@ class Writer:
         numbered = enumerate(examples)
         while some := list(islice(numbered, _VALIDATED)):
             turns = [[self._asked(number, example)] for number, example in some]
-            ids, labels, mask = self._inputs(turns)
-            logits = self._say(torch.stack([example.pixels for _, example in some]), ids, mask)
-            wanted = labels[:, 1:]
+            packed = self._packed(turns)
+            logits = self._say(torch.stack([example.pixels for _, example in some]), packed)
+            wanted = packed.labels[:, 1:].to(self.device)
             asked = wanted != NOT_ASKED
             right = (logits.argmax(dim=-1) == wanted) | ~asked
             hits += right.all(dim=1).double().tolist()
@@ -247,14 +257,44 @@ def make_writer(settings: TrainSettings, device: torch.device) -> Writer:
     if settings.checkpoint_activations:
         network.gradient_checkpointing_enable()
     half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    return Writer(network.to(device), source, _phrasing(network, source), device, half, settings)
+    learner = Writer(network.to(device), source, _phrasing(network, source), device, half, settings)
+    _refuse_unlike_asked(learner)
+    return learner
 
 
 def _phrasing(network: Any, source: WriterSource) -> Phrasing:
     height, width = source.pictures.size
+    text, words = network.config.get_text_config(), source.processor.tokenizer
     end = network.generation_config.eos_token_id
-    end = network.config.get_text_config().eos_token_id if end is None else end
-    end = end[0] if isinstance(end, (list, tuple)) else end
-    most = getattr(network.config.get_text_config(), "max_position_embeddings", 1 << 20)
-    blank = to_pil_image(torch.zeros((3, height, width), dtype=torch.uint8))
-    return Phrasing(source.processor, blank, int(end), int(most))
+    end = text.eos_token_id if end is None else end
+    end = int(end[0] if isinstance(end, (list, tuple)) else end)
+    return Phrasing(
+        source.processor,
+        to_pil_image(torch.zeros((3, height, width), dtype=torch.uint8)),
+        picture=int(source.processor.image_token_id),
+        end=end,
+        filler=end if words.pad_token_id is None else int(words.pad_token_id),
+        most=int(getattr(text, "max_position_embeddings", 1 << 20)),
+    )
+
+
+def _refuse_unlike_asked(learner: Writer) -> None:
+    """Raises UserError where a question that stands behind another is not as probable an answer as when it is asked alone: of
+    architectures that take no positions, or no word on who looks at whom."""
+    turns, shape = [("one?", "a"), ("and two?", "b c")], (1, *learner.pictures.shape)
+    pixels = torch.full(shape, 127, dtype=torch.uint8)
+    learner.network.eval()
+    with torch.inference_mode():
+        together, alone = learner._packed([turns]), learner._packed([turns[1:]])
+        try:
+            both, one = learner._say(pixels, together)[0], learner._say(pixels, alone)[0]
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"--loss lm cannot train {learner.name}: {first_line(error)}") from None
+    asked = (together.labels[0, 1:] != NOT_ASKED).nonzero()[-int((alone.labels[0, 1:] != NOT_ASKED).sum()) :, 0]
+    as_asked = (alone.labels[0, 1:] != NOT_ASKED).nonzero()[:, 0]
+    difference = float((both[asked].log_softmax(-1) - one[as_asked].log_softmax(-1)).abs().max())
+    if difference > (_SAME_HALF if learner.half else _SAME):
+        raise UserError(
+            f"--loss lm cannot train {learner.name}: a question behind another one is not answered as when it is asked alone "
+            f"(log probabilities differ by {difference:.3g})"
+        )
