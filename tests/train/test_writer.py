@@ -164,7 +164,7 @@ def test_a_model_that_learned_to_answer_answers(architecture: Path, coloured: st
         output=str(tmp_path / "answers"),
         model=str(tmp_path / "model"),
         question_column="asked",
-        max_tokens=4,
+        max_tokens=12,
     )
     words_stage(asked, ClusterSettings(device="cpu"), Silent())
     texts = pq.read_table(tmp_path / "answers/texts").to_pylist()

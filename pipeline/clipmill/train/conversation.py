@@ -2,8 +2,8 @@
 
     what stands before and for the picture | question, answer, end | question, answer, end | …
 
-The picture is paid for once: every question looks back at it and at itself, not at the others, and counts its positions from the
-picture. So each is learned as if it had been asked alone, which is how the model is asked later
+The picture is paid for once: every question looks back at it and at itself, not at the others, and counts its positions from
+the picture. So each is learned as if it had been asked alone, which is how the model is asked later
 (`clipmill.words.engines.transformers`). Only answers, each with the token that ends it, are learned.
 """
 
