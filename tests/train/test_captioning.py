@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from threading import Barrier, Thread
 from typing import Any
 
 import open_clip
@@ -20,6 +19,7 @@ from clipmill.runs.stages import train_stage
 from clipmill.train.captioning import WEIGHT, caption_backward
 from clipmill.train.towers import make_towers
 from clipmill.train.workers import Alone
+from threaded import Threaded, in_threads
 from tiny_coca import COCA
 
 PAIRS, WORDS, LENGTH, PADDING = 7, 9, 6, 0
@@ -74,43 +74,16 @@ def test_micro_batches_give_the_gradient_of_the_whole(micro_batch: int) -> None:
     assert_same((loss, [weight.grad for weight in net.parameters() if weight.grad is not None]))
 
 
-class Paired:
-    """One of two workers in threads of this process."""
-
-    count = 2
-
-    def __init__(self, rank: int, barrier: Barrier, told: list[Sequence[torch.Tensor]]) -> None:
-        self.rank, self._barrier, self._told = rank, barrier, told
-
-    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
-        self._told[self.rank] = [tensor.clone() for tensor in tensors]
-        self._barrier.wait(30)
-        for tensor, one, other in zip(tensors, *self._told, strict=True):
-            tensor.copy_(one + other)
-        self._barrier.wait(30)
-
-    def gather(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        raise NotImplementedError
-
-    def tell(self, value: Any) -> list[Any]:
-        raise NotImplementedError
-
-
 def test_captions_of_unequal_length_count_alike_on_two_workers() -> None:
     """The first worker has 3 pictures with 8 tokens to say, the other 4 with 13: a mean of their means would be wrong."""
-    barrier, told = Barrier(2), [[], []]
-    nets, losses = [Net(), Net()], [0.0, 0.0]
-    pixels, tokens = data()
+    nets, (pixels, tokens) = [Net(), Net()], data()
+    mine = (slice(0, 3), slice(3, PAIRS))
 
-    def work(rank: int, mine: slice) -> None:
-        workers = Paired(rank, barrier, told)
-        losses[rank] = caption_backward(nets[rank].say, pixels[mine], tokens[mine], PADDING, 2, 0, workers)
+    def work(workers: Threaded) -> float:
+        some = mine[workers.rank]
+        return caption_backward(nets[workers.rank].say, pixels[some], tokens[some], PADDING, 2, 0, workers)
 
-    threads = [Thread(target=work, args=one) for one in ((0, slice(0, 3)), (1, slice(3, PAIRS)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    losses = in_threads(2, work)
     assert losses[0] == losses[1]
     gradients = [
         one.grad + other.grad

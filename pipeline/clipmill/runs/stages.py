@@ -136,7 +136,7 @@ def train_stage(settings: TrainSettings, cluster: ClusterSettings, reporter: Rep
     """Trains a model: in this process, or on several workers where they or a cluster are asked for."""
     from clipmill.encoders.names import refuse_unknown_model
 
-    if settings.loss != "lm":
+    if settings.loss not in ("lm", "itm"):
         refuse_unknown_model(settings.model, settings.pretrained)
     reporter.message("train", "loading torch")
     from clipmill.engine.choose import runs_here

@@ -1,8 +1,8 @@
 """What is asked of a scene, with the one right answer.
 
 Questions and answers are a function of the scene alone, as captions are. Five kinds: the colour of a shape, how many there are,
-whether something is there, what lies on a side of an object, and which shape has a colour; and a caption is asked for as
-`clipmill caption` asks.
+whether something is there, what lies on a side of an object, and which shape has a colour; and a caption is asked for in one
+of the styles of `clipmill caption`.
 """
 
 import zlib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from clipmill.scenes.captions import caption
 from clipmill.scenes.scene import Scene, Thing
 from clipmill.scenes.vocabulary import COLOURS, OPPOSITE, SHAPES
-from clipmill.words.styles import prompt_of
+from clipmill.words.styles import STYLES, prompt_of
 
 KINDS = ("colour", "count", "presence", "side", "shape")
 
@@ -32,7 +32,8 @@ class Asked:
 
 def questions(scene: Scene) -> list[Asked]:
     """All that is asked of a scene, kind by kind, each question once, and last a caption."""
-    described = Asked("caption", prompt_of("short", instructed=True), caption(scene, 0))
+    style = STYLES[zlib.crc32(f"described {scene.description}".encode()) % len(STYLES)]
+    described = Asked("caption", prompt_of(style, instructed=True), caption(scene, 0))
     asked = [*_colours(scene), *_counts(scene), *_presences(scene), *_sides(scene), *_shapes(scene), described]
     return list({one.question: one for one in asked}.values())
 

@@ -43,24 +43,26 @@ def check(settings: TrainSettings) -> None:
 
 def check_loss(settings: TrainSettings) -> None:
     """Raises UserError for options that mean nothing for the loss."""
-    writes = settings.loss == "lm"
     asks = {"--question-column": settings.question_column, "--answer-column": settings.answer_column}
     if len({column is None for column in asks.values()}) == 2:
         given, missing = sorted(asks, key=lambda option: asks[option] is None)
         raise UserError(f"{given} is given without {missing}: an answer belongs to a question")
     if settings.answer_column and settings.caption_column:
         raise UserError("--answer-column and --caption-column both say what the texts are: leave one of them out")
-    if settings.answer_column and not writes:
+    if settings.answer_column and settings.loss != "lm":
         raise UserError("--question-column and --answer-column are for a model that learns to answer: add --loss lm")
-    matches = {
+    of_towers: dict[str, object] = {
         "--lora": settings.lora,
-        "--label-column": settings.label_column,
-        "--hard-negatives": settings.hard_negatives != "none",
         "--near-duplicates": settings.near_duplicates is not None,
         "--report": settings.report,
     }
-    if writes and (idle := [option for option, value in matches.items() if value]):
-        raise UserError(f"{', '.join(idle)}: not for --loss lm, whose model writes and matches nothing; leave it out")
+    of_texts: dict[str, object] = {
+        "--label-column": settings.label_column,
+        "--hard-negatives": settings.hard_negatives != "none",
+    }
+    means_nothing = {"lm": {**of_towers, **of_texts}, "itm": of_towers}.get(settings.loss, {})
+    if idle := [option for option, value in means_nothing.items() if value]:
+        raise UserError(f"{', '.join(idle)}: not for --loss {settings.loss}; leave it out")
 
 
 def open_source(uri: str, pictures: Preparation, settings: TrainSettings) -> Source:

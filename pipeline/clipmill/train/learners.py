@@ -7,13 +7,16 @@ from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import Preparation
 from clipmill.train.captioning import refuse_without_decoder
 from clipmill.train.learner import Learner
+from clipmill.train.matcher import find_matcher, make_matcher
 from clipmill.train.towers import find_source, make_towers
 from clipmill.train.writer import find_writer, make_writer
 
 
 def make_learner(settings: TrainSettings, device: torch.device) -> Learner:
     """The network that the settings name, ready to learn. Raises UserError as `make_towers` and `make_writer` do."""
-    return make_writer(settings, device) if settings.loss == "lm" else make_towers(settings, device)
+    if settings.loss == "lm":
+        return make_writer(settings, device)
+    return make_matcher(settings, device) if settings.loss == "itm" else make_towers(settings, device)
 
 
 def check_model(settings: TrainSettings) -> Preparation:
@@ -21,6 +24,8 @@ def check_model(settings: TrainSettings) -> Preparation:
     the loss cannot train."""
     if settings.loss == "lm":
         return find_writer(settings).pictures
+    if settings.loss == "itm":
+        return find_matcher(settings).pictures
     source = find_source(settings)
     if settings.loss == "coca":
         refuse_without_decoder(source)

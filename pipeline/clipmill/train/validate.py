@@ -36,6 +36,8 @@ class Validation:
     probable."""
     acc1: float | None = None
     """Share of images whose label is the most probable of all labels, where they have labels."""
+    matching: float | None = None
+    """Share of images whose own text a matching head finds more probable than another's, where there is such a head."""
 
     def t2i(self, k: int) -> float:
         return self.t2i_hits[k] / self.captions
@@ -52,7 +54,7 @@ class Validation:
         rates: dict[str, float | int | None] = {"images": self.images, "captions": self.captions}
         rates |= {f"t2i_r@{k}": round(self.t2i(k), 4) for k in self.t2i_hits}
         rates |= {f"i2t_r@{k}": round(self.i2t(k), 4) for k in self.i2t_hits}
-        accuracies = {"negative_accuracy": self.negative_accuracy, "acc1": self.acc1}
+        accuracies = {"negative_accuracy": self.negative_accuracy, "acc1": self.acc1, "matching": self.matching}
         return rates | {name: None if value is None else round(value, 4) for name, value in accuracies.items()}
 
     @property

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,20 +12,17 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.functional import to_pil_image
 
-from clipmill import storage
 from clipmill.core.errors import UserError
-from clipmill.core.settings import ModelSettings, TrainSettings
-from clipmill.encoders.adapters.normalisation import Normalisation
-from clipmill.encoders.adapters.prepared import ProcessorPreparation, processor_file
-from clipmill.encoders.library import TRANSFORMERS, download, find_place, require
-from clipmill.encoders.source import quiet
+from clipmill.core.settings import TrainSettings
+from clipmill.encoders.adapters.prepared import ProcessorPreparation
 from clipmill.encoders.weights import first_line
 from clipmill.storage import Location
 from clipmill.train.batches import Batch
 from clipmill.train.conversation import Packed, Phrasing, Turn
 from clipmill.train.learner import Weights
 from clipmill.train.next_token import NOT_ASKED, Pieces, next_token_backward
-from clipmill.train.parts import freeze, set_modes
+from clipmill.train.parts import set_modes
+from clipmill.train.processed import Processed
 from clipmill.train.rows import Example
 from clipmill.train.truth import Part
 from clipmill.train.workers import Workers
@@ -38,18 +33,6 @@ MOST_TURNS = 8
 _VALIDATED = 64
 _SAME, _SAME_HALF = 1e-3, 0.1
 """Largest difference of log probabilities that rounding explains, in float32 and in bfloat16."""
-
-
-@dataclass(frozen=True)
-class WriterSource:
-    """A model that is there to be trained: where its files are, and what makes inputs of pictures and words."""
-
-    name: str
-    folder: Path
-    trained: bool
-    processor: Any
-    pictures: ProcessorPreparation
-    normalisation: Normalisation
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ class Writer:
     """A network that writes, on one device, learning as its settings say."""
 
     network: Any
-    source: WriterSource
+    source: Processed
     phrasing: Phrasing
     device: torch.device
     half: bool
@@ -126,16 +109,14 @@ class Writer:
 
     def _say(self, pixels: torch.Tensor, packed: Packed) -> torch.Tensor:
         """Logits of the next token, float32 (n, t − 1, vocabulary)."""
-        inputs = self.source.normalisation.inputs(self.pictures, pixels.to(self.device))
-        dtype = next(self.network.parameters()).dtype
+        values = self.source.values(pixels, self.network)
         looks_at = packed.looks_at.to(self.device)
-        hidden = torch.zeros(looks_at.shape, dtype=dtype, device=self.device).masked_fill(
-            ~looks_at, torch.finfo(dtype).min
-        )
+        hidden = torch.zeros(looks_at.shape, dtype=values.dtype, device=self.device)
+        hidden = hidden.masked_fill(~looks_at, torch.finfo(values.dtype).min)
         with self._autocast():
             found = self.network(
                 input_ids=packed.ids.to(self.device),
-                pixel_values=inputs["pixel_values"].to(dtype),
+                pixel_values=values,
                 attention_mask=hidden,
                 position_ids=packed.positions.to(self.device),
                 use_cache=False,
@@ -192,77 +173,32 @@ class Writer:
         return {}
 
     def write(self, folder: Location, weights: Weights) -> None:
-        """Model and processor, as transformers loads them from a folder."""
-        import transformers
-
-        transformers.utils.logging.disable_progress_bar()
-        with TemporaryDirectory(prefix="clipmill-") as made, quiet():
-            self.network.save_pretrained(made, state_dict=weights)
-            self.source.processor.save_pretrained(made)
-            for file in sorted(Path(made).iterdir()):
-                storage.write_bytes(folder / file.name, file.read_bytes())
+        """As transformers loads it, and `clipmill ask --model` takes it."""
+        self.source.write(folder, self.network, weights)
 
 
-def find_writer(settings: TrainSettings) -> WriterSource:
-    """The model that the settings name, without its weights. Raises UserError for one that is not there, that is not asked by
-    messages, or whose pictures have different sizes."""
-    require(TRANSFORMERS, "--loss lm")
-    import transformers
-
-    place = find_place(ModelSettings(model=settings.model, pretrained=settings.pretrained))
-    if place.library != TRANSFORMERS:
-        raise UserError(
-            "--loss lm trains a model of transformers that writes about pictures: give --model a folder with its config.json "
-            "and its processor, or --pretrained one with its weights too"
-        )
-    folder = download(place, code=False)
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:
-        raise UserError(
-            f"--model {place.name}: {folder} has no processor that can be loaded ({first_line(error)})"
-        ) from None
-    if not getattr(processor, "chat_template", None):
-        raise UserError(f"--loss lm trains models that are asked by messages, and {place.name} has no chat template")
-    pictures = ProcessorPreparation.of(processor.image_processor, processor_file(folder))
-    return WriterSource(
-        place.name, folder, settings.pretrained is not None, processor, pictures, Normalisation.of(pictures)
-    )
+def find_writer(settings: TrainSettings) -> Processed:
+    """The model without its weights. Raises UserError as `Processed.find`, and for one that is not asked by messages."""
+    source = Processed.find(settings)
+    if not getattr(source.processor, "chat_template", None):
+        raise UserError(f"--loss lm trains models that are asked by messages, and {source.name} has no chat template")
+    return source
 
 
 def make_writer(settings: TrainSettings, device: torch.device) -> Writer:
-    """The network that the settings name, with fresh weights that their seed decides or with those they name. Raises UserError
-    as `find_writer` does, and for weights that are not there."""
-    import transformers
-
+    """The network that the settings name. Raises UserError as `find_writer` and `Processed.network` do, and for an architecture
+    that does not learn as it is asked."""
     source = find_writer(settings)
-    auto = transformers.AutoModelForImageTextToText
-    torch.manual_seed(settings.seed)
-    try:
-        with quiet():
-            if source.trained:
-                network = auto.from_pretrained(
-                    source.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-                )
-            else:
-                network = auto.from_config(
-                    transformers.AutoConfig.from_pretrained(source.folder, local_files_only=True), dtype=torch.float32
-                )
-    except Exception as error:
-        raise UserError(f"--model {source.name}: {source.folder} cannot be loaded ({first_line(error)})") from None
-    freeze(network, settings.freeze)
-    if settings.checkpoint_activations:
-        network.gradient_checkpointing_enable()
+    from transformers import AutoModelForImageTextToText
+
+    network = source.network(AutoModelForImageTextToText, settings)
     half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
     learner = Writer(network.to(device), source, _phrasing(network, source), device, half, settings)
     _refuse_unlike_asked(learner)
     return learner
 
 
-def _phrasing(network: Any, source: WriterSource) -> Phrasing:
+def _phrasing(network: Any, source: Processed) -> Phrasing:
     height, width = source.pictures.size
     text, words = network.config.get_text_config(), source.processor.tokenizer
     end = network.generation_config.eos_token_id

@@ -4,6 +4,7 @@ import re
 from typing import Literal
 
 Style = Literal["short", "detailed", "alt"]
+STYLES: tuple[Style, ...] = ("short", "detailed", "alt")
 
 ALT_LENGTH = 125
 """Screen readers cut longer alternative texts."""

@@ -46,10 +46,11 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     validation: str | None = Field(
         default=None, description="Held-out images with captions, on which recall is measured."
     )
-    loss: Literal["clip", "siglip", "coca", "lm"] = Field(
+    loss: Literal["clip", "siglip", "coca", "lm", "itm"] = Field(
         default="clip",
         description="clip: each finds its own among all of the batch; siglip: each pair on its own; coca: as clip, and a "
-        "decoder learns to write the caption; lm: a model that writes (LLaVA) learns to answer questions, or to caption.",
+        "decoder learns to write the caption; lm: a model that writes (LLaVA) learns to answer questions, or to caption; itm: "
+        "towers and a head that looks at both (BLIP) learn which texts are true.",
     )
     steps: int = Field(default=1000, ge=1, description="Batches to learn from.")
     batch_size: int = Field(default=256, ge=2, description="Images per step, of all workers together.")

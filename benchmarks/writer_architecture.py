@@ -1,0 +1,122 @@
+"""Makes the folder that the built-in model which writes is trained from: its configuration, its tokenizer, its processor.
+
+    python -m benchmarks.writer_architecture FOLDER
+
+A LLaVA in small: a vision transformer of 64 patches, a projection, and a Llama with byte pairs that were learned from what is
+said and asked about rendered scenes. No weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from clipmill.scenes.captions import captions
+from clipmill.scenes.questions import questions
+from clipmill.scenes.scene import scene_of_row
+from clipmill.words.styles import STYLES, prompt_of
+
+SIDE, PATCH, WIDTH, SEEING, WRITING, VOCABULARY = 64, 8, 128, 4, 3, 512
+SCENES = 4000
+_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<s><image>{% else %}{{ part['text'] }}\n{% endif %}{% endfor %}"
+    "{% else %}{{ message['content'][0]['text'] }}</s>{% endif %}{% endfor %}"
+)
+
+
+def texts() -> Iterator[str]:
+    """What is said and asked about scenes that models are trained on."""
+    yield from (prompt_of(style, instructed=True) for style in STYLES for _ in range(50))
+    for row in range(SCENES):
+        scene, _ = scene_of_row("train", 0, row)
+        yield from captions(scene)
+        for asked in questions(scene):
+            yield from (asked.question, asked.answer)
+
+
+def tokenizer() -> Any:
+    """Byte pairs, so that every text has tokens."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<image>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    made.train_from_iterator(texts(), trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens={"image_token": "<image>"},
+        model_max_length=512,
+    )
+
+
+def configuration(words: Any) -> Any:
+    """Of the network."""
+    heads, ends = 4, {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    text = transformers.LlamaConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=WRITING,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        vocab_size=len(words),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        **ends,
+    )
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=SEEING,
+        num_attention_heads=heads,
+        image_size=SIDE,
+        patch_size=PATCH,
+    )
+    return transformers.LlavaConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_seq_length=(SIDE // PATCH) ** 2,
+        vision_feature_layer=-1,
+        tie_word_embeddings=True,
+    )
+
+
+def processor(words: Any) -> Any:
+    """Of pictures and words."""
+    return transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
+        ),
+        tokenizer=words,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=_TEMPLATE,
+    )
+
+
+def main() -> None:
+    """Writes the folder that is named."""
+    folder = Path(sys.argv[1])
+    words = tokenizer()
+    processor(words).save_pretrained(folder)
+    configuration(words).save_pretrained(folder)
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    transformers.GenerationConfig(**ends).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()
