@@ -2,8 +2,9 @@
 
     python -m benchmarks.writer_architecture FOLDER
 
-A LLaVA in small: a vision transformer of 64 patches, a projection, and a Llama with byte pairs that were learned from what is
-said and asked about rendered scenes. No weights.
+A FastVLM in small: a ResNet that makes 64 cells of a picture, a projection, and a Llama with byte pairs that were learned from
+what is said and asked about rendered scenes. No weights. Convolutions, because a transformer that small does not learn to see
+in the time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from clipmill.scenes.questions import questions
 from clipmill.scenes.scene import scene_of_row
 from clipmill.words.styles import STYLES, prompt_of
 
-SIDE, PATCH, WIDTH, SEEING, WRITING, VOCABULARY = 64, 8, 128, 4, 3, 512
+SIDE, CELL, WIDTH, LAYERS, VOCABULARY = 64, 8, 128, 3, 512
+CHANNELS = (32, 64, 64, 128)
 SCENES = 4000
 _TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
@@ -67,7 +69,7 @@ def configuration(words: Any) -> Any:
     text = transformers.LlamaConfig(
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
-        num_hidden_layers=WRITING,
+        num_hidden_layers=LAYERS,
         num_attention_heads=heads,
         num_key_value_heads=heads,
         vocab_size=len(words),
@@ -75,20 +77,17 @@ def configuration(words: Any) -> Any:
         tie_word_embeddings=True,
         **ends,
     )
-    vision = transformers.CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
-        num_hidden_layers=SEEING,
-        num_attention_heads=heads,
-        image_size=SIDE,
-        patch_size=PATCH,
+    vision = transformers.TimmWrapperConfig(
+        architecture="resnet10t",
+        do_pooling=False,
+        hidden_size=CHANNELS[-1],
+        model_args={"output_stride": CELL, "channels": CHANNELS},
     )
-    return transformers.LlavaConfig(
+    return transformers.FastVlmConfig(
         text_config=text,
         vision_config=vision,
         image_token_index=words.convert_tokens_to_ids("<image>"),
-        image_seq_length=(SIDE // PATCH) ** 2,
-        vision_feature_layer=-1,
+        image_seq_length=(SIDE // CELL) ** 2,
         tie_word_embeddings=True,
     )
 
@@ -100,9 +99,8 @@ def processor(words: Any) -> Any:
             size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
         ),
         tokenizer=words,
-        patch_size=PATCH,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        patch_size=CELL,
+        vision_feature_select_strategy="full",
         image_token="<image>",
         chat_template=_TEMPLATE,
     )
