@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
 
-BUILTIN_WRITER = Path(__file__).parent / "builtin" / "model"
+BUILTIN_WRITER = Path(__file__).parent / "builtin" / "writer"
 """A model that captions rendered scenes and answers questions about them (`builtin/README.md`)."""
 
 _WEIGHTS = ("*.safetensors", "*.bin")
