@@ -70,7 +70,7 @@ def figure(report: Any, part: str, name: str) -> dict[str, float]:
     while waiting:
         here = waiting.pop()
         if isinstance(here, dict):
-            if str(here.get("key", "")).endswith(name) and "value" in here:
+            if str(here.get("key", "")).endswith(f".{name}"):
                 return {"value": here["value"], "low": here["low"], "high": here["high"]}
             waiting += here.values()
         elif isinstance(here, list):
