@@ -47,7 +47,13 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings(folder: Path, architecture: Path, data: str, **options: Any) -> TrainSettings:
-    values = {"input": data, "pretrained": str(architecture), "batch_size": 16, "warmup_steps": 5, "learning_rate": 3e-3}
+    values = {
+        "input": data,
+        "pretrained": str(architecture),
+        "batch_size": 16,
+        "warmup_steps": 5,
+        "learning_rate": 3e-3,
+    }
     return TrainSettings(output=str(folder / "model"), loss="itm", **{**values, **options})
 
 

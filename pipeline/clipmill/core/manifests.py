@@ -133,6 +133,8 @@ class OperatingPoint(Record):
 
 
 GALLERY_VECTORS = "gallery vectors"
+SEARCHES = "searches"
+"""Queries that people asked, kept in a file."""
 """The kind of queries where the dataset has no others: vectors of the gallery itself."""
 
 
@@ -144,9 +146,9 @@ def queries_in_words(kind: str, gallery: str) -> str:
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
-    ``query_kind`` says what it was tuned on (captions, images, or gallery vectors, each left out of its own results, where
-    there is nothing else); ``target_met`` whether the operating point reached the target there and on queries that it was not
-    tuned on, null where only gallery vectors reached it, which are not what it will be asked;
+    ``query_kind`` says what it was tuned on (captions, images, searches that people made, or gallery vectors, each left out of
+    its own results, where there is nothing else); ``target_met`` whether the operating point reached the target there and on
+    queries that it was not tuned on, null where only gallery vectors reached it, which are not what it will be asked;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total.
     """

@@ -23,8 +23,10 @@ from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.slices import measure_slices
 from clipmill.evaluation.studies.slicing import read_slicing
 from clipmill.evaluation.vectors import blocks
+from clipmill.index.build.build import TUNED_ON
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.build.queries import draw_queries
+from clipmill.index.build.queries import Queries, draw_queries
+from clipmill.index.build.searches import Searches
 from clipmill.index.search.exact import exact_top_k, without_own
 from clipmill.index.search.open import open_index
 from clipmill.index.search.products import device_for
@@ -96,9 +98,8 @@ def _recall_through(
     ranked = asked.get(direction)
     if ranked is None:
         return []
-    drawn = draw_queries(gallery, manifest.configuration["tuning_queries"], manifest.configuration["seed"])
-    tuned_on = drawn.tuning
-    if manifest.exact:
+    tuned_on = _drawn(manifest, gallery).tuning
+    if manifest.exact or manifest.configuration.get(TUNED_ON):
         tuned_on = tuned_on[:0]
 
     def search_rows(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -134,17 +135,32 @@ def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
 
 def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSettings) -> _Exact:
     manifest = index.manifest
-    drawn = draw_queries(
-        Gallery(embeddings, manifest.gallery), manifest.configuration["tuning_queries"], manifest.configuration["seed"]
-    )
-    unseen = slice(len(drawn.tuning) if len(drawn.confirmation) else 0, None)
+    drawn, seen = _asked(manifest, Gallery(embeddings, manifest.gallery), settings)
+    unseen = slice(len(drawn.tuning) if seen and len(drawn.confirmation) else 0, None)
     queries = drawn.all[unseen][: settings.fidelity_queries]
     own = None if drawn.own is None else drawn.own[unseen][: settings.fidelity_queries]
     k = min(K, manifest.n - (own is not None))
     found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k), device_for(settings.products))
-    rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
-    asked = rows[drawn.positions[unseen][: len(queries)]] if drawn.positions is not None else rows[:0]
+    asked = np.empty(0, np.int64)
+    if drawn.positions is not None:
+        rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
+        asked = rows[drawn.positions[unseen][: len(queries)]]
     return _Exact(queries, asked, drawn.kind, without_own(found, own, k)[0], own)
+
+
+def _asked(manifest: IndexManifest, gallery: Gallery, settings: EvaluateSettings) -> tuple[Queries, bool]:
+    """What the index is measured with, and whether it was tuned on the first half of it."""
+    tuned_on = manifest.configuration.get(TUNED_ON)
+    if settings.queries is None:
+        return _drawn(manifest, gallery), tuned_on is None
+    searches = Searches.of(settings.queries, "--queries")
+    count = manifest.configuration["tuning_queries"] if searches.sha256 == tuned_on else settings.fidelity_queries
+    return searches.drawn(count, manifest.configuration["seed"], gallery.dimension), searches.sha256 == tuned_on
+
+
+def _drawn(manifest: IndexManifest, gallery: Gallery) -> Queries:
+    """As the index drew its own from the dataset."""
+    return draw_queries(gallery, manifest.configuration["tuning_queries"], manifest.configuration["seed"])
 
 
 def _rows_of(embeddings: Embeddings, part: str) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.core.errors import UserError
 from clipmill.core.schemas import GalleryName
 from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
@@ -122,6 +123,8 @@ def check_settings(embeddings: Embeddings, settings: EvaluateSettings) -> str | 
     file is refused even where it turns out not to be needed."""
     if settings.templates not in NAMED:
         load_templates(settings.templates)
+    if settings.queries is not None and settings.index is None:
+        raise UserError("--queries are what an index is measured with: give --index too")
     check_classification(embeddings, settings)
     check_studies(embeddings, settings)
     return find_column(embeddings, settings.label_column)

@@ -30,6 +30,7 @@ from clipmill.evaluation.progress import Absence, Progress
 from clipmill.evaluation.quality import check_settings, measure_quality
 from clipmill.evaluation.studies.corrupted import open_corrupted
 from clipmill.evaluation.studies.studies import not_asked_for
+from clipmill.index.build.searches import Searches
 from clipmill.report.assemble import Making, MeasuredIndex, assemble
 from clipmill.report.document import Report, TrecPart
 from clipmill.report.queries import QUERIES_FILE, write_queries
@@ -185,6 +186,8 @@ def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str
     if settings.class_names and settings.class_names != IMAGENET:
         names = storage.resolve(settings.class_names)
         inputs["class name file"] = storage.sha256(names) if storage.exists(names) else None
+    if settings.queries is not None:
+        inputs["query file"] = Searches.of(settings.queries, "--queries").sha256
     if settings.probe_train:
         inputs["probe training manifest"] = Embeddings.open(settings.probe_train).manifest_sha256
     for corrupted in open_corrupted(embeddings, settings.robustness):

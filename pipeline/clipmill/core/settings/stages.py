@@ -116,6 +116,11 @@ class IndexSettings(OutputSettings, ProductSettings):
     tuning_queries: int = Field(
         default=2000, ge=1, description="Captions to tune on; the result is confirmed on as many others."
     )
+    tune_on: Annotated[str | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="Searches to tune on in place of captions: Parquet with a column `embedding`, as `clipmill serve "
+        "--log-queries` keeps it, or .npy.",
+    )
     k: Annotated[int, Option(name="-k")] = Field(
         default=10, ge=1, description="Results per query that the recall is measured on."
     )
@@ -187,6 +192,11 @@ class EvaluateSettings(OutputSettings, ProductSettings):
 
     embeddings: str = Field(description="Embeddings dataset to evaluate; local or s3://.")
     index: str | None = Field(default=None, description="An index over these embeddings, to compare with exact search.")
+    queries: Annotated[str | None, Option(metavar="FILE")] = Field(
+        default=None,
+        description="Searches to measure the index with in place of captions: Parquet with a column `embedding`, as `clipmill "
+        "serve --log-queries` keeps it, or .npy.",
+    )
     label_column: str | None = Field(
         default=None, description="Column of class names for zero-shot classification. Default: label, if there."
     )

@@ -14,10 +14,14 @@ from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
+from clipmill.index.build.searches import Searches
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import INDEX
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage
+
+TUNED_ON = "tune_on_sha256"
+"""In the configuration of an index that was tuned on a file of searches: that of the file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Build(Stage[IndexManifest]):
     """Positions at which shards begin, and n at the end; None cuts them evenly."""
     foreign: Foreign | None = None
     """An index file made elsewhere, which takes the place of training and filling."""
+    searches: Searches | None = None
+    """What it is tuned on, where that is not a part of the dataset."""
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -54,11 +60,13 @@ class Build(Stage[IndexManifest]):
     def configuration(self) -> dict[str, Any]:
         """The settings that decide the content, as they are written to the manifest."""
         foreign = None if self.foreign is None else self.foreign.sha256
-        return {**self.settings.content(), "foreign_sha256": foreign}
+        tuned_on = {} if self.searches is None else {TUNED_ON: self.searches.sha256}
+        return {**self.settings.content(), "foreign_sha256": foreign, **tuned_on}
 
     def differences(self, found: IndexManifest) -> list[str]:
         """How an index at the output differs from what this build makes, in words."""
-        return differences_of_derived(found, self.configuration, self.gallery.dataset.manifest_sha256)
+        configuration = {TUNED_ON: None, **self.configuration}
+        return differences_of_derived(found, configuration, self.gallery.dataset.manifest_sha256)
 
     @property
     def outline(self) -> Outline:
@@ -84,11 +92,14 @@ class Build(Stage[IndexManifest]):
 def make_build(settings: IndexSettings) -> Build:
     """Opens the embeddings and plans their index. Raises UserError for what cannot be indexed as it is asked."""
     gallery = Gallery.open(settings.embeddings, settings.gallery)
+    searches = Searches.of(settings.tune_on, "--tune-on") if settings.tune_on is not None else None
     if settings.foreign is not None:
         if settings.factory != "auto" or settings.shards not in (None, 1):
             raise UserError("--foreign takes an index as it is; leave out --factory and --shards")
         foreign = look_at_foreign(settings.foreign, gallery)
-        return Build(settings, gallery, plan_foreign(foreign.factory, foreign.nlist), foreign=foreign)
+        return Build(
+            settings, gallery, plan_foreign(foreign.factory, foreign.nlist), foreign=foreign, searches=searches
+        )
     plan = plan_index(
         gallery.n,
         gallery.dimension,
@@ -97,4 +108,4 @@ def make_build(settings: IndexSettings) -> Build:
         factory=settings.factory,
         shards=settings.shards,
     )
-    return Build(settings, gallery, plan)
+    return Build(settings, gallery, plan, searches=searches)

@@ -57,7 +57,11 @@ def draw(build: Build, alive: Alive = no_heartbeat) -> None:
     if load(place.queries, Drawn) is None:
         began = time.perf_counter()
         settings = build.settings
-        queries = draw_queries(build.gallery, settings.tuning_queries, settings.seed, alive)
+        count, seed = settings.tuning_queries, settings.seed
+        if build.searches is not None:
+            queries = build.searches.drawn(count, seed, build.gallery.dimension)
+        else:
+            queries = draw_queries(build.gallery, count, seed, alive)
         save(place.queries, Drawn(queries, time.perf_counter() - began))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.schemas import SEARCH_RESULTS
 from clipmill.index.search.exact import TopK
-from clipmill.index.search.query_file import Encode, query_vectors
+from clipmill.index.search.query_file import Encode, QueryFile, query_vectors
 from clipmill.index.search.search import Index
 from clipmill.index.search.selection import Selection
 
@@ -58,7 +58,7 @@ def query_batches(queries: str, dimension: int, k: int, encode: Encode) -> Itera
     """The queries of a file in order, in batches of so few that ``k`` results of each are at most BATCH_RESULTS."""
     step = max(1, BATCH_RESULTS // k)
     done = 0
-    for vectors in query_vectors(storage.resolve(queries), dimension, encode):
+    for vectors in query_vectors(QueryFile(storage.resolve(queries)), dimension, encode):
         for start in range(0, len(vectors), step):
             yield QueryBatch(done + start, vectors[start : start + step])
         done += len(vectors)

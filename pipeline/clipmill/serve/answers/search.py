@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import IndexManifest
+from clipmill.core.manifests import SEARCHES, IndexManifest
 from clipmill.index.search.exact import TopK
 from clipmill.index.search.search import effort_for
 from clipmill.index.search.selection import Selection
@@ -23,8 +23,8 @@ from clipmill.serve.answers.request import SearchRequest
 from clipmill.serve.limits import Limits
 
 _FIXED = ("row", "id")
-_ALIKE = {"captions": "text", "images": "image"}
-"""The kind of query that was measured with captions, or with images."""
+_MEASURED_WITH: dict[Kind | None, str] = {"text": "captions", "image": "images"}
+"""What stands for queries of a kind where an index is measured; searches that people made stand for all kinds."""
 
 
 def search(
@@ -119,7 +119,7 @@ def promised(manifest: IndexManifest, kind: Kind | None, k: int, *, exact: bool)
         "high": measured.high,
         "k": manifest.k,
         "measured_with": manifest.asked_with,
-        "applies": k <= manifest.k and _ALIKE.get(manifest.query_kind) == kind,
+        "applies": k <= manifest.k and manifest.query_kind in (SEARCHES, _MEASURED_WITH.get(kind)),
     }
 
 
