@@ -85,8 +85,9 @@ def test_training_rows_also_carry_captions_that_teach_one_thing(tmp_path: Path) 
     row = rows_of(make(tmp_path / "out", 1, split="train")).to_pylist()[0]
     scene, _ = scene_of_row("train", 0, 0)
     whole = captions(scene) + naming_captions(scene)
-    placed = row["caption"][len(whole) :]
-    assert row["caption"][: len(whole)] == whole
+    assert row["caption"] == whole
+    placed = row["training_caption"][len(whole) :]
+    assert row["training_caption"][: len(whole)] == whole
     assert len(set(placed)) == len(placed) == min(3, len(placing_captions(scene)))
     assert set(placed) <= set(placing_captions(scene))
     assert row["teaching_caption"] == naming_captions(scene) + placing_captions(scene)

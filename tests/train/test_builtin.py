@@ -1,4 +1,4 @@
-"""The built-in model knows scenes it has never seen: the objects, and which has which colour, shape and size."""
+"""The built-in model knows scenes it has never seen: the objects, which has which colour, shape and size, and where they lie."""
 
 import numpy as np
 import open_clip
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.encoders.names import BUILTIN_FOLDER
-from clipmill.scenes.captions import WORDINGS, caption, captions, exchanged
+from clipmill.scenes.captions import WORDINGS, caption, captions, exchanged, mirrored
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row
 from clipmill.scenes.vocabulary import NAMES
@@ -69,6 +69,18 @@ def test_it_knows_which_object_has_which(
     false = model.encode_texts([caption(exchanged(scene, 0, field), first_wording) for _, scene in pairs])
     pictures = images[[row for row, _ in pairs]]
     told = (true * pictures).sum(axis=1) > (false * pictures).sum(axis=1)
+    assert told.mean() > 0.95
+
+
+@pytest.mark.parametrize("sides", [("left", "right"), ("above", "below")])
+def test_it_knows_which_side_things_lie_on(
+    model: ClipModel, scenes: list[Scene], images: NDArray[np.float32], sides: tuple[str, str]
+) -> None:
+    """Against captions of the mirrored scene."""
+    rows = [row for row, scene in enumerate(scenes) if len(scene.others) == 1 and scene.others[0][0] in sides]
+    true = model.encode_texts([caption(scenes[row], 0) for row in rows])
+    false = model.encode_texts([caption(mirrored(scenes[row]), 0) for row in rows])
+    told = (true * images[rows]).sum(axis=1) > (false * images[rows]).sum(axis=1)
     assert told.mean() > 0.95
 
 

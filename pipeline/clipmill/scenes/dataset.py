@@ -31,6 +31,7 @@ SCENES = pa.schema(
         pa.field("caption", pa.list_(pa.string()), nullable=False),
         pa.field("negative_caption", pa.list_(pa.string()), nullable=False),
         pa.field("teaching_caption", pa.list_(pa.string()), nullable=False),
+        pa.field("training_caption", pa.list_(pa.string()), nullable=False),
         pa.field("question", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
         pa.field("questions", pa.list_(pa.string()), nullable=False),
@@ -46,7 +47,8 @@ SCENES = pa.schema(
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
 lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
 ``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
-``caption`` of training scenes holds some of these beside the whole captions. ``questions`` and ``answers`` are all that is
+``training_caption`` all of ``caption`` and some of these.
+``questions`` and ``answers`` are all that is
 asked of a scene, ``question`` and ``answer`` one pair of them.
 """
 
@@ -139,9 +141,10 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},
-            "caption": captions(scene) + naming + some_of(placing, len(naming), scene),
+            "caption": captions(scene) + naming,
             "negative_caption": negative_captions(scene),
             "teaching_caption": naming + placing,
+            "training_caption": captions(scene) + naming + some_of(placing, len(naming), scene),
             "question": asked.question,
             "answer": asked.answer,
             "questions": [one.question for one in all_asked],
