@@ -1,4 +1,4 @@
-"""The built-in model knows scenes it has never seen: the objects, which has which colour, shape and size, and where they lie."""
+"""The built-in model knows scenes it has never seen: which object has which colour, shape and size, and where they lie."""
 
 import numpy as np
 import open_clip

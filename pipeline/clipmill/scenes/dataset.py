@@ -47,9 +47,8 @@ SCENES = pa.schema(
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
 lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
 ``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
-``training_caption`` all of ``caption`` and some of these.
-``questions`` and ``answers`` are all that is
-asked of a scene, ``question`` and ``answer`` one pair of them.
+``training_caption`` all of ``caption`` and some of these. ``questions`` and ``answers`` are all that is asked of a scene,
+``question`` and ``answer`` one pair of them.
 """
 
 
