@@ -30,6 +30,8 @@ class Settings(BaseModel):
         "video_column",
         "window",
         "frames",
+        "tune_on",
+        "queries",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 
