@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from clipmill.scenes.questions import one_question
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row
 from clipmill.source.decode import decode_image
-from clipmill.words.loading import AnyGenerator, find_generator
+from clipmill.words.loading import find_generator
 from clipmill.words.protocol import Decoding, Question
 from clipmill.words.styles import prompt_of
+
+if TYPE_CHECKING:
+    from clipmill.words.loading import AnyGenerator
 
 _BATCH = 64
 _DECODING = Decoding(max_tokens=48)
