@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipmill.api.functions import ask, build_index, caption, dedup, embed, evaluate, filter, run, verify
+    from clipmill.api.functions import ask, build_index, caption, dedup, embed, evaluate, filter, recaption, run, verify
     from clipmill.api.results import Hit, HitLists, Hits
     from clipmill.api.searching import SearchIndex, open_index
 
@@ -26,6 +26,7 @@ _FACE = {
     "embed": "functions",
     "evaluate": "functions",
     "filter": "functions",
+    "recaption": "functions",
     "run": "functions",
     "verify": "functions",
     "Hit": "results",
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate",
     "filter",
     "open_index",
+    "recaption",
     "run",
     "verify",
 ]

@@ -17,11 +17,12 @@ from clipmill.core.settings import (
     EvaluateSettings,
     FilterSettings,
     IndexSettings,
+    RecaptionSettings,
     Settings,
     build,
 )
 from clipmill.core.startup import prepare_process
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 
 if TYPE_CHECKING:
     from clipmill.report.document import Report
@@ -102,6 +103,21 @@ def ask(input: Place, output: Place, *, reporter: Reporter | None = None, **sett
     `embed` does.
     """
     return _words(AskSettings, {"input": input, "output": output, **settings}, reporter)
+
+
+def recaption(
+    input: Place, texts: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any
+) -> CaptionedManifest:
+    """Keeps of the captions of ``input``, and of ``texts`` about the same pictures, those that are true, and publishes the
+    rows with them at ``output``; returns the manifest.
+
+    ``settings`` are the options of ``clipmill recaption``: ``filter="clip"``, ``threshold=0.25``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.runs.stages import recaption_stage
+
+    made, cluster = _settings(RecaptionSettings, {"input": input, "texts": texts, "output": output, **settings})
+    return recaption_stage(made, cluster, reporter or Silent()).manifest
 
 
 def _words(

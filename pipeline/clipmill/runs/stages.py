@@ -32,9 +32,10 @@ from clipmill.core.settings import (
     IndexSettings,
     ModelSettings,
     OutputSettings,
+    RecaptionSettings,
     TrainSettings,
 )
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.stage.stage import Made, Work
 
 if TYPE_CHECKING:
@@ -271,5 +272,28 @@ def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter:
         from clipmill.engine.words import write_words
 
         return write_words(plan, found, examples, cluster, reporter, work)
+
+    return plan.run(work)
+
+
+def recaption_stage(
+    settings: RecaptionSettings, cluster: ClusterSettings, reporter: Reporter
+) -> Made[CaptionedManifest]:
+    """Keeps of captions and of texts about the same pictures those that are true."""
+    from clipmill.engine.device import check_device
+    from clipmill.words.capfilt.plan import find_pooling, make_plan
+
+    check_device(cluster)
+    reporter.message("recaption", f"reading what is in {settings.input}")
+    pooling = find_pooling(settings)
+    from clipmill.words.scorers.finding import find_scorer
+
+    found = find_scorer(settings)
+    plan = make_plan(settings, pooling, found.identity)
+
+    def work(work: Work) -> CaptionedManifest:
+        from clipmill.engine.recaption import filter_captions
+
+        return filter_captions(plan, found, cluster, reporter, work)
 
     return plan.run(work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -172,8 +171,3 @@ def followed(plan: WordsPlan, progress: Progress) -> Followed[TextSums]:
         progress.todo.numbers,
         progress.finished,
     )
-
-
-def pieces_of(todo: Units, most: int) -> Sequence[Units]:
-    """Runs of at most ``most`` neighbouring units, each the work of one task."""
-    return [todo[start : start + most] for start in range(0, len(todo), most)]

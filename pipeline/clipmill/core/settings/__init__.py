@@ -21,7 +21,7 @@ from clipmill.core.settings.tools import (
     SampleSettings,
 )
 from clipmill.core.settings.training import TrainSettings
-from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings
+from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings, RecaptionSettings
 
 __all__ = [
     "AskSettings",
@@ -42,6 +42,7 @@ __all__ = [
     "OutputSettings",
     "ProductSettings",
     "Products",
+    "RecaptionSettings",
     "SampleSettings",
     "ServeSettings",
     "Settings",
