@@ -102,9 +102,8 @@ def llava(words: Any) -> tuple[Any, Any]:
     return t.LlavaForConditionalGeneration(config), processor
 
 
-def blip(words: Any) -> tuple[Any, Any]:
-    """A picture's encoder, and a decoder that looks at it."""
-    config = t.BlipConfig(
+def _blip_config(words: Any) -> Any:
+    return t.BlipConfig(
         text_config={
             "vocab_size": len(words),
             "hidden_size": 32,
@@ -120,6 +119,11 @@ def blip(words: Any) -> tuple[Any, Any]:
         },
         vision_config=_VISION,
     )
+
+
+def blip(words: Any) -> tuple[Any, Any]:
+    """A picture's encoder, and a decoder that looks at it."""
+    config = _blip_config(words)
     return t.BlipForConditionalGeneration(config), t.BlipProcessor(t.BlipImageProcessor(**_SQUARE), words)
 
 
@@ -376,3 +380,17 @@ def tiny_generator(kind: str, folder: Path) -> TinyGenerator:
     network.save_pretrained(folder)
     processor.save_pretrained(folder)
     return TinyGenerator(kind, folder, network, processor)
+
+
+def tiny_matcher(folder: Path) -> TinyGenerator:
+    """A BLIP with an image-text matching head, made and saved likewise."""
+    torch.manual_seed(3)
+    words = tokenizer(around=True)
+    network = t.BlipForImageTextRetrieval(_blip_config(words)).eval()
+    for weight in network.parameters():
+        if weight.ndim >= 2:
+            torch.nn.init.normal_(weight, std=0.3)
+    processor = t.BlipProcessor(t.BlipImageProcessor(**_SQUARE), words)
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return TinyGenerator("blip-itm", folder, network, processor)

@@ -147,7 +147,7 @@ class RecaptionSettings(ImagePathSettings, ModelSettings, OutputSettings):
         ge=-1,
         le=1,
         description="Keep texts that score so much or more. Default: 0.5 with itm; with clip chosen from the data, so that "
-        "about 3% of what is kept is wrong.",
+        "about 2% of what is kept is wrong.",
     )
     recap_columns: bool = Field(
         default=False,

@@ -27,6 +27,9 @@ from clipmill.words.capfilt.unit import Judge
 from clipmill.words.scorers.finding import FoundScorer
 from clipmill.words.steps import load_beside
 
+OTHERS = 8
+"""Pictures that a text is scored with besides its own: all texts of a picture may fit one that happens to look alike."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -66,8 +69,8 @@ def filter_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -
 
 
 def find_threshold(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> ChosenThreshold:
-    """Chooses a threshold by the pictures and texts of these units, each text also scored with the picture half of all further
-    on. Raises UserError as `choose_threshold` does."""
+    """Chooses a threshold by the pictures and texts of these units, each text also scored with `OTHERS` of the other
+    pictures. Raises UserError as `choose_threshold` does."""
     judge = _ready(job)
     pictures: list[Any] = []
     texts: list[str] = []
@@ -84,7 +87,8 @@ def find_threshold(alive: Alive, job: Job, units: Units, files: list[InputFile])
             alive()
     said = set(zip(about, texts, strict=True))
     own = np.array([(at, place) for place, at in enumerate(about)], np.int64).reshape(-1, 2)
-    far = [((at + len(pictures) // 2) % max(1, len(pictures)), place) for at, place in own.tolist()]
+    steps = {len(pictures) * part // (OTHERS + 1) for part in range(1, OTHERS + 1)} - {0}
+    far = [((at + step) % len(pictures), place) for at, place in own.tolist() for step in sorted(steps)]
     others = np.array([pair for pair in far if (pair[0], texts[pair[1]]) not in said], np.int64).reshape(-1, 2)
     scores = judge.scorer.score(pictures, texts, np.concatenate([own, others]))
     finite = [part[np.isfinite(part)] for part in (scores[: len(own)], scores[len(own) :])]

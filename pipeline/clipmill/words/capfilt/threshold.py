@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from clipmill.core.errors import UserError
 from clipmill.core.text_manifests import ChosenThreshold
 
-MOST_WRONG = 0.03
-"""Of what is kept: a little less than the one in twenty that captions may be wrong without harm, since it is an estimate."""
+MOST_WRONG = 0.02
+"""Of what is kept: well below one in twenty, since it is an estimate from a sample."""
 LEAST_TEXTS = 50
-"""Fewer say nothing of a rate of a few in a hundred."""
+"""Fewer say nothing of a rate of some hundredths."""
 _DISTINCT = 0.5
 """A threshold that keeps less than this share of what is thought right is none: the model cannot tell the texts apart."""
 
