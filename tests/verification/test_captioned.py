@@ -1,4 +1,4 @@
-"""verify finds what is wrong with captioned rows: rows lost or doubled, files altered, scores and counts that are not theirs."""
+"""verify finds what is wrong with captioned rows: rows lost or doubled, files altered, scores and counts not theirs."""
 
 import shutil
 from collections.abc import Callable

@@ -105,7 +105,7 @@ def test_other_settings_texts_and_input_are_refused(pictures_folder: str, texts:
     with pytest.raises(OutputDiffers, match="the texts are not those of"):
         recaption_stage(settings(pictures_folder, others, output, limit=10), HERE, Silent())
     elsewhere = write_pictures(tmp_path / "elsewhere", 4)
-    with pytest.raises(UserError, match="were written about .*, and not about the files that .*elsewhere now holds"):
+    with pytest.raises(UserError, match=r"were written about .*, and not about the files that .*elsewhere now holds"):
         recaption_stage(settings(elsewhere, texts, tmp_path / "other"), HERE, Silent())
     with pytest.raises(UserError, match="make one with `clipmill caption`"):
         recaption_stage(settings(pictures_folder, pictures_folder, tmp_path / "other"), HERE, Silent())

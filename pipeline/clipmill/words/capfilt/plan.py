@@ -24,8 +24,8 @@ from clipmill.stage.kinds import CAPTIONED
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage, configuration_differences
 from clipmill.stage.units.layout import ROW_GROUP_ROWS, Layout, Part
-from clipmill.words.capfilt.pool import Written
 from clipmill.words.capfilt.sums import CapfiltSums
+from clipmill.words.written import Written
 
 MOST_ROWS = 64
 """Rows of a unit, which is what a killed run scores again."""

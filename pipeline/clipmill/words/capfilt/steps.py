@@ -20,12 +20,13 @@ from clipmill.source.units import Units
 from clipmill.stage.pieces import Alive
 from clipmill.stage.units.commit import commit_unit, pack_unit
 from clipmill.stage.units.layout import Layout
-from clipmill.words.capfilt.pool import Written, pooled
+from clipmill.words.capfilt.pool import pooled
 from clipmill.words.capfilt.sums import CapfiltSums
 from clipmill.words.capfilt.threshold import choose_threshold
 from clipmill.words.capfilt.unit import Judge
 from clipmill.words.scorers.finding import FoundScorer
 from clipmill.words.steps import load_beside
+from clipmill.words.written import Written
 
 OTHERS = 8
 """Pictures that a text is scored with besides its own: all texts of a picture may fit one that happens to look alike."""
