@@ -19,6 +19,7 @@ from clipmill.core.settings import (
     IndexSettings,
     RecaptionSettings,
     Settings,
+    TextEvaluationSettings,
     build,
 )
 from clipmill.core.startup import prepare_process
@@ -141,6 +142,18 @@ def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = No
 
     made, _ = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return evaluate_stage(made, reporter or Silent()).manifest
+
+
+def evaluate_texts(texts: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> Report:
+    """Measures ``texts`` that were written about pictures, and writes a report to ``output``; returns it.
+
+    ``settings`` are the options of ``clipmill evaluate --texts``: ``answer_column="answers"``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.runs.stages import evaluate_texts_stage
+
+    made, _ = _settings(TextEvaluationSettings, {"texts": texts, "output": output, **settings})
+    return evaluate_texts_stage(made, reporter or Silent()).manifest
 
 
 def run(configuration: Place, *, wait: float = 0.0, reporter: Reporter | None = None) -> Version | None:

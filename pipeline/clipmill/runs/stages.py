@@ -33,6 +33,7 @@ from clipmill.core.settings import (
     ModelSettings,
     OutputSettings,
     RecaptionSettings,
+    TextEvaluationSettings,
     TrainSettings,
 )
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from clipmill.index.build.build import Build
     from clipmill.report.document import Report
     from clipmill.train.checkpoint import ModelRecord
+    from clipmill.words.scorers.protocol import Scorer
 
 AnySettings = TypeVar("AnySettings", bound=OutputSettings)
 Result = TypeVar("Result")
@@ -225,6 +227,30 @@ def evaluate_stage(
         reporter,
         plan,
         lambda identity: _prompt_tower(identity, settings),
+    )
+
+
+def evaluate_texts_stage(settings: TextEvaluationSettings, reporter: Reporter) -> Made[Report]:
+    """Measures texts about pictures, and writes a report."""
+    from clipmill.evaluation.texts.cosines import Fit
+    from clipmill.report.texts.evaluation import evaluate_texts, make_text_evaluation
+
+    reporter.message("evaluate", f"opening {settings.texts}")
+    load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
+
+    def scorer() -> Scorer:
+        from clipmill.words.scorers.clip import ClipScorer
+
+        return ClipScorer(load())
+
+    def fetch(path: str, source: str) -> bytes:
+        from clipmill.words.steps import load_beside
+
+        return load_beside(settings.allow_outside or (), path, source)
+
+    evaluation = make_text_evaluation(settings, lambda: load().identity)
+    return evaluate_texts(
+        evaluation, Fit(scorer, lambda texts: load().encode_texts(texts), fetch, settings.max_image_pixels), reporter
     )
 
 

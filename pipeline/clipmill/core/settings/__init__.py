@@ -14,6 +14,7 @@ from clipmill.core.settings.stages import (
     GateSettings,
     IndexSettings,
 )
+from clipmill.core.settings.texts import TextEvaluationSettings
 from clipmill.core.settings.tools import (
     CompareSettings,
     ImportSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "ServeSettings",
     "Settings",
     "SettingsModel",
+    "TextEvaluationSettings",
     "TrainSettings",
     "build",
     "check",

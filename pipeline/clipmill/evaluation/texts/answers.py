@@ -1,4 +1,4 @@
-"""Answers to questions about pictures, compared with those of people: as VQA (Antol et al. 2015) and POPE (Li et al. 2023) do."""
+"""Answers to questions about pictures beside those of people, as VQA (Antol et al. 2015) and POPE (Li et al. 2023) do."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_NUMBERS = "zero one two three four five six seven eight nine ten".split()
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _DIGITS = {**{word: str(number) for number, word in enumerate(_NUMBERS)}, "none": "0"}
 _COMMA_OF_NUMBER = re.compile(r"(?<=\d),(?=\d)")
 _POINT = re.compile(r"(?<!\d)\.|\.(?!\d)")

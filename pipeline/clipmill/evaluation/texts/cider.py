@@ -61,9 +61,7 @@ class Rarity:
         # COCO's evaluation counts pairs of words for the length, of which a text of one word has as many as an empty one
         differ = max(0, text.words - 1) - max(0, reference.words - 1)
         total = 0.0
-        for mine, theirs, one, other in zip(
-            text.vectors, reference.vectors, text.norms, reference.norms, strict=True
-        ):
+        for mine, theirs, one, other in zip(text.vectors, reference.vectors, text.norms, reference.norms, strict=True):
             if one and other:
                 product = sum(min(weight, theirs[run]) * theirs[run] for run, weight in mine.items() if run in theirs)
                 total += product / (one * other)

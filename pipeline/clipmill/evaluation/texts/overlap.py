@@ -19,8 +19,8 @@ def ngrams(words: Words, n: int) -> Counter[Words]:
 
 
 def bleu_counts(words: Words, references: Sequence[Words]) -> NDArray[np.float64]:
-    """What BLEU adds up, float64 (2 + 2 · `ORDERS`,): words, words of the reference whose length is nearest (the shorter of two),
-    then of each order the runs of words, and those of them that a reference has, each as often as one has it at most."""
+    """What BLEU adds up, float64 (2 + 2 · `ORDERS`,): words, words of the reference whose length is nearest (the shorter of
+    two), then of each order the runs of words, and those that a reference has, each as often as one has it at most."""
     nearest = min((abs(len(one) - len(words)), len(one)) for one in references)[1]
     counts = [float(len(words)), float(nearest)]
     for n in range(1, ORDERS + 1):

@@ -1,16 +1,17 @@
 """Texts as words, nearly as the Penn Treebank has them, in lower case and without punctuation.
 
-Overlap with references is measured on such words (Chen et al. 2015 use Stanford's tokenizer, which needs Java): contractions are
-two words, numbers, hyphenated words and abbreviations stay whole.
+Overlap with references is measured on such words (Chen et al. 2015 use Stanford's tokenizer, which needs Java): contractions
+are two words, numbers, hyphenated words and abbreviations stay whole.
 """
 
 import re
 
-PUNCTUATION = frozenset("'' ' `` ` . ? ! , : - -- ... ; \" ’ ‘ “ ”".split())
+PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", '"', "’", "‘", "“", "”"])
 """Words that are left out, as COCO's evaluation has them, which keeps brackets."""
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ABBREVIATIONS = (
-    "mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|inc|ltd|co|corp|no|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|e\\.g|i\\.e|a\\.m|p\\.m"
+    "mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|inc|ltd|co|corp|no|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec"
+    r"|e\.g|i\.e|a\.m|p\.m"
 )
 _JOINED = {"cannot": ("can", "not"), "gonna": ("gon", "na"), "gotta": ("got", "ta"), "wanna": ("wan", "na")}
 _JOINED |= {"lemme": ("lem", "me"), "gimme": ("gim", "me")}
