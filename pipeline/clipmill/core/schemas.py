@@ -159,13 +159,15 @@ engine does not tell it; ``finish`` is stop, length (cut at the most tokens) or 
 
 def captioned_schema(image: str, kept: Iterable[pa.Field] = (), *, recap: bool = False) -> pa.Schema:
     """``captioned/part-*.parquet``: source rows again, with the texts that are true of their picture. ``row`` and ``id`` are
-    those of the source, ``image`` is what its column of pictures is called, ``kept`` are its other columns. ``caption``,
+    those of the source, ``image`` is what its column of pictures is called, ``kept`` are its other columns, which are null in
+    rows that were taken down. ``caption``,
     ``caption_source`` (original or generated) and ``score`` are of one length. With ``recap`` the best text of either kind
     and its score stand beside them, kept or not."""
     fields = [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("id", pa.string(), nullable=False),
         pa.field(image, pa.large_binary()),
+        pa.field(IMAGE_SHA256, pa.binary(32)),
         pa.field("caption", pa.list_(pa.string()), nullable=False),
         pa.field("caption_source", pa.list_(pa.string()), nullable=False),
         pa.field("score", pa.list_(pa.float32()), nullable=False),

@@ -90,4 +90,5 @@ def _job(plan: RecaptionPlan, found: FoundScorer, where: Where) -> Job:
         allowed=plan.settings.allow_outside or (),
         device=where.device,
         threads=where.cores,
+        removed=plan.removed,
     )

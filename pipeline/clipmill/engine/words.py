@@ -58,4 +58,5 @@ def _job(plan: WordsPlan, found: FoundGenerator, examples: Examples, where: Wher
         question_column=settings.question_column if isinstance(settings, AskSettings) else None,
         device=where.device,
         threads=where.cores,
+        removed=plan.removed,
     )

@@ -36,6 +36,7 @@ from clipmill.core.settings import (
     TextEvaluationSettings,
     TrainSettings,
 )
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.stage.stage import Made, Work
 
@@ -274,8 +275,10 @@ def _model_of(identity: ModelIdentity, settings: FilterSettings | EvaluateSettin
     return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted)
 
 
-def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter) -> Made[TextsManifest]:
-    """Writes captions of pictures, or answers to questions about them."""
+def words_stage(
+    settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
+) -> Made[TextsManifest]:
+    """Writes captions of pictures, or answers to questions about them; not of what was ``removed``."""
     from clipmill.engine.device import check_device
     from clipmill.words.asking import Asking, check_asking
     from clipmill.words.engines.kinds import prompts_of, refuse_questions
@@ -292,7 +295,7 @@ def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter:
     if isinstance(settings, AskSettings):
         refuse_questions(found.kind, found.identity.name)
     asking = Asking.of(settings, prompts_of(found.kind))
-    plan = make_plan(settings, source, found.identity, asking, examples_sha256)
+    plan = make_plan(settings, source, found.identity, asking, examples_sha256, removed)
 
     def work(work: Work) -> TextsManifest:
         from clipmill.engine.words import write_words
@@ -303,9 +306,9 @@ def words_stage(settings: GeneratorSettings, cluster: ClusterSettings, reporter:
 
 
 def recaption_stage(
-    settings: RecaptionSettings, cluster: ClusterSettings, reporter: Reporter
+    settings: RecaptionSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
 ) -> Made[CaptionedManifest]:
-    """Keeps of captions and of texts about the same pictures those that are true."""
+    """Keeps of captions and of texts about the same pictures those that are true; nothing of what was ``removed``."""
     from clipmill.engine.device import check_device
     from clipmill.words.capfilt.plan import find_pooling, make_plan
 
@@ -315,7 +318,7 @@ def recaption_stage(
     from clipmill.words.scorers.finding import find_scorer
 
     found = find_scorer(settings)
-    plan = make_plan(settings, pooling, found.identity)
+    plan = make_plan(settings, pooling, found.identity, removed)
 
     def work(work: Work) -> CaptionedManifest:
         from clipmill.engine.recaption import filter_captions

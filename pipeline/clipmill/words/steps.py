@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from clipmill import storage
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
 from clipmill.source.input_file import InputFile
@@ -44,6 +45,7 @@ class Job:
     question_column: str | None
     device: str
     threads: int
+    removed: Takedown = NOTHING
 
 
 def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> tuple[list[int], TextSums]:
@@ -118,6 +120,7 @@ def _writer(key: _Key) -> Writer:
         partial(load_beside, job.allowed),
         job.question_column,
         shown(iter(job.examples), job.max_image_pixels),
+        job.removed,
     )
 
 

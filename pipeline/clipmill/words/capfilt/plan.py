@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import DROPPED_TEXTS, ROWS_PER_SHARD, captioned_schema
 from clipmill.core.settings import RecaptionSettings
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import CaptionedManifest, ScorerIdentity
 from clipmill.source.columns import Columns, choose_columns, with_every_column
 from clipmill.source.footers import read_footers
@@ -49,6 +50,8 @@ class RecaptionPlan(Stage[CaptionedManifest]):
     written: Written
     identity: ScorerIdentity
     units: Units
+    removed: Takedown = NOTHING
+    """What was taken down, of which nothing is written."""
 
     @property
     def rows(self) -> int:
@@ -67,7 +70,9 @@ class RecaptionPlan(Stage[CaptionedManifest]):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done under one plan to be of use under another."""
+        removed = {"removed": self.removed.sha256} if len(self.removed) else {}
         return {
+            **removed,
             "stage": self.name,
             "inputs": self.inputs_digest,
             "texts": self.written.manifest_sha256,
@@ -164,13 +169,15 @@ def find_pooling(settings: RecaptionSettings) -> Pooling:
     return Pooling(inputs, columns, written)
 
 
-def make_plan(settings: RecaptionSettings, pooling: Pooling, identity: ScorerIdentity) -> RecaptionPlan:
-    """Cuts the rows of the input into units."""
+def make_plan(
+    settings: RecaptionSettings, pooling: Pooling, identity: ScorerIdentity, removed: Takedown = NOTHING
+) -> RecaptionPlan:
+    """Cuts the rows of the input into units; nothing is written of what was ``removed``."""
     units = plan_units(pooling.inputs, MOST_ROWS, settings.limit)
     made = RecaptionPlan(settings, pooling.inputs, pooling.columns, pooling.written, identity, units)
     names = captioned_schema(made.image_column, recap=settings.recap_columns).names
     columns = with_every_column(pooling.inputs, pooling.columns, names)
-    return RecaptionPlan(settings, pooling.inputs, columns, pooling.written, identity, units)
+    return replace(made, columns=columns, removed=removed)
 
 
 def drawn(units: Units, rows: int) -> Sequence[int]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import ChosenThreshold
 from clipmill.source.columns import Columns
 from clipmill.source.input_file import InputFile
@@ -48,6 +49,7 @@ class Job:
     device: str
     threads: int
     threshold: float | None = None
+    removed: Takedown = NOTHING
 
 
 def filter_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> tuple[list[int], CapfiltSums]:
@@ -136,7 +138,7 @@ class _Key:
 @lru_cache(maxsize=1)
 def _judge(key: _Key) -> Judge:
     job = key.job
-    return Judge(job.found.load(job.device), job.max_image_pixels, partial(load_beside, job.allowed))
+    return Judge(job.found.load(job.device), job.max_image_pixels, partial(load_beside, job.allowed), job.removed)
 
 
 def forget() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import DROPPED_TEXTS, Reason
+from clipmill.core.schemas import DROPPED_TEXTS, IMAGE_SHA256, Reason
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.source.decode import Rejected, decode_image
 from clipmill.source.reading import KEPT_PREFIX
 from clipmill.words.capfilt.pool import GENERATED, ORIGINAL, Text, pooled
@@ -33,6 +36,11 @@ class Seen:
     prepared: dict[int, Any]
     unreadable: dict[int, Reason]
 
+    @property
+    def removed(self) -> frozenset[int]:
+        """The places of rows that were taken down, of which nothing stays but that they were there."""
+        return frozenset(at for at, reason in self.unreadable.items() if reason is Reason.REMOVED)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -50,6 +58,7 @@ class Judge:
     scorer: Scorer
     max_image_pixels: int
     load: Load
+    removed: Takedown = NOTHING
 
     def see(self, raw: pa.Table, pool: Executor) -> Seen:
         """The pictures of a raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``)."""
@@ -62,11 +71,15 @@ class Judge:
 
     def _seen(self, row: dict[str, Any]) -> tuple[bytes | None, Any]:
         encoded: bytes | None = row["image"]
+        if row["id"] in self.removed.ids:
+            return None, Reason.REMOVED
         try:
             if encoded is None and row["image_path"] is not None:
                 encoded = self.load(row["image_path"], row["source"])
             if encoded is None:
                 return None, Reason.MISSING_IMAGE
+            if self.removed.holds(row["id"], encoded):
+                return None, Reason.REMOVED
             return encoded, self.scorer.prepare(decode_image(encoded, self.max_image_pixels))
         except Rejected as rejected:
             return encoded, rejected.reason
@@ -87,7 +100,8 @@ class Judge:
     ) -> Judged:
         """A unit, with what was ``written`` about its rows: ``schema`` is that of what comes out, ``image_column`` what its
         pictures are called."""
-        seen, texts = self.see(raw, pool), list(pooled(raw, written))
+        seen = self.see(raw, pool)
+        texts = [text for text in pooled(raw, written) if text.at not in seen.removed]
         scores = self.scores(seen, texts)
         why = [_why(text, score, seen, threshold) for text, score in zip(texts, scores.tolist(), strict=True)]
         cut = self.scorer.cut_short([str(text.text) for text in texts if text.has_words])
@@ -114,14 +128,14 @@ class Judge:
             kept_originals=kept[ORIGINAL],
             kept_generated=kept[GENERATED],
             cut=int(cut.sum()),
-            unreadable=len(seen.unreadable),
+            unreadable=len(seen.unreadable) - len(seen.removed),
             reasons=Counter(reason.value for reason in seen.unreadable.values()),
             dropped=Counter(one["why"] for one in dropped),
         )
         return Judged(captioned, pa.Table.from_pylist(dropped, schema=DROPPED_TEXTS), sums)
 
 
-_PICTURE = ["image", "image_path", "source"]
+_PICTURE = ["id", "image", "image_path", "source"]
 
 
 def _numbers(scores: NDArray[np.float32]) -> list[float | None]:
@@ -159,12 +173,20 @@ def _captioned(
         "id": raw.column("id"),
         image_column: pa.array(seen.encoded, pa.large_binary()),
     }
+    digests = [None if one is None else hashlib.sha256(one).digest() for one in seen.encoded]
+    columns[IMAGE_SHA256] = pa.array(digests, pa.binary(32))
     for name in ("caption", "caption_source", "score"):
         columns[name] = pa.array([one[name] for one in made], schema.field(name).type)
     if "re_caption" in schema.names:
         best = _best(raw.num_rows, texts, scores)
         columns |= {name: pa.array([one.get(name) for one in best], schema.field(name).type) for name in _RECAP_OF}
-    kept = {name: raw.column(KEPT_PREFIX + name) for name in schema.names if name not in columns}
+    here = pa.array([at not in seen.removed for at in range(raw.num_rows)])
+    kept = {
+        name: pc.if_else(here, column, pa.scalar(None, column.type)) if seen.removed else column
+        for name in schema.names
+        if name not in columns
+        for column in [raw.column(KEPT_PREFIX + name)]
+    }
     return pa.table({**columns, **kept}).select(schema.names).cast(schema)
 
 
