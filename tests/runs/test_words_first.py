@@ -12,9 +12,11 @@ import yaml
 import clipmill
 from blocks import encoded
 from clipmill.core.errors import UserError
+from clipmill.core.reporter import Silent
 from clipmill.core.takedown import Takedown
 from clipmill.datasets.manifests import Embeddings
 from clipmill.runs.run_file import read_run_file
+from clipmill.verification.taken_down import verify_taken_down
 from clipmill.versions.place import Place
 from clipmill.versions.takedown import add_removed
 from clipmill.words import steps
@@ -148,11 +150,19 @@ def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, wri
     if not before:
         assert clipmill.run(path) is not None
         assert b"street 3'" in everything_in(tmp_path)
-    add_removed(Place.of(str(tmp_path / "place")), wanted)
+    place = Place.of(str(tmp_path / "place"))
+    add_removed(place, wanted)
+    if not before:
+        told = verify_taken_down(place, Silent())
+        assert told is not None
+        assert {fault.split("/")[2] for fault in told.faults if fault.startswith("words/")} >= {"texts"}
     written.clear()
     version = clipmill.run(path)
     assert version is not None
     assert bool(written) == before
+    told = verify_taken_down(place, Silent())
+    assert told is not None
+    assert not [fault for fault in told.faults if fault.startswith("words/")]
     left = everything_in(tmp_path)
     for gone in (b"street 3'", b"picture 3'", encoded(3), b"street 105'", b"picture 105'", encoded(105)):
         assert gone not in left
