@@ -18,7 +18,7 @@ from clipmill.scenes.dataset import write_scenes
 from clipmill.stage.status import work_towards
 from clipmill.storage import resolve
 from clipmill.verification.dataset import verify
-from clipmill.words.capfilt import steps
+from clipmill.words.capfilt import plan, steps
 from texts_written import write_texts
 from tiny_generators import tiny_matcher
 
@@ -134,6 +134,21 @@ def test_pictures_in_files_of_their_own_come_with_their_bytes(tmp_path: Path) ->
     assert [row["key"] for row in rows] == [5, 6, 7]
     assert [row["caption"] for row in rows] == [["a", "zero"], [], ["c"]]
     assert [one["why"] for one in rows_of(tmp_path / "out", "dropped")] == ["image_not_found"]
+
+
+def test_files_and_row_groups_are_as_small_as_their_pictures_ask(
+    pictures_folder: str, texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recaption_stage(settings(pictures_folder, texts, tmp_path / "one"), HERE, Silent())
+    size = sum(len(encoded(row)) for row in range(ROWS)) // ROWS
+    monkeypatch.setattr(plan, "FILE_BYTES", 80 * size)
+    monkeypatch.setattr(plan, "GROUP_BYTES", 20 * size)
+    recaption_stage(settings(pictures_folder, texts, tmp_path / "many"), HERE, Silent())
+    files = sorted((tmp_path / "many").glob("captioned/*.parquet"))
+    assert len(files) > 1
+    assert all(pq.ParquetFile(file).num_row_groups > 1 for file in files)
+    assert rows_of(tmp_path / "many") == rows_of(tmp_path / "one")
+    assert verify(str(tmp_path / "many"), quick=False, reporter=Silent()).faults == []
 
 
 def test_a_matching_head_keeps_from_one_half_on(
