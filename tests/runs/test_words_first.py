@@ -180,6 +180,26 @@ def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, wri
     assert written == []
 
 
+def test_a_takedown_takes_texts_that_stand_alone(model: str, tmp_path: Path, written: list[int]) -> None:
+    add_file(tmp_path / "in", "a", 0)
+    path = run_file(tmp_path, model, recaption=None)
+    assert clipmill.run(path) is not None
+    wanted = Takedown(frozenset({"p3"}), frozenset({hashlib.sha256(encoded(5)).hexdigest()}))
+    add_removed(Place.of(str(tmp_path / "place")), wanted)
+    written.clear()
+    assert clipmill.run(path) is not None
+    assert written == []
+    (texts,) = (tmp_path / "place/words").glob("*/texts")
+    assert clipmill.verify(texts)[0].faults == []
+    said = pq.ParquetDataset(texts / "texts").read().column("id").to_pylist()
+    assert set(said) == {f"p{row}" for row in range(ROWS)} - {"p3", "p5"}
+    rejected = pq.ParquetDataset(texts / "rejected").read().to_pylist()
+    assert {(one["id"], one["reason"], one["detail"]) for one in rejected} == {
+        ("p3", "removed", "taken down"),
+        ("p5", "removed", "taken down"),
+    }
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [

@@ -134,7 +134,14 @@ class VersionRun:
             return None
         from clipmill.runs.words_first import WordsFirst
 
-        words = WordsFirst(self._run, self._place, self._removed, self._reporter, self._tell)
+        words = WordsFirst(
+            self._run,
+            self._place,
+            self._removed,
+            self._base.embeddings if self._base else None,
+            self._reporter,
+            self._tell,
+        )
         words.make(self._record)
         return words
 

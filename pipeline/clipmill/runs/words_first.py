@@ -25,7 +25,7 @@ from clipmill.core.schemas import IMAGE_SHA256, Reason
 from clipmill.core.settings import CaptionSettings, EmbedSettings, RecaptionSettings
 from clipmill.core.takedown import Takedown
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
-from clipmill.datasets.manifests import MANIFEST, read_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest, read_shards
 from clipmill.embedding.plan import EmbedSource
 from clipmill.runs.run_file import RunFile
 from clipmill.runs.stages import recaption_stage, replacing, words_stage
@@ -51,11 +51,13 @@ class FileWords:
 
 @dataclass(frozen=True)
 class WordsFirst:
-    """The stages `caption` and `recaption` of a run towards ``place``, without what was ``removed``."""
+    """The stages `caption` and `recaption` of a run towards ``place``, without what was ``removed``. ``base`` are the
+    embeddings that are published, which know the ids of contents."""
 
     run: RunFile
     place: Place
     removed: Takedown
+    base: Embeddings | None
     reporter: Reporter
     tell: Callable[[str, str], None]
 
@@ -133,11 +135,24 @@ class WordsFirst:
         for name in sorted(there - current):
             storage.remove(self.place.words / name)
 
+    @cached_property
+    def _known_removed(self) -> Takedown:
+        """What was removed, with the ids of the pictures of contents where no captioned rows tell which these are."""
+        if self.run.recaption is not None or not self.removed.contents or self.base is None:
+            return self.removed
+        if not self.base.manifest.has_hashes:
+            return self.removed
+        digests = _digests(self.removed)
+        ids: set[str] = set()
+        for batch in self.base.batches("images", ["id", IMAGE_SHA256]):
+            ids.update(batch.filter(pc.is_in(batch.column(1), value_set=digests)).column(0).to_pylist())
+        return self.removed | Takedown(frozenset(ids))
+
     def _write(self, words: FileWords) -> TextsManifest:
         assert self.run.caption is not None
         if len(self.removed) and storage.is_file(words.texts / MANIFEST):
             written = Written.open(words.texts.uri)
-            rows = _rows_to_leave_out(words, written, self.removed)
+            rows = _rows_to_leave_out(words, written, self._known_removed)
             if len(rows):
                 leave_out(written, rows)
         settings = self.run.caption.model_copy(update={"input": words.file.path, "output": words.texts.uri})
@@ -175,7 +190,7 @@ def _rows_to_leave_out(words: FileWords, written: Written, removed: Takedown) ->
             done.append(table.filter(pc.equal(table.column("reason"), Reason.REMOVED.value)).column("row").to_numpy())
     if removed.contents and words.captioned is not None and storage.is_file(words.captioned / MANIFEST):
         manifest = read_manifest(words.captioned, CaptionedManifest)
-        digests = pa.array([bytes.fromhex(one) for one in sorted(removed.contents)], pa.binary(32))
+        digests = _digests(removed)
         for shard in read_shards(words.captioned, manifest.shards_sha256):
             if shard.part == "captioned":
                 place = words.captioned / shard.path
@@ -185,6 +200,10 @@ def _rows_to_leave_out(words: FileWords, written: Written, removed: Takedown) ->
                 found.append(table.filter(marked).column("row").to_numpy())
     rows = np.unique(np.concatenate(found))
     return np.setdiff1d(rows, np.concatenate(done)) if done else rows
+
+
+def _digests(removed: Takedown) -> pa.Array:
+    return pa.array([bytes.fromhex(one) for one in sorted(removed.contents)], pa.binary(32))
 
 
 def _is_in(ids: pa.ChunkedArray, removed: frozenset[str]) -> pa.ChunkedArray:
