@@ -20,6 +20,7 @@ JOBS = {
     "filter": "Keep rows by clip score, prompts, near-duplicates and SQL conditions.",
     "caption": "Write captions or alternative texts for pictures.",
     "ask": "Answer a question about every picture.",
+    "recaption": "Keep those of captions and written texts that are true of their pictures.",
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",

@@ -12,7 +12,7 @@ the command line is read: all mistakes in it are found by the models, and told a
 import functools
 import os
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
@@ -72,21 +72,34 @@ SIZE = ValueType("size", parse_bytes, 1)
 
 
 def settings_options(
-    *, exclude: Collection[str] = (), help_of: dict[str, str] | None = None, **models: type[Settings]
+    *,
+    exclude: Collection[str] = (),
+    help_of: dict[str, str] | None = None,
+    instead: str | None = None,
+    **models: type[Settings],
 ) -> Callable[[Function], Function]:
     """Gives a command the options of ``models``, and hands it the settings built of them under the models' keywords.
 
     ``exclude`` names fields that are no options of this command, and keep their defaults. ``help_of`` replaces the
     description of a field by what it means to this command. Mistakes of all models are one UserError.
+
+    ``instead`` names the last of the models, and a field of it: where that is given, only this model is built and the others
+    are None; where it is not, it is this model that is None. An option that only those have which are not built is a mistake.
     """
-    shown = {field: model for model in models.values() for field in model.model_fields if field not in exclude}
+    shown: dict[str, type[Settings]] = {}
+    for model in models.values():
+        for field in model.model_fields:
+            if field not in exclude:
+                shown.setdefault(field, model)
 
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def run(*arguments: Any, **values: Any) -> Any:
             given = {field: values.pop(field, None) for field in shown}
             given = {field: value for field, value in given.items() if value not in (None, ())}
-            return function(*arguments, **_build(models, given), **values)
+            chosen = _chosen(models, instead, given)
+            unused = dict.fromkeys(set(models) - set(chosen))
+            return function(*arguments, **_build(chosen, given), **unused, **values)
 
         parameters = [_parameter(model, field, (help_of or {}).get(field)) for field, model in shown.items()]
         run.__click_params__ = [*getattr(function, "__click_params__", []), *reversed(parameters)]  # type: ignore[attr-defined]
@@ -98,6 +111,25 @@ def settings_options(
 def cluster_options(function: Function) -> Function:
     """The options of a command that runs on Ray without encoding there; it is handed ``cluster``."""
     return settings_options(cluster=ClusterSettings, exclude=WITHOUT_ENCODERS)(function)
+
+
+def _chosen(
+    models: dict[str, type[Settings]], instead: str | None, given: Mapping[str, Any]
+) -> dict[str, type[Settings]]:
+    """The models that are built. Raises UserError for options that are for others."""
+    if instead is None:
+        return models
+    chosen = {name: model for name, model in models.items() if (name == instead) == (instead in given)}
+    known = {field: info for model in models.values() for field, info in model.model_fields.items()}
+    strange = [
+        field
+        for field, value in given.items()
+        if value != known[field].default and not any(field in model.model_fields for model in chosen.values())
+    ]
+    if strange:
+        named = f"--{instead}" if instead in given else f"commands without --{instead}"
+        raise UserError(f"--{strange[0].replace('_', '-')} is not for {named}")
+    return chosen
 
 
 def _build(models: dict[str, type[Settings]], given: dict[str, Any]) -> dict[str, Settings]:

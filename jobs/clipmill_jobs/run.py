@@ -18,7 +18,7 @@ from clipmill_jobs.reporting import current
     help="Wait so long for another run towards the same output to end. Default: leave at once.",
 )
 def command(config: Path, wait: float) -> None:
-    """Embed, index and evaluate as a YAML file says, and publish the result as a new version.
+    """Embed, index and evaluate as a YAML file says, and publish the result as a new version; write captions first if it does.
 
     Only new and changed files of the input are embedded; rows of files that are gone are dropped; the index keeps its
     training as long as the vectors look like those it was trained on. When all of it is whole and reaches the bars under

@@ -10,7 +10,7 @@ import click
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SelectionManifest, SourceManifest
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.datasets.manifests import AnyManifest, find_manifest
 from clipmill_jobs.command import Job, print_json
 
@@ -101,6 +101,11 @@ def _finished(manifest: AnyManifest) -> str:
         written = manifest.counts
         rejected = written.rejected_images + written.rejected_texts
         return f"{written.texts:,} texts about {written.answered:,} of {written.rows:,} pictures, {rejected:,} rejected{when}"
+    if isinstance(manifest, CaptionedManifest):
+        kept = manifest.counts.kept_originals + manifest.counts.kept_generated
+        dropped = sum(manifest.counts.dropped_by_reason.values())
+        pictures = f"{manifest.counts.captioned:,} of {manifest.counts.rows:,} pictures"
+        return f"{kept:,} texts of {pictures} kept, {dropped:,} dropped{when}"
     return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
 
 

@@ -12,7 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipmill.api.functions import ask, build_index, caption, dedup, embed, evaluate, filter, run, verify
+    from clipmill.api.functions import (
+        ask,
+        build_index,
+        caption,
+        dedup,
+        embed,
+        evaluate,
+        evaluate_texts,
+        filter,
+        recaption,
+        run,
+        verify,
+    )
     from clipmill.api.results import Hit, HitLists, Hits
     from clipmill.api.searching import SearchIndex, open_index
 
@@ -25,7 +37,9 @@ _FACE = {
     "dedup": "functions",
     "embed": "functions",
     "evaluate": "functions",
+    "evaluate_texts": "functions",
     "filter": "functions",
+    "recaption": "functions",
     "run": "functions",
     "verify": "functions",
     "Hit": "results",
@@ -45,8 +59,10 @@ __all__ = [
     "dedup",
     "embed",
     "evaluate",
+    "evaluate_texts",
     "filter",
     "open_index",
+    "recaption",
     "run",
     "verify",
 ]

@@ -10,7 +10,7 @@ import torch
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import load_model
 from clipmill.encoders.shipping import ship_tokenizer, unship_tokenizer
-from clipmill.encoders.tokens import TokenForm, Tokenizer, tokenise
+from clipmill.encoders.tokens import TokenForm, Tokenizer, cut_short, tokenise
 
 TEXTS = ["", "a cat", "two dogs on a bed, in the sun!", "Ünïcödé ☂ " * 4, "word " * 200, "a cat", "!!!"]
 
@@ -63,3 +63,18 @@ def test_vectors_are_those_of_texts_whatever_the_batches() -> None:
     whole = model.network.encode_text(model.tokenizer(TEXTS), normalize=True).detach().numpy()  # type: ignore[operator]
     np.testing.assert_allclose(model.encode_tokens(tokens), whole.repeat(3, axis=0), atol=1e-5)
     assert model.encode_tokens([]).shape == (0, model.identity.dimension)
+
+
+@pytest.mark.parametrize("model", [None, "ViT-B-32"])
+def test_a_text_is_cut_where_its_end_makes_no_difference(model: str | None) -> None:
+    tokenizer = load_model(ModelSettings(), device="cpu").tokenizer if model is None else open_clip.get_tokenizer(model)
+    length = TokenForm.of(tokenizer).length
+    fits, longer = " ".join(["a"] * (length - 2)), " ".join(["a"] * (length - 1))
+    assert len(tokenise(tokenizer, [fits])[0]) == length
+    texts = ["", "a cat", fits, longer, f"{fits}  ", f"{fits} !", "word " * 200]
+    assert cut_short(tokenizer, texts).tolist() == [False, False, False, True, False, True, True]
+
+
+def test_of_letters_that_are_cut_each_counts() -> None:
+    found = cut_short(letters(0, 5), ["abcd", "abcde", "abcdef", "abcdeff"])
+    assert found.tolist() == [False, False, True, True]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks import write_pictures
+from texts_written import write_texts
 from tiny_generators import tiny_generator
 
 ROWS = 120
@@ -86,3 +87,35 @@ def test_a_question_with_choices_is_answered_for_every_picture(
     assert done.code == 0, done.err
     assert {text for _, _, text, _, _ in texts(tmp_path / "out")} <= {"yes", "no"}
     assert {finish for *_, finish in texts(tmp_path / "out")} == {"choice"}
+
+
+def test_captions_are_filtered_alike_on_ray_and_here(
+    clipmill: Callable, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    captions = [[f"a picture of {row} things"] for row in range(ROWS)]
+    pictures = write_pictures(tmp_path_factory.mktemp("captioned") / "in", ROWS, caption=captions)
+    texts = write_texts(tmp_path / "texts", pictures, {row: [f"block {row}", "a wall"] for row in range(ROWS)})
+    options = ["recaption", "--input", pictures, "--texts", texts, "--threshold", 0.0]
+    here = clipmill(*options, "--output", tmp_path / "here", "--json")
+    assert here.code == 0, here.err
+    assert "in this process" in here.err
+    ray = clipmill(*options, "--output", tmp_path / "ray", "--address", "local", "--cpus", 2, "--json")
+    assert ray.code == 0, ray.err
+    for part, column in (("captioned", "caption"), ("dropped", "text")):
+        found = [
+            [
+                row[column]
+                for file in sorted(output.glob(f"{part}/*.parquet"))
+                for row in pq.read_table(file).to_pylist()
+            ]
+            for output in (tmp_path / "ray", tmp_path / "here")
+        ]
+        assert found[0] == found[1]
+        assert found[0]
+    verified = clipmill("verify", tmp_path / "ray")
+    assert verified.code == 0, verified.out + verified.err
+    told = clipmill("status", tmp_path / "ray")
+    assert f"of {ROWS} pictures kept" in told.out
+    again = clipmill(*options, "--output", tmp_path / "ray")
+    assert again.code == 0
+    assert "is already complete" in again.out

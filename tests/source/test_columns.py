@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from clipmill.core.errors import UserError
-from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.columns import Columns, choose_columns, with_every_column
 from clipmill.source.input_file import InputFile
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -210,3 +210,45 @@ def test_types_of_which_none_holds_the_values_of_both_are_refused_by_file(
     ]
     with pytest.raises(UserError, match=r"column 'price' cannot be kept: it is .* in 0.parquet and .* in 1.parquet"):
         choose_columns(files)
+
+
+def test_every_other_column_is_kept_nested_ones_and_bytes_too() -> None:
+    nested = pa.list_(pa.struct([("word", pa.string()), ("box", pa.list_(pa.int32()))]))
+    schema = {
+        "key": pa.int64(),
+        "jpg": pa.binary(),
+        "text": pa.string(),
+        "score": pa.float64(),
+        "words": nested,
+        "mask": pa.binary(),
+        "empty": pa.null(),
+        "__index_level_0__": pa.int64(),
+    }
+    files = [InputFile(0, "a.parquet", 1, "", 1, (1,), (1,), pa.schema(list(schema.items())))]
+    columns = with_every_column(
+        files, choose_columns(files, keep_columns=(), image_column="jpg"), ("row", "id", "score")
+    )
+    assert kept(columns) == {
+        "key": ("key", pa.int64()),
+        "score": ("source_score", pa.float64()),
+        "words": ("words", nested),
+        "mask": ("mask", pa.binary()),
+        "empty": ("empty", pa.string()),
+    }
+    assert (columns.image_column, columns.caption_column, columns.id_column) == ("jpg", "text", "key")
+
+
+def test_of_pictures_in_files_their_paths_are_kept() -> None:
+    schema = pa.schema([("image", pa.string()), ("id", pa.string())])
+    files = [InputFile(0, "a.parquet", 1, "", 1, (1,), (1,), schema)]
+    columns = with_every_column(files, choose_columns(files, keep_columns=()), ("row", "id", "image"))
+    assert kept(columns) == {"image": ("source_image", pa.string())}
+
+
+def test_nested_columns_of_different_types_are_refused() -> None:
+    files = [
+        InputFile(at, f"{at}.parquet", 1, "", 1, (1,), (1,), pa.schema([("image", pa.binary()), ("tags", kind)]))
+        for at, kind in enumerate([pa.list_(pa.string()), pa.list_(pa.int32())])
+    ]
+    with pytest.raises(UserError, match="column 'tags' cannot be kept"):
+        with_every_column(files, choose_columns(files, keep_columns=()), ())

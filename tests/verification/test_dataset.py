@@ -39,7 +39,7 @@ def manifest_itself(folder: Path) -> Path:
         (lambda folder: folder / "absent", "there is no such folder"),
         (
             lambda folder: folder,
-            "not a finished dataset; verify knows embeddings, indices, duplicates, selections, reports, texts and the source",
+            "not a finished dataset; verify knows embeddings, indices, duplicates, selections, reports, texts, captioned rows",
         ),
         (source_parquet, "source Parquet without a manifest: there is no list of what it should hold"),
         (staging, "unfinished work towards out; run the same command again to finish it, then verify out"),

@@ -17,11 +17,13 @@ from clipmill.core.settings import (
     EvaluateSettings,
     FilterSettings,
     IndexSettings,
+    RecaptionSettings,
     Settings,
+    TextEvaluationSettings,
     build,
 )
 from clipmill.core.startup import prepare_process
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 
 if TYPE_CHECKING:
     from clipmill.report.document import Report
@@ -104,6 +106,21 @@ def ask(input: Place, output: Place, *, reporter: Reporter | None = None, **sett
     return _words(AskSettings, {"input": input, "output": output, **settings}, reporter)
 
 
+def recaption(
+    input: Place, texts: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any
+) -> CaptionedManifest:
+    """Keeps of the captions of ``input``, and of ``texts`` about the same pictures, those that are true, and publishes the
+    rows with them at ``output``; returns the manifest.
+
+    ``settings`` are the options of ``clipmill recaption``: ``filter="clip"``, ``threshold=0.25``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.runs.stages import recaption_stage
+
+    made, cluster = _settings(RecaptionSettings, {"input": input, "texts": texts, "output": output, **settings})
+    return recaption_stage(made, cluster, reporter or Silent()).manifest
+
+
 def _words(
     model: type[CaptionSettings] | type[AskSettings], values: dict[str, Any], reporter: Reporter | None
 ) -> TextsManifest:
@@ -125,6 +142,18 @@ def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = No
 
     made, _ = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
     return evaluate_stage(made, reporter or Silent()).manifest
+
+
+def evaluate_texts(texts: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> Report:
+    """Measures ``texts`` that were written about pictures, and writes a report to ``output``; returns it.
+
+    ``settings`` are the options of ``clipmill evaluate --texts``: ``answer_column="answers"``. Raises as `embed` does.
+    """
+    prepare_process()
+    from clipmill.runs.stages import evaluate_texts_stage
+
+    made, _ = _settings(TextEvaluationSettings, {"texts": texts, "output": output, **settings})
+    return evaluate_texts_stage(made, reporter or Silent()).manifest
 
 
 def run(configuration: Place, *, wait: float = 0.0, reporter: Reporter | None = None) -> Version | None:

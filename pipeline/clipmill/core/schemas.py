@@ -156,6 +156,47 @@ TEXTS = pa.schema(
 ``tokens`` were generated, the end of the text included; ``logprob`` is the mean of their log probabilities, null where the
 engine does not tell it; ``finish`` is stop, length (cut at the most tokens) or choice."""
 
+
+def captioned_schema(image: str, kept: Iterable[pa.Field] = (), *, recap: bool = False) -> pa.Schema:
+    """``captioned/part-*.parquet``: source rows again, with the texts that are true of their picture. ``row`` and ``id`` are
+    those of the source, ``image`` is what its column of pictures is called, ``kept`` are its other columns, which are null in
+    rows that were taken down. ``caption``,
+    ``caption_source`` (original or generated) and ``score`` are of one length. With ``recap`` the best text of either kind
+    and its score stand beside them, kept or not."""
+    fields = [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field(image, pa.large_binary()),
+        pa.field(IMAGE_SHA256, pa.binary(32)),
+        pa.field("caption", pa.list_(pa.string()), nullable=False),
+        pa.field("caption_source", pa.list_(pa.string()), nullable=False),
+        pa.field("score", pa.list_(pa.float32()), nullable=False),
+    ]
+    return pa.schema([*fields, *(RECAP if recap else ()), *kept])
+
+
+RECAP = (
+    pa.field("re_caption", pa.string()),
+    pa.field("org_caption", pa.string()),
+    pa.field("re_clip_score", pa.float32()),
+    pa.field("org_clip_score", pa.float32()),
+)
+"""Columns as Recap-DataComp-1B (Li et al. 2024) has them."""
+
+DROPPED_TEXTS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("caption_source", pa.string(), nullable=False),
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("why", pa.string(), nullable=False),
+    ]
+)
+"""``dropped/part-*.parquet``: one row a text that was not kept. ``number`` is its place among the captions of its row, or the
+candidate; ``score`` is null where it could not be had; ``why`` is ``below_threshold`` or a `Reason`."""
+
 REJECTED = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),

@@ -69,3 +69,58 @@ class TextsManifest(Record):
     hardware: dict[str, Any]
     inputs_sha256: Sha256
     shards_sha256: Sha256
+
+
+class ScorerIdentity(GeneratorIdentity):
+    """What decides how well a text fits a picture: ``engine`` is clip or itm; ``processor_sha256`` is of what makes pictures
+    and texts into its inputs."""
+
+
+class ChosenThreshold(Record):
+    """The least score of a text that is kept, and how it came about: by the rule of `clipmill.words.capfilt.threshold`, from
+    ``texts`` of ``pictures`` that were drawn. The shares are estimates; all but ``value`` are null where it was given."""
+
+    value: float
+    pictures: int | None = None
+    texts: int | None = None
+    wrong_before: float | None = None
+    wrong_kept: float | None = None
+    right_kept: float | None = None
+
+
+class CaptionedCounts(Record):
+    """What became of the input. ``rows`` are all there, of which ``captioned`` keep a text. Of ``originals`` and ``generated``
+    texts some are kept, and each other one is dropped; ``cut`` texts were longer than the model reads; pictures of
+    ``unreadable`` rows could not be read."""
+
+    rows: int = 0
+    captioned: int = 0
+    originals: int = 0
+    generated: int = 0
+    kept_originals: int = 0
+    kept_generated: int = 0
+    cut: int = 0
+    unreadable: int = 0
+    dropped_by_reason: dict[str, int] = Field(default_factory=dict)
+
+
+class CaptionedManifest(Record):
+    """``manifest.json`` of source rows whose captions were filtered: what `clipmill recaption` writes. ``image_column`` is what
+    the column of pictures is called."""
+
+    kind: Literal["captioned"] = "captioned"
+    schema_version: int = SCHEMA_VERSION
+    scorer: ScorerIdentity
+    threshold: ChosenThreshold
+    counts: CaptionedCounts
+    image_column: str
+    configuration: dict[str, Any]
+    texts: str
+    texts_manifest_sha256: Sha256
+    scored_with: dict[str, int] = Field(default_factory=dict)
+    runs: list[Run]
+    stage_seconds: dict[str, float]
+    software: dict[str, str]
+    hardware: dict[str, Any]
+    inputs_sha256: Sha256
+    shards_sha256: Sha256

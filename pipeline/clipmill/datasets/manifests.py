@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from clipmill.core.manifests import (
 )
 from clipmill.core.schemas import IMAGE_SHA256, SHARDS
 from clipmill.core.secrets import clean
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
@@ -34,10 +34,16 @@ INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
 
-_MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest, TextsManifest)
 AnyManifest = (
-    EmbeddingsManifest | IndexManifest | DuplicatesManifest | SelectionManifest | SourceManifest | TextsManifest
+    EmbeddingsManifest
+    | IndexManifest
+    | DuplicatesManifest
+    | SelectionManifest
+    | SourceManifest
+    | TextsManifest
+    | CaptionedManifest
 )
+_MANIFESTS: tuple[Any, ...] = get_args(AnyManifest)
 Manifest = TypeVar(
     "Manifest",
     EmbeddingsManifest,
@@ -46,6 +52,7 @@ Manifest = TypeVar(
     SelectionManifest,
     SourceManifest,
     TextsManifest,
+    CaptionedManifest,
 )
 KINDS = frozenset(one.model_fields["kind"].default for one in _MANIFESTS)
 _MADE_WITH = {
@@ -55,6 +62,7 @@ _MADE_WITH = {
     "selection": "filter",
     "source": "import",
     "texts": "caption",
+    "captioned": "recaption",
 }
 
 
@@ -233,20 +241,21 @@ def embedding_column(vectors: NDArray[np.float16]) -> pa.FixedSizeListArray:
 
 
 def part_writer(stream: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet writer of one part that leaves embeddings, thumbnails and hashes uncompressed and without dictionary.
+    """A Parquet writer of one part that leaves embeddings, pictures and hashes uncompressed and without dictionary.
 
     A compressed fixed size list of float16 reads several times slower; the others do not get smaller. The least and
     greatest number in a batch of vectors tell nobody anything, and finding them is a third of the time.
     """
     paths = {"embedding": "embedding.list.element"}
+    large = [name for name in schema.names if pa.types.is_large_binary(schema.field(name).type)]
     compression = {
-        paths.get(name, name): "none" if name in ("embedding", "thumbnail", IMAGE_SHA256) else "zstd"
+        paths.get(name, name): "none" if name in ("embedding", "thumbnail", IMAGE_SHA256, *large) else "zstd"
         for name in schema.names
     }
     dictionary = [
         name for name in schema.names if pa.types.is_string(schema.field(name).type) and name not in ("id", "caption")
     ]
-    counted = [name for name in schema.names if name not in paths]
+    counted = [name for name in schema.names if name not in (*paths, *large)]
     return pq.ParquetWriter(
         stream, schema, compression=compression, use_dictionary=dictionary or False, write_statistics=counted
     )

@@ -65,6 +65,19 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[TokenIds]:
     return [ids[text] for text in texts]
 
 
+def cut_short(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which texts are longer than the model reads, bool (n,): they fill its context, and their last letter makes no
+    difference."""
+    length = TokenForm.of(tokenizer).length
+    whole = [text.strip() for text in texts]
+    full = [at for at, ids in enumerate(tokenise(tokenizer, whole)) if len(ids) >= length]
+    found = np.zeros(len(whole), np.bool_)
+    shorter = tokenise(tokenizer, [whole[at][:-1] for at in full])
+    for at, ids, less in zip(full, tokenise(tokenizer, [whole[at] for at in full]), shorter, strict=True):
+        found[at] = np.array_equal(ids, less)
+    return found
+
+
 def _trimmed(rows: NDArray[np.int64], padding: int) -> list[TokenIds]:
     """Rows of token ids without the run of ``padding`` at their ends."""
     used = rows != padding

@@ -19,11 +19,18 @@ from clipmill.core.manifests import Interval, Record
 from clipmill.evaluation import directions
 
 Unit = Literal[
-    "proportion", "ratio", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds"
+    "proportion", "ratio", "rank", "cosine", "nats", "milliseconds", "bytes", "per second", "count", "seconds", "words"
 ]
 DIRECTIONS: dict[str, str] = dict(directions.DIRECTIONS.items())
 """The parts that are directions of retrieval, and what they are called."""
-COMPARED = {**DIRECTIONS, "zero-shot": "zero-shot", "index": "index", "cost": "cost"}
+COMPARED = {
+    **DIRECTIONS,
+    "zero-shot": "zero-shot",
+    "texts": "texts",
+    "answers": "answers",
+    "index": "index",
+    "cost": "cost",
+}
 """The parts that say how good or how costly a model is, what they are called, in the order in which reports compare them."""
 METRICS = Path(__file__).parent / "metrics.yaml"
 _BETTER = {"higher": True, "lower": False, "neither": None}

@@ -25,6 +25,7 @@ from clipmill.report.schema.classification import ProbePart, ZeroShotPart
 from clipmill.report.schema.index import FidelityPart
 from clipmill.report.schema.retrieval import ExamplePart, RetrievalPart
 from clipmill.report.schema.space import AlignmentPart, SpacePart
+from clipmill.report.schema.texts import TextsPart
 
 REPORT_VERSION = 1
 PAGE_VERSION = 3
@@ -87,7 +88,7 @@ class Missing(Record):
 
 
 class DatasetPart(Record):
-    """The embeddings that were evaluated."""
+    """The embeddings that were evaluated, or the texts."""
 
     uri: str
     name: str
@@ -139,12 +140,13 @@ class Report(Record):
     probe: ProbePart | None = None
     plan: Forecast | None = None
     trec: TrecPart | None = None
+    texts: TextsPart | None = None
     page_version: int = 1
 
     @property
     def main_figures(self) -> list[Figure]:
         """What says how good and how costly the model and the index are: what reports are compared by."""
-        return _figures_of(*self.retrieval, self.zero_shot, self.fidelity) + self.cost
+        return _figures_of(*self.retrieval, self.zero_shot, self.texts, self.fidelity) + self.cost
 
     @property
     def figures(self) -> list[Figure]:

@@ -103,7 +103,7 @@ def evaluate(
         check_settings(embeddings, settings)
         index = manifest_of_index(embeddings, settings.index) if settings.index else None
         checkpoint = CheckpointFolder(work.folder / "parts")
-        progress = _told_to(reporter)
+        progress = told_to(reporter)
         loaders = (load_encoder, load_prompt_tower)
         report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint)
         queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes)
@@ -122,7 +122,7 @@ def _trec(folder: Location, evaluation: Evaluation) -> TrecPart | None:
         return write_trec(folder, evaluation.embeddings, evaluation.settings.trec, Path(scratch))
 
 
-def _told_to(reporter: Reporter) -> Progress:
+def told_to(reporter: Reporter, unit: str = "queries") -> Progress:
     """What measurements are given to tell their progress, from a reporter."""
 
     @contextmanager
@@ -132,7 +132,7 @@ def _told_to(reporter: Reporter) -> Progress:
         def step(queries: int) -> None:
             nonlocal done
             done += queries
-            reporter.progress(f"evaluate {what}", done, total, "queries")
+            reporter.progress(f"evaluate {what}", done, total, unit)
 
         step(0)
         yield step

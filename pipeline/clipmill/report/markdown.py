@@ -7,11 +7,14 @@ from clipmill.evaluation.figures import DIRECTIONS, Figure
 from clipmill.report.document import PublishedPart, Report
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text
 from clipmill.report.markdown_text import code, prose, table
+from clipmill.report.schema.texts import TextsPart
 
 
 def markdown_text(report: Report) -> str:
     """Summary, figures with their intervals, what is absent and why, and where the numbers come from."""
     model = f"{code(report.model.name)} {code(report.model.pretrained)}" if report.model else "model not known"
+    if report.texts:
+        return _of_texts(report, report.texts)
     lines = [
         f"## Embedding report: {code(report.dataset.name)}",
         "",
@@ -37,6 +40,24 @@ def markdown_text(report: Report) -> str:
     lines += [f"- Not measured: {prose(absence.what)}: {prose(absence.why)}." for absence in report.absences]
     lines += [f"- {prose(note)}" for note in report.notes]
     lines += ["", "Ranges are 95% intervals. Everything else is in `report.html` beside this file.", ""]
+    return "\n".join(lines)
+
+
+def _of_texts(report: Report, part: TextsPart) -> str:
+    lines = [
+        f"## Report of texts: {code(report.dataset.name)}",
+        "",
+        f"{code(part.generator)} · {part.texts:,} texts about {part.pictures:,} pictures · {report.created:%Y-%m-%d}",
+        "",
+        *(f"- {prose(sentence)}" for sentence in report.summary),
+        "",
+        *_figures("Texts", part.overlap),
+        *_figures("Answers", part.answers),
+        *(f"- Not measured: {prose(absence.what)}: {prose(absence.why)}." for absence in report.absences),
+        "",
+        "Ranges are 95% intervals. Everything else is in `report.html` beside this file.",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -25,9 +25,19 @@ _TILES = {
 """The figures on top of the page, and what they are called there."""
 
 
+_TEXT_TILES = (
+    "texts.cider_d",
+    "texts.clip_score",
+    "answers.vqa_accuracy",
+    "answers.exact_match",
+    "answers.yes_no_accuracy",
+)
+
+
 def html_text(report: Report) -> str:
     """The whole page."""
-    text: str = _environment().get_template("report.html").render(report=report, document=report)
+    name = "texts_report.html" if report.texts else "report.html"
+    text: str = _environment().get_template(name).render(report=report, document=report)
     return text
 
 
@@ -37,6 +47,7 @@ def _environment() -> Environment:
         "first": first,
         "others": others,
         "tiles": tiles,
+        "text_tiles": text_tiles,
         "defined": defined,
         "amount": amount_text,
         "titles": TITLES,
@@ -61,6 +72,11 @@ def tiles(report: Report) -> list[tuple[str, Figure]]:
         recall = report.fidelity.figures[0]
         found.append((f"index, {recall.title} on {report.fidelity.query_kind}", recall))
     return found
+
+
+def text_tiles(report: Report) -> list[tuple[str, Figure]]:
+    """The headline figures of texts, as far as they were measured."""
+    return [(figure.title, figure) for key in _TEXT_TILES if (figure := report.figure(key))]
 
 
 def defined(report: Report) -> list[Figure]:

@@ -13,6 +13,8 @@ _SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
 def report_lines(report: Report) -> list[str]:
     """Each task on a line with its figures, and a line for each thing that is absent."""
     lines = []
+    if report.texts:
+        lines += [f"{figure.title:20}  {_listed_value(figure)}" for figure in report.texts.figures]
     for part in report.retrieval:
         figures = [figure for figure in part.figures if figure.metric in _SHOWN]
         lines.append(
@@ -33,6 +35,11 @@ def report_lines(report: Report) -> list[str]:
 
 def _listed(figures: Sequence[Figure]) -> str:
     return "  ".join(f"{figure.title} {_number(figure)}" for figure in figures)
+
+
+def _listed_value(figure: Figure) -> str:
+    ends = "" if figure.low is None or figure.high is None else f"  ({figure.low:.4f} to {figure.high:.4f})"
+    return f"{_number(figure)}{ends}"
 
 
 def _number(figure: Figure) -> str:

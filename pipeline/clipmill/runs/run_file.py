@@ -15,11 +15,13 @@ from pydantic import ValidationError
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import (
+    CaptionSettings,
     ClusterSettings,
     EmbedSettings,
     EvaluateSettings,
     GateSettings,
     IndexSettings,
+    RecaptionSettings,
     Settings,
     SettingsModel,
     TrainSettings,
@@ -30,6 +32,8 @@ from clipmill.runs.places import unreachable
 MODELS: dict[str, type[Settings]] = {
     "cluster": ClusterSettings,
     "train": TrainSettings,
+    "caption": CaptionSettings,
+    "recaption": RecaptionSettings,
     "embed": EmbedSettings,
     "index": IndexSettings,
     "evaluate": EvaluateSettings,
@@ -39,6 +43,8 @@ _SECTIONS = ("output", "hook", *MODELS)
 OPTIONAL = ("index", "evaluate")
 PLACES = {
     "train": ("output", "report"),
+    "caption": ("input", "output"),
+    "recaption": ("input", "texts", "output"),
     "embed": ("output",),
     "index": ("embeddings", "output"),
     "evaluate": ("embeddings", "index", "output"),
@@ -69,6 +75,10 @@ class RunFile:
     """A command line that is run when the run has ended (`clipmill.runs.summary`)."""
     train: TrainSettings | None = None
     """A model that is trained first, and that `embed` then takes."""
+    caption: CaptionSettings | None = None
+    """Texts that are written about the input of `embed`."""
+    recaption: RecaptionSettings | None = None
+    """Captions and those texts, of which `embed` takes what is true."""
 
 
 def read_run_file(path: Path, *, look_at_places: bool = False) -> RunFile:
@@ -132,18 +142,21 @@ class _Reader:
             self.note(("hook",), "`hook` must be a command line, to be run when the run has ended")
         cluster = self._section("cluster", ClusterSettings, output)
         train = self._section("train", TrainSettings, output) if "train" in self.document else None
+        caption = self._section("caption", CaptionSettings, output) if "caption" in self.document else None
+        recaption = self._section("recaption", RecaptionSettings, output) if "recaption" in self.document else None
         embed = self._section("embed", EmbedSettings, output)
         index = self._section("index", IndexSettings, output)
         evaluate = self._section("evaluate", EvaluateSettings, output)
         gates = self._section("gates", GateSettings, output)
         self._refuse_impossible(gates, index, evaluate)
         self._refuse_untested(train, embed, output)
+        self._refuse_wordless(caption, recaption, embed)
         if embed is None or self.problems:
             return None
         if index is None and evaluate is not None:
             evaluate = evaluate.model_copy(update={"index": None})
         where = cluster or ClusterSettings()
-        return RunFile(output, embed, index, evaluate, where, gates or GateSettings(), hook, train)
+        return RunFile(output, embed, index, evaluate, where, gates or GateSettings(), hook, train, caption, recaption)
 
     def _section(self, name: str, model: type[SettingsModel], output: str) -> SettingsModel | None:
         section = self.document.get(name, {})
@@ -206,6 +219,21 @@ class _Reader:
                 )
         if output.startswith("s3://"):
             self.note(("output",), "`train` needs a local `output`: encoders load the model from there")
+
+    def _refuse_wordless(
+        self, caption: CaptionSettings | None, recaption: RecaptionSettings | None, embed: EmbedSettings | None
+    ) -> None:
+        """Captions without texts to make them better, and what the stages tell each other."""
+        if "recaption" in self.document and "caption" not in self.document:
+            self.note(("recaption",), "`recaption` needs `caption`, which writes the texts that it filters")
+        for name, section in (("caption", caption), ("recaption", recaption)):
+            if section is not None and section.limit is not None:
+                self.note((name, "limit"), f"{name}.limit: every source file is written about whole; leave it out")
+        if recaption is None or embed is None:
+            return
+        for key in ("image_column", "caption_column", "id_column"):
+            if getattr(embed, key) is not None:
+                self.note(("embed", key), f"embed.{key} follows from `recaption`; set recaption.{key}")
 
 
 def _lines(root: yaml.MappingNode) -> Iterator[tuple[tuple[str, ...], int]]:

@@ -36,8 +36,10 @@ from clipmill.versions.unfinished import UnfinishedVersion, begin, end, read_unf
 from clipmill.versions.version import Bar, Training, Version, all_versions, manifests_of, write_version
 
 if TYPE_CHECKING:
+    from clipmill.core.settings import Settings
     from clipmill.embedding.plan import EmbedPlan
     from clipmill.runs.version_stages import Tell
+    from clipmill.runs.words_first import WordsFirst
 
 
 def run_version(run: RunFile, configuration: str, wait: float, reporter: Reporter, tell: "Tell") -> Version | None:
@@ -93,8 +95,9 @@ class VersionRun:
     def publish(self) -> Version | None:
         """Makes the version, judges it, and lets readers see it; None where nothing has changed. Raises BarMissed where it
         is not good enough."""
-        plan, load = self._plan()
-        stages = {"index": self._run.index, "evaluate": self._run.evaluate}
+        words = self._words()
+        plan, load = self._plan(words)
+        stages = {"index": self._run.index, "evaluate": self._run.evaluate, **_words_of(self._run)}
         key = key_of(plan.fingerprint, stages, self._removed)
         if self._base is not None and self._base.version.key == key:
             self._record.note(version=self._base.version.name, unchanged=True)
@@ -110,6 +113,8 @@ class VersionRun:
         self._refuse_what_was_taken_down()
         switch(self._place, described, self._seen)
         end(self._place)
+        if words is not None:
+            words.forget_others()
         self._record.note(version=version.name, unchanged=False, notes=made.notes)
         self._tell("published", str(folder))
         return described
@@ -123,9 +128,29 @@ class VersionRun:
                 "the same command again: it leaves them out"
             )
 
-    def _plan(self) -> "tuple[EmbedPlan, Loader]":
+    def _words(self) -> "WordsFirst | None":
+        """The words that are written first, made; None where the run writes none."""
+        if self._run.caption is None:
+            return None
+        from clipmill.runs.words_first import WordsFirst
+
+        words = WordsFirst(
+            self._run,
+            self._place,
+            self._removed,
+            self._base.embeddings if self._base else None,
+            self._reporter,
+            self._tell,
+        )
+        words.make(self._record)
+        return words
+
+    def _plan(self, words: "WordsFirst | None") -> "tuple[EmbedPlan, Loader]":
         from clipmill.embedding.plan import find_source
 
+        captioned = words.source() if words is not None else None
+        if captioned is not None:
+            return plan_embed(*captioned, self._reporter)
         self._reporter.message("run", f"reading what is in {self._run.embed.input}")
         source = find_source(self._run.embed, self._place.footers)
         save_footers(self._place.footers, source.inputs)
@@ -217,3 +242,8 @@ class VersionRun:
             bars=bars,
             plan=made.plan,
         )
+
+
+def _words_of(run: RunFile) -> "dict[str, Settings | None]":
+    """The settings of the stages that write words, where there are such: versions from before know nothing of them."""
+    return {name: one for name, one in (("caption", run.caption), ("recaption", run.recaption)) if one is not None}

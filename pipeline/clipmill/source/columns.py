@@ -5,7 +5,7 @@ both. Files may differ: the union of their columns is taken.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pyarrow as pa
@@ -297,3 +297,24 @@ def _require(union: Mapping[str, object], name: str, option: str) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def with_every_column(inputs: Sequence[InputFile], columns: Columns, taken: Iterable[str]) -> Columns:
+    """The same columns, and all others kept, nested ones and bytes too, but for the captions and for pictures in the files.
+
+    What is called like one of ``taken`` gets the prefix ``source_``. Raises UserError where files give a column types that
+    cannot be unified."""
+    union = _union(inputs)
+    played = {columns.caption_column, columns.image_column if columns.image_kind != "path" else None}
+    used = {name.lower() for name in taken}
+    kept = []
+    for name, variants in union.items():
+        if name in played or name.startswith(_PANDAS_INDEX) or name == columns.id_column == "id":
+            continue
+        output = name
+        while output.lower() in used:
+            output = f"source_{output}"
+        used.add(output.lower())
+        alone = len(variants) == 1 and not pt.is_null(variants[0].type)
+        kept.append((name, pa.field(output, variants[0].type if alone else _unified(name, variants))))
+    return replace(columns, kept=tuple(kept))

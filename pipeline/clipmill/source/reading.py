@@ -95,6 +95,13 @@ def read_units(units: Sequence[Unit], inputs: Sequence[InputFile], columns: Colu
         yield pa.Table.from_batches(batches, schema)
 
 
+def with_sources(raw: pa.Table, inputs: Sequence[InputFile]) -> pa.Table:
+    """A unit with the column ``source``: the path of the file that each row is of."""
+    paths = {file.ordinal: file.path for file in inputs}
+    sources = [paths[row >> ORDINAL_SHIFT] for row in raw.column("row").to_pylist()]
+    return raw.append_column("source", pa.array(sources, pa.string()))
+
+
 def refuse_urls(inputs: Sequence[InputFile], columns: Columns) -> None:
     """Raises UserError when a column of files holds web addresses: looks at the first value of the first file."""
     for medium in MEDIA:

@@ -4,6 +4,7 @@ A reader of ours that finds the manifest believes only it, so a folder that is h
 """
 
 from abc import ABC
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,9 +12,10 @@ from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
 from clipmill.core.manifests import Run, SourceFile, SourceManifest
-from clipmill.datasets.manifests import KINDS, MANIFEST, kind_at, read_manifest
+from clipmill.core.text_manifests import CaptionedManifest
+from clipmill.datasets.manifests import KINDS, MANIFEST, Shard, kind_at, read_manifest, read_shards
 from clipmill.stage import publication
-from clipmill.stage.kinds import Kind, manifest_kind
+from clipmill.stage.kinds import CAPTIONED, Kind, manifest_kind
 from clipmill.stage.stage import Stage
 from clipmill.stage.staging import Started
 from clipmill.storage import Location, Written
@@ -99,21 +101,30 @@ def files_listed(folder: Location) -> list[str] | None:
     kind = kind_at(folder)
     if kind is None or kind not in KINDS:
         return None
-    if kind != SOURCE.name:
+    if kind not in (SOURCE.name, CAPTIONED.name):
         what, then = _OURS.get(kind, (f"a dataset of kind {kind!r}", ""))
         raise UserError(
             f"{folder} is {what} that clipmill made, and not a source of pictures and captions; to embed again, give the "
             f"--input that it was made from{then.format(folder=folder)}"
         )
-    manifest = read_manifest(folder, SourceManifest)
+    made_by, files = _files_of(folder, kind)
     sizes = {info.path[len(folder.path.rstrip("/")) + 1 :]: info.size for info in storage.list_files(folder)}
-    for file in manifest.files:
+    for file in files:
         if sizes.get(file.path) != file.bytes:
             raise RunFailed(
-                f"{folder / file.path} is missing, or was cut short or replaced since `clipmill {manifest.made_by}` wrote "
+                f"{folder / file.path} is missing, or was cut short or replaced since `clipmill {made_by}` wrote "
                 f"it; make {folder} again with --overwrite"
             )
-    return [file.path for file in manifest.files]
+    return [file.path for file in files]
+
+
+def _files_of(folder: Location, kind: str) -> tuple[str, Sequence[SourceFile | Shard]]:
+    """The command that wrote the source rows of a folder, and their files."""
+    if kind == CAPTIONED.name:
+        listed = read_shards(folder, read_manifest(folder, CaptionedManifest).shards_sha256)
+        return "recaption", [shard for shard in listed if shard.part == "captioned"]
+    manifest = read_manifest(folder, SourceManifest)
+    return manifest.made_by, manifest.files
 
 
 def refuse_half_published(folder: Location) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
-from clipmill.core.text_manifests import TextsManifest
+from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards, write_manifest
 from clipmill.stage import publication
 from clipmill.storage import Location
@@ -77,3 +77,4 @@ INDEX: Kind[IndexManifest] = manifest_kind(IndexManifest)
 DUPLICATES: Kind[DuplicatesManifest] = manifest_kind(DuplicatesManifest)
 SELECTION: Kind[SelectionManifest] = manifest_kind(SelectionManifest)
 TEXTS: Kind[TextsManifest] = manifest_kind(TextsManifest)
+CAPTIONED: Kind[CaptionedManifest] = manifest_kind(CaptionedManifest)

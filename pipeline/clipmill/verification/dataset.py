@@ -11,6 +11,7 @@ from clipmill.core.reporter import Reporter
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
 from clipmill.storage import Location
+from clipmill.verification.captioned import verify_captioned
 from clipmill.verification.curated import verify_duplicates, verify_selection
 from clipmill.verification.embeddings import verify_embeddings
 from clipmill.verification.findings import Findings
@@ -27,8 +28,12 @@ VERIFIERS: dict[str, Callable[..., Findings]] = {
     "report": verify_report,
     "source": verify_source,
     "texts": verify_texts,
+    "captioned": verify_captioned,
 }
-_KNOWN = "verify knows embeddings, indices, duplicates, selections, reports, texts and the source Parquet that clipmill wrote"
+_KNOWN = (
+    "verify knows embeddings, indices, duplicates, selections, reports, texts, captioned rows and the source Parquet that "
+    "clipmill wrote"
+)
 
 
 def verify(uri: str, *, quick: bool, reporter: Reporter) -> Findings:

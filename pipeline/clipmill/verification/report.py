@@ -7,10 +7,12 @@ from clipmill.core.environment import software
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
 from clipmill.core.reporter import Reporter, Tally
+from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import Manifest, read_manifest
 from clipmill.evaluation.classification.templates import NAMED
 from clipmill.report.document import PAGE_VERSION, REPORT_VERSION, Report
 from clipmill.report.queries import QUERIES_FILE
+from clipmill.report.texts.evaluation import counts_of
 from clipmill.report.write import REPORT_FILE, SHOWN
 from clipmill.storage import Location
 from clipmill.verification.files import sizes_of
@@ -46,7 +48,10 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         tally.add(sizes.get(path, 0))
     findings.count("files", 1)
     findings.count("figures", len(report.figures))
-    _check_embeddings(report, findings)
+    if report.texts is None:
+        _check_embeddings(report, findings)
+    else:
+        _check_texts(report, findings)
     _check_index(report, findings)
     _check_templates(report, findings)
     return findings
@@ -108,6 +113,15 @@ def _check_embeddings(report: Report, findings: Findings) -> None:
     ):
         if told != true:
             findings.fault(f"{REPORT_FILE}: the {what} of the dataset are {told}, those of the embeddings are {true}")
+
+
+def _check_texts(report: Report, findings: Findings) -> None:
+    parent = parent_is_there("texts", report.dataset.uri, report.inputs.get("texts manifest"), findings)
+    manifest = _manifest(parent, TextsManifest, findings) if parent else None
+    if manifest is not None and report.dataset.counts != counts_of(manifest):
+        findings.fault(
+            f"{REPORT_FILE}: the counts are {report.dataset.counts}, those of the texts are {counts_of(manifest)}"
+        )
 
 
 def _check_index(report: Report, findings: Findings) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.schemas import HASHES, IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
+from clipmill.core.takedown import TAKEN_DOWN as TAKEN_DOWN
 from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
 from clipmill.embedding.layout import PARTS
 from clipmill.source.media import MEDIA
@@ -21,8 +22,6 @@ from clipmill.storage import Location
 from clipmill.versions.matching import hashes_array
 from clipmill.versions.takedown import Takedown
 
-TAKEN_DOWN = "taken down"
-"""The detail of a reject that was taken down."""
 _ROW_GROUP_ROWS = 8192
 
 

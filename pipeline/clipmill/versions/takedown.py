@@ -1,38 +1,16 @@
-"""What was taken down: ids and contents of pictures, in a list beside the versions that only grows."""
+"""What was taken down, in a list beside the versions that only grows."""
 
-import hashlib
 import json
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import Record
+from clipmill.core.takedown import Takedown as Takedown
 from clipmill.versions.place import Place
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class Takedown:
-    """``ids`` of rows, and ``contents``: the sha256, in hex, of the encoded bytes of pictures, wherever they appear."""
-
-    ids: frozenset[str] = frozenset()
-    contents: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.ids) + len(self.contents)
-
-    def __or__(self, other: "Takedown") -> "Takedown":
-        return Takedown(self.ids | other.ids, self.contents | other.contents)
-
-    @property
-    def sha256(self) -> str | None:
-        """Of all that was taken down; None where that is nothing."""
-        if not len(self):
-            return None
-        return hashlib.sha256(json.dumps([sorted(self.ids), sorted(self.contents)]).encode()).hexdigest()
 
 
 class _File(Record):

@@ -101,8 +101,8 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
         name=BUILTIN if is_builtin else place.name,
         engine=TRANSFORMERS,
         pretrained="" if is_builtin else pretrained_of(place, folder),
-        weights_sha256=_sha256(weights),
-        processor_sha256=_sha256(_beside_weights(folder)),
+        weights_sha256=files_sha256(weights),
+        processor_sha256=files_sha256(processor_files(folder)),
     )
     return FoundGenerator(kind, folder, identity, named)
 
@@ -163,19 +163,19 @@ def _find_coca(named: ModelSettings, place: Place) -> FoundGenerator:
         name=source.name,
         engine=OPEN_CLIP,
         pretrained=source.pretrained,
-        weights_sha256=_sha256([source.weights]),
+        weights_sha256=files_sha256([source.weights]),
         processor_sha256=hashlib.sha256(described.encode()).hexdigest(),
     )
     return FoundGenerator(COCA, source.weights.parent, identity, named)
 
 
-def _beside_weights(folder: Path) -> list[Path]:
+def processor_files(folder: Path) -> list[Path]:
     """The files that make pictures and words into inputs, and the configuration."""
     left_out = {file for pattern in (*_WEIGHTS, "*.index.json", "README*", "*.md") for file in folder.glob(pattern)}
     return sorted(file for file in folder.iterdir() if file.is_file() and file not in left_out and file.name[0] != ".")
 
 
-def _sha256(files: list[Path]) -> str:
+def files_sha256(files: list[Path]) -> str:
     """sha256 over names and bytes of files."""
     digest = hashlib.sha256()
     for file in files:

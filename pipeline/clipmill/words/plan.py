@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from clipmill.core.schemas import REJECTED, ROWS_PER_SHARD, TEXTS
 from clipmill.core.settings import AskSettings, GeneratorSettings
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import GeneratorIdentity, TextsManifest
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.footers import read_footers
@@ -42,6 +42,8 @@ class WordsPlan(Stage[TextsManifest]):
     asking: Asking
     examples_sha256: str | None
     units: Units
+    removed: Takedown = NOTHING
+    """What was taken down: nothing is written about it."""
 
     name: ClassVar[str] = "caption"
 
@@ -62,7 +64,9 @@ class WordsPlan(Stage[TextsManifest]):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done under one plan to be of use under another."""
+        removed = {"removed": self.removed.sha256} if len(self.removed) else {}
         return {
+            **removed,
             "stage": self.name,
             "inputs": self.inputs_digest,
             "configuration": self.configuration,
@@ -149,15 +153,16 @@ def make_plan(
     identity: GeneratorIdentity,
     asking: Asking,
     examples_sha256: str | None,
+    removed: Takedown = NOTHING,
 ) -> WordsPlan:
-    """Cuts the rows of the source into units."""
+    """Cuts the rows of the source into units; nothing is written about what was ``removed``."""
     rows = sum(file.rows for file in source.inputs)
     if settings.limit is not None:
         rows = min(rows, settings.limit)
     each = min(MOST_ROWS, max(LEAST_ROWS, -(-rows // LEAST_UNITS)))
     units = plan_units(source.inputs, each, settings.limit)
     kind = AskPlan if isinstance(settings, AskSettings) else WordsPlan
-    return kind(settings, source.inputs, source.columns, identity, asking, examples_sha256, units)
+    return kind(settings, source.inputs, source.columns, identity, asking, examples_sha256, units, removed)
 
 
 def followed(plan: WordsPlan, progress: Progress) -> Followed[TextSums]:
@@ -172,8 +177,3 @@ def followed(plan: WordsPlan, progress: Progress) -> Followed[TextSums]:
         progress.todo.numbers,
         progress.finished,
     )
-
-
-def pieces_of(todo: Units, most: int) -> Sequence[Units]:
-    """Runs of at most ``most`` neighbouring units, each the work of one task."""
-    return [todo[start : start + most] for start in range(0, len(todo), most)]

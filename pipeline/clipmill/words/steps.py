@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from clipmill import storage
-from clipmill.core.schemas import ORDINAL_SHIFT
+from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
 from clipmill.source.input_file import InputFile
-from clipmill.source.reading import read_units
+from clipmill.source.reading import read_units, with_sources
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Alive
 from clipmill.stage.units.commit import commit_unit, pack_unit
@@ -48,6 +45,7 @@ class Job:
     question_column: str | None
     device: str
     threads: int
+    removed: Takedown = NOTHING
 
 
 def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> tuple[list[int], TextSums]:
@@ -62,7 +60,7 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
         coming = reader.submit(next, tables)
         for number in units.numbers.tolist():
             began = time.perf_counter()
-            raw = _with_sources(coming.result(), files)
+            raw = with_sources(coming.result(), files)
             coming = reader.submit(next, tables, None)
             read = time.perf_counter()
             written = writer.write(number, raw, pool)
@@ -75,12 +73,6 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
             done.append(number)
             alive()
     return done, total
-
-
-def _with_sources(raw: pa.Table, files: list[InputFile]) -> pa.Table:
-    paths = {file.ordinal: file.path for file in files}
-    sources = [paths[row >> ORDINAL_SHIFT] for row in raw.column("row").to_pylist()]
-    return raw.append_column("source", pa.array(sources, pa.string()))
 
 
 def _how(job: Job, writer: Writer) -> str:
@@ -125,9 +117,10 @@ def _writer(key: _Key) -> Writer:
         job.found.requests_at_once or job.batch_size or BATCH_SIZE[job.device],
         generator.exact,
         job.max_image_pixels,
-        partial(_load_beside, job.allowed),
+        partial(load_beside, job.allowed),
         job.question_column,
         shown(iter(job.examples), job.max_image_pixels),
+        job.removed,
     )
 
 
@@ -141,10 +134,6 @@ def _source_location(source: str) -> storage.Location:
     return storage.resolve(source)
 
 
-def _load_beside(allowed: tuple[str, ...], path: str, source: str) -> bytes:
+def load_beside(allowed: tuple[str, ...], path: str, source: str) -> bytes:
+    """The bytes of a picture that a source file names by its path. Raises Rejected."""
     return load_image_bytes(path, _source_location(source), allowed)
-
-
-def counts_of(sums: TextSums) -> Counter[str]:
-    """By which a run is followed."""
-    return Counter(sums.counts())

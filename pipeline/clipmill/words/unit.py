@@ -14,6 +14,7 @@ import torch
 
 from clipmill.core.errors import ClipmillError
 from clipmill.core.schemas import REJECTED, TEXTS, Reason
+from clipmill.core.takedown import NOTHING, TAKEN_DOWN, Takedown
 from clipmill.source.decode import Rejected, decode_image
 from clipmill.source.reading import KEPT_PREFIX
 from clipmill.words.asking import Asking
@@ -80,6 +81,7 @@ class Writer:
     load: Load
     question_column: str | None = None
     examples: tuple[Shown, ...] = ()
+    removed: Takedown = NOTHING
 
     def write(self, unit: int, raw: pa.Table, pool: Executor) -> WrittenUnit:
         """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``). ``pool`` prepares pictures."""
@@ -105,8 +107,13 @@ class Writer:
         """The question about a row, or the kind, reason and detail of its reject; None where its file has no pictures."""
         if not row["has_image_column"]:
             return None
+        if row["id"] in self.removed.ids:
+            return "text", Reason.REMOVED, TAKEN_DOWN
         try:
-            picture = decode_image(self._encoded(data, row), self.max_image_pixels)
+            encoded = self._encoded(data, row)
+            if self.removed.holds(row["id"], encoded):
+                return "text", Reason.REMOVED, TAKEN_DOWN
+            picture = decode_image(encoded, self.max_image_pixels)
         except Rejected as rejected:
             return "image", rejected.reason, rejected.detail
         prompt = self.asking.prompt

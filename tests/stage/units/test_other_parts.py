@@ -51,3 +51,14 @@ def test_parts_and_sums_of_another_stage_go_the_same_way(tmp_path: Path) -> None
     assert total.counts() == {"rows": 12, "words": 9, "dropped": 3, REASON + "short": 3}
     table = pq.read_table(tmp_path / "dataset" / layout.part_path("words", 0))
     assert table.column("row").to_pylist() == [0, 1, 2, 10, 11, 12]
+
+
+def test_a_part_says_how_many_rows_its_row_groups_have(tmp_path: Path) -> None:
+    parts = (Part("words", WORDS, row_group_rows=4), Part("dropped", DROPPED))
+    layout = Layout(storage.resolve(tmp_path), "abc", units=3, units_per_shard=3, parts=parts, sums=Words)
+    for number in range(3):
+        commit_unit(layout, number, pack_unit(*unit(number)))
+    compact_shard(layout, 0)
+    words = pq.ParquetFile(tmp_path / "dataset" / layout.part_path("words", 0)).metadata
+    assert [words.row_group(group).num_rows for group in range(words.num_row_groups)] == [4, 4, 1]
+    assert pq.ParquetFile(tmp_path / "dataset" / layout.part_path("dropped", 0)).num_row_groups == 1

@@ -14,6 +14,7 @@ from clipmill.core.settings.stages import (
     GateSettings,
     IndexSettings,
 )
+from clipmill.core.settings.texts import TextEvaluationSettings
 from clipmill.core.settings.tools import (
     CompareSettings,
     ImportSettings,
@@ -21,7 +22,7 @@ from clipmill.core.settings.tools import (
     SampleSettings,
 )
 from clipmill.core.settings.training import TrainSettings
-from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings
+from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings, RecaptionSettings
 
 __all__ = [
     "AskSettings",
@@ -42,10 +43,12 @@ __all__ = [
     "OutputSettings",
     "ProductSettings",
     "Products",
+    "RecaptionSettings",
     "SampleSettings",
     "ServeSettings",
     "Settings",
     "SettingsModel",
+    "TextEvaluationSettings",
     "TrainSettings",
     "build",
     "check",

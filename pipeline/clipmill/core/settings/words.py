@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from clipmill.core.settings.base import OutputSettings
-from clipmill.core.settings.shared import ImagePathSettings
+from clipmill.core.settings.shared import ImagePathSettings, ModelSettings
 from clipmill.core.values import Count, Names, Option, Rejects
 
 
@@ -117,3 +117,49 @@ class AskSettings(GeneratorSettings):
     length_normalise: bool = Field(
         default=False, description="Compare choices by their mean over tokens, which does not favour short ones."
     )
+
+
+class RecaptionSettings(ImagePathSettings, ModelSettings, OutputSettings):
+    """Captions and texts about the same pictures to source Parquet with those that are true."""
+
+    GROUP: ClassVar[str] = "Input"
+    CONTENT: ClassVar[tuple[str, ...]] = (
+        "filter",
+        "threshold",
+        "recap_columns",
+        "image_column",
+        "caption_column",
+        "id_column",
+        "limit",
+        "max_image_pixels",
+        "allow_outside",
+    )
+
+    input: str = Field(description="Pictures with their captions, as `clipmill embed --input` reads them.")
+    texts: str = Field(description="What `clipmill caption` wrote about the same input; local or s3://.")
+    filter: Literal["itm", "clip"] = Field(
+        default="clip",
+        description="What says how well a text fits its picture: the cosine of a CLIP model, or itm, the head of a BLIP model "
+        "that was trained to tell pairs that belong together.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Keep texts that score so much or more. Default: 0.5 with itm; with clip chosen from the data, so that "
+        "about 2% of what is kept is wrong.",
+    )
+    recap_columns: bool = Field(
+        default=False,
+        description="Also write re_caption, org_caption, re_clip_score and org_clip_score, as Recap-DataComp-1B has them: the "
+        "best text of either kind, kept or not.",
+    )
+    image_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    caption_column: str | None = Field(default=None, description="Default: found by its name and type.")
+    id_column: str | None = Field(
+        default=None, description="Default: id, key, uid, image_id …; without one, ids are made from file and row."
+    )
+    limit: Annotated[Count | None, Option(metavar="ROWS")] = Field(
+        default=None, description="Only the first rows of the input: 5000, 500k, 10M."
+    )
+    max_image_pixels: int = Field(default=178_956_970, ge=1, description="Larger images are not read.")

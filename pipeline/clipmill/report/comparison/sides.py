@@ -9,6 +9,8 @@ from clipmill.report.document import Report
 
 def figures_of(report: Report) -> list[Figure]:
     """The figures of a report that say how good or how costly it is, and the bytes of a vector before any index."""
+    if report.texts:
+        return report.main_figures
     return [*report.main_figures, metric("cost.bytes_per_stored_vector").figure(2 * report.dataset.dimension)]
 
 

@@ -41,7 +41,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def _side_by_side(comparison: Comparison) -> list[str]:
-    """The figures of each report over its own data, where something was not tested, and those of index and cost."""
+    """The figures of each report over its own data, where something was not tested, and those of texts, index and cost."""
     untested = {task.task for candidate in comparison.candidates for task in candidate.tasks if task.why_not}
     rows = [["side by side", *(report.name for report in comparison.reports)]]
     rows += [
@@ -50,6 +50,6 @@ def _side_by_side(comparison: Comparison) -> list[str]:
             *(number_text(figure.value, row.unit) if figure else "" for figure in row.figures),
         ]
         for row in comparison.rows
-        if row.part in {*untested, "index", "cost"}
+        if row.part in {*untested, "texts", "answers", "index", "cost"}
     ]
     return columns(rows)

@@ -17,7 +17,6 @@ from clipmill.datasets.manifests import Shard, describe_shard, part_writer, shar
 from clipmill.stage.units.commit import Finished, find_finished, read_unit
 from clipmill.stage.units.layout import AnySums, Layout, Part
 
-_ROW_GROUP_ROWS = 8192
 _READ_THREADS = 16
 
 
@@ -60,6 +59,7 @@ class _PartFile:
 
     def __init__(self, layout: Layout[AnySums], shard: int, part: Part, files: ExitStack) -> None:
         self.name = part.name
+        self._group = part.row_group_rows
         self._layout = layout
         self._shard = shard
         self._path = layout.part_path(part.name, shard)
@@ -76,13 +76,13 @@ class _PartFile:
         if table.num_rows:
             rows = table.column("row")
             self._ends = [self._ends[0] if self._ends else rows[0].as_py(), rows[-1].as_py()]
-        while sum(part.num_rows for part in self._waiting) >= _ROW_GROUP_ROWS:
-            self._write(_ROW_GROUP_ROWS)
+        while sum(part.num_rows for part in self._waiting) >= self._group:
+            self._write(self._group)
 
     def end(self) -> None:
         """No more rows come."""
         if any(table.num_rows for table in self._waiting):
-            self._write(_ROW_GROUP_ROWS)
+            self._write(self._group)
 
     def entry(self) -> Shard | None:
         """The file when it is closed. None, and no file, where it is empty: but the first shard always has all parts,
@@ -96,7 +96,7 @@ class _PartFile:
 
     def _write(self, rows: int) -> None:
         joined = pa.concat_tables(self._waiting)
-        self._writer.write_table(joined.slice(0, rows), row_group_size=_ROW_GROUP_ROWS)
+        self._writer.write_table(joined.slice(0, rows), row_group_size=self._group)
         self._waiting = [joined.slice(rows)]
 
 

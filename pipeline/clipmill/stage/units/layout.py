@@ -22,14 +22,16 @@ from clipmill.storage import Location
 
 Number = TypeVar("Number", int, NDArray[np.int64])
 AnySums = TypeVar("AnySums", bound=Sums)
+ROW_GROUP_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of file of a dataset: the folder that its files lie in, and their schema."""
+    """One kind of file of a dataset: the folder that its files lie in, their schema, and the rows of a row group."""
 
     name: str
     schema: pa.Schema
+    row_group_rows: int = ROW_GROUP_ROWS
 
 
 @dataclass(frozen=True)
