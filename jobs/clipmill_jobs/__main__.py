@@ -23,7 +23,7 @@ JOBS = {
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
-    "run": "Run every stage of a YAML file over what is new, and publish the result as a version.",
+    "run": "Make a folder of pictures searchable: embed, index, report on what is new, and publish it.",
     "versions": "List the versions that were published.",
     "rollback": "Let readers see an earlier version again.",
     "prune": "Remove old versions.",
@@ -64,7 +64,7 @@ def main() -> None:
     """clipmill: image/caption Parquet in; CLIP embeddings, a FAISS index and a retrieval report out.
 
     \b
-    Start here:  clipmill demo
+    Start here:  clipmill run photos/     or without pictures of your own:  clipmill demo
     """
 
 

@@ -128,7 +128,9 @@ def _refuse_words(question: Question, words: list[str]) -> None:
         asked = f'--text "{" ".join(text)}"' if text else asked or '--text "…"'
         raise UserError(f"an option says what each word is; type: clipmill search --index {index} {asked}")
     if not question.index_uri:
-        raise UserError("--index is missing: the index to search, or an output of `clipmill run`")
+        raise UserError(
+            "--index is missing: the index to search, or an output of `clipmill run`: --index photos.clipmill"
+        )
 
 
 def _refuse(question: Question) -> None:
@@ -136,7 +138,8 @@ def _refuse(question: Question) -> None:
     given, queries, output = question.ways, question.queries, question.output
     if len(given) != 1:
         ways = "--text, --image, --audio, --video, --id and --queries"
-        raise UserError(f"give one of {ways}; {', '.join(given) or 'none'} was given")
+        typed = f'clipmill search --index {question.index_uri} --text "a dog on a beach"'
+        raise UserError(f"give one of {ways}; {', '.join(given) or 'none'} was given; for example, type: {typed}")
     if (queries is None) != (output is None):
         raise UserError("--queries and --output go together: a file of queries, and one for their results")
     if queries is not None and question.html is not None:

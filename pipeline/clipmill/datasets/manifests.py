@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
+PUBLISHED_SUFFIX = ".clipmill"
+"""What the name of a place ends with that `clipmill run` publishes to where nobody says: NAME.clipmill beside NAME."""
 
 _MANIFESTS = (EmbeddingsManifest, IndexManifest, DuplicatesManifest, SelectionManifest, SourceManifest, TextsManifest)
 AnyManifest = (
@@ -68,7 +70,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         data = storage.read_bytes(location / MANIFEST)
     except FileNotFoundError:
         raise UserError(
-            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
+            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted, location)}"
         ) from None
     except OSError as error:
         raise RunFailed(f"{location / MANIFEST} cannot be read: {_why(location / MANIFEST, error)}") from None
@@ -113,7 +115,16 @@ def _why(file: Location, error: OSError) -> str:
     return (error.strerror or str(error).partition("\n")[0]) if is_file else "it is a folder, and no file"
 
 
-def _hint(kind: str) -> str:
+def _hint(kind: str, location: Location | None = None) -> str:
+    """What to do where a dataset is needed; of an input that `clipmill run` was run on, the place of what it made."""
+    if location is not None and "/" in location.path.strip("/"):
+        beside = location.sibling(location.name + PUBLISHED_SUFFIX)
+        if storage.is_file(beside / "current.json"):
+            return f"`clipmill run` has made one of it; type this in its place: {beside}"
+        if kind == "index" and location.is_local and storage.exists(location):
+            return (
+                f"make one with `clipmill index`; of pictures and all that belongs to it, type: clipmill run {location}"
+            )
     return f"make one with `clipmill {_MADE_WITH[kind]}`"
 
 

@@ -4,6 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.running import RunSettings
 from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
@@ -42,6 +43,7 @@ __all__ = [
     "OutputSettings",
     "ProductSettings",
     "Products",
+    "RunSettings",
     "SampleSettings",
     "ServeSettings",
     "Settings",
