@@ -30,6 +30,7 @@ JOBS = {
     "remove": "Take pictures and captions down from the next version on.",
     "status": "Say how the work towards an output stands, while it goes on or after.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
+    "models": "List models that know photographs, and download one.",
     "cache": "List or delete local copies of what lies on S3.",
     "doctor": "Say what this machine has, and what to do where something is missing.",
     "verify": "Prove from the files that a dataset is whole.",

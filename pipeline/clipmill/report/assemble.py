@@ -8,6 +8,7 @@ from typing import Any
 from clipmill.core.environment import hardware, software
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings
+from clipmill.encoders.caution import caution, published_at
 from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.progress import Absence
 from clipmill.evaluation.quality import Quality
@@ -95,10 +96,17 @@ def assemble(
         writing=studies.writing,
         widths=studies.widths,
         probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
+        caution=_caution(embeddings),
         page_version=PAGE_VERSION,
     )
     pictures = pictures_at(embeddings, {result.image for result in _shown(report)})
     return report.model_copy(update={"pictures": pictures, "summary": summary(report)})
+
+
+def _caution(embeddings: Embeddings) -> str:
+    manifest = embeddings.manifest
+    source = manifest.configuration.get("input")
+    return caution(manifest.model, manifest.kept_columns, source, published_at(embeddings.location.uri))
 
 
 def _shown(report: Report) -> Iterator[Result]:

@@ -104,7 +104,8 @@ class DatasetPart(Record):
 
 class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
-    ``plan`` is the forecast for the run that this version is of, and what it took; ``page_version`` is that of the files
+    ``plan`` is the forecast for the run that this version is of, and what it took; ``caution`` is what has to be known before
+    anything on the page is believed; ``page_version`` is that of the files
     beside it, which show it."""
 
     kind: Literal["report"] = "report"
@@ -139,6 +140,7 @@ class Report(Record):
     probe: ProbePart | None = None
     plan: Forecast | None = None
     trec: TrecPart | None = None
+    caution: str = ""
     page_version: int = 1
 
     @property

@@ -18,6 +18,7 @@ def markdown_text(report: Report) -> str:
         f"{model} · {report.dataset.counts.images:,} images, {report.dataset.counts.captions:,} captions · "
         f"{report.created:%Y-%m-%d}",
         "",
+        *([f"**Read with care:** {prose(report.caution)}", ""] if report.caution else []),
         *(f"- {prose(sentence)}" for sentence in report.summary),
         "",
     ]

@@ -6,6 +6,7 @@ or Ray are imported.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from clipmill.report.document import Report
     from clipmill.train.checkpoint import ModelRecord
 
+_LOG = logging.getLogger(__name__)
 AnySettings = TypeVar("AnySettings", bound=OutputSettings)
 Result = TypeVar("Result")
 
@@ -113,13 +115,17 @@ def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Rep
 
 
 def embed_planned(
-    plan: EmbedPlan, load: Loader, cluster: ClusterSettings, reporter: Reporter
+    plan: EmbedPlan, load: Loader, cluster: ClusterSettings, reporter: Reporter, published_place: str | None = None
 ) -> Made[EmbeddingsManifest]:
-    """Embeds what a plan says, unless that is done."""
+    """Embeds what a plan says, unless that is done; ``published_place`` is where `clipmill run` publishes it, if it does."""
 
     def work(work: Work) -> EmbeddingsManifest:
+        from clipmill.encoders.caution import caution
         from clipmill.engine.embed import embed
 
+        kept = [field.name for _, field in plan.columns.kept]
+        if told := caution(plan.identity, kept, plan.settings.input, published_place):
+            _LOG.warning(told)
         return embed(plan, load(), cluster, reporter, work)
 
     return plan.run(work)
