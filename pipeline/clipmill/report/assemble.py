@@ -14,6 +14,7 @@ from clipmill.evaluation.progress import Absence
 from clipmill.evaluation.quality import Quality
 from clipmill.evaluation.results import SlicesPart, ThroughPart
 from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, Report
+from clipmill.report.findings import findings
 from clipmill.report.lookup import pictures_at
 from clipmill.report.parts.alignment import alignment_part
 from clipmill.report.parts.cost import cost_figures
@@ -100,7 +101,8 @@ def assemble(
         page_version=PAGE_VERSION,
     )
     pictures = pictures_at(embeddings, {result.image for result in _shown(report)})
-    return report.model_copy(update={"pictures": pictures, "summary": summary(report)})
+    told = {"summary": summary(report), "findings": findings(report, quality.suspects)}
+    return report.model_copy(update={"pictures": pictures, **told})
 
 
 def _caution(embeddings: Embeddings) -> str:

@@ -27,7 +27,7 @@ from clipmill.report.schema.retrieval import ExamplePart, RetrievalPart
 from clipmill.report.schema.space import AlignmentPart, SpacePart
 
 REPORT_VERSION = 1
-PAGE_VERSION = 3
+PAGE_VERSION = 4
 """Rises when the page, the table or the summary shows the same report differently: `verify` makes those of its own version
 again and compares them."""
 
@@ -79,6 +79,17 @@ class PublishedPart(Record):
     text_gflops: float
 
 
+class FindingPart(Record):
+    """Something that is worth acting on: ``text`` says what and how much of it, ``command`` what to type. ``affected`` rows are
+    the ``share`` of those that were looked at."""
+
+    kind: Literal["captions", "duplicates", "labels", "slice", "index"]
+    text: str
+    command: str
+    affected: int
+    share: float
+
+
 class Missing(Record):
     """What was not measured, and why."""
 
@@ -105,8 +116,8 @@ class DatasetPart(Record):
 class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
     ``plan`` is the forecast for the run that this version is of, and what it took; ``caution`` is what has to be known before
-    anything on the page is believed; ``page_version`` is that of the files
-    beside it, which show it."""
+    anything on the page is believed, ``findings`` what is worth acting on, the most affected first;
+    ``page_version`` is that of the files beside it, which show it."""
 
     kind: Literal["report"] = "report"
     schema_version: int = REPORT_VERSION
@@ -141,6 +152,7 @@ class Report(Record):
     plan: Forecast | None = None
     trec: TrecPart | None = None
     caution: str = ""
+    findings: list[FindingPart] = Field(default_factory=list)
     page_version: int = 1
 
     @property

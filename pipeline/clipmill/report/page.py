@@ -7,6 +7,7 @@ from jinja2 import Environment
 from clipmill.evaluation.figures import Figure
 from clipmill.report import page_plots
 from clipmill.report.document import Report
+from clipmill.report.findings import SHOWN
 from clipmill.report.format import TITLES, amount_text
 from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.histogram import histogram
@@ -38,6 +39,7 @@ def _environment() -> Environment:
         "others": others,
         "tiles": tiles,
         "defined": defined,
+        "shown_findings": SHOWN,
         "amount": amount_text,
         "titles": TITLES,
     }
