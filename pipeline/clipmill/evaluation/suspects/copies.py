@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from clipmill.evaluation.studies.space import draw
 from clipmill.evaluation.vectors import Vectors, blocks, let_go
 
-_COSINES = (0.98, 0.99, 0.995, 0.998)
+_COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 _WIDER = 3
 """The band that a heap is held against reaches so many times as far from 1."""
 _APART = 2.0
