@@ -13,9 +13,9 @@ from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.progress import Absence
 from clipmill.evaluation.quality import Quality
 from clipmill.evaluation.results import SlicesPart, ThroughPart
-from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, Report
+from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, RejectPart, Report
 from clipmill.report.findings import findings
-from clipmill.report.lookup import pictures_at
+from clipmill.report.lookup import first_rejects, pictures_at
 from clipmill.report.parts.alignment import alignment_part
 from clipmill.report.parts.cost import cost_figures
 from clipmill.report.parts.fidelity import fidelity_part
@@ -98,6 +98,7 @@ def assemble(
         widths=studies.widths,
         probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
         caution=_caution(embeddings),
+        rejects=[RejectPart(**one) for one in first_rejects(embeddings)],
         page_version=PAGE_VERSION,
     )
     pictures = pictures_at(embeddings, {result.image for result in _shown(report)})

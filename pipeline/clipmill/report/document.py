@@ -90,6 +90,16 @@ class FindingPart(Record):
     share: float
 
 
+class RejectPart(Record):
+    """An image or caption that could not be used: the file or URI that it came from, and why."""
+
+    reason: str
+    kind: str
+    id: str
+    source: str
+    detail: str
+
+
 class Missing(Record):
     """What was not measured, and why."""
 
@@ -117,6 +127,7 @@ class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
     ``plan`` is the forecast for the run that this version is of, and what it took; ``caution`` is what has to be known before
     anything on the page is believed, ``findings`` what is worth acting on, the most affected first;
+    ``rejects`` are the first of each reason;
     ``page_version`` is that of the files beside it, which show it."""
 
     kind: Literal["report"] = "report"
@@ -152,6 +163,7 @@ class Report(Record):
     plan: Forecast | None = None
     trec: TrecPart | None = None
     caution: str = ""
+    rejects: list[RejectPart] = Field(default_factory=list)
     findings: list[FindingPart] = Field(default_factory=list)
     page_version: int = 1
 
