@@ -321,7 +321,7 @@ class Embeddings:
     def as_known(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of this dataset with null in place of captions that are not known: version 0.1.0 imported those of
         vectors without text as empty strings, which no caption that a model embedded is."""
-        if self.manifest.model is not None or "caption" not in batch.schema.names:
+        if not self.manifest.imported or "caption" not in batch.schema.names:
             return batch
         at = batch.schema.get_field_index("caption")
         captions = batch.column(at)

@@ -91,6 +91,15 @@ def _load(settings: ModelSettings, reporter: Reporter) -> ClipModel:
     return model
 
 
+def load_identity(settings: ModelSettings, reporter: Reporter) -> ModelIdentity:
+    """The identity of a model, which is loaded where it is not known yet."""
+    from clipmill.encoders.known import known_identity
+    from clipmill.encoders.library import refuse_unusable_model
+
+    refuse_unusable_model(settings)
+    return known_identity(settings) or _load(settings, reporter).identity
+
+
 def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
     """Raises RunFailed where the model is not the one that the plan was made for."""
     model = load()
