@@ -1,6 +1,9 @@
 """The command `clipmill`: finds a job by name and loads only that one."""
 
 import importlib
+import os
+import sys
+from typing import Any
 
 import click
 
@@ -39,6 +42,18 @@ JOBS = {
 
 class JobGroup(Group):
     """Loads a job's module when it is asked for, so that `clipmill --help` does not import torch."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As of every click group, without colours where NO_COLOR says so (https://no-color.org), and not on Windows."""
+        if sys.platform == "win32":
+            raise click.UsageError(
+                "clipmill runs on Linux and macOS; on Windows use it inside of WSL: type: wsl --install"
+            )
+        if os.environ.get("NO_COLOR"):
+            extra["color"] = False
+        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of all jobs, in the order in which they are used."""
