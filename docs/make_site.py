@@ -4,6 +4,7 @@ page, a reference of every command and option from what the commands say of them
     python docs/make_site.py out/docs-source
 """
 
+import inspect
 import re
 import shutil
 import sys
@@ -81,7 +82,7 @@ def _described(name: str, command: click.Command) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Help as Markdown: what clicks keeps as it is becomes code."""
-    parts = re.split(r"\n\s*\n", text.strip())
+    parts = re.split(r"\n\s*\n", inspect.cleandoc(text))
     return "\n\n".join(
         "\n".join(f"    {line}" for line in part.splitlines()[1:]) if part.startswith("\b") else " ".join(part.split())
         for part in parts

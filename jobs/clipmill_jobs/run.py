@@ -45,12 +45,13 @@ def command(context: click.Context, settings: RunSettings, cluster: ClusterSetti
     """
     from clipmill.runs.from_input import next_commands, read_asked
     from clipmill.runs.version_run import run_version
+    from clipmill.versions.pointer import current as current_part
 
     _refuse_several(settings.source, context.args)
     asked = read_asked(settings, cluster)
     run_version(asked.run, asked.called, wait, current(), say)
     if asked.output is not None:
-        click.echo("\nType next:")
+        click.echo(f"\nThe report: {current_part(asked.output, 'report')}/report.html\nType next:")
         for line in next_commands(asked.output):
             click.echo(line)
 
