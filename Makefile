@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The locked versions need Python 3.11; an older one gets the newest that pyproject.toml allows.
 LOCK := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" if sys.version_info >= (3, 11) else "")')
 
-.PHONY: demo check test chaos crashes attacks store clusters week bench gpu models lint types schema format clean
+.PHONY: demo check test chaos crashes attacks store clusters week bench gpu models lint types schema docs format clean
 
 demo: $(INSTALLED)
 	$(BIN)/clipmill demo
@@ -72,6 +72,13 @@ clusters: $(INSTALLED)
 # What editors complete a run file by; a test says when it is out of date.
 schema: $(INSTALLED)
 	$(BIN)/python -c 'from clipmill.runs.schema import schema_text; print(schema_text(), end="")' > docs/run.schema.json
+
+# The documentation as a site that can be searched, in out/docs; links that lead nowhere are mistakes.
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/make_site.py out/docs-source
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	cp out/docs-source/llms.txt out/docs/
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

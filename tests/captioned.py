@@ -48,10 +48,11 @@ def write_captioned(
     model: manifests.ModelIdentity | None = None,
     rejected_images: int = 0,
     paths: Sequence[str] = (),
+    clip_scores: bool = False,
 ) -> str:
     """A finished dataset in two files per part; image i is row ``image_rows[i]`` (default i). Returns its place.
 
-    ``paths`` are those of its source files, by ordinal.
+    ``paths`` are those of its source files, by ordinal; with ``clip_scores`` each caption has the cosine with its own image.
     """
     location, dimension = resolve(folder), images.shape[1]
     rows = np.arange(len(images)) if image_rows is None else np.asarray(image_rows, np.int64)
@@ -76,6 +77,9 @@ def write_captioned(
         "embedding": embedding_column(captions),
         "clip_score": pa.nulls(len(owners), pa.float32()),
     }
+    if clip_scores:
+        own = images[np.searchsorted(rows, owners)].astype(np.float32)
+        spoken["clip_score"] = pa.array(np.sum(own * captions.astype(np.float32), axis=1), pa.float32())
     hashes = model is not None
     parts = {
         "images": (

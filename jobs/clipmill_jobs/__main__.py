@@ -1,6 +1,9 @@
 """The command `clipmill`: finds a job by name and loads only that one."""
 
 import importlib
+import os
+import sys
+from typing import Any
 
 import click
 
@@ -24,13 +27,14 @@ JOBS = {
     "evaluate": "Measure retrieval, zero-shot classification and index fidelity; write a report.",
     "compare": "Compare reports: what got better and worse, and which queries flipped.",
     "train": "Train or fine-tune a CLIP model on image/caption Parquet.",
-    "run": "Run every stage of a YAML file over what is new, and publish the result as a version.",
+    "run": "Make a folder of pictures searchable: embed, index, report on what is new, and publish it.",
     "versions": "List the versions that were published.",
     "rollback": "Let readers see an earlier version again.",
     "prune": "Remove old versions.",
     "remove": "Take pictures and captions down from the next version on.",
     "status": "Say how the work towards an output stands, while it goes on or after.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
+    "models": "List models that know photographs, and download one.",
     "cache": "List or delete local copies of what lies on S3.",
     "doctor": "Say what this machine has, and what to do where something is missing.",
     "verify": "Prove from the files that a dataset is whole.",
@@ -39,6 +43,18 @@ JOBS = {
 
 class JobGroup(Group):
     """Loads a job's module when it is asked for, so that `clipmill --help` does not import torch."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As of every click group, without colours where NO_COLOR says so (https://no-color.org), and not on Windows."""
+        if sys.platform == "win32":
+            raise click.UsageError(
+                "clipmill runs on Linux and macOS; on Windows use it inside of WSL: type: wsl --install"
+            )
+        if os.environ.get("NO_COLOR"):
+            extra["color"] = False
+        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of all jobs, in the order in which they are used."""
@@ -65,7 +81,7 @@ def main() -> None:
     """clipmill: image/caption Parquet in; CLIP embeddings, a FAISS index and a retrieval report out.
 
     \b
-    Start here:  clipmill demo
+    Start here:  clipmill run photos/     or without pictures of your own:  clipmill demo
     """
 
 

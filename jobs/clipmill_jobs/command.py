@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -130,7 +131,10 @@ class Group(_JsonMistakes, click.Group):
         if name in names or name.startswith("-"):
             return super().resolve_command(context, args)
         with _mistakes_told(" ".join([context.command_path, name]), as_json="--log-json" in args or log.as_json()):
-            raise click.UsageError(f"there is no command {name!r}{did_you_mean(name, names)}", context)
+            meant = did_you_mean(name, names)
+            if not meant and os.path.exists(name):
+                meant = f"; of an input, type: {context.command_path} run {shlex.quote(name)}"
+            raise click.UsageError(f"there is no command {name!r}{meant}", context)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -1,10 +1,12 @@
 """clipmill import: datasets and vectors in other people's formats to ours."""
 
+import shlex
+
 import click
 
-from clipmill.core.settings import ImportSettings, ImportVectorsSettings
+from clipmill.core.settings import ClusterSettings, ImportSettings, ImportVectorsSettings, ModelSettings
 from clipmill_jobs.command import Group, Job, print_json
-from clipmill_jobs.options import settings_options
+from clipmill_jobs.options import WITHOUT_ENCODERS, settings_options
 from clipmill_jobs.reporting import current
 
 _FORMATS = {
@@ -45,6 +47,8 @@ _OPTIONS = {
     "caption_column": ("csv",),
 }
 """Options that only some formats have."""
+_RUNNING = ("precision", "batch_size", "dimension")
+"""How a model runs, which does not matter where only its identity is asked for."""
 
 
 @click.group("import", cls=Group)
@@ -53,7 +57,8 @@ def command() -> None:
 
     All but `vectors` write Parquet for `clipmill embed`: id, image, caption (a list) and the source's other columns. An
     image that is missing, or lies outside of the source, keeps its row, and ends as a reject when it is embedded.
-    `vectors` writes an embeddings dataset, ready for `clipmill index` and `clipmill evaluate`.
+    `vectors` writes an embeddings dataset, ready for `clipmill index` and `clipmill evaluate`; `clip-retrieval` its output
+    with an index over it, ready for `clipmill explore`.
     """
 
 
@@ -122,9 +127,34 @@ def vectors(settings: ImportVectorsSettings, as_json: bool) -> None:
     )
 
 
+@click.command("import clip-retrieval", cls=Job, doing="reading the vectors")
+@click.argument("source", metavar="SRC")
+@click.option("--output", required=True, help="New folder for embeddings and index; local or s3://.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there, once the new is complete.")
+@settings_options(model=ModelSettings, cluster=ClusterSettings, exclude=(*_RUNNING, *WITHOUT_ENCODERS))
+def clip_retrieval(source: str, output: str, overwrite: bool, model: ModelSettings, cluster: ClusterSettings) -> None:
+    """Take over what `clip-retrieval inference` wrote: vectors, captions and columns, with an index over them.
+
+    Its folders img_emb, text_emb and metadata are read as they are. Name the model that made the vectors, and they can be
+    searched by words and pictures; without, by what is like a row.
+
+    \b
+    Example:
+      clipmill import clip-retrieval embeddings/ --output photos.clipmill --model ViT-B-32-quickgelu --pretrained openai
+      clipmill explore photos.clipmill
+    """
+    from clipmill.runs.clip_retrieval import take_over
+
+    embeddings, index = take_over(source, output, model, cluster, current(), overwrite=overwrite)
+    counts = embeddings.counts
+    click.echo(f"{output}: {counts.images:,} images and {counts.captions:,} captions; index {index.factory}")
+    click.echo(f"clipmill explore {shlex.quote(output)}")
+
+
 for _name, (_description, _example) in _FORMATS.items():
     _add_format(_name, _description, _example)
 command.add_command(vectors, "vectors")
+command.add_command(clip_retrieval, "clip-retrieval")
 
 if __name__ == "__main__":
     command()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings, Settings, check
@@ -44,6 +45,21 @@ class _UncheckedChoice(click.Choice[str]):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         return value
+
+
+class PlaceType(click.ParamType[str]):
+    """Text that may be a file or a folder, which the shell completes as such."""
+
+    name = "text"
+
+    def shell_complete(
+        self, context: click.Context, parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leaves it to the shell, which knows its files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+PLACE = PlaceType()
 
 
 class ValueType(click.ParamType[int]):
@@ -151,7 +167,7 @@ def _parameter(model: type[Settings], field: str, help_text: str | None) -> clic
     flag = flag_of(model, field)
     if option.argument:
         nargs = -1 if several else 1
-        return click.Argument([field], metavar=option.metavar, nargs=nargs, required=False)
+        return click.Argument([field], metavar=option.metavar, nargs=nargs, required=False, type=PLACE)
     details: dict[str, Any] = {"group": _group(model, field), "default": None}
     if kind is bool:
         names = f"{flag}/--no-{field.replace('_', '-')}" if info.default else flag
@@ -177,7 +193,7 @@ def _kind(annotation: Any) -> Any:
 
 
 def _type(kind: Any) -> click.ParamType[Any]:
-    return _UncheckedChoice(list(get_args(kind))) if get_origin(kind) is Literal else click.STRING
+    return _UncheckedChoice(list(get_args(kind))) if get_origin(kind) is Literal else PLACE
 
 
 def _help(model: type[Settings], field: str, text: str) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,8 +19,9 @@ from clipmill.core.settings.shared import TRUST
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.source.media import MediumName
 from clipmill_jobs.command import Job, print_json
-from clipmill_jobs.options import cache_limit_option, cluster_options
+from clipmill_jobs.options import PLACE, cache_limit_option, cluster_options
 from clipmill_jobs.reporting import current as current_reporter
+from clipmill_jobs.tables import print_table
 
 if TYPE_CHECKING:
     from clipmill.index.search.search import Index
@@ -60,14 +60,22 @@ class Question:
 
 
 @click.command("search", cls=Job, doing="opening the index", context_settings={"allow_extra_args": True})
-@click.option("--index", "index_uri", help="Index, or output of `clipmill run`; local or s3://.  [required]")
+@click.option(
+    "--index",
+    "index_uri",
+    type=PLACE,
+    metavar="URI",
+    help="Index, or output of `clipmill run`; local or s3://.  [required]",
+)
 @click.option("--text", help="Find what fits these words.")
 @click.option("--image", type=click.Path(), help="Find what looks like this image file.")
 @click.option("--audio", type=click.Path(), help="Find what sounds like this file of sound.")
 @click.option("--video", type=click.Path(), help="Find what is like this video.")
 @click.option("--id", "identifier", help="Find what is like the row with this id; that row itself comes first.")
-@click.option("--queries", help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
-@click.option("--output", help="New Parquet file for the results of --queries: query, rank, row, id, score.")
+@click.option("--queries", type=PLACE, help="A batch: .npy vectors, or Parquet with a column `embedding` or `text`.")
+@click.option(
+    "--output", type=PLACE, help="New Parquet file for the results of --queries: query, rank, row, id, score."
+)
 @click.option(
     "--actors",
     type=click.IntRange(1),
@@ -128,7 +136,9 @@ def _refuse_words(question: Question, words: list[str]) -> None:
         asked = f'--text "{" ".join(text)}"' if text else asked or '--text "…"'
         raise UserError(f"an option says what each word is; type: clipmill search --index {index} {asked}")
     if not question.index_uri:
-        raise UserError("--index is missing: the index to search, or an output of `clipmill run`")
+        raise UserError(
+            "--index is missing: the index to search, or an output of `clipmill run`: --index photos.clipmill"
+        )
 
 
 def _refuse(question: Question) -> None:
@@ -136,7 +146,8 @@ def _refuse(question: Question) -> None:
     given, queries, output = question.ways, question.queries, question.output
     if len(given) != 1:
         ways = "--text, --image, --audio, --video, --id and --queries"
-        raise UserError(f"give one of {ways}; {', '.join(given) or 'none'} was given")
+        typed = f'clipmill search --index {question.index_uri} --text "a dog on a beach"'
+        raise UserError(f"give one of {ways}; {', '.join(given) or 'none'} was given; for example, type: {typed}")
     if (queries is None) != (output is None):
         raise UserError("--queries and --output go together: a file of queries, and one for their results")
     if queries is not None and question.html is not None:
@@ -261,14 +272,12 @@ def _print_table(results: list[dict[str, Any]]) -> None:
         click.echo("nothing was found")
         return
     columns = ["rank", "score", "id", *(name for name in results[0] if name not in ("rank", "score", "row", "id"))]
-    rows = [columns]
-    for result in results:
-        rows.append([f"{result['score']:.4f}" if name == "score" else _cell(result[name]) for name in columns])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
-    room = shutil.get_terminal_size().columns
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(line if len(line) <= room else line[: room - 1] + "…")
+    print_table(
+        [
+            {name: f"{result['score']:.4f}" if name == "score" else _cell(result[name]) for name in columns}
+            for result in results
+        ]
+    )
 
 
 def _cell(value: Any) -> str:

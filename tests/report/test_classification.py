@@ -63,7 +63,7 @@ def test_labels_and_templates_are_shown_as_text(made: Report) -> None:
 
 def test_plots_are_drawn(made: Report) -> None:
     content = html_text(made)
-    probe = content[content.index('id="probe"') : content.index('id="alignment"')]
+    probe = content[content.index('id="probe"') : content.index('id="space"')]
     assert len(re.findall("<title>", probe)) == 4 + 2
     assert "zero-shot:" in probe
     zero_shot = content[content.index('id="zero-shot"') : content.index('id="probe"')]

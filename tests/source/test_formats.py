@@ -239,7 +239,7 @@ def test_a_folder_says_what_of_it_is_not_read(
     (tmp_path / "metadata.csv").write_text("file_name,caption\none.png,a thing\n")
     assert [file.path for file in find_inputs(str(tmp_path))] == [f"{tmp_path}/*"]
     (told,) = [record.getMessage() for record in caplog.records]
-    assert f"--input {tmp_path}/metadata.csv" in told
+    assert f"name it: {tmp_path}/metadata.csv" in told
     caplog.clear()
     find_inputs(str(tmp_path / "metadata.csv"))
     assert not caplog.records

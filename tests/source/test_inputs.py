@@ -100,7 +100,7 @@ def test_a_file_named_outright_needs_no_ending(write: Write) -> None:
         ({"a.dat": b"image,caption"}, "a.dat", "a.dat: this is not a Parquet file"),
         ({"a.tar": b"x" * 1024}, "a.tar", "a.tar: it is not a tar archive"),
         ({"a.arrow": b"x" * 1024}, "a.arrow", "a.arrow: this is no Arrow file"),
-        ({"a.tsv": b"x"}, "", "name the list itself: --input /"),
+        ({"a.tsv": b"x"}, "", "name the list itself: /"),
     ],
 )
 def test_input_that_cannot_be_read_is_told_in_words(

@@ -78,7 +78,7 @@ def test_what_is_no_table_and_a_folder_around_one_are_told(table: Path, tmp_path
     (tmp_path / "no.lance").mkdir()
     with pytest.raises(UserError, match="no Lance table that can be opened"):
         find_inputs(str(tmp_path / "no.lance"))
-    with pytest.raises(UserError, match=rf"--input {table}"):
+    with pytest.raises(UserError, match=rf"name the table itself: {table}"):
         find_inputs(str(tmp_path))
 
 

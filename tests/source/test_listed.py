@@ -119,7 +119,7 @@ def test_a_list_is_embedded_as_it_lies(
         (lambda folder: (folder / "x.jpg").write_bytes(picture(1)) and folder / "x.jpg", "search --image"),
         (lambda folder: (folder / "l.csv").write_text("path,caption\n") and folder / "l.csv", "not one row"),
         (lambda folder: (folder / "l.jsonl").write_text("{no json}\n") and folder / "l.jsonl", "one JSON object"),
-        (lambda folder: (folder / "l.csv").write_text("path\nx.jpg\n") and folder, "--input"),
+        (lambda folder: (folder / "l.csv").write_text("path\nx.jpg\n") and folder, "name the list itself: /"),
         (lambda folder: (folder / "x.txt").write_text("text") and folder, "neither a Parquet file nor an Arrow file"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
@@ -18,6 +17,7 @@ from clipmill.core.settings import (
     FilterSettings,
     IndexSettings,
     RecaptionSettings,
+    RunSettings,
     Settings,
     TextEvaluationSettings,
     build,
@@ -156,19 +156,21 @@ def evaluate_texts(texts: Place, output: Place, *, reporter: Reporter | None = N
     return evaluate_texts_stage(made, reporter or Silent()).manifest
 
 
-def run(configuration: Place, *, wait: float = 0.0, reporter: Reporter | None = None) -> Version | None:
-    """Every stage of a run file, published as a new version, which is returned; None where nothing has changed.
+def run(source: Place, *, wait: float = 0.0, reporter: Reporter | None = None, **settings: Any) -> Version | None:
+    """Every stage over an input, or of a run file, published as a new version, which is returned; None where nothing changed.
 
-    Waits up to ``wait`` seconds for another run towards the same output to end. Raises
-    `clipmill.core.errors.BarMissed` where a gate of the file was missed, and else as `embed` does.
+    ``settings`` are the options of ``clipmill run`` by their names: ``output="found"``, ``model="ViT-B-32"``; what is made of
+    ``photos`` lies in ``photos.clipmill`` unless ``output`` says otherwise. A run file says everything itself. Waits up to
+    ``wait`` seconds for another run towards the same output to end. Raises `clipmill.core.errors.BarMissed` where a gate was
+    missed, and else as `embed` does.
     """
     prepare_process()
-    from clipmill.runs.run_file import read_run_file
+    from clipmill.runs.from_input import read_asked
     from clipmill.runs.version_run import run_version
 
     told = reporter or Silent()
-    run_file = read_run_file(Path(configuration), look_at_places=True)
-    return run_version(run_file, str(configuration), wait, told, told.message)
+    asked = read_asked(*_settings(RunSettings, {"source": source, **settings}))
+    return run_version(asked.run, asked.called, wait, told, told.message)
 
 
 def verify(uri: Place, *, quick: bool = False, reporter: Reporter | None = None) -> list[Findings]:

@@ -108,6 +108,11 @@ class EmbeddingsManifest(Record):
     listing_sha256: Sha256 | None = None
 
     @property
+    def imported(self) -> bool:
+        """Whether the vectors were made elsewhere; the model may be known all the same."""
+        return self.model is None or "images" in self.configuration
+
+    @property
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION

@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
 SHARDS_FILE = "shards.parquet"
+PUBLISHED_SUFFIX = ".clipmill"
+"""What the name of a place ends with that `clipmill run` publishes to where nobody says: NAME.clipmill beside NAME."""
 
 AnyManifest = (
     EmbeddingsManifest
@@ -76,7 +78,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
         data = storage.read_bytes(location / MANIFEST)
     except FileNotFoundError:
         raise UserError(
-            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted)}"
+            f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted, location)}"
         ) from None
     except OSError as error:
         raise RunFailed(f"{location / MANIFEST} cannot be read: {_why(location / MANIFEST, error)}") from None
@@ -121,7 +123,16 @@ def _why(file: Location, error: OSError) -> str:
     return (error.strerror or str(error).partition("\n")[0]) if is_file else "it is a folder, and no file"
 
 
-def _hint(kind: str) -> str:
+def _hint(kind: str, location: Location | None = None) -> str:
+    """What to do where a dataset is needed; of an input that `clipmill run` was run on, the place of what it made."""
+    if location is not None and "/" in location.path.strip("/"):
+        beside = location.sibling(location.name + PUBLISHED_SUFFIX)
+        if storage.is_file(beside / "current.json"):
+            return f"`clipmill run` has made one of it; type this in its place: {beside}"
+        if kind == "index" and location.is_local and storage.exists(location):
+            return (
+                f"make one with `clipmill index`; of pictures and all that belongs to it, type: clipmill run {location}"
+            )
     return f"make one with `clipmill {_MADE_WITH[kind]}`"
 
 
@@ -319,7 +330,7 @@ class Embeddings:
     def as_known(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of this dataset with null in place of captions that are not known: version 0.1.0 imported those of
         vectors without text as empty strings, which no caption that a model embedded is."""
-        if self.manifest.model is not None or "caption" not in batch.schema.names:
+        if not self.manifest.imported or "caption" not in batch.schema.names:
             return batch
         at = batch.schema.get_field_index("caption")
         captions = batch.column(at)

@@ -49,7 +49,8 @@ def refuse_unknown_model(model: str | None, pretrained: str | None = None) -> No
         return
     close = nearest(model, known_models())
     like = f"; close to it: {', '.join(close)}" if close else ""
-    raise UserError(f"--model {model} is not a model that open_clip knows{like}")
+    try_this = f"--model {close[0]}" if close else "clipmill models"
+    raise UserError(f"--model {model} is not a model that open_clip knows{like}; type: {try_this}")
 
 
 def has_configuration(pretrained: str) -> bool:

@@ -42,6 +42,7 @@ from clipmill.evaluation.retrieval.retrieval import Retrieval, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
 from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluation.studies.variations import Classes
+from clipmill.evaluation.suspects.find import Suspects, find_suspects
 from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
@@ -68,6 +69,7 @@ class Quality:
     asked: dict[Direction, Asked] = field(default_factory=dict)
     studies: Studies = field(default_factory=Studies)
     supervised: Supervised | None = None
+    suspects: Suspects = field(default_factory=Suspects)
 
 
 def measure_quality(
@@ -105,8 +107,14 @@ def measure_quality(
     of_images = [outcome for outcome in outcomes if outcome.task in ("t2i", "i2t", "zero-shot")]
     studied = Studied(embeddings, images, captions, of_images, measured.caption_ranks, classes)
     studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
+    suspects = checkpoint(
+        "suspects",
+        Suspects,
+        lambda: find_suspects(images, measured.caption_ranks, classified.labels, zero_shot, settings.seed),
+    )
     return replace(
         measured,
+        suspects=suspects,
         zero_shot=zero_shot,
         supervised=supervised,
         label_column=column,

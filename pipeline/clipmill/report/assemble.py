@@ -8,12 +8,14 @@ from typing import Any
 from clipmill.core.environment import hardware, software
 from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Embeddings
+from clipmill.encoders.caution import caution, published_at
 from clipmill.evaluation.fidelity import Fidelity
 from clipmill.evaluation.progress import Absence
 from clipmill.evaluation.quality import Quality
 from clipmill.evaluation.results import SlicesPart, ThroughPart
-from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, Report
-from clipmill.report.lookup import pictures_at
+from clipmill.report.document import PAGE_VERSION, DatasetPart, Missing, RejectPart, Report
+from clipmill.report.findings import findings
+from clipmill.report.lookup import first_rejects, pictures_at
 from clipmill.report.parts.alignment import alignment_part
 from clipmill.report.parts.cost import cost_figures
 from clipmill.report.parts.fidelity import fidelity_part
@@ -95,10 +97,19 @@ def assemble(
         writing=studies.writing,
         widths=studies.widths,
         probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
+        caution=_caution(embeddings),
+        rejects=[RejectPart(**one) for one in first_rejects(embeddings)],
         page_version=PAGE_VERSION,
     )
     pictures = pictures_at(embeddings, {result.image for result in _shown(report)})
-    return report.model_copy(update={"pictures": pictures, "summary": summary(report)})
+    told = {"summary": summary(report), "findings": findings(report, quality.suspects)}
+    return report.model_copy(update={"pictures": pictures, **told})
+
+
+def _caution(embeddings: Embeddings) -> str:
+    manifest = embeddings.manifest
+    source = manifest.configuration.get("input")
+    return caution(manifest.model, manifest.kept_columns, source, published_at(embeddings.location.uri))
 
 
 def _shown(report: Report) -> Iterator[Result]:

@@ -28,7 +28,7 @@ from clipmill.report.schema.space import AlignmentPart, SpacePart
 from clipmill.report.schema.texts import TextsPart
 
 REPORT_VERSION = 1
-PAGE_VERSION = 3
+PAGE_VERSION = 4
 """Rises when the page, the table or the summary shows the same report differently: `verify` makes those of its own version
 again and compares them."""
 
@@ -80,6 +80,27 @@ class PublishedPart(Record):
     text_gflops: float
 
 
+class FindingPart(Record):
+    """Something that is worth acting on: ``text`` says what and how much of it, ``command`` what to type. ``affected`` rows are
+    the ``share`` of those that were looked at."""
+
+    kind: Literal["captions", "duplicates", "labels", "slice", "index"]
+    text: str
+    command: str
+    affected: int
+    share: float
+
+
+class RejectPart(Record):
+    """An image or caption that could not be used: the file or URI that it came from, and why."""
+
+    reason: str
+    kind: str
+    id: str
+    source: str
+    detail: str
+
+
 class Missing(Record):
     """What was not measured, and why."""
 
@@ -105,8 +126,10 @@ class DatasetPart(Record):
 
 class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
-    ``plan`` is the forecast for the run that this version is of, and what it took; ``page_version`` is that of the files
-    beside it, which show it."""
+    ``plan`` is the forecast for the run that this version is of, and what it took; ``caution`` is what has to be known before
+    anything on the page is believed, ``findings`` what is worth acting on, the most affected first;
+    ``rejects`` are the first of each reason;
+    ``page_version`` is that of the files beside it, which show it."""
 
     kind: Literal["report"] = "report"
     schema_version: int = REPORT_VERSION
@@ -141,6 +164,9 @@ class Report(Record):
     plan: Forecast | None = None
     trec: TrecPart | None = None
     texts: TextsPart | None = None
+    caution: str = ""
+    rejects: list[RejectPart] = Field(default_factory=list)
+    findings: list[FindingPart] = Field(default_factory=list)
     page_version: int = 1
 
     @property

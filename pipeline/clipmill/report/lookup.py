@@ -39,6 +39,24 @@ def rows_at(
     return found
 
 
+def first_rejects(embeddings: Embeddings, most: int = 20) -> list[dict[str, str]]:
+    """The first rejects of each reason, as far as there are: reason, kind, id, source and detail. The source of a listed folder
+    is the path of the file in it."""
+    wanted = ["reason", "kind", "id", "source", "detail"]
+    reasons = embeddings.manifest.counts.rejected_by_reason
+    missing = {reason: min(count, most) for reason, count in reasons.items()}
+    found: list[dict[str, str]] = []
+    for shard in embeddings.shards_of("rejected"):
+        if not any(missing.values()):
+            break
+        for row in embeddings.open_shard(shard).read(wanted).to_pylist():
+            if missing.get(row["reason"], 0):
+                missing[row["reason"]] -= 1
+                source = row["source"]
+                found.append({**row, "source": source[:-1] + row["id"] if source.endswith("/*") else source})
+    return found
+
+
 def has_thumbnails(embeddings: Embeddings) -> bool:
     """True if the images were embedded with thumbnails."""
     shards = embeddings.shards_of("images")

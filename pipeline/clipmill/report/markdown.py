@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from clipmill.core.forecasts import Forecast
 from clipmill.evaluation.figures import DIRECTIONS, Figure
 from clipmill.report.document import PublishedPart, Report
+from clipmill.report.findings import SHOWN
 from clipmill.report.format import TITLES, amount_text, interval_text, value_text
 from clipmill.report.markdown_text import code, prose, table
 from clipmill.report.schema.texts import TextsPart
@@ -21,6 +22,8 @@ def markdown_text(report: Report) -> str:
         f"{model} · {report.dataset.counts.images:,} images, {report.dataset.counts.captions:,} captions · "
         f"{report.created:%Y-%m-%d}",
         "",
+        *([f"**Read with care:** {prose(report.caution)}", ""] if report.caution else []),
+        *_next(report),
         *(f"- {prose(sentence)}" for sentence in report.summary),
         "",
     ]
@@ -59,6 +62,15 @@ def _of_texts(report: Report, part: TextsPart) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _next(report: Report) -> list[str]:
+    if not report.findings:
+        return []
+    steps = [
+        f"{number}. {prose(one.text)} {code(one.command)}" for number, one in enumerate(report.findings[:SHOWN], 1)
+    ]
+    return ["**What to do next**", "", *steps, ""]
 
 
 def published_lines(part: PublishedPart) -> list[str]:

@@ -1,12 +1,16 @@
 """``report.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
 
+from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment
 
+from clipmill.datasets.manifests import PUBLISHED_SUFFIX
+from clipmill.encoders.caution import published_at
 from clipmill.evaluation.figures import Figure
 from clipmill.report import page_plots
 from clipmill.report.document import Report
+from clipmill.report.findings import SHOWN
 from clipmill.report.format import TITLES, amount_text
 from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.histogram import histogram
@@ -34,6 +38,31 @@ _TEXT_TILES = (
 )
 
 
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: the ``place`` that its link leads to, what the link says, and the template."""
+
+    place: str
+    title: str
+    template: str
+
+
+_SECTIONS = {
+    "retrieval": Section("retrieval", "Retrieval", "retrieval.html"),
+    "examples": Section("examples", "Examples", "examples.html"),
+    "zero_shot": Section("zero-shot", "Zero-shot", "zero_shot.html"),
+    "probe": Section("probe", "Probe", "probe.html"),
+    "alignment": Section("alignment", "Alignment", "alignment.html"),
+    "space": Section("space", "Pictures", "space.html"),
+    "slices": Section("slices", "Slices", "slices.html"),
+    "robustness": Section("robustness", "Robustness", "robustness.html"),
+    "fidelity": Section("index", "Index", "fidelity.html"),
+    "cost": Section("cost", "Cost", "cost.html"),
+    "published": Section("published", "Published", "published.html"),
+}
+"""In the order of the page, by the field of the report that is shown there."""
+
+
 def html_text(report: Report) -> str:
     """The whole page."""
     name = "texts_report.html" if report.texts else "report.html"
@@ -49,10 +78,32 @@ def _environment() -> Environment:
         "tiles": tiles,
         "text_tiles": text_tiles,
         "defined": defined,
+        "shown_findings": SHOWN,
+        "sections": sections,
+        "title": title,
         "amount": amount_text,
         "titles": TITLES,
     }
     return page_environment(plots=page_plots, histogram=histogram, reliability_plot=reliability_plot, **names)
+
+
+def sections(report: Report) -> list[Section]:
+    """The parts of the page that have something to show; without retrieval, pictures come first."""
+    also = {
+        "robustness": bool(report.corruption or report.writing or report.widths),
+        "cost": bool(report.cost or (report.plan and report.plan.figures)),
+    }
+    shown = [name for name in _SECTIONS if also.get(name, bool(getattr(report, name, None)))]
+    if not report.retrieval:
+        shown.sort(key=lambda name: name != "space")
+    return [_SECTIONS[name] for name in shown]
+
+
+def title(report: Report) -> str:
+    """Model × data; of what `clipmill run` publishes the data are called after the place."""
+    place = published_at(report.dataset.uri)
+    data = place.rsplit("/", 1)[-1].removesuffix(PUBLISHED_SUFFIX) if place else report.dataset.title
+    return f"{report.model.name if report.model else 'model not known'} × {data}"
 
 
 def first(figures: list[Figure]) -> list[Figure]:

@@ -1,20 +1,9 @@
-"""What others published of a model: figures on public datasets, and what it costs. Never mixed with what is measured.
-
-The data lies in ``published_clip.csv`` next to this file.
-"""
-
-import csv
-from functools import cache
-from pathlib import Path
+"""What others published of a model: figures on public datasets, and what it costs. Never mixed with what is measured."""
 
 from clipmill.core.manifests import ModelIdentity
+from clipmill.encoders.published import SOURCE, published_by_model, published_by_weights
 from clipmill.report.document import PublishedFigure, PublishedPart
 
-SOURCE = (
-    "open_clip, docs/openclip_results.csv, docs/openclip_retrieval_results.csv and docs/model_profile.csv, "
-    "commit 89fb801f"
-)
-_FILE = Path(__file__).parent / "published_clip.csv"
 _DATASETS = {"flickr30k": "Flickr30k", "coco": "COCO"}
 _DIRECTIONS = ("t2i", "i2t")
 
@@ -23,7 +12,7 @@ def published_of(model: ModelIdentity | None) -> PublishedPart | None:
     """The published facts of a model: figures where name and tag agree, cost where the name does; None where neither."""
     if model is None:
         return None
-    quality, cost = _by_model().get((model.name, model.pretrained)), _by_name().get(model.name)
+    quality, cost = published_by_weights().get((model.name, model.pretrained)), published_by_model().get(model.name)
     if cost is None:
         return None
     figures = _figures(quality) if quality else []
@@ -40,7 +29,7 @@ def published_of(model: ModelIdentity | None) -> PublishedPart | None:
 
 def published_gflops(model: str) -> tuple[float, float] | None:
     """GFLOPs per image and per text at the full context length; None for a model that is not listed."""
-    cost = _by_name().get(model)
+    cost = published_by_model().get(model)
     return (float(cost["image_gflops"]), float(cost["text_gflops"])) if cost else None
 
 
@@ -55,19 +44,3 @@ def _figures(row: dict[str, str]) -> list[PublishedFigure]:
                 for k in (1, 5, 10)
             ]
     return figures
-
-
-@cache
-def _rows() -> list[dict[str, str]]:
-    with _FILE.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
-
-
-@cache
-def _by_model() -> dict[tuple[str, str], dict[str, str]]:
-    return {(row["model"], row["pretrained"]): row for row in _rows()}
-
-
-@cache
-def _by_name() -> dict[str, dict[str, str]]:
-    return {row["model"]: row for row in _rows()}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from clipmill.evaluation.figures import DIRECTIONS, Figure
 from clipmill.report.document import Report
+from clipmill.report.findings import SHOWN
 from clipmill.report.format import number_text
 
 _SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
@@ -11,7 +12,7 @@ _SHOWN = ("recall@1", "recall@5", "recall@10", "median_rank")
 
 
 def report_lines(report: Report) -> list[str]:
-    """Each task on a line with its figures, and a line for each thing that is absent."""
+    """Each task on a line with its figures, a line for each thing that is absent, and what to do next."""
     lines = []
     if report.texts:
         lines += [f"{figure.title:20}  {_listed_value(figure)}" for figure in report.texts.figures]
@@ -30,6 +31,8 @@ def report_lines(report: Report) -> list[str]:
     if report.fidelity:
         lines.append(f"index         {_listed(report.fidelity.figures)}  (asked with {report.fidelity.asked_with})")
     lines += [f"not measured  {absence.what}: {absence.why}" for absence in report.absences]
+    for finding in report.findings[:SHOWN]:
+        lines += [f"next          {finding.text}", f"              {finding.command}"]
     return lines
 
 

@@ -19,7 +19,7 @@ Problem = tuple[str, str, str]
 
 def unreachable(output: str, embed: EmbedSettings, evaluate: EvaluateSettings | None) -> Iterator[Problem]:
     """Every place that cannot be read, or written to."""
-    if wrong := _not_writable(output):
+    if wrong := not_writable(output):
         yield "output", "", wrong
     try:
         refuse_unreachable(embed.input)
@@ -58,7 +58,7 @@ def _no_weights(pretrained: str | None) -> str:
     return f"there is no {folder}" if is_path and not Path(folder).expanduser().exists() else ""
 
 
-def _not_writable(output: str) -> str:
+def not_writable(output: str) -> str:
     """Of a local folder, whether the nearest one above that is there lets this user write; on S3, whether there is such a
     bucket."""
     try:

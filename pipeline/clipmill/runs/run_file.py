@@ -88,14 +88,22 @@ def read_run_file(path: Path, *, look_at_places: bool = False) -> RunFile:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return read_run_text(text, str(path), look_at_places=look_at_places)
+
+
+def read_run_text(text: str, name: str, *, look_at_places: bool = False) -> RunFile:
+    """The same of the text of a run file, whatever it is called. Raises as `read_run_file` does."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, Mapping) or not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}: must hold the sections {', '.join(_SECTIONS)}")
+        raise UserError(f"{name}: must hold the sections {', '.join(_SECTIONS)}")
     reader = _Reader(document, dict(_lines(root)))
     reader.twice(root)
     run = reader.read()
@@ -103,7 +111,7 @@ def read_run_file(path: Path, *, look_at_places: bool = False) -> RunFile:
         for section, key, what in unreachable(run.output, run.embed, run.evaluate):
             reader.note((section, key), f"{section}.{key}: {what}" if key else f"{section}: {what}")
     if reader.problems:
-        raise UserError("\n".join(f"{path}:{line}: {what}" for line, what in sorted(reader.problems)))
+        raise UserError("\n".join(f"{name}:{line}: {what}" for line, what in sorted(reader.problems)))
     assert run is not None
     return run
 

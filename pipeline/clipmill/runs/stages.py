@@ -6,6 +6,7 @@ or Ray are imported.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from clipmill.train.checkpoint import ModelRecord
     from clipmill.words.scorers.protocol import Scorer
 
+_LOG = logging.getLogger(__name__)
 AnySettings = TypeVar("AnySettings", bound=OutputSettings)
 Result = TypeVar("Result")
 
@@ -100,6 +102,15 @@ def _load(settings: ModelSettings, reporter: Reporter) -> ClipModel:
     return model
 
 
+def load_identity(settings: ModelSettings, reporter: Reporter) -> ModelIdentity:
+    """The identity of a model, which is loaded where it is not known yet."""
+    from clipmill.encoders.known import known_identity
+    from clipmill.encoders.library import refuse_unusable_model
+
+    refuse_unusable_model(settings)
+    return known_identity(settings) or _load(settings, reporter).identity
+
+
 def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
     """Raises RunFailed where the model is not the one that the plan was made for."""
     model = load()
@@ -124,13 +135,17 @@ def embed_stage(settings: EmbedSettings, cluster: ClusterSettings, reporter: Rep
 
 
 def embed_planned(
-    plan: EmbedPlan, load: Loader, cluster: ClusterSettings, reporter: Reporter
+    plan: EmbedPlan, load: Loader, cluster: ClusterSettings, reporter: Reporter, published_place: str | None = None
 ) -> Made[EmbeddingsManifest]:
-    """Embeds what a plan says, unless that is done."""
+    """Embeds what a plan says, unless that is done; ``published_place`` is where `clipmill run` publishes it, if it does."""
 
     def work(work: Work) -> EmbeddingsManifest:
+        from clipmill.encoders.caution import caution
         from clipmill.engine.embed import embed
 
+        kept = [field.name for _, field in plan.columns.kept]
+        if told := caution(plan.identity, kept, plan.settings.input, published_place):
+            _LOG.warning(told)
         return embed(plan, load(), cluster, reporter, work)
 
     return plan.run(work)

@@ -60,7 +60,7 @@ class VersionStages:
         output = self.folder / "embeddings"
         if self._is_embedded_in_place:
             narrowed = plan.narrowed(changes.files, output.uri)
-            manifest = embed_planned(narrowed, load, self.run.cluster, self.reporter).manifest
+            manifest = embed_planned(narrowed, load, self.run.cluster, self.reporter, self.run.output).manifest
         else:
             made = self._encode(plan, load, changes)
             kept = None if why else base
@@ -115,7 +115,7 @@ class VersionStages:
         if not files:
             return None
         output = self.place.new_rows.uri
-        embed_planned(plan.narrowed(files, output), load, self.run.cluster, self.reporter)
+        embed_planned(plan.narrowed(files, output), load, self.run.cluster, self.reporter, self.run.output)
         return Embeddings.open(output)
 
     def index(self, *, same_vectors: bool) -> tuple[IndexManifest | None, Training | None, list[str]]:

@@ -2,12 +2,10 @@
 
 import fnmatch
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import PurePosixPath
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -18,13 +16,14 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.source.formats import SUFFIXES, Format, arrow, format_of
+from clipmill.source.advice import by_kind, kinds_text, tell_unread, what_to_do
+from clipmill.source.formats import Format, arrow, format_of
 from clipmill.source.input_file import InputFile
-from clipmill.source.lance_table import SUFFIX, is_lance, lance_fragments
+from clipmill.source.lance_table import is_lance, lance_fragments
 from clipmill.source.listed import listed_folder
 from clipmill.source.listed_tables import listed_table
 from clipmill.source.locating import locate as locate
-from clipmill.source.names import ITEMS, MEDIA_SUFFIXES, PARQUET_SUFFIXES, is_table, medium_of
+from clipmill.source.names import ITEMS, PARQUET_SUFFIXES, is_table, medium_of
 from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
@@ -48,7 +47,7 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     if is_lance(place, uri):
         return _numbered(lance_fragments(place), uri)
     infos = _usable(found, uri)
-    _tell_unread(found, infos, uri)
+    tell_unread(found, infos, uri)
     if is_table(infos[0].path):
         return [listed_table(place)]
     if (medium := medium_of(infos[0].path)) is not None:
@@ -87,11 +86,13 @@ def _refuse_too_many(count: int, uri: str) -> None:
         )
 
 
-def refuse_unreachable(uri: str) -> None:
-    """Raises UserError when nothing that can be embedded is where a URI points. Lists, and opens nothing."""
+def refuse_unreachable(uri: str) -> str | None:
+    """Raises UserError when nothing that can be embedded is where a URI points. Lists, and opens nothing.
+
+    Returns the medium (image, audio, video) of a folder whose files are rows themselves; None for any other input.
+    """
     place, found = _matching(uri)
-    if not is_lance(place, uri):
-        _usable(found, uri)
+    return None if is_lance(place, uri) else medium_of(_usable(found, uri)[0].path)
 
 
 def _matching(uri: str) -> tuple[Location, list[fs.FileInfo]]:
@@ -196,75 +197,17 @@ def _usable(found: list[fs.FileInfo], uri: str) -> list[fs.FileInfo]:
                 f"`clipmill search --{medium} {uri}`"
             )
         return found
-    chosen = next((of_kind for _, of_kind in _by_kind(found) if of_kind), [])
+    chosen = next((of_kind for _, of_kind in by_kind(found) if of_kind), [])
     if not chosen:
         raise UserError(
             f"{uri}: there is neither a Parquet file nor an Arrow file, a tar archive, a picture, a sound or a video among the "
-            f"{len(found)} files here ({_kinds(found)}); {_make(found, uri)}"
+            f"{len(found)} files here ({kinds_text(found)}); {what_to_do(found, uri)}"
         )
     return chosen
 
 
-def _by_kind(found: list[fs.FileInfo]) -> list[tuple[str, list[fs.FileInfo]]]:
-    """What can be read of these, by kind, in the order in which kinds are chosen."""
-    ends: list[tuple[str, tuple[str, ...]]] = [
-        ("Parquet files", PARQUET_SUFFIXES),
-        ("Arrow files", (".arrow",)),
-        ("tar archives", tuple(suffix for suffix in SUFFIXES if suffix != ".arrow")),
-        *((f"{ITEMS[medium]}s", suffixes) for medium, suffixes in MEDIA_SUFFIXES.items()),
-    ]
-    return [(kind, [info for info in found if info.path.lower().endswith(ending)]) for kind, ending in ends]
-
-
-def _tell_unread(found: list[fs.FileInfo], chosen: list[fs.FileInfo], uri: str) -> None:
-    """A notice where a folder holds something else that could be read, with what to type for it."""
-    there = [(kind, files) for kind, files in _by_kind(found) if files]
-    lists = [info for info in found if is_table(info.path)]
-    if len(found) == 1 or is_table(chosen[0].path):
-        return
-    read = next(kind for kind, files in there if files[0] in chosen)
-    prefix = "s3://" if uri.startswith("s3://") else ""
-    for kind, files in there:
-        if kind != read:
-            _LOG.warning("%s: its %d %s are read, and its %d %s are not", uri, len(chosen), read, len(files), kind)
-    if lists:
-        first = min(prefix + info.path for info in lists)
-        _LOG.warning(
-            "%s: its %d %s are read, and the list %s is not; to read what it lists: --input %s",
-            uri,
-            len(chosen),
-            read,
-            PurePosixPath(first).name,
-            first,
-        )
-
-
 def _is_named(uri: str, info: fs.FileInfo) -> bool:
     return uri.rstrip("/").endswith(f"/{info.base_name}") or uri == info.base_name
-
-
-def _make(found: list[fs.FileInfo], uri: str) -> str:
-    """What to do about what lies in a folder, by the most frequent kind of file that something can be done about."""
-    prefix = "s3://" if uri.startswith("s3://") else ""
-    kinds = Counter(PurePosixPath(info.path).suffix.lower() for info in found)
-    for suffix, _ in kinds.most_common():
-        first = min(info.path for info in found if PurePosixPath(info.path).suffix.lower() == suffix)
-        if is_table(first):
-            return f"name the list itself: --input {prefix}{first}"
-        if suffix == SUFFIX:
-            return f"name the table itself: --input {prefix}{first.split(SUFFIX)[0]}{SUFFIX}"
-    return "`clipmill import` makes Parquet from COCO, Flickr8k and WebDataset"
-
-
-def _kinds(found: list[fs.FileInfo]) -> str:
-    """What lies there, by file extension, the most frequent first."""
-    counts: dict[str, int] = {}
-    for info in found:
-        kind = PurePosixPath(info.path).suffix or info.base_name
-        counts[kind] = counts.get(kind, 0) + 1
-    common = sorted(counts, key=lambda kind: (-counts[kind], kind))
-    shown = ", ".join(f"{counts[kind]} {kind}" for kind in common[:4])
-    return shown + (", …" if len(common) > 4 else "")
 
 
 def _described(ordinal: int, path: str, kind: Format) -> InputFile:

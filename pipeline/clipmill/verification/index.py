@@ -94,7 +94,7 @@ def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[
         parquet = reading(first.path, Findings("", ""), lambda: open_parquet(first))
         like = parquet.schema_arrow if parquet else like
     if manifest.gallery == "captions":
-        unknown = manifest.model is None and "caption" in like.names and like.field("caption").nullable
+        unknown = "caption" in like.names and like.field("caption").nullable
         schema = captions_schema(manifest.dimension, unknown=unknown)
         return pa.schema([schema.field(name) for name in ("row", "id", "caption_index", "caption")])
     schema = images_schema(manifest.dimension)

@@ -22,7 +22,7 @@ def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Sc
     whether captions of vectors made elsewhere may be null."""
     manifest = dataset.manifest
     if part == "captions":
-        return captions_schema(manifest.dimension, unknown=manifest.model is None and _may_be_null(like, "caption"))
+        return captions_schema(manifest.dimension, unknown=manifest.imported and _may_be_null(like, "caption"))
     if part == "rejected":
         return REJECTED
     present = set(like.names) if like is not None else set()

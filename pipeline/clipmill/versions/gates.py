@@ -140,7 +140,9 @@ def _row_loss(manifest: EmbeddingsManifest, published: Judged, bar: float) -> Ba
     before, now = published.embeddings.counts.rows, manifest.counts.rows
     loss = max(0, before - now) / before if before else 0.0
     missed = (
-        f"{loss - bar:.2%} too much; set gates: max_row_loss where so many rows are meant to go" if loss > bar else ""
+        f"{loss - bar:.2%} too much; set gates: max_row_loss, or type --max-row-loss 1, where so many rows are meant to go"
+        if loss > bar
+        else ""
     )
     measured = f"{loss:.2%}, from {before:,} to {now:,}"
     return Bar(name="loss of rows", measured=measured, bar=f"at most {bar:.4g} of those published", missed=missed)

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import Name, Record, Sha256
+from clipmill.datasets.manifests import MANIFEST
+from clipmill.storage import Location
 from clipmill.versions.place import Place
 from clipmill.versions.version import Version
 
@@ -79,7 +81,15 @@ def with_current(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current(uri: str, part: str) -> str:
-    """Where to read a part (embeddings, index, report) when ``uri`` is what `clipmill run` publishes; else ``uri`` itself."""
+    """Where to read a part (embeddings, index, report) when ``uri`` is what `clipmill run` publishes, or a folder that holds
+    parts under their names; else ``uri`` itself."""
     place = Place.of(uri)
     name = read_pointer(place).name
-    return uri if name is None else (place.version(name) / part).uri
+    if name is not None:
+        return (place.version(name) / part).uri
+    return (place.output / part).uri if holds_part(place.output, part) else uri
+
+
+def holds_part(folder: Location, part: str) -> bool:
+    """Whether a folder is no dataset itself and holds one under the name of a part, as what was taken over does."""
+    return storage.is_file(folder / part / MANIFEST) and not storage.is_file(folder / MANIFEST)

@@ -4,6 +4,7 @@ A field is declared once: its description is the help of the command's option an
 """
 
 from clipmill.core.settings.base import OutputSettings, Settings, SettingsModel, build, check, explain
+from clipmill.core.settings.running import RunSettings
 from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
@@ -44,6 +45,7 @@ __all__ = [
     "ProductSettings",
     "Products",
     "RecaptionSettings",
+    "RunSettings",
     "SampleSettings",
     "ServeSettings",
     "Settings",

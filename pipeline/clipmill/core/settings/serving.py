@@ -13,7 +13,9 @@ from clipmill.core.values import Bytes, Option
 
 def _check_places(places: tuple[str, ...]) -> tuple[str, ...]:
     if not places:
-        raise ValueError("is missing: an index, or an output of `clipmill run`")
+        raise ValueError(
+            "is missing: an index, or an output of `clipmill run`; type it behind the command: photos.clipmill"
+        )
     return places
 
 

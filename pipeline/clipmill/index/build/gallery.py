@@ -32,6 +32,9 @@ class Gallery:
         if gallery.n == 0:
             other = next((one for one in (*_OTHERS, "captions") if gallery.dataset.count(one)), None)
             advice = f"; it has {other}: --gallery {other}" if other else ""
+            if reasons := gallery.dataset.manifest.counts.rejected_by_reason:
+                told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+                advice += f"; rejected were: {told} (each with its reason in {uri}/rejected)"
             raise UserError(f"{uri} has no {part}, so there is nothing to index{advice}")
         return gallery
 

@@ -17,7 +17,7 @@ def cost_figures(embeddings: Embeddings) -> list[Figure]:
         "cost.embedding_wall_seconds": throughput.wall_seconds,
     }
     # Vectors made elsewhere were read, and nothing is known of what it took to embed them.
-    embedded = embeddings.manifest.model is not None
+    embedded = not embeddings.manifest.imported
     values["cost.gpu_flops_share"] = _share_of_peak(embeddings.manifest)
     figures = [metric(key).figure(value) for key, value in values.items() if value > 0 and embedded]
     for part, item in (("images", "image"), ("captions", "caption")):

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from clipmill.report.plots.canvas import Frame, box, hover, line, mark, path, stacked
 
-_GAP = 14
+_GAP = 17
 
 
 @dataclass(frozen=True)

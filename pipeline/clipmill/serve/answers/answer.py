@@ -91,6 +91,7 @@ class IndexFacts(BaseModel):
     followed: bool
     thumbnails: bool
     columns: list[str]
+    caution: str = Field(description="What has to be known before results are believed; empty where there is nothing.")
 
 
 class Column(BaseModel):

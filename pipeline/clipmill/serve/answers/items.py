@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from clipmill.encoders.caution import caution, published_at
 from clipmill.serve.answers.beside import shown
 from clipmill.serve.answers.opened import Served
 from clipmill.serve.answers.query import NoSuchRow
@@ -50,4 +51,5 @@ def facts(served: Served, *, followed: bool) -> dict[str, Any]:
         "followed": followed,
         "thumbnails": served.opened.beside.has_thumbnails,
         "columns": [name for name in served.index.table.columns if name not in ("row", "id")],
+        "caution": caution(manifest.model, manifest.kept_columns, None, published_at(manifest.embeddings)),
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from clipmill import storage
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.versions.place import Place
-from clipmill.versions.pointer import read_pointer
+from clipmill.versions.pointer import holds_part, read_pointer
 from clipmill.versions.version import VERSION_FILE
 
 
@@ -28,7 +28,8 @@ def target_of(uri: str) -> Target:
         place = Place(location)
         return Target((place.version(name) / "index").uri, name, place, followed=True)
     index = location
-    if storage.is_file(location / VERSION_FILE) and not storage.is_file(location / MANIFEST):
+    is_version = storage.is_file(location / VERSION_FILE) and not storage.is_file(location / MANIFEST)
+    if is_version or holds_part(location, "index"):
         index = location / "index"
     above, *tail = index.uri.rstrip("/").rsplit("/", 3)
     if len(tail) == 3 and tail[0] == "runs" and tail[2] == "index":

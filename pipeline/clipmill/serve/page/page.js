@@ -115,6 +115,13 @@ function tell(error) {
   at("problem").textContent = error.message;
 }
 
+/** What has to be known of the index that is asked before its results are believed. */
+function showCaution() {
+  const { caution } = known.find((one) => one.name === (state.index || known[0]?.name)) ?? {};
+  at("caution").textContent = caution ? `Read with care: ${caution}` : "";
+  at("caution").hidden = !caution;
+}
+
 async function showColumns() {
   const index = state.index || known[0]?.name;
   if (!index || columnsShown === index || !at("filters").open) return;
@@ -162,6 +169,7 @@ function restore() {
   at("beside").value = state.beside;
   columnsShown = "";
   if (filterCount(state)) at("filters").open = true;
+  showCaution();
   showColumns();
   change({});
 }
@@ -172,6 +180,7 @@ function listen() {
   at("where").addEventListener("input", () => change({ where: at("where").value }, { pause: 2 * TYPING_PAUSE, typed: true }));
   at("index").addEventListener("change", () => {
     change({ index: at("index").value, filters: {} });
+    showCaution();
     showColumns();
   });
   at("beside").addEventListener("change", () => change({ beside: at("beside").value }));

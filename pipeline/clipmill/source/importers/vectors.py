@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core import environment
-from clipmill.core.manifests import Counts, EmbeddingsManifest, Run, Throughput
+from clipmill.core.errors import UserError
+from clipmill.core.manifests import (
+    SCHEMA_VERSION,
+    Counts,
+    EmbeddingsManifest,
+    ModelIdentity,
+    Run,
+    Throughput,
+)
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import INPUTS, REJECTED, Reason, captions_schema, images_schema
 from clipmill.core.settings import ImportVectorsSettings
@@ -48,16 +56,22 @@ class VectorImport(Stage[EmbeddingsManifest]):
     continues = False
     settings: ImportVectorsSettings
     configuration: dict[str, Any]
+    model: ModelIdentity | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the content."""
-        return {"stage": self.name, "settings": self.configuration}
+        model = {"model": self.model.model_dump(mode="json")} if self.model else {}
+        return {"stage": self.name, "settings": self.configuration, **model}
 
     def differences(self, found: EmbeddingsManifest) -> list[str]:
         """How embeddings at the output differ from these vectors, in words."""
-        if found.model is not None:
+        if found.model is not None and "images" not in found.configuration:
             return ["it holds images and captions that a model embedded, and not imported vectors"]
+        if (found.model is None) != (self.model is None):
+            return ["the model that made the vectors was named" if found.model else "the model was not named"]
+        if found.model is not None and self.model is not None and (told := found.model.differences(self.model)):
+            return told
         now = {key: value for key, value in self.configuration.items() if key != "inputs_digest"}
         told = configuration_differences(found.configuration, now)
         if not told and found.configuration.get("inputs_digest") != self.configuration["inputs_digest"]:
@@ -65,8 +79,11 @@ class VectorImport(Stage[EmbeddingsManifest]):
         return told
 
 
-def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[EmbeddingsManifest]:
-    """An embeddings dataset at ``settings.output``.
+def import_vectors(
+    settings: ImportVectorsSettings, reporter: Reporter, model: ModelIdentity | None = None
+) -> Made[EmbeddingsManifest]:
+    """An embeddings dataset at ``settings.output``. ``model`` is the one that made the vectors, where that is known: then texts
+    and pictures can be searched for.
 
     Vectors are divided by their length and rounded to float16. Row i of the texts belongs to row i of the images unless
     ``text_image`` has the image of every text. Metadata has a row per image, or with ``text_image`` a row per text.
@@ -74,7 +91,7 @@ def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[
     Raises UserError when the parts do not fit together, and when another run works towards the output.
     """
     configuration = {**settings.model_dump(exclude={"output", "overwrite"}), "inputs_digest": _digest(settings)}
-    stage = VectorImport(settings, configuration)
+    stage = VectorImport(settings, configuration, model)
 
     def work(work: Work) -> EmbeddingsManifest:
         start, source = work.start(), open_vectors(settings)
@@ -86,7 +103,13 @@ def import_vectors(settings: ImportVectorsSettings, reporter: Reporter) -> Made[
             reporter.progress(stage.name, done, total, "vectors")
 
         advance(0)
-        return _write(source, work, start, configuration, advance)
+        if model is not None and model.dimension != source.images.dimension:
+            raise UserError(
+                f"the vectors have {source.images.dimension} dimensions and those of the model {model.name} have "
+                f"{model.dimension}, so it did not make them"
+            )
+        made = _write(source, work, start, configuration, advance)
+        return made.model_copy(update={"model": model, "schema_version": SCHEMA_VERSION}) if model is not None else made
 
     return stage.run(work)
 

@@ -1,0 +1,141 @@
+"""Faults planted in rendered scenes, embedded by the built-in model: which of them a report names, and with which counts.
+
+python -m benchmarks.findings --seeds 10
+"""
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from PIL import Image, ImageFilter
+
+import clipmill
+from clipmill.core.reporter import Silent
+from clipmill.core.settings import SampleSettings
+from clipmill.scenes.dataset import write_scenes
+
+ROWS = 3000
+RATES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
+SLICE = "source"
+Plant = Callable[[pa.Table, float, np.random.Generator], tuple[pa.Table, int]]
+
+
+def swap_captions(table: pa.Table, rate: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
+    """The captions of so many scenes change places; how many captions that are."""
+    rows = rng.permutation(table.num_rows)[: round(rate * table.num_rows)]
+    place = np.arange(table.num_rows)
+    place[rows] = np.roll(rows, 1)
+    captions = table.column("caption").combine_chunks()
+    swapped = int(pc.sum(pc.list_value_length(captions.take(pa.array(rows)))).as_py())
+    return _with(table, "caption", captions.take(pa.array(place))), swapped
+
+
+def copy_images(table: pa.Table, rate: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
+    """So many scenes are there twice, the second time saved again as a JPEG of quality 95."""
+    count = round(rate * table.num_rows)
+    rows = rng.permutation(table.num_rows)[:count]
+    copies = table.take(pa.array(rows))
+    made = [_changed(one["bytes"], lambda picture: picture, quality=95) for one in copies.column("image").to_pylist()]
+    images = pa.array([{"bytes": one, "path": None} for one in made], table.schema.field("image").type)
+    return pa.concat_tables([table, _with(copies, "image", images)]), count
+
+
+def mislabel(table: pa.Table, rate: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
+    """So many scenes of the most frequent label get that of another."""
+    labels = np.array(table.column("label").to_pylist(), object)
+    names, counts = np.unique(labels.astype(str), return_counts=True)
+    first, second = names[np.argsort(-counts)[:2]]
+    rows = rng.permutation(np.flatnonzero(labels == first))[: round(rate * len(labels))]
+    labels[rows] = second
+    return _with(table, "label", pa.array(labels, pa.string())), len(rows)
+
+
+def blur_slice(table: pa.Table, rate: float, rng: np.random.Generator) -> tuple[pa.Table, int]:
+    """So many scenes come from elsewhere, and are blurred."""
+    rows = set(rng.permutation(table.num_rows)[: round(rate * table.num_rows)].tolist())
+    images = [
+        {"bytes": _changed(one["bytes"], lambda picture: picture.filter(ImageFilter.GaussianBlur(9))), "path": None}
+        if row in rows
+        else one
+        for row, one in enumerate(table.column("image").to_pylist())
+    ]
+    sources = pa.array(["phone" if row in rows else "camera" for row in range(table.num_rows)])
+    changed = _with(table, "image", pa.array(images, table.schema.field("image").type))
+    return _with(changed, SLICE, sources), len(rows)
+
+
+PLANTS: dict[str, Plant] = {
+    "captions": swap_captions,
+    "duplicates": copy_images,
+    "labels": mislabel,
+    "slice": blur_slice,
+}
+
+
+def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return pa.table({one: values if one == name else table.column(one) for one in table.column_names})
+
+
+def _changed(data: bytes, change: Callable[[Image.Image], Image.Image], quality: int = 90) -> bytes:
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as opened:
+        change(opened.convert("RGB")).save(stream, "JPEG", quality=quality, subsampling=0)
+    return stream.getvalue()
+
+
+def scenes(folder: Path, seed: int) -> pa.Table:
+    """Held-out scenes of a seed, of six labels so that a class can hold a tenth of them, with a slice that means nothing."""
+    write_scenes(SampleSettings(output=str(folder), rows=ROWS * 5, seed=seed, split="held-out"), Silent())
+    table = pq.read_table(str(folder / "part-00000.parquet"))
+    names = sorted(set(table.column("label").to_pylist()))[:: max(1, len(set(table.column("label").to_pylist())) // 6)]
+    table = table.filter(pc.is_in(table.column("label"), pa.array(names))).slice(0, ROWS)
+    sources = np.random.default_rng(seed).choice(["camera", "phone"], table.num_rows)
+    columns = {name: table.column(name) for name in ("id", "image", "caption", "label")}
+    return pa.table({**columns, SLICE: pa.array(sources)})
+
+
+def reported(table: pa.Table, folder: Path) -> dict[str, int]:
+    """The findings of a report over these rows, by kind."""
+    folder.mkdir()
+    pq.write_table(table, folder / "rows.parquet")
+    clipmill.embed(folder / "rows.parquet", folder / "embeddings")
+    settings = {"slice_by": (SLICE,), "bootstrap_samples": 0, "probe": False}
+    report = clipmill.evaluate(folder / "embeddings", folder / "report", **settings)
+    return {one.kind: one.affected for one in report.findings}
+
+
+def main() -> None:
+    """Prints a line a fault, rate and seed, and how often each was named with a count within a tenth."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=9000)
+    options = parser.parse_args()
+    named: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in PLANTS}
+    false = []
+    for seed in range(options.first, options.first + options.seeds):
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            table = scenes(folder / "scenes", seed)
+            false.append(reported(table, folder / "clean"))
+            print(f"seed {seed}, {table.num_rows:,} scenes, nothing planted: {false[-1] or 'nothing'}", flush=True)
+            for number, (kind, plant) in enumerate(PLANTS.items()):
+                rate = RATES[(seed + number) % len(RATES)]
+                rng = np.random.default_rng([seed, number])
+                planted, count = plant(table, rate, rng)
+                found = reported(planted, folder / kind)
+                named[kind].append((rate, count, found.get(kind, 0)))
+                print(f"seed {seed}, {kind} at {rate:.0%}: planted {count:,}, told {found}", flush=True)
+    for kind, results in named.items():
+        close = sum(abs(found - count) <= max(1, 0.1 * count) for _, count, found in results)
+        print(f"{kind}: named {sum(found > 0 for *_, found in results)} of {len(results)}, within a tenth {close}")
+    print(f"nothing planted: something told in {sum(map(bool, false))} of {len(false)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What in a dataset is probably wrong, and how much of it: captions of other pictures, copies, wrong labels."""

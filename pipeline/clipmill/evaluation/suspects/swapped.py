@@ -1,0 +1,82 @@
+"""How many captions belong to another picture than the one they stand beside.
+
+The place of a caption's own picture among all, as a share of the gallery, is near 0 where the caption describes it. Where
+it describes another one, its own is like any picture, and that share is uniform between 0 and 1. What is seen is a mixture of
+both, the first a normal distribution once shares are made deviates of one (the binormal model of signal detection; Green and
+Swets 1966).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from scipy.stats import norm
+
+from clipmill.evaluation.retrieval.ranks import Ranks
+
+_BINS = 60
+_SURE = 12.0
+"""Twice the logarithm of how much better the places are explained with such captions than without: chance reaches it once in
+two thousand datasets."""
+_LEAST_SHARE, _MOST_SHARE, _LEAST = 0.004, 0.4, 3
+_LEAST_GALLERY = 100
+_KNOWN = 2.0
+"""Least distance of both kinds, in standard deviations: of a model that knows too little, hard captions are like wrong ones."""
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """``count`` of ``captions`` describe another picture; those with a cosine below ``below`` are about as many."""
+
+    count: int
+    captions: int
+    below: float
+
+
+def find_swapped(ranks: Ranks) -> Swapped | None:
+    """None where there are too few to be told from captions that are merely hard, or the model knows too little to tell."""
+    if ranks.gallery < _LEAST_GALLERY or not len(ranks):
+        return None
+    others = np.maximum(ranks.gallery - ranks.positives, 1)
+    share = uniform_share((ranks.higher + ranks.tied / 2) / others, ranks.gallery)
+    count = round(share * len(ranks))
+    if not count:
+        return None
+    scores = np.sort(ranks.score)
+    return Swapped(count, len(ranks), float(scores[min(count, len(scores) - 1)]))
+
+
+def uniform_share(place: NDArray[np.float64], gallery: int) -> float:
+    """The share of places (n,), from 0 to 1 in a gallery of so many, that are spread evenly; 0 where none can be told."""
+    edges = np.concatenate([[0.0], np.geomspace(1 / gallery, 1.0, _BINS)])
+    counts = np.histogram(np.minimum(place, 1 - 1e-12), edges)[0]
+    upper = norm.isf(edges)  # deviates of the edges, from infinity down
+    widths = np.diff(edges)
+
+    def known(centre: float, spread: float) -> NDArray[np.float64]:
+        shares: NDArray[np.float64] = np.diff(norm.sf((upper - centre) / spread))
+        return np.maximum(shares, 1e-300)
+
+    def loss(values: NDArray[np.float64]) -> float:
+        share, centre, spread = expit(values[0]), values[1], np.exp(values[2])
+        return -float(counts @ np.log((1 - share) * known(centre, spread) + share * widths))
+
+    def without(values: NDArray[np.float64]) -> float:
+        return -float(counts @ np.log(known(values[0], np.exp(values[1]))))
+
+    starts = [(logit(share), centre, 0.0) for share in (0.01, 0.1) for centre in (2.5, 4.0)]
+    best = min((_least(loss, start) for start in starts), key=lambda found: found[1])
+    alone = min(_least(without, start[1:])[1] for start in starts[:2])
+    share, centre = float(expit(best[0][0])), float(best[0][1])
+    if 2 * (alone - best[1]) < _SURE or centre < _KNOWN or round(share * len(place)) < _LEAST:
+        return 0.0
+    return share if _LEAST_SHARE <= share <= _MOST_SHARE else 0.0
+
+
+def _least(loss: object, start: tuple[float, ...]) -> tuple[NDArray[np.float64], float]:
+    found = minimize(
+        loss, np.array(start), method="Nelder-Mead", options={"maxiter": 600, "xatol": 1e-4, "fatol": 1e-6}
+    )
+    return found.x, float(found.fun)
