@@ -245,6 +245,7 @@ MISTAKES: dict[str, list[str]] = {
     "remove": ["{nowhere}", "--ids", "{nowhere}/ids"],
     "status": ["{nowhere}"],
     "plan": [],
+    "models": ["no-such-model"],
     "cache": ["purge", "--to", "much"],
     "doctor": ["ftp://nowhere/x"],
     "verify": ["{nowhere}"],

@@ -63,7 +63,7 @@ def test_labels_and_templates_are_shown_as_text(made: Report) -> None:
 
 def test_plots_are_drawn(made: Report) -> None:
     content = html_text(made)
-    probe = content[content.index('id="probe"') : content.index('id="space"')]
+    probe = content[content.index('id="probe"') :].partition("</section>")[0]
     assert len(re.findall("<title>", probe)) == 4 + 2
     assert "zero-shot:" in probe
     zero_shot = content[content.index('id="zero-shot"') : content.index('id="probe"')]
@@ -97,7 +97,8 @@ def test_a_report_from_before_is_read_and_shown(made: Report) -> None:
     for name in ("calibration", "template_effect", "without_images"):
         del old["zero_shot"][name]
     read = Report.model_validate(old)
-    assert 'id="probe"' in html_text(read)
+    assert 'id="zero-shot"' in html_text(read)
+    assert 'id="probe"' not in html_text(read)
     assert "Reliability" not in html_text(read)
 
 
