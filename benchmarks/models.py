@@ -4,7 +4,7 @@
 
 A recipe names scenes to render, trainings in their order, and figures on scenes that no training saw. It ends with 1 where a
 figure is off by more than .01. `--install` puts the model, and the figures measured, in the place of what is there. The recipe
-of the model that writes is pipeline/clipmill/words/builtin/recipe.yaml.
+of a small model that writes is benchmarks/writer.yaml.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ TOLERANCE = 0.01
 _PLACES = ("input", "validation", "pretrained", "model")
 """Options that may name a sample or a training of the recipe, or a folder beside it."""
 MODEL_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
-WRITER_FILES = ("model.safetensors",)
-"""Of a model that writes; the rest lies beside its recipe, and it is trained from there."""
 
 
 def make(recipe: Mapping[str, Any], work: Path, beside: Path) -> Path:
@@ -124,8 +122,7 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     folder = options.measure or make(recipe, options.work, options.recipe.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    writes = "writer" in recipe
-    found = (writer_figures if writes else figures)(folder, **recipe["measured_on"])
+    found = (writer_figures if "writer" in recipe else figures)(folder, **recipe["measured_on"])
     off = []
     for name, value in found.items():
         said = recipe["figures"].get(name)
@@ -133,9 +130,8 @@ def main() -> int:
         print(f"{name:24} {value:.4f}  the recipe says {'nothing' if said is None else f'{said:.4f}'}")
     print(f"CPU minutes: {(used.ru_utime + used.ru_stime) / 60:.1f}")
     if options.install:
-        place = options.recipe.parent / recipe.get("writer", "")
-        for name in WRITER_FILES if writes else MODEL_FILES:
-            shutil.copyfile(folder / name, place / name)
+        for name in MODEL_FILES:
+            shutil.copyfile(folder / name, options.recipe.parent / name)
         recipe["figures"] = {name: round(value, 4) for name, value in found.items()}
         options.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         return 0

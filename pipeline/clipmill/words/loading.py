@@ -13,7 +13,6 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
 from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
-from clipmill.encoders.names import BUILTIN
 from clipmill.storage import Location
 from clipmill.words.engines.kinds import COCA, HTTP
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from clipmill.words.engines.transformers import TransformersGenerator
 
     AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
-
-BUILTIN_WRITER = Path(__file__).parent / "builtin" / "writer"
-"""A model that captions rendered scenes and answers questions about them (`builtin/README.md`)."""
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _READ = 1 << 22
@@ -61,8 +57,6 @@ class FoundGenerator:
 
     def _folder_here(self) -> Path:
         """The folder on this machine, which may be another than the one that the run began on. Raises UserError."""
-        if self.identity.name == BUILTIN:
-            return BUILTIN_WRITER
         if self.folder.is_dir():
             return self.folder
         place = find_place(self.settings)
@@ -78,10 +72,12 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     """The model that the settings name, not loaded yet. Raises UserError for one that is not there or writes nothing."""
     if settings.engine == HTTP or settings.base_url is not None:
         return _find_http(settings)
+    if settings.model is None and settings.pretrained is None:
+        raise UserError(
+            "--model is needed: a folder with a model that takes pictures and writes words, transformers:ORG/NAME, or a CoCa "
+            "of open_clip with --pretrained"
+        )
     named = ModelSettings(model=settings.model, pretrained=settings.pretrained)
-    is_builtin = settings.model in (None, BUILTIN) and settings.pretrained is None
-    if is_builtin:
-        named = ModelSettings(model=str(BUILTIN_WRITER))
     place = find_place(named)
     if settings.engine not in ("auto", place.library):
         raise UserError(f"--engine {settings.engine} cannot run this model, which is one of {place.library}")
@@ -98,9 +94,9 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
             f"--model {place.name}: {folder} has no weights in safetensors; others would execute code when read"
         )
     identity = GeneratorIdentity(
-        name=BUILTIN if is_builtin else place.name,
+        name=place.name,
         engine=TRANSFORMERS,
-        pretrained="" if is_builtin else pretrained_of(place, folder),
+        pretrained=pretrained_of(place, folder),
         weights_sha256=files_sha256(weights),
         processor_sha256=files_sha256(processor_files(folder)),
     )
