@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipmill.encoders.source import BUILTIN_FOLDER
+from clipmill.encoders.names import BUILTIN_FOLDER
 from infra.manifests import CONFIG, INFRA, REPOSITORY, document, entrypoints
 
 ROWS = 60

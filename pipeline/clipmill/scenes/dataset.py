@@ -32,16 +32,16 @@ SCENES = pa.schema(
         pa.field("negative_caption", pa.list_(pa.string()), nullable=False),
         pa.field("teaching_caption", pa.list_(pa.string()), nullable=False),
         pa.field("training_caption", pa.list_(pa.string()), nullable=False),
-        pa.field("question", pa.string(), nullable=False),
-        pa.field("answer", pa.string(), nullable=False),
-        pa.field("questions", pa.list_(pa.string()), nullable=False),
-        pa.field("answers", pa.list_(pa.string()), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("size", pa.string(), nullable=False),
         pa.field("objects", pa.int32(), nullable=False),
         pa.field("layout", pa.string(), nullable=False),
         pa.field("background", pa.string(), nullable=False),
         pa.field("scene", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("questions", pa.list_(pa.string()), nullable=False),
+        pa.field("answers", pa.list_(pa.string()), nullable=False),
     ]
 )
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
