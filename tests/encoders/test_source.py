@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import load_model, weights_sha256
-from clipmill.encoders.names import CONFIG_FILE
-from clipmill.encoders.names import BUILTIN_FOLDER
+from clipmill.encoders.names import BUILTIN_FOLDER, CONFIG_FILE
 from clipmill.encoders.source import find_model
 
 SMALL = "ViT-S-32-alt"
