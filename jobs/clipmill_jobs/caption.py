@@ -3,7 +3,7 @@
 import click
 
 from clipmill.core.settings import CaptionSettings, ClusterSettings
-from clipmill.runs.stages import words_stage
+from clipmill.runs.text_stages import words_stage
 from clipmill_jobs.command import Job
 from clipmill_jobs.options import settings_options
 from clipmill_jobs.reporting import current

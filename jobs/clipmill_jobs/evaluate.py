@@ -6,7 +6,8 @@ import click
 
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.settings import EvaluateSettings, TextEvaluationSettings
-from clipmill.runs.stages import evaluate_stage, evaluate_texts_stage
+from clipmill.runs.stages import evaluate_stage
+from clipmill.runs.text_stages import evaluate_texts_stage
 from clipmill_jobs.command import Job, of_current, print_json
 from clipmill_jobs.options import cache_limit_option, settings_options
 from clipmill_jobs.reporting import current

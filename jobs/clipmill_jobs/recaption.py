@@ -4,7 +4,7 @@ import click
 
 from clipmill.core.settings import ClusterSettings, RecaptionSettings
 from clipmill.core.text_manifests import CaptionedManifest
-from clipmill.runs.stages import recaption_stage
+from clipmill.runs.text_stages import recaption_stage
 from clipmill_jobs.command import Job, print_json
 from clipmill_jobs.options import settings_options
 from clipmill_jobs.reporting import current

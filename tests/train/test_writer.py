@@ -18,7 +18,8 @@ from clipmill.core.errors import UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import AskSettings, ClusterSettings, TrainSettings
 from clipmill.core.text_manifests import GeneratorIdentity
-from clipmill.runs.stages import train_stage, words_stage
+from clipmill.runs.stages import train_stage
+from clipmill.runs.text_stages import words_stage
 from clipmill.storage import resolve
 from clipmill.train.batches import Batch
 from clipmill.train.next_token import NOT_ASKED

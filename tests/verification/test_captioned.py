@@ -15,7 +15,7 @@ from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, RecaptionSettings
 from clipmill.core.text_manifests import CaptionedManifest
 from clipmill.datasets.manifests import describe_shard, read_manifest, read_shards, write_manifest, write_shards
-from clipmill.runs.stages import recaption_stage
+from clipmill.runs.text_stages import recaption_stage
 from clipmill.verification.dataset import verify
 from texts_written import write_texts
 

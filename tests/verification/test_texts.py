@@ -17,7 +17,7 @@ from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.settings import CaptionSettings, ClusterSettings
 from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import describe_shard, read_manifest, read_shards, write_manifest, write_shards
-from clipmill.runs.stages import words_stage
+from clipmill.runs.text_stages import words_stage
 from clipmill.verification.dataset import verify
 from tiny_generators import tiny_generator
 

@@ -19,7 +19,7 @@ from blocks import write_pictures
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings
-from clipmill.runs.stages import words_stage
+from clipmill.runs.text_stages import words_stage
 from clipmill.verification.dataset import verify
 from clipmill.words import steps
 from clipmill.words.engines import http

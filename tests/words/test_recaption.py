@@ -13,7 +13,8 @@ from blocks import encoded, write_pictures
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EmbedSettings, RecaptionSettings, SampleSettings, TrainSettings
-from clipmill.runs.stages import embed_stage, recaption_stage, train_stage
+from clipmill.runs.stages import embed_stage, train_stage
+from clipmill.runs.text_stages import recaption_stage
 from clipmill.scenes.dataset import write_scenes
 from clipmill.stage.status import work_towards
 from clipmill.storage import resolve

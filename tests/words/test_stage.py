@@ -14,7 +14,7 @@ from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings, ModelSettings
 from clipmill.core.text_manifests import GeneratorIdentity
-from clipmill.runs.stages import words_stage
+from clipmill.runs.text_stages import words_stage
 from clipmill.source.columns import Columns
 from clipmill.stage.units.layout import Layout
 from clipmill.verification.dataset import verify

@@ -115,7 +115,7 @@ def recaption(
     ``settings`` are the options of ``clipmill recaption``: ``filter="clip"``, ``threshold=0.25``. Raises as `embed` does.
     """
     prepare_process()
-    from clipmill.runs.stages import recaption_stage
+    from clipmill.runs.text_stages import recaption_stage
 
     made, cluster = _settings(RecaptionSettings, {"input": input, "texts": texts, "output": output, **settings})
     return recaption_stage(made, cluster, reporter or Silent()).manifest
@@ -125,7 +125,7 @@ def _words(
     model: type[CaptionSettings] | type[AskSettings], values: dict[str, Any], reporter: Reporter | None
 ) -> TextsManifest:
     prepare_process()
-    from clipmill.runs.stages import words_stage
+    from clipmill.runs.text_stages import words_stage
 
     made, cluster = _settings(model, values)
     return words_stage(made, cluster, reporter or Silent()).manifest
@@ -150,7 +150,7 @@ def evaluate_texts(texts: Place, output: Place, *, reporter: Reporter | None = N
     ``settings`` are the options of ``clipmill evaluate --texts``: ``answer_column="answers"``. Raises as `embed` does.
     """
     prepare_process()
-    from clipmill.runs.stages import evaluate_texts_stage
+    from clipmill.runs.text_stages import evaluate_texts_stage
 
     made, _ = _settings(TextEvaluationSettings, {"texts": texts, "output": output, **settings})
     return evaluate_texts_stage(made, reporter or Silent()).manifest

@@ -24,22 +24,16 @@ from clipmill.core.manifests import (
 )
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import (
-    AskSettings,
     ClusterSettings,
     DedupSettings,
     EmbedSettings,
     EvaluateSettings,
     FilterSettings,
-    GeneratorSettings,
     IndexSettings,
     ModelSettings,
     OutputSettings,
-    RecaptionSettings,
-    TextEvaluationSettings,
     TrainSettings,
 )
-from clipmill.core.takedown import NOTHING, Takedown
-from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.runs.begun import with_builtin_of
 from clipmill.stage.stage import Made, Work
 from clipmill.storage import Location
@@ -51,7 +45,6 @@ if TYPE_CHECKING:
     from clipmill.index.build.build import Build
     from clipmill.report.document import Report
     from clipmill.train.checkpoint import ModelRecord
-    from clipmill.words.scorers.protocol import Scorer
 
 _LOG = logging.getLogger(__name__)
 AnySettings = TypeVar("AnySettings", bound=OutputSettings)
@@ -82,7 +75,7 @@ def plan_embed(
 
     settings = with_builtin_of(settings, begun or (storage.resolve(settings.output),), reporter)
     source = source or find_source(settings)  # first: what is wrong with the input is told before torch is imported
-    load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
+    load = lru_cache(maxsize=1)(partial(load_here, settings.model_settings, reporter))
     identity = known_identity(settings.model_settings) or load().identity
     preparation = preparation_of(identity)
     if preparation is None:
@@ -92,7 +85,8 @@ def plan_embed(
     return plan, partial(_loaded_as_planned, load, identity)
 
 
-def _load(settings: ModelSettings, reporter: Reporter) -> ClipModel:
+def load_here(settings: ModelSettings, reporter: Reporter) -> ClipModel:
+    """The model of these settings on the CPU; its identity is kept."""
     from clipmill.encoders.known import keep_identity
     from clipmill.encoders.model import load_model
 
@@ -108,7 +102,7 @@ def load_identity(settings: ModelSettings, reporter: Reporter) -> ModelIdentity:
     from clipmill.encoders.library import refuse_unusable_model
 
     refuse_unusable_model(settings)
-    return known_identity(settings) or _load(settings, reporter).identity
+    return known_identity(settings) or load_here(settings, reporter).identity
 
 
 def _loaded_as_planned(load: Loader, planned: ModelIdentity) -> ClipModel:
@@ -254,30 +248,6 @@ def evaluate_stage(
     )
 
 
-def evaluate_texts_stage(settings: TextEvaluationSettings, reporter: Reporter) -> Made[Report]:
-    """Measures texts about pictures, and writes a report."""
-    from clipmill.evaluation.texts.cosines import Fit
-    from clipmill.report.texts.evaluation import evaluate_texts, make_text_evaluation
-
-    reporter.message("evaluate", f"opening {settings.texts}")
-    load = lru_cache(maxsize=1)(partial(_load, settings.model_settings, reporter))
-
-    def scorer() -> Scorer:
-        from clipmill.words.scorers.clip import ClipScorer
-
-        return ClipScorer(load())
-
-    def fetch(path: str, source: str) -> bytes:
-        from clipmill.words.steps import load_beside
-
-        return load_beside(settings.allow_outside or (), path, source)
-
-    evaluation = make_text_evaluation(settings, lambda: load().identity)
-    return evaluate_texts(
-        evaluation, Fit(scorer, lambda texts: load().encode_texts(texts), fetch, settings.max_image_pixels), reporter
-    )
-
-
 def _text_encoder(identity: ModelIdentity, settings: FilterSettings | EvaluateSettings) -> Callable[[list[str]], Any]:
     """The text tower that made embeddings. Raises UserError when only another model is to be had."""
     return _model_of(identity, settings).encode_texts
@@ -296,56 +266,3 @@ def _model_of(identity: ModelIdentity, settings: FilterSettings | EvaluateSettin
 
     trusted = bool(settings.trust_remote_code)
     return load_model_of(identity, None, settings.pretrained, "the embeddings", trust_remote_code=trusted)
-
-
-def words_stage(
-    settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
-) -> Made[TextsManifest]:
-    """Writes captions of pictures, or answers to questions about them; not of what was ``removed``."""
-    from clipmill.engine.device import check_device
-    from clipmill.words.asking import Asking, check_asking
-    from clipmill.words.engines.kinds import prompts_of, refuse_questions
-    from clipmill.words.examples import read_examples
-    from clipmill.words.loading import find_generator
-    from clipmill.words.plan import find_source, make_plan
-
-    check_device(cluster)
-    check_asking(settings)
-    examples, examples_sha256 = read_examples(settings.examples) if settings.examples else ((), None)
-    reporter.message("ask" if isinstance(settings, AskSettings) else "caption", f"reading what is in {settings.input}")
-    source = find_source(settings)
-    found = find_generator(settings)
-    if isinstance(settings, AskSettings):
-        refuse_questions(found.kind, found.identity.name)
-    asking = Asking.of(settings, prompts_of(found.kind))
-    plan = make_plan(settings, source, found.identity, asking, examples_sha256, removed)
-
-    def work(work: Work) -> TextsManifest:
-        from clipmill.engine.words import write_words
-
-        return write_words(plan, found, examples, cluster, reporter, work)
-
-    return plan.run(work)
-
-
-def recaption_stage(
-    settings: RecaptionSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
-) -> Made[CaptionedManifest]:
-    """Keeps of captions and of texts about the same pictures those that are true; nothing of what was ``removed``."""
-    from clipmill.engine.device import check_device
-    from clipmill.words.capfilt.plan import find_pooling, make_plan
-
-    check_device(cluster)
-    reporter.message("recaption", f"reading what is in {settings.input}")
-    pooling = find_pooling(settings)
-    from clipmill.words.scorers.finding import find_scorer
-
-    found = find_scorer(settings)
-    plan = make_plan(settings, pooling, found.identity, removed)
-
-    def work(work: Work) -> CaptionedManifest:
-        from clipmill.engine.recaption import filter_captions
-
-        return filter_captions(plan, found, cluster, reporter, work)
-
-    return plan.run(work)

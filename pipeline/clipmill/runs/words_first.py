@@ -28,8 +28,9 @@ from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
 from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest, read_shards
 from clipmill.embedding.plan import EmbedSource
 from clipmill.runs.run_file import RunFile
-from clipmill.runs.stages import recaption_stage, replacing, words_stage
+from clipmill.runs.stages import replacing
 from clipmill.runs.summary import RunRecord
+from clipmill.runs.text_stages import recaption_stage, words_stage
 from clipmill.source.columns import choose_columns
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.input_file import InputFile

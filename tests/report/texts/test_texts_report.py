@@ -16,7 +16,7 @@ from clipmill.core.settings import ModelSettings, TextEvaluationSettings
 from clipmill.encoders.model import load_model
 from clipmill.evaluation.texts import cosines
 from clipmill.report.document import Report
-from clipmill.runs.stages import evaluate_texts_stage
+from clipmill.runs.text_stages import evaluate_texts_stage
 from clipmill.source.decode import decode_image
 from clipmill.verification.dataset import verify
 from clipmill_jobs.evaluate import command
