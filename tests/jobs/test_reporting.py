@@ -235,6 +235,7 @@ MISTAKES: dict[str, list[str]] = {
     "filter": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "caption": ["--input", "{nowhere}", "--output", "{nowhere}/out"],
     "ask": ["--input", "{nowhere}", "--output", "{nowhere}/out"],
+    "recaption": ["--input", "{nowhere}", "--texts", "{nowhere}", "--output", "{nowhere}/out"],
     "evaluate": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "compare": ["{nowhere}/a", "{nowhere}/b", "--output", "{nowhere}/out"],
     "train": ["--input", "{nowhere}", "--output", "{nowhere}/out", "--batch-size", "1"],

@@ -52,7 +52,7 @@ def test_a_request_of_the_page_is_answered(number: int, address: str, tmp_path: 
 
 def test_commands_of_the_page_are_understood() -> None:
     assert len(REQUESTS) == 3
-    assert len(COMMANDS) == 2
+    assert len(COMMANDS) == 4
     for line in COMMANDS:
         _, name, *arguments = shlex.split(line)
         command = main.get_command(None, name)  # type: ignore[arg-type]

@@ -78,16 +78,16 @@ def settings(place: Path, output: Path, index: str, **options: object) -> TrainS
 def test_training_takes_them_in_place_of_the_column(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipmill.train import trainer
+    from clipmill.train import towers
 
     seen: list[str] = []
-    plain = trainer.step_backward
+    plain = towers.step_backward
 
     def watched(learner, made, step, batch, *rest):  # type: ignore[no-untyped-def]
         seen.extend(batch.negatives)
         return plain(learner, made, step, batch, *rest)
 
-    monkeypatch.setattr(trainer, "step_backward", watched)
+    monkeypatch.setattr(towers, "step_backward", watched)
     train_stage(settings(place, tmp_path / "model", "captions"), ClusterSettings(device="cpu"), Silent())
     of_others = {text for texts in expected(place) for text in texts}
     assert len(seen) > 16
@@ -108,14 +108,14 @@ def test_an_index_over_other_pictures_is_refused(place: Path, tmp_path: Path) ->
 
 
 def test_what_was_mined_is_not_mined_again(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipmill.train import data, trainer
+    from clipmill.train import data, towers
 
     def fails(*given: object) -> None:
         raise KeyboardInterrupt
 
     made = settings(place, tmp_path / "model", "captions")
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "step_backward", fails)
+        patched.setattr(towers, "step_backward", fails)
         with pytest.raises(KeyboardInterrupt):
             train_stage(made, ClusterSettings(device="cpu"), Silent())
     monkeypatch.setattr(data, "mine", fails)

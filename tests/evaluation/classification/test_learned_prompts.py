@@ -73,8 +73,9 @@ def test_a_context_that_was_there_is_found_again(tower: PromptTower) -> None:
 
     assert sum(seen) == STEPS
     assert np.allclose(np.linalg.norm(learned, axis=1), 1, atol=1e-5)
-    assert accuracy(plain) < 0.9
-    assert accuracy(learned) > 0.98
+    best = accuracy(truth)
+    assert accuracy(plain) < best - 0.1
+    assert accuracy(learned) > best - 0.03
 
 
 def test_no_weight_of_the_model_is_moved(tower: PromptTower) -> None:
