@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def page(first: dict[str, Any], second: dict[str, Any]) -> str:
         [
             "# What training reaches on photographs",
             "",
-            f"`python -m benchmarks.training_proof`, {machine['processor']}, {machine['cores']} cores.",
+            f"`python -m benchmarks.training_proof`, {date.today():%-d %B %Y}, {machine['processor']}, "
+            f"{machine['cores']} cores.",
             "",
             f"**From scratch.** The built-in architecture at 64 pixels, {SCRATCH['steps']} steps of {SCRATCH['batch_size']} on "
             f"Flickr8k's 6,000 photographs, {first['minutes']:.0f} minutes: over the {first['images']:,} held-out ones "
