@@ -243,9 +243,9 @@ def make_matcher(settings: TrainSettings, device: torch.device) -> Matcher:
 
 def find_matcher(settings: TrainSettings) -> Processed:
     """The model without its weights. Raises UserError as `Processed.find`, and for one without a matching head."""
-    from transformers import AutoConfig
-
     source = Processed.find(settings)
+    from transformers import AutoConfig  # not before it is known to be installed
+
     kind = AutoConfig.from_pretrained(source.folder, local_files_only=True).model_type
     if kind != "blip":
         raise UserError(
