@@ -223,6 +223,8 @@ def test_a_run_that_was_stopped_ends_with_the_weights_it_would_have_had(
     ("options", "told"),
     [
         ({"answer_column": None}, "--question-column is given without --answer-column"),
+        ({"question_column": "nope"}, "--question-column nope: .* has no such column; it has image, question"),
+        ({"question_column": "asked"}, "--question-column asked is string .* is a list: both have to be lists"),
         ({"question_column": None}, "--answer-column is given without --question-column"),
         ({"caption_column": "wanted"}, "--answer-column and --caption-column both say"),
         ({"loss": "clip", "model": None}, "--question-column and --answer-column are for .* --loss lm"),

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
+
 from clipmill.core.errors import UserError
 from clipmill.core.settings import TrainSettings
 from clipmill.encoders.protocol import Preparation
@@ -70,4 +72,23 @@ def open_source(uri: str, pictures: Preparation, settings: TrainSettings) -> Sou
     labels = (settings.label_column, load_templates(settings.templates)) if settings.label_column else None
     texts = settings.answer_column or settings.caption_column
     source = Source.open(uri, pictures, settings.image_column, texts, settings.allow_outside or (), labels)
+    if settings.question_column is not None:
+        _refuse_unlike_answers(source, settings.question_column)
     return replace(source, question_column=settings.question_column)
+
+
+def _refuse_unlike_answers(source: Source, column: str) -> None:
+    """Raises UserError for a column of questions that is not there, or is one text a row where answers are lists, or lists
+    where they are not."""
+    for file in source.inputs:
+        if column not in file.schema.names:
+            raise UserError(
+                f"--question-column {column}: {file.path} has no such column; it has {', '.join(file.schema.names)}"
+            )
+        kind = file.schema.field(column).type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if is_list != source.columns.caption_is_list:
+            raise UserError(
+                f"--question-column {column} is {kind} in {file.path}, and --answer-column {source.columns.caption_column} is "
+                f"{'a list' if source.columns.caption_is_list else 'one text a row'}: both have to be lists, or neither"
+            )
