@@ -140,6 +140,19 @@ def test_texts_alone_leave_the_input_as_it_is(model: str, tmp_path: Path) -> Non
     assert clipmill.verify(texts)[0].whole
 
 
+def test_words_go_when_the_run_file_asks_for_none_any_more(model: str, tmp_path: Path) -> None:
+    add_file(tmp_path / "in", "a", 0)
+    assert clipmill.run(run_file(tmp_path, model)) is not None
+    assert (tmp_path / "place/words").is_dir()
+    version = clipmill.run(run_file(tmp_path, model, caption=None, recaption=None))
+    assert version is not None
+    assert not (tmp_path / "place/words").exists()
+    assert captions_of(tmp_path, version.name) == {f"p{row}": [f"picture {row}"] for row in range(ROWS)}
+    (tmp_path / "place/words/left/texts").mkdir(parents=True)  # as by a run that ended before it came to that
+    assert clipmill.run(run_file(tmp_path, model, caption=None, recaption=None)) is None
+    assert not (tmp_path / "place/words").exists()
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, written: list[int], before: bool) -> None:
     """Of an id and of a content, before they were ever written about and after."""

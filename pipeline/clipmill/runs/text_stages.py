@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from clipmill.stage.stage import Made, Work
 if TYPE_CHECKING:
     from clipmill.report.document import Report
     from clipmill.words.scorers.protocol import Scorer
+
+_LOG = logging.getLogger(__name__)
 
 
 def words_stage(
@@ -47,7 +50,10 @@ def words_stage(
 
     def work(work: Work) -> TextsManifest:
         from clipmill.engine.words import write_words
+        from clipmill.words.names import caution
 
+        if told := caution(plan.identity.name, plan.inputs, plan.name, settings.input):
+            _LOG.warning(told)
         return write_words(plan, found, examples, cluster, reporter, work)
 
     return plan.run(work)

@@ -15,6 +15,7 @@ from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
 from clipmill.storage import Location
 from clipmill.words.engines.kinds import COCA, HTTP
+from clipmill.words.names import BUILTIN_WRITER, BUILTIN_WRITER_FOLDER
 
 if TYPE_CHECKING:
     from clipmill.words.engines.http import HttpGenerator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
 
 _WEIGHTS = ("*.safetensors", "*.bin")
+_ABOUT = ("*.index.json", "README*", "*.md", "recipe.yaml")
 _READ = 1 << 22
 
 
@@ -57,6 +59,8 @@ class FoundGenerator:
 
     def _folder_here(self) -> Path:
         """The folder on this machine, which may be another than the one that the run began on. Raises UserError."""
+        if self.identity.name == BUILTIN_WRITER:
+            return BUILTIN_WRITER_FOLDER
         if self.folder.is_dir():
             return self.folder
         place = find_place(self.settings)
@@ -72,13 +76,8 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     """The model that the settings name, not loaded yet. Raises UserError for one that is not there or writes nothing."""
     if settings.engine == HTTP or settings.base_url is not None:
         return _find_http(settings)
-    if settings.model is None and settings.pretrained is None:
-        raise UserError(
-            "--model is needed: a folder with a model that takes pictures and writes words, transformers:ORG/NAME, or a CoCa "
-            "of open_clip with --pretrained"
-        )
     named = ModelSettings(model=settings.model, pretrained=settings.pretrained)
-    place = find_place(named)
+    place = _builtin_place(settings) or find_place(named)
     if settings.engine not in ("auto", place.library):
         raise UserError(f"--engine {settings.engine} cannot run this model, which is one of {place.library}")
     if place.library == OPEN_CLIP:
@@ -96,11 +95,18 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     identity = GeneratorIdentity(
         name=place.name,
         engine=TRANSFORMERS,
-        pretrained=pretrained_of(place, folder),
+        pretrained="" if place.name == BUILTIN_WRITER else pretrained_of(place, folder),
         weights_sha256=files_sha256(weights),
         processor_sha256=files_sha256(processor_files(folder)),
     )
     return FoundGenerator(kind, folder, identity, named)
+
+
+def _builtin_place(settings: GeneratorSettings) -> Place | None:
+    """Of the built-in model, where the settings name it or none."""
+    if settings.pretrained is not None or settings.model not in (None, BUILTIN_WRITER):
+        return None
+    return Place(TRANSFORMERS, name=BUILTIN_WRITER, folder=BUILTIN_WRITER_FOLDER)
 
 
 def _find_http(settings: GeneratorSettings) -> FoundGenerator:
@@ -167,7 +173,7 @@ def _find_coca(named: ModelSettings, place: Place) -> FoundGenerator:
 
 def processor_files(folder: Path) -> list[Path]:
     """The files that make pictures and words into inputs, and the configuration."""
-    left_out = {file for pattern in (*_WEIGHTS, "*.index.json", "README*", "*.md") for file in folder.glob(pattern)}
+    left_out = {file for pattern in (*_WEIGHTS, *_ABOUT) for file in folder.glob(pattern)}
     return sorted(file for file in folder.iterdir() if file.is_file() and file not in left_out and file.name[0] != ".")
 
 
