@@ -229,8 +229,16 @@ def test_mistakes_are_told_with_their_line(sections: dict[str, Any], message: st
         read_run_file(run_file(tmp_path, model, **sections))
 
 
-def test_a_folder_of_pictures_is_told_to_be_imported(model: str, tmp_path: Path) -> None:
+def test_a_list_of_pictures_is_written_about_like_any_file(model: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.png").write_bytes(encoded(0))
-    with pytest.raises(UserError, match="make Parquet of it with `clipmill import`"):
-        clipmill.run(run_file(tmp_path, model))
+    for row in range(3):
+        (tmp_path / f"in/{row}.png").write_bytes(encoded(row))
+    (tmp_path / "in/list.csv").write_text("id,path\n" + "".join(f"p{row},{row}.png\n" for row in range(3)))
+    listed = run_file(tmp_path, model, embed={"input": str(tmp_path / "in/list.csv")})
+    version = clipmill.run(listed)
+    assert version is not None
+    assert {name: len(texts) for name, texts in captions_of(tmp_path, version.name).items()} == {
+        "p0": 1,
+        "p1": 1,
+        "p2": 1,
+    }

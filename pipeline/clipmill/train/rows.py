@@ -124,7 +124,8 @@ class Source:
 
     def paired(self) -> Iterator[tuple[Texts, Texts]]:
         """The texts of every unit, and the questions that they answer, as they stand in the input."""
-        assert self.question_column is not None and self.columns.caption_column is not None
+        assert self.question_column is not None
+        assert self.columns.caption_column is not None
         both = (self.columns.caption_column, self.question_column)
         is_list = self.columns.caption_is_list
         yield from zip(*(self._texts(self.units, column, is_list=is_list) for column in both), strict=True)

@@ -132,9 +132,10 @@ class WordsSource:
     columns: Columns
 
 
-def find_source(settings: GeneratorSettings) -> WordsSource:
-    """Reads the footers of the input. Raises UserError for input that cannot be used."""
-    inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+def find_source(settings: GeneratorSettings, inputs: list[InputFile] | None = None) -> WordsSource:
+    """Reads the footers of the input, unless its files are given. Raises UserError for input that cannot be used."""
+    if inputs is None:
+        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
     question = settings.question_column if isinstance(settings, AskSettings) else None
     columns = choose_columns(
         inputs,

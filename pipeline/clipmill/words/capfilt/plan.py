@@ -149,10 +149,11 @@ class Pooling:
     written: Written
 
 
-def find_pooling(settings: RecaptionSettings) -> Pooling:
-    """Reads the footers of the input and the manifest of the texts. Raises UserError for what cannot be used, and for texts
-    about another input."""
-    inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+def find_pooling(settings: RecaptionSettings, inputs: list[InputFile] | None = None) -> Pooling:
+    """Reads the footers of the input, unless its files are given, and the manifest of the texts. Raises UserError for what
+    cannot be used, and for texts about another input."""
+    if inputs is None:
+        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,
