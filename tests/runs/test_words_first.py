@@ -193,6 +193,33 @@ def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, wri
     assert written == []
 
 
+def test_a_takedown_of_a_file_that_is_half_written_asks_nobody_twice(
+    model: str, tmp_path: Path, written: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_file(tmp_path / "in", "a", 0)
+    path = run_file(tmp_path, model, recaption=None)
+    counted = steps.commit_unit
+
+    def killed(layout: Any, number: int, packed: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        counted(layout, number, packed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "commit_unit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            clipmill.run(path)
+    assert written == [0]
+    add_removed(Place.of(str(tmp_path / "place")), Takedown(frozenset({"p3", "p10"})))
+    version = clipmill.run(path)
+    assert version is not None
+    assert written == [0, 1]
+    (texts,) = (tmp_path / "place/words").glob("*/texts")
+    assert clipmill.verify(texts)[0].faults == []
+    said = pq.ParquetDataset(texts / "texts").read().column("id").to_pylist()
+    assert set(said) == {f"p{row}" for row in range(ROWS)} - {"p3", "p10"}
+
+
 def test_a_takedown_takes_texts_that_stand_alone(model: str, tmp_path: Path, written: list[int]) -> None:
     add_file(tmp_path / "in", "a", 0)
     path = run_file(tmp_path, model, recaption=None)

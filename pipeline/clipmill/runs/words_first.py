@@ -171,16 +171,16 @@ class WordsFirst:
         if words.larger is not None and words.rows is not None and not storage.is_file(words.texts / MANIFEST):
             self._write(words.larger)
             carry_over(Written.open(words.larger.texts.uri), words.file, words.rows, words.texts)
-        if len(self.removed) and storage.is_file(words.texts / MANIFEST):
-            written = Written.open(words.texts.uri)
-            rows = _rows_to_leave_out(words, written, self._known_removed)
-            if len(rows):
-                leave_out(written, rows)
         settings = self.run.caption.model_copy(update={"input": self._input(words), "output": words.texts.uri})
         run, inputs = self.run, self._inputs(words)
-        return replacing(
+        made = replacing(
             settings, lambda chosen: words_stage(chosen, run.cluster, self.reporter, self.removed, inputs)
         ).manifest
+        if not len(self.removed):
+            return made
+        written = Written.open(words.texts.uri)
+        rows = _rows_to_leave_out(words, written, self._known_removed)
+        return leave_out(written, rows).manifest if len(rows) else made
 
     def _input(self, words: FileWords) -> str:
         return words.file.path if words.file.listing is None else self.run.embed.input
