@@ -31,13 +31,16 @@ from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings
 from clipmill.runs.text_stages import words_stage
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
-from clipmill.words import steps
+from clipmill.words import plan, steps
 from clipmill.words.names import BUILTIN_WRITER_FOLDER
+from clipmill.words.plan import MOST_ROWS
 from clipmill.words.steps import BATCH_SIZE
 from clipmill.words.styles import prompt_of
 
-ROWS, FIRST = 200, 40
-"""So many rows are still done in this process; the first are left out."""
+ROWS = 192
+"""Few enough to be done in this process."""
+UNIT = MOST_ROWS
+"""Rows of a unit, as inputs of 2,048 rows and more have them; what comes before the end of the first is left out."""
 SIDE = 96
 BATCH = BATCH_SIZE["cpu"]
 QUESTION, CHOICES = "is there a red circle?", ("yes", "no")
@@ -59,11 +62,12 @@ def of_stage(make: Callable[..., GeneratorSettings], source: Path) -> float:
         plain(*given)
         ends.append(time.process_time())
 
-    with tempfile.TemporaryDirectory() as folder, patch.object(steps, "commit_unit", commit):
+    patched = patch.object(steps, "commit_unit", commit), patch.object(plan, "LEAST_UNITS", ROWS // UNIT)
+    with tempfile.TemporaryDirectory() as folder, patched[0], patched[1]:
         settings = make(input=str(source), output=f"{folder}/texts", batch_size=BATCH)
         words_stage(settings, ClusterSettings(device="cpu"), Silent())
-    units, first = len(ends), len(ends) * FIRST // ROWS
-    return ROWS * (units - 1 - first) / units / (ends[-1] - ends[first])
+    assert len(ends) == ROWS // UNIT
+    return (ROWS - UNIT) / (ends[-1] - ends[0])
 
 
 class Loop:
@@ -83,9 +87,9 @@ class Loop:
         torch.set_num_threads(1)
         start = 0.0
         for at in range(0, ROWS, BATCH):
-            start = time.process_time() if at == FIRST else start
+            start = time.process_time() if at == UNIT else start
             self._batch(encoded[at : at + BATCH], prompt, most)
-        return (ROWS - FIRST) / (time.process_time() - start)
+        return (ROWS - UNIT) / (time.process_time() - start)
 
     def _batch(self, encoded: Sequence[bytes], prompt: str, most: int) -> None:
         shown = [[Image.open(io.BytesIO(data)).convert("RGB")] for data in encoded]
@@ -130,22 +134,26 @@ def page(given: argparse.Namespace, found: dict[str, list[float]]) -> str:
     """What was found, for the documentation."""
     machine = ", ".join(map(str, hardware().values()))
     speeds = {name: median(of) for name, of in found.items()}
+
+    def against(one: str, other: str) -> str:
+        return f"{speeds[one] / speeds[other]:.2f}"
+
     rows = [f"| {name} | {speeds[name]:.1f} | {min(of):.1f} to {max(of):.1f} |" for name, of in found.items()]
     return "\n".join(
         [
             "# Words, measured",
             "",
-            f"`python -m benchmarks.words`: {ROWS - FIRST} pictures in batches of {BATCH}, texts of at most {given.most} "
+            f"`python -m benchmarks.words`: {ROWS - UNIT} pictures in units of {UNIT} and batches of {BATCH}, texts of at most {given.most} "
             f"tokens, one thread, the median of {given.rounds} rounds; {machine}.",
             "",
             "| | pictures a CPU second | of the rounds |",
             "|---|---|---|",
             *rows,
             "",
-            f"`caption` does {speeds['caption'] / speeds['loop']:.2f} of what the loop does. `ask --choices` does "
-            f"{speeds['ask --choices'] / speeds['caption']:.1f} times what `caption` does, which writes some twenty tokens, and "
-            f"{speeds['ask --choices'] / speeds['ask']:.1f} times what `ask` does: both look at the picture once, and an answer of "
-            "one word takes as many passes as choices do.",
+            f"`caption` does {against('caption', 'loop')} of what the loop does. `ask --choices` does "
+            f"{against('ask --choices', 'caption')} times what `caption` does, which writes some twenty tokens, and "
+            f"{against('ask --choices', 'ask')} times what `ask` does: both look at the picture once, and an answer of one word "
+            "takes as many passes as choices do.",
             "",
         ]
     )
