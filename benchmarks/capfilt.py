@@ -3,10 +3,10 @@
     python -m benchmarks.capfilt [--captioner MODEL] [--rows 4000] [--steps 200] [--seeds 3] [--work out/capfilt]
                                  [--output docs/capfilt.md]
 
-Rendered scenes have two in five captions exchanged for those of other scenes. ``--captioner``, or the built-in model that writes,
-writes a text about each, the built-in CLIP model filters captions and texts, and for each seed a fresh network of the built-in
-architecture learns from the noisy and from the filtered captions for as many steps; both are measured on held-out scenes. What
-is there already is kept.
+Rendered scenes have two in five captions exchanged for those of other scenes. ``--captioner``, or the built-in model that
+writes, writes a text about each, the built-in CLIP model filters captions and texts, and for each seed a fresh network of the
+built-in architecture learns from the noisy and from the filtered captions for as many steps; both are measured on held-out
+scenes. What is there already is kept.
 """
 
 from __future__ import annotations

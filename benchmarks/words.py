@@ -143,8 +143,8 @@ def page(given: argparse.Namespace, found: dict[str, list[float]]) -> str:
         [
             "# Words, measured",
             "",
-            f"`python -m benchmarks.words`: {ROWS - UNIT} pictures in units of {UNIT} and batches of {BATCH}, texts of at most {given.most} "
-            f"tokens, one thread, the median of {given.rounds} rounds; {machine}.",
+            f"`python -m benchmarks.words`: {ROWS - UNIT} pictures in units of {UNIT} and batches of {BATCH}, texts of at most "
+            f"{given.most} tokens, one thread, the median of {given.rounds} rounds; {machine}.",
             "",
             "| | pictures a CPU second | of the rounds |",
             "|---|---|---|",
@@ -152,8 +152,8 @@ def page(given: argparse.Namespace, found: dict[str, list[float]]) -> str:
             "",
             f"`caption` does {against('caption', 'loop')} of what the loop does. `ask --choices` does "
             f"{against('ask --choices', 'caption')} times what `caption` does, which writes some twenty tokens, and "
-            f"{against('ask --choices', 'ask')} times what `ask` does: both look at the picture once, and an answer of one word "
-            "takes as many passes as choices do.",
+            f"{against('ask --choices', 'ask')} times what `ask` does: both look at the picture once, and an answer of one "
+            "word takes as many passes as choices do.",
             "",
         ]
     )
