@@ -1,10 +1,11 @@
 """Makes a built-in model from its recipe, measures it, and says where it differs from what the recipe says it reaches.
 
     python -m benchmarks.models [--recipe pipeline/clipmill/encoders/builtin/recipe.yaml] [--work out/models] [--install]
+    python -m benchmarks.models --recipe pipeline/clipmill/words/builtin/recipe.yaml --work out/writer [--install]
 
 A recipe names scenes to render, trainings in their order, and figures on scenes that no training saw. It ends with 1 where a
-figure is off by more than .01. `--install` puts the model, and the figures measured, in the place of what is there. The recipe
-of a small model that writes is benchmarks/writer.yaml.
+figure is off by more than .01. `--install` puts the model, and the figures measured, in the place of what is there. The second
+recipe is that of the model that writes, whose first training begins with the folder that benchmarks.writer_architecture makes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.writer_architecture import write as write_architecture
 from benchmarks.writer_figures import figures as writer_figures
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import ClipModel, load_model
@@ -39,6 +41,17 @@ TOLERANCE = 0.01
 _PLACES = ("input", "validation", "pretrained", "model")
 """Options that may name a sample or a training of the recipe, or a folder beside it."""
 MODEL_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+WRITER_FILES = (
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+START = "start"
+"""What the recipe of a model that writes calls the folder that it begins with."""
 
 
 def make(recipe: Mapping[str, Any], work: Path, beside: Path) -> Path:
@@ -46,10 +59,17 @@ def make(recipe: Mapping[str, Any], work: Path, beside: Path) -> Path:
     for name, options in recipe["samples"].items():
         clipmill("sample", work / name, options, work, beside)
     last = work
+    if is_writer(recipe) and not (work / START).is_dir():
+        write_architecture(work / START)
     for name, options in recipe["trainings"].items():
         last = work / name
         clipmill("train", last, options, work, beside)
     return last
+
+
+def is_writer(recipe: Mapping[str, Any]) -> bool:
+    """Whether the model is one that writes."""
+    return any(options.get("loss") == "lm" for options in recipe["trainings"].values())
 
 
 def clipmill(command: str, output: Path, options: Mapping[str, Any], work: Path, beside: Path) -> None:
@@ -122,7 +142,7 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     folder = options.measure or make(recipe, options.work, options.recipe.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = (writer_figures if "writer" in recipe else figures)(folder, **recipe["measured_on"])
+    found = (writer_figures if is_writer(recipe) else figures)(folder, **recipe["measured_on"])
     off = []
     for name, value in found.items():
         said = recipe["figures"].get(name)
@@ -130,7 +150,7 @@ def main() -> int:
         print(f"{name:24} {value:.4f}  the recipe says {'nothing' if said is None else f'{said:.4f}'}")
     print(f"CPU minutes: {(used.ru_utime + used.ru_stime) / 60:.1f}")
     if options.install:
-        for name in MODEL_FILES:
+        for name in WRITER_FILES if is_writer(recipe) else MODEL_FILES:
             shutil.copyfile(folder / name, options.recipe.parent / name)
         recipe["figures"] = {name: round(value, 4) for name, value in found.items()}
         options.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))

@@ -1,10 +1,10 @@
-"""Makes the folder that the built-in model which writes is trained from: its configuration, its tokenizer, its processor.
+"""Makes the folder that the built-in model which writes is trained from: its first weights, its tokenizer, its processor.
 
     python -m benchmarks.writer_architecture FOLDER
 
-A FastVLM in small: a ResNet that makes 64 cells of a picture, a projection, and a Llama with byte pairs that were learned from
-what is said and asked about rendered scenes. No weights. Convolutions, because a transformer that small does not learn to see
-in the time.
+A FastVLM in small: the picture tower of the built-in CLIP, which knows what scenes hold, a projection, and a Llama with byte
+pairs that were learned from what is said and asked about rendered scenes. Projection and Llama are drawn by lot from a seed.
+A tower that begins with no knowledge does not learn to see through a language model in the time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from clipmill.encoders.names import BUILTIN_FOLDER
 from clipmill.scenes.captions import captions
 from clipmill.scenes.questions import questions
 from clipmill.scenes.scene import scene_of_row
 from clipmill.words.styles import STYLES, prompt_of
 
-SIDE, CELL, WIDTH, LAYERS, VOCABULARY = 64, 8, 128, 3, 512
-CHANNELS = (32, 64, 64, 128)
+SIDE, CELL, WIDTH, LAYERS, VOCABULARY = 64, 16, 128, 3, 512
+TOWER = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128), "stem_width": 8, "output_stride": CELL}
+"""The built-in CLIP's, in timm's words; the last stage keeps the cells of the one before, of which CLIP has a quarter."""
+CHANNELS = 4 * 128
 SCENES = 4000
 _TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{% for part in message['content'] %}"
@@ -79,10 +84,7 @@ def configuration(words: Any) -> Any:
         **ends,
     )
     vision = transformers.TimmWrapperConfig(
-        architecture="resnet10t",
-        do_pooling=False,
-        hidden_size=CHANNELS[-1],
-        model_args={"output_stride": CELL, "channels": CHANNELS},
+        architecture="resnetaa50d", do_pooling=False, hidden_size=CHANNELS, model_args=TOWER
     )
     return transformers.FastVlmConfig(
         text_config=text,
@@ -107,14 +109,41 @@ def processor(words: Any) -> Any:
     )
 
 
-def main() -> None:
-    """Writes the folder that is named."""
-    folder = Path(sys.argv[1])
+def tower() -> dict[str, torch.Tensor]:
+    """The weights of the built-in CLIP's picture tower, but for its attention pool, float32, by timm's names for them: a stem
+    of three convolutions, each with its normalisation, and four stages."""
+    stem = {f"{kind}{at}": f"conv1.{3 * (at - 1) + (kind == 'bn')}" for at in (1, 2, 3) for kind in ("conv", "bn")}
+    stem |= {"conv3": "conv1.6", "bn3": "bn1"}
+    found = {}
+    for name, tensor in load_file(BUILTIN_FOLDER / "open_clip_model.safetensors").items():
+        part, _, rest = name.removeprefix("visual.").partition(".")
+        if not name.startswith("visual.") or part == "attnpool":
+            continue
+        rest = rest.replace("downsample.1.", "downsample.2.").replace("downsample.0.", "downsample.1.")
+        found[f"{stem.get(part, part)}.{rest}"] = tensor.float() if tensor.is_floating_point() else tensor
+    return found
+
+
+def network(words: Any) -> Any:
+    """The whole, which sees already and does not speak yet."""
+    torch.manual_seed(0)
+    made = transformers.AutoModelForImageTextToText.from_config(configuration(words), dtype=torch.float32)
+    made.model.vision_tower.timm_model.load_state_dict(tower())
+    return made
+
+
+def write(folder: Path) -> None:
+    """The folder, as `clipmill train --loss lm --pretrained` takes it."""
     words = tokenizer()
     processor(words).save_pretrained(folder)
-    configuration(words).save_pretrained(folder)
+    network(words).save_pretrained(folder)
     ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     transformers.GenerationConfig(**ends).save_pretrained(folder)
+
+
+def main() -> None:
+    """Writes the folder that is named."""
+    write(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipmill.core.settings import AskSettings
+from clipmill.evaluation.texts.cider import Rarity
+from clipmill.evaluation.texts.tokens import tokens
+from clipmill.scenes.captions import captions as said_of
 from clipmill.scenes.questions import one_question
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row
@@ -43,7 +46,15 @@ def figures(folder: Path, rows: int, seed: int, side: int) -> dict[str, float]:
         **shares,
         "captions_main_object": float(np.mean([main for main, _ in named])),
         "captions_all_objects": float(np.mean([all_there for _, all_there in named])),
+        "captions_cider_d": cider_d(captions, scenes),
     }
+
+
+def cider_d(texts: Sequence[str], scenes: Sequence[Scene]) -> float:
+    """CIDEr-D of a text about each scene against all that is said of it."""
+    references = [[tokens(one) for one in said_of(scene)] for scene in scenes]
+    rarity = Rarity.of(references)
+    return float(np.mean([rarity.score(tokens(text), of) for text, of in zip(texts, references, strict=True)]))
 
 
 def named_in(text: str, scene: Scene) -> tuple[bool, bool]:

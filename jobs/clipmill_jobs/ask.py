@@ -21,6 +21,7 @@ def command(settings: AskSettings, cluster: ClusterSettings, as_json: bool) -> N
 
     \b
     Examples:
+      clipmill ask --input scenes/ --output answers/ --question "how many objects are there?"
       clipmill ask --input photos/ --output persons/ --model models/llava/ --question "Is a person visible?" --choices yes,no
       clipmill ask --input photos/ --output answers/ --model models/qwen/ --question-column question
     """

@@ -20,6 +20,7 @@ def command(settings: CaptionSettings, cluster: ClusterSettings, as_json: bool) 
 
     \b
     Examples:
+      clipmill caption --input scenes/ --output captions/
       clipmill caption --input photos/ --output captions/ --model transformers:Salesforce/blip-image-captioning-base
       clipmill caption --input photos/ --output alt/ --model transformers:HuggingFaceTB/SmolVLM-256M-Instruct --style alt
       clipmill caption --input photos/ --output captions/ --model models/llava/ --candidates 3 --temperature 0.7

@@ -53,7 +53,9 @@ def show(name: str | None = None, everything: bool = False, as_json: bool = Fals
     Example:
       clipmill models ViT-B-32
     """
+    from clipmill.encoders.names import BUILTIN
     from clipmill.estimate.catalogue import known_weights, weights_of, worth_taking
+    from clipmill.words.names import BUILTIN_WRITER
 
     known = known_weights()
     if name is not None:
@@ -67,6 +69,8 @@ def show(name: str | None = None, everything: bool = False, as_json: bool = Fals
     first = chosen[0]
     click.echo(f"\nclipmill models fetch {first.model} --pretrained {first.pretrained}")
     click.echo(f"clipmill run photos/ --model {first.model} --pretrained {first.pretrained}")
+    if name is None:
+        click.echo(f"\nWithout --model {BUILTIN} embeds and {BUILTIN_WRITER} writes: they know rendered scenes alone.")
 
 
 def _print(chosen: "list[Known]") -> None:

@@ -35,5 +35,6 @@ def test_models_are_listed_with_what_to_type() -> None:
     done = CliRunner().invoke(main, ["models"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     assert "clipmill models fetch ViT-B-32 --pretrained" in done.stdout
+    assert "builtin-writer writes" in done.stdout
     one = CliRunner().invoke(main, ["models", "ViT-B-32", "--json"])
     assert {"openai", "laion2b_s34b_b79k"} <= {known["pretrained"] for known in json.loads(one.stdout)}

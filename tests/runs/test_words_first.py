@@ -140,6 +140,19 @@ def test_texts_alone_leave_the_input_as_it_is(model: str, tmp_path: Path) -> Non
     assert clipmill.verify(texts)[0].whole
 
 
+def test_words_go_when_the_run_file_asks_for_none_any_more(model: str, tmp_path: Path) -> None:
+    add_file(tmp_path / "in", "a", 0)
+    assert clipmill.run(run_file(tmp_path, model)) is not None
+    assert (tmp_path / "place/words").is_dir()
+    version = clipmill.run(run_file(tmp_path, model, caption=None, recaption=None))
+    assert version is not None
+    assert not (tmp_path / "place/words").exists()
+    assert captions_of(tmp_path, version.name) == {f"p{row}": [f"picture {row}"] for row in range(ROWS)}
+    (tmp_path / "place/words/left/texts").mkdir(parents=True)  # as by a run that ended before it came to that
+    assert clipmill.run(run_file(tmp_path, model, caption=None, recaption=None)) is None
+    assert not (tmp_path / "place/words").exists()
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, written: list[int], before: bool) -> None:
     """Of an id and of a content, before they were ever written about and after."""
@@ -180,6 +193,33 @@ def test_a_takedown_takes_texts_and_captions_too(model: str, tmp_path: Path, wri
     assert written == []
 
 
+def test_a_takedown_of_a_file_that_is_half_written_asks_nobody_twice(
+    model: str, tmp_path: Path, written: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_file(tmp_path / "in", "a", 0)
+    path = run_file(tmp_path, model, recaption=None)
+    counted = steps.commit_unit
+
+    def killed(layout: Any, number: int, packed: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        counted(layout, number, packed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "commit_unit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            clipmill.run(path)
+    assert written == [0]
+    add_removed(Place.of(str(tmp_path / "place")), Takedown(frozenset({"p3", "p10"})))
+    version = clipmill.run(path)
+    assert version is not None
+    assert written == [0, 1]
+    (texts,) = (tmp_path / "place/words").glob("*/texts")
+    assert clipmill.verify(texts)[0].faults == []
+    said = pq.ParquetDataset(texts / "texts").read().column("id").to_pylist()
+    assert set(said) == {f"p{row}" for row in range(ROWS)} - {"p3", "p10"}
+
+
 def test_a_takedown_takes_texts_that_stand_alone(model: str, tmp_path: Path, written: list[int]) -> None:
     add_file(tmp_path / "in", "a", 0)
     path = run_file(tmp_path, model, recaption=None)
@@ -216,8 +256,16 @@ def test_mistakes_are_told_with_their_line(sections: dict[str, Any], message: st
         read_run_file(run_file(tmp_path, model, **sections))
 
 
-def test_a_folder_of_pictures_is_told_to_be_imported(model: str, tmp_path: Path) -> None:
+def test_a_list_of_pictures_is_written_about_like_any_file(model: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.png").write_bytes(encoded(0))
-    with pytest.raises(UserError, match="make Parquet of it with `clipmill import`"):
-        clipmill.run(run_file(tmp_path, model))
+    for row in range(3):
+        (tmp_path / f"in/{row}.png").write_bytes(encoded(row))
+    (tmp_path / "in/list.csv").write_text("id,path\n" + "".join(f"p{row},{row}.png\n" for row in range(3)))
+    listed = run_file(tmp_path, model, embed={"input": str(tmp_path / "in/list.csv")})
+    version = clipmill.run(listed)
+    assert version is not None
+    assert {name: len(texts) for name, texts in captions_of(tmp_path, version.name).items()} == {
+        "p0": 1,
+        "p1": 1,
+        "p2": 1,
+    }

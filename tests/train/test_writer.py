@@ -242,6 +242,22 @@ def test_what_does_not_go_together_is_told(
         train_stage(made, ClusterSettings(device="cpu"), Silent())
 
 
+@pytest.mark.parametrize("which", ["input", "validation"])
+def test_questions_that_are_not_as_many_as_answers_are_told_before_training(
+    architecture: Path, coloured: str, tmp_path: Path, which: str
+) -> None:
+    rows = pq.read_table(coloured).to_pylist()
+    rows[3] |= {"question": None}  # nothing is asked of it
+    rows[31] |= {"answer": rows[31]["answer"][:1]}
+    (tmp_path / "short").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "short/rows.parquet")
+    made = settings(tmp_path, architecture, coloured).model_copy(update={which: str(tmp_path / "short")})
+    with pytest.raises(
+        UserError, match=r"row 31 of .*rows\.parquet has 2 questions in question and 1 answers in answer"
+    ):
+        train_stage(made, ClusterSettings(device="cpu"), Silent())
+
+
 def test_a_folder_without_a_processor_is_told(architecture: Path, coloured: str, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from blocks import encoded, write_pictures
 from clipmill import storage
@@ -20,6 +21,7 @@ from clipmill.stage.units.layout import Layout
 from clipmill.verification.dataset import verify
 from clipmill.words import steps
 from clipmill.words.asking import Asking
+from clipmill.words.engines.transformers import TransformersGenerator
 from clipmill.words.loading import FoundGenerator
 from clipmill.words.protocol import Decoding
 from clipmill.words.sums import TextSums
@@ -160,7 +162,6 @@ def test_examples_change_the_texts_and_are_part_of_what_they_follow_from(
         (AskSettings, {"question": "a?", "choices": "yes"}, "--choices needs two answers or more"),
         (AskSettings, {"question": "a?", "choices": "yes,yes"}, "--choices has an answer twice"),
         (AskSettings, {"question_column": "nothing"}, "nothing"),
-        (CaptionSettings, {"model": None}, "--model is needed"),
         (
             CaptionSettings,
             {"model": "ViT-B-32", "pretrained": "openai"},
@@ -239,6 +240,23 @@ def test_two_jobs_that_compute_otherwise_do_not_share_a_model(tmp_path: Path) ->
     assert steps._Key(job) == steps._Key(replace(job, threads=4))
     for change in ({"precision": "bf16"}, {"device": "cuda"}, {"batch_size": 3}):
         assert steps._Key(job) != steps._Key(replace(job, **change))
+
+
+@pytest.mark.parametrize(("small", "threads"), [(steps.SMALL_MODEL, 1), (0, 3)])
+def test_the_cores_of_a_machine_share_products_of_large_models_only(
+    pictures_folder: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int, threads: int
+) -> None:
+    seen, plain = set(), TransformersGenerator.generate
+
+    def generate(self: TransformersGenerator, *given: Any) -> Any:
+        seen.add(torch.get_num_threads())
+        return plain(self, *given)
+
+    monkeypatch.setattr(TransformersGenerator, "generate", generate)
+    monkeypatch.setattr(steps, "SMALL_MODEL", small)
+    cluster = ClusterSettings(device="cpu", cpus=3)
+    words_stage(caption(pictures_folder, tmp_path / "out", model, limit=4), cluster, Silent())
+    assert seen == {threads}
 
 
 def test_a_folder_that_a_node_lacks_is_told(tmp_path: Path) -> None:

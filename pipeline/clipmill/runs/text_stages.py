@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,21 @@ from clipmill.stage.stage import Made, Work
 
 if TYPE_CHECKING:
     from clipmill.report.document import Report
+    from clipmill.source.input_file import InputFile
     from clipmill.words.scorers.protocol import Scorer
+
+_LOG = logging.getLogger(__name__)
 
 
 def words_stage(
-    settings: GeneratorSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
+    settings: GeneratorSettings,
+    cluster: ClusterSettings,
+    reporter: Reporter,
+    removed: Takedown = NOTHING,
+    inputs: list[InputFile] | None = None,
 ) -> Made[TextsManifest]:
-    """Writes captions of pictures, or answers to questions about them; not of what was ``removed``."""
+    """Writes captions of pictures, or answers to questions about them; not of what was ``removed``. ``inputs`` are the files of
+    the input, where they are known."""
     from clipmill.engine.device import check_device
     from clipmill.words.asking import Asking, check_asking
     from clipmill.words.engines.kinds import prompts_of, refuse_questions
@@ -38,7 +47,7 @@ def words_stage(
     check_asking(settings)
     examples, examples_sha256 = read_examples(settings.examples) if settings.examples else ((), None)
     reporter.message("ask" if isinstance(settings, AskSettings) else "caption", f"reading what is in {settings.input}")
-    source = find_source(settings)
+    source = find_source(settings, inputs)
     found = find_generator(settings)
     if isinstance(settings, AskSettings):
         refuse_questions(found.kind, found.identity.name)
@@ -47,22 +56,30 @@ def words_stage(
 
     def work(work: Work) -> TextsManifest:
         from clipmill.engine.words import write_words
+        from clipmill.words.names import caution
 
+        if told := caution(plan.identity.name, plan.inputs, plan.name, settings.input):
+            _LOG.warning(told)
         return write_words(plan, found, examples, cluster, reporter, work)
 
     return plan.run(work)
 
 
 def recaption_stage(
-    settings: RecaptionSettings, cluster: ClusterSettings, reporter: Reporter, removed: Takedown = NOTHING
+    settings: RecaptionSettings,
+    cluster: ClusterSettings,
+    reporter: Reporter,
+    removed: Takedown = NOTHING,
+    inputs: list[InputFile] | None = None,
 ) -> Made[CaptionedManifest]:
-    """Keeps of captions and of texts about the same pictures those that are true; nothing of what was ``removed``."""
+    """Keeps of captions and of texts about the same pictures those that are true; nothing of what was ``removed``.
+    ``inputs`` are the files of the input, where they are known."""
     from clipmill.engine.device import check_device
     from clipmill.words.capfilt.plan import find_pooling, make_plan
 
     check_device(cluster)
     reporter.message("recaption", f"reading what is in {settings.input}")
-    pooling = find_pooling(settings)
+    pooling = find_pooling(settings, inputs)
     from clipmill.words.scorers.finding import find_scorer
 
     found = find_scorer(settings)

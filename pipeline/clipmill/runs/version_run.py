@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from clipmill import storage
 from clipmill.core.errors import BarMissed, RunFailed
 from clipmill.core.forecasts import Forecast
 from clipmill.core.manifests import (
@@ -100,6 +101,7 @@ class VersionRun:
         stages = {"index": self._run.index, "evaluate": self._run.evaluate, **_words_of(self._run)}
         key = key_of(plan.fingerprint, stages, self._removed)
         if self._base is not None and self._base.version.key == key:
+            self._forget_words(words)
             self._record.note(version=self._base.version.name, unchanged=True)
             self._tell("unchanged", f"{self._place.output} stays at version {self._base.version.name}")
             return None
@@ -113,8 +115,7 @@ class VersionRun:
         self._refuse_what_was_taken_down()
         switch(self._place, described, self._seen)
         end(self._place)
-        if words is not None:
-            words.forget_others()
+        self._forget_words(words)
         self._record.note(version=version.name, unchanged=False, notes=made.notes)
         self._tell("published", str(folder))
         return described
@@ -144,6 +145,13 @@ class VersionRun:
         )
         words.make(self._record)
         return words
+
+    def _forget_words(self, words: "WordsFirst | None") -> None:
+        """Removes words that the run file does not ask for any more."""
+        if words is None:
+            storage.remove(self._place.words)
+        else:
+            words.forget_others()
 
     def _plan(self, words: "WordsFirst | None") -> "tuple[EmbedPlan, Loader]":
         from clipmill.embedding.plan import find_source

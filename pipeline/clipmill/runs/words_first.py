@@ -1,7 +1,8 @@
 """Words as the first stages of a run: texts about the input of `embed`, and its captions made better.
 
 Every source file has datasets of its own, named after the file and the settings: of a file that is as before they are there
-already. What is embedded are the files with the captions that are true, so a version grows by those that are new.
+already; of a folder of pictures batches are such files (`clipmill.runs.batches`). What is embedded are the files with the
+captions that are true, so a version grows by those that are new.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from clipmill.core.schemas import IMAGE_SHA256, Reason
 from clipmill.core.settings import CaptionSettings, EmbedSettings, RecaptionSettings
 from clipmill.core.takedown import Takedown
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
-from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest, read_shards
+from clipmill.datasets.manifests import LISTING_FILE, MANIFEST, Embeddings, read_manifest, read_shards
 from clipmill.embedding.plan import EmbedSource
+from clipmill.runs.batches import Batch, batches, listed
 from clipmill.runs.run_file import RunFile
 from clipmill.runs.stages import replacing
 from clipmill.runs.summary import RunRecord
@@ -37,17 +39,22 @@ from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import Location
 from clipmill.versions.place import Place
+from clipmill.words.carry_over import carry_over
 from clipmill.words.leave_out import leave_out
 from clipmill.words.written import Written
 
 
 @dataclass(frozen=True)
 class FileWords:
-    """Where the words about one source file lie."""
+    """Where the words about one source file lie; of a batch of a folder also its ``listing``. What is left of a ``larger``
+    batch, whose words are taken along, was its ``rows``."""
 
     file: InputFile
     texts: Location
     captioned: Location | None
+    listing: Location
+    larger: FileWords | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,27 +70,35 @@ class WordsFirst:
     tell: Callable[[str, str], None]
 
     @cached_property
-    def files(self) -> list[InputFile]:
-        """The input of `embed`. Raises UserError for one that does not lie in files of rows."""
-        found = find_inputs(self.run.embed.input, read_footers(self.place.footers))
-        if any(file.listed is not None or file.listing is not None for file in found):
-            raise UserError(
-                f"`caption` writes about files of rows one by one, and {self.run.embed.input} is a folder or a list of "
-                "pictures: make Parquet of it with `clipmill import`, and name that"
-            )
-        save_footers(self.place.footers, found)
-        return found
-
-    @cached_property
     def words(self) -> list[FileWords]:
-        """Of every file."""
+        """Of every file of the input of `embed`."""
+        found = find_inputs(self.run.embed.input, read_footers(self.place.footers))
+        if found[0].listing is not None:
+            return [self._of_batch(batch) for batch in batches(found[0], self._listings(found[0]))]
+        save_footers(self.place.footers, found)
+        return [self._of(file) for file in found]
+
+    def _of(self, file: InputFile) -> FileWords:
+        folder = self.place.words / self._name(file)
+        captioned = folder / f"captioned-{_token([], self.run.recaption)}" if self.run.recaption else None
+        return FileWords(file, folder / "texts", captioned, folder / LISTING_FILE)
+
+    def _name(self, file: InputFile) -> str:
+        """Of the folder of its words."""
         assert self.run.caption is not None
-        found = []
-        for file in self.files:
-            folder = self.place.words / _token([file.path, file.size, file.etag], self.run.caption)
-            captioned = folder / f"captioned-{_token([], self.run.recaption)}" if self.run.recaption else None
-            found.append(FileWords(file, folder / "texts", captioned))
-        return found
+        return _token([file.path, file.size, file.etag], self.run.caption)
+
+    def _of_batch(self, batch: Batch) -> FileWords:
+        larger = self._of(batch.larger) if batch.larger is not None else None
+        return replace(self._of(batch.file), larger=larger, rows=batch.rows)
+
+    def _listings(self, folder: InputFile) -> list[pa.Table]:
+        """The batches that words were written about with these settings."""
+        start = len(self.place.words.path) + 1
+        files = sorted(str(info.path[start:]) for info in storage.list_files(self.place.words))
+        names = [name for name, _, file in (path.partition("/") for path in files) if file == LISTING_FILE]
+        found = {name: storage.read_table(self.place.words / name / LISTING_FILE) for name in names}
+        return [listing for name, listing in found.items() if self._name(listed(folder, listing)) == name]
 
     def make(self, record: RunRecord) -> None:
         """Makes what is not there, and leaves out of what is there what was taken down."""
@@ -151,23 +166,37 @@ class WordsFirst:
 
     def _write(self, words: FileWords) -> TextsManifest:
         assert self.run.caption is not None
-        if len(self.removed) and storage.is_file(words.texts / MANIFEST):
-            written = Written.open(words.texts.uri)
-            rows = _rows_to_leave_out(words, written, self._known_removed)
-            if len(rows):
-                leave_out(written, rows)
-        settings = self.run.caption.model_copy(update={"input": words.file.path, "output": words.texts.uri})
-        return replacing(
-            settings, lambda chosen: words_stage(chosen, self.run.cluster, self.reporter, self.removed)
+        if words.file.listing is not None and not storage.is_file(words.listing):
+            storage.write_table(words.listing, words.file.listing)
+        if words.larger is not None and words.rows is not None and not storage.is_file(words.texts / MANIFEST):
+            self._write(words.larger)
+            carry_over(Written.open(words.larger.texts.uri), words.file, words.rows, words.texts)
+        settings = self.run.caption.model_copy(update={"input": self._input(words), "output": words.texts.uri})
+        run, inputs = self.run, self._inputs(words)
+        made = replacing(
+            settings, lambda chosen: words_stage(chosen, run.cluster, self.reporter, self.removed, inputs)
         ).manifest
+        if not len(self.removed):
+            return made
+        written = Written.open(words.texts.uri)
+        rows = _rows_to_leave_out(words, written, self._known_removed)
+        return leave_out(written, rows).manifest if len(rows) else made
+
+    def _input(self, words: FileWords) -> str:
+        return words.file.path if words.file.listing is None else self.run.embed.input
+
+    def _inputs(self, words: FileWords) -> list[InputFile] | None:
+        """A batch, which cannot be found by its path."""
+        return None if words.file.listing is None else [words.file]
 
     def _filter(self, words: FileWords) -> CaptionedManifest:
         assert self.run.recaption is not None
         assert words.captioned is not None
-        places = {"input": words.file.path, "texts": words.texts.uri, "output": words.captioned.uri}
+        places = {"input": self._input(words), "texts": words.texts.uri, "output": words.captioned.uri}
         settings = self.run.recaption.model_copy(update=places)
+        run, inputs = self.run, self._inputs(words)
         return replacing(
-            settings, lambda chosen: recaption_stage(chosen, self.run.cluster, self.reporter, self.removed)
+            settings, lambda chosen: recaption_stage(chosen, run.cluster, self.reporter, self.removed, inputs)
         ).manifest
 
 

@@ -40,7 +40,9 @@ def check(settings: TrainSettings) -> None:
         refuse_unusable_index(settings.hard_negatives)
     pictures = check_model(settings)
     for uri in filter(None, (settings.input, settings.validation)):
-        open_source(uri, pictures, settings)
+        source = open_source(uri, pictures, settings)
+        if settings.question_column is not None and source.columns.caption_is_list:
+            _refuse_unpaired(source, settings)
 
 
 def check_loss(settings: TrainSettings) -> None:
@@ -92,3 +94,18 @@ def _refuse_unlike_answers(source: Source, column: str) -> None:
                 f"--question-column {column} is {kind} in {file.path}, and --answer-column {source.columns.caption_column} is "
                 f"{'a list' if source.columns.caption_is_list else 'one text a row'}: both have to be lists, or neither"
             )
+
+
+def _refuse_unpaired(source: Source, settings: TrainSettings) -> None:
+    """Raises UserError for a row with another number of questions than of answers, whose pairs nobody can tell. Only these two
+    columns are read, a unit of rows at a time."""
+    places = {file.ordinal: file.path for file in source.inputs}
+    for unit, (answers, questions) in zip(source.units, source.paired(), strict=True):
+        rows = (f"row {span.start + at} of {places[span.ordinal]}" for span in unit.spans for at in range(span.rows))
+        for place, given, asked in zip(rows, answers, questions, strict=True):
+            if given is not None and asked is not None and len(given) != len(asked):
+                raise UserError(
+                    f"{place} has {len(asked)} questions in {settings.question_column} and {len(given)} answers in "
+                    f"{settings.answer_column}: an answer belongs to the question at its place, so make both lists of one "
+                    "length, with null or an empty text where there is no answer"
+                )

@@ -6,9 +6,7 @@ texts that are not true of it, drawn in proportion to how probable the towers fi
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +14,13 @@ from torch.nn import functional as F
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import TrainSettings
-from clipmill.encoders.adapters.prepared import ProcessorPreparation
-from clipmill.storage import Location
 from clipmill.train.batches import Batch
 from clipmill.train.gradient import Tower, backward
 from clipmill.train.learner import Weights
 from clipmill.train.loss import clip_loss
 from clipmill.train.next_token import Pieces
-from clipmill.train.parts import set_modes
 from clipmill.train.processed import Processed
+from clipmill.train.processed_learner import ProcessedLearner, computes_in_half
 from clipmill.train.rows import Example
 from clipmill.train.truth import Part, Truth
 from clipmill.train.validate import Validation, validate
@@ -36,29 +32,8 @@ _VALIDATED = 64
 
 
 @dataclass(frozen=True)
-class Matcher:
-    """A `BlipForImageTextRetrieval` that learns, on one device, as its settings say. ``logit_scale`` is registered on the
-    network while it is trained."""
-
-    network: Any
-    source: Processed
-    device: torch.device
-    half: bool
-    settings: TrainSettings
-
-    @property
-    def name(self) -> str:
-        """What the model is called in records."""
-        return self.source.name
-
-    @property
-    def pictures(self) -> ProcessorPreparation:
-        """The image processor's own preparation."""
-        return self.source.pictures
-
-    def learning(self) -> None:
-        """Puts the network into training mode, but for what is frozen."""
-        set_modes(self.network)
+class Matcher(ProcessedLearner):
+    """A `BlipForImageTextRetrieval` that learns. ``logit_scale`` is registered on the network while it is trained."""
 
     def scale(self) -> torch.Tensor:
         """The inverse temperature, a scalar with a gradient."""
@@ -77,13 +52,13 @@ class Matcher:
 
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Unit vectors, float32 (n, d), of prepared pictures."""
-        with self._autocast():
+        with self.autocast():
             features: torch.Tensor = self.network.vision_proj(self._seen(pixels)[:, 0])
         return F.normalize(features.float(), dim=-1)
 
     def encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit vectors, float32 (n, d), of token ids."""
-        with self._autocast():
+        with self.autocast():
             read = self.network.text_encoder(input_ids=tokens, attention_mask=self._there(tokens))
             features = self.network.text_proj(read.last_hidden_state[:, 0])
         unit: torch.Tensor = F.normalize(features.float(), dim=-1)
@@ -92,7 +67,7 @@ class Matcher:
     def match(self, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Logits, float32 (n, 2), that the texts are not true of the pictures, and that they are. Where there are several times
         as many texts as pictures, the pictures come again in the same order."""
-        with self._autocast():
+        with self.autocast():
             seen = self._seen(pixels).repeat(len(tokens) // len(pixels), 1, 1)
             read = self.network.text_encoder(
                 input_ids=tokens,
@@ -111,9 +86,6 @@ class Matcher:
     def _there(self, tokens: torch.Tensor) -> torch.Tensor:
         there: torch.Tensor = tokens != self.source.processor.tokenizer.pad_token_id
         return there.to(torch.int64)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def backward(
         self, step: int, batch: Batch, parts: Sequence[Part], workers: Workers, statistics: Sequence[torch.Tensor]
@@ -202,31 +174,15 @@ class Matcher:
         asked = zip(told, examples, others, strict=True)
         return [right for right, example, other in asked if other not in example.captions]
 
-    def trained(self) -> Weights:
-        """All weights of the network, the temperature with them."""
-        weights: Weights = self.network.state_dict()
-        return weights
-
     def whole(self) -> Weights:
-        """The weights of the model, on the CPU, as a copy."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.trained().items()}
+        """The weights of the model, which has no temperature, on the CPU, as a copy."""
+        weights = super().whole()
         weights.pop("logit_scale")
         return weights
-
-    def fill(self, weights: Weights) -> None:
-        """Takes over weights such as `whole` gives."""
-        mine = self.trained()
-        with torch.no_grad():
-            for name, tensor in weights.items():
-                mine[name].copy_(tensor)
 
     def measures(self) -> dict[str, float]:
         """The inverse temperature."""
         return {"logit_scale": round(float(self.scale().detach()), 4)}
-
-    def write(self, folder: Location, weights: Weights) -> None:
-        """As transformers loads it, and `clipmill recaption --filter itm` takes it."""
-        self.source.write(folder, self.network, weights)
 
 
 def make_matcher(settings: TrainSettings, device: torch.device) -> Matcher:
@@ -237,8 +193,7 @@ def make_matcher(settings: TrainSettings, device: torch.device) -> Matcher:
 
     network = source.network(BlipForImageTextRetrieval, settings)
     network.logit_scale = torch.nn.Parameter(torch.tensor(_START_SCALE).log())
-    half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    return Matcher(network.to(device), source, device, half, settings)
+    return Matcher(network.to(device), source, device, computes_in_half(settings, device), settings)
 
 
 def find_matcher(settings: TrainSettings) -> Processed:

@@ -122,6 +122,14 @@ class Source:
         for rows in self._texts(units, NEGATIVES_COLUMN, is_list=True):
             yield [_usable(texts) for texts in rows]
 
+    def paired(self) -> Iterator[tuple[Texts, Texts]]:
+        """The texts of every unit, and the questions that they answer, as they stand in the input."""
+        assert self.question_column is not None
+        assert self.columns.caption_column is not None
+        both = (self.columns.caption_column, self.question_column)
+        is_list = self.columns.caption_is_list
+        yield from zip(*(self._texts(self.units, column, is_list=is_list) for column in both), strict=True)
+
     def _questions(self, units: Sequence[Unit]) -> Iterator[Texts | None]:
         if self.question_column is None:
             yield from (None for _ in units)
@@ -174,9 +182,11 @@ class Rows:
         if self.questions is None:
             return self._captions[at], []
         answers, questions = self.table.column("captions")[at].as_py(), self.questions[at]
+        if answers is None or questions is None:
+            return [], []
         usable = [
             (answer, question)
-            for answer, question in zip(answers or (), questions or (), strict=False)
+            for answer, question in zip(answers, questions, strict=True)
             if answer and answer.strip() and question and question.strip()
         ]
         return [answer for answer, _ in usable], [question for _, question in usable]

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,15 +13,12 @@ from torchvision.transforms.functional import to_pil_image
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import TrainSettings
-from clipmill.encoders.adapters.prepared import ProcessorPreparation
 from clipmill.encoders.weights import first_line
-from clipmill.storage import Location
 from clipmill.train.batches import Batch
 from clipmill.train.conversation import Packed, Phrasing, Turn
-from clipmill.train.learner import Weights
 from clipmill.train.next_token import NOT_ASKED, Pieces, next_token_backward
-from clipmill.train.parts import set_modes
 from clipmill.train.processed import Processed
+from clipmill.train.processed_learner import ProcessedLearner, computes_in_half
 from clipmill.train.rows import Example
 from clipmill.train.truth import Part
 from clipmill.train.workers import Workers
@@ -55,29 +51,10 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Writer:
-    """A network that writes, on one device, learning as its settings say."""
+class Writer(ProcessedLearner):
+    """A network that writes, asked as its processor's ``phrasing`` says."""
 
-    network: Any
-    source: Processed
     phrasing: Phrasing
-    device: torch.device
-    half: bool
-    settings: TrainSettings
-
-    @property
-    def name(self) -> str:
-        """What the model is called in records."""
-        return self.source.name
-
-    @property
-    def pictures(self) -> ProcessorPreparation:
-        """The image processor's own preparation."""
-        return self.source.pictures
-
-    def learning(self) -> None:
-        """Puts the network into training mode, but for what is frozen."""
-        set_modes(self.network)
 
     def backward(
         self, step: int, batch: Batch, parts: Sequence[Part], workers: Workers, statistics: Sequence[torch.Tensor]
@@ -113,7 +90,7 @@ class Writer:
         looks_at = packed.looks_at.to(self.device)
         hidden = torch.zeros(looks_at.shape, dtype=values.dtype, device=self.device)
         hidden = hidden.masked_fill(~looks_at, torch.finfo(values.dtype).min)
-        with self._autocast():
+        with self.autocast():
             found = self.network(
                 input_ids=packed.ids.to(self.device),
                 pixel_values=values,
@@ -123,9 +100,6 @@ class Writer:
             )
         logits: torch.Tensor = found.logits[:, :-1].float()
         return logits
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def validate(self, examples: Iterable[Example], templates: Sequence[str]) -> Answers:
         """One question about each picture: the next of its own with every picture, so that all kinds are asked."""
@@ -152,30 +126,6 @@ class Writer:
         question = example.questions[at] if example.questions else prompt_of("short", instructed=True)
         return question, example.captions[at]
 
-    def trained(self) -> Weights:
-        """All weights of the network."""
-        weights: Weights = self.network.state_dict()
-        return weights
-
-    def whole(self) -> Weights:
-        """The same on the CPU, as a copy."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.trained().items()}
-
-    def fill(self, weights: Weights) -> None:
-        """Takes over weights such as `whole` gives."""
-        mine = self.trained()
-        with torch.no_grad():
-            for name, tensor in weights.items():
-                mine[name].copy_(tensor)
-
-    def measures(self) -> dict[str, float]:
-        """Nothing beside the loss."""
-        return {}
-
-    def write(self, folder: Location, weights: Weights) -> None:
-        """As transformers loads it, and `clipmill ask --model` takes it."""
-        self.source.write(folder, self.network, weights)
-
 
 def find_writer(settings: TrainSettings) -> Processed:
     """The model without its weights. Raises UserError as `Processed.find`, and for one that is not asked by messages."""
@@ -192,8 +142,8 @@ def make_writer(settings: TrainSettings, device: torch.device) -> Writer:
     from transformers import AutoModelForImageTextToText
 
     network = source.network(AutoModelForImageTextToText, settings)
-    half = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    learner = Writer(network.to(device), source, _phrasing(network, source), device, half, settings)
+    half = computes_in_half(settings, device)
+    learner = Writer(network.to(device), source, device, half, settings, _phrasing(network, source))
     _refuse_unlike_asked(learner)
     return learner
 

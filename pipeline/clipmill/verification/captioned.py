@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmill import storage
-from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.schemas import DROPPED_TEXTS, ORDINAL_SHIFT, Reason, captioned_schema
 from clipmill.core.text_manifests import CaptionedManifest
-from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest
 from clipmill.storage import Location
-from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
+from clipmill.verification.parts import CountedPart, check_parts
 from clipmill.verification.tables import open_parquet, reading
 
 _BELOW = "below_threshold"
@@ -28,32 +27,16 @@ def verify_captioned(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     location = storage.resolve(uri)
     manifest = read_manifest(location, CaptionedManifest)
     findings = Findings("captioned", location.uri)
-    try:
-        shards = read_shards(location, manifest.shards_sha256)
-    except (StorageFailed, StorageRefused):
-        raise
-    except ClipmillError as error:
-        findings.fault(str(error))
-        findings.unchecked.append("the files, since their list is damaged")
+    parts = (
+        CountedPart("captioned", manifest.counts.rows, repeats=False),
+        CountedPart("dropped", sum(manifest.counts.dropped_by_reason.values()), repeats=True),
+    )
+    present = check_parts(location, manifest.shards_sha256, parts, findings, quick=quick)
+    if present is None:
         return findings
-    present = check_files(location, shards, (INPUTS_FILE, SHARDS_FILE), findings)
-    counts = manifest.counts
-    for part, expected, repeats in (
-        ("captioned", counts.rows, False),
-        ("dropped", sum(counts.dropped_by_reason.values()), True),
-    ):
-        of_part = [shard for shard in shards if shard.part == part]
-        check_order(of_part, findings, repeats=repeats)
-        listed = sum(shard.rows for shard in of_part)
-        findings.count(part, listed)
-        if listed != expected:
-            findings.fault(f"{part}: {SHARDS_FILE} counts {listed} rows, the manifest {expected}")
-    if quick:
-        findings.unchecked.append("the bytes of the files (--quick reads their list only)")
-        return findings
-    account, tally = _Account(), Tally(reporter, "verify", sum(shard.bytes for shard in present), "B")
-    whole = len(present) == len(shards)
-    for shard in present:
+    account, tally = _Account(), Tally(reporter, "verify", sum(shard.bytes for shard in present.shards), "B")
+    whole = present.whole
+    for shard in present.shards:
         whole = _read(location, shard, manifest, account, findings) and whole
         tally.add(shard.bytes)
     if whole:

@@ -9,14 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipmill import storage
-from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, TEXTS, Reason
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest
 from clipmill.storage import Location
-from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
+from clipmill.verification.parts import CountedPart, check_parts
 from clipmill.verification.tables import open_parquet, reading
 
 _SCHEMAS = {"texts": TEXTS, "rejected": REJECTED}
@@ -30,27 +29,14 @@ def verify_texts(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     location = storage.resolve(uri)
     manifest = read_manifest(location, TextsManifest)
     findings = Findings("texts", location.uri)
-    try:
-        shards = read_shards(location, manifest.shards_sha256)
-    except (StorageFailed, StorageRefused):
-        raise
-    except ClipmillError as error:
-        findings.fault(str(error))
-        findings.unchecked.append("the files, since their list is damaged")
+    parts = (
+        CountedPart("texts", manifest.counts.texts, repeats=True),
+        CountedPart("rejected", sum(manifest.counts.rejected_by_reason.values()), repeats=True),
+    )
+    present = check_parts(location, manifest.shards_sha256, parts, findings, quick=quick)
+    if present is None:
         return findings
-    counted = {"texts": manifest.counts.texts, "rejected": sum(manifest.counts.rejected_by_reason.values())}
-    present = check_files(location, shards, (INPUTS_FILE, SHARDS_FILE), findings)
-    for part, expected in counted.items():
-        of_part = [shard for shard in shards if shard.part == part]
-        check_order(of_part, findings, repeats=True)
-        listed = sum(shard.rows for shard in of_part)
-        findings.count(part, listed)
-        if listed != expected:
-            findings.fault(f"{part}: {SHARDS_FILE} counts {listed} rows, the manifest {expected}")
-    if quick:
-        findings.unchecked.append("the bytes of the files (--quick reads their list only)")
-        return findings
-    _check_rows(location, manifest, present, findings, reporter, whole=len(present) == len(shards))
+    _check_rows(location, manifest, present.shards, findings, reporter, whole=present.whole)
     return findings
 
 

@@ -8,7 +8,7 @@ OUTPUT/runs/NAME/version.json    written last: without it, the version was not p
 OUTPUT/removed.json              ids that were taken down
 OUTPUT/unfinished.json           the version that a run is making, or left when it was killed
 OUTPUT/models/TOKEN/             a model that a run trained, named after its settings; its report is in TOKEN-report/
-OUTPUT/words/FILE/           texts about a source file, and its rows with those that are true, named after file and settings
+OUTPUT/words/FILE/               texts about a source file, and its rows with those that are true, named after file and settings
 OUTPUT/work/                     the new rows alone, until they are part of a version
 OUTPUT/footers.arrow             what the footers of the input said
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from clipmill import storage
-from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, TEXTS, Reason
+from clipmill.core.schemas import ORDINAL_SHIFT, REJECTED, Reason
 from clipmill.core.settings import OutputSettings
 from clipmill.core.takedown import TAKEN_DOWN
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.datasets.manifests import INPUTS_FILE, Shard, describe_shard, part_writer, read_shards, write_shards
+from clipmill.datasets.manifests import INPUTS_FILE
 from clipmill.stage.kinds import TEXTS as KIND
 from clipmill.stage.stage import Made, Stage, Work
+from clipmill.words.rewriting import rewritten, tables_of
 from clipmill.words.written import Written
 
 
@@ -53,14 +53,7 @@ def leave_out(before: Written, rows: NDArray[np.int64]) -> Made[TextsManifest]:
 def _written(stage: LeaveOut, work: Work) -> TextsManifest:
     work.start()
     before, gone = stage.before, pa.array(stage.rows)
-    shards = read_shards(before.location, before.manifest.shards_sha256)
-    texts, rejected = (
-        pa.concat_tables(
-            [storage.read_table(before.location / shard.path) for shard in shards if shard.part == part]
-            or [schema.empty_table()]
-        )
-        for part, schema in (("texts", TEXTS), ("rejected", REJECTED))
-    )
+    texts, rejected = tables_of(before)
     paths = {entry["ordinal"]: entry["path"] for entry in storage.read_table(before.location / INPUTS_FILE).to_pylist()}
     known = {
         row: id_
@@ -78,29 +71,4 @@ def _written(stage: LeaveOut, work: Work) -> TextsManifest:
         [("row", "ascending"), ("caption_index", "ascending")]
     )
     inputs = storage.write_bytes(work.dataset / INPUTS_FILE, storage.read_bytes(before.location / INPUTS_FILE))
-    made = [_part(stage, work, "texts", texts), _part(stage, work, "rejected", rejected)]
-    counts = before.manifest.counts.model_copy(update=_counts(texts, rejected))
-    changed = {"counts": counts, "shards_sha256": write_shards(work.dataset, made), "inputs_sha256": inputs.sha256}
-    return before.manifest.model_copy(update=changed)
-
-
-def _part(stage: LeaveOut, work: Work, part: str, table: pa.Table) -> Shard:
-    path = f"{part}/part-00000-{stage.staging.token}.parquet"
-    with storage.atomic_writer(work.dataset / path) as stream, part_writer(stream, table.schema) as writer:
-        writer.write_table(table, row_group_size=8192)
-    rows = table.column("row")
-    first, last = (rows[0].as_py(), rows[-1].as_py()) if table.num_rows else (None, None)
-    return describe_shard(work.dataset, path, part, table.num_rows, first, last, stream.written)
-
-
-def _counts(texts: pa.Table, rejected: pa.Table) -> dict[str, Any]:
-    kinds = Counter(rejected.column("kind").to_pylist())
-    return {
-        "texts": texts.num_rows,
-        "answered": len(pc.unique(texts.column("row"))),
-        "tokens": pc.sum(texts.column("tokens")).as_py() or 0,
-        "cut": texts.column("finish").to_pylist().count("length"),
-        "rejected_images": kinds["image"],
-        "rejected_texts": kinds["text"],
-        "rejected_by_reason": dict(sorted(Counter(rejected.column("reason").to_pylist()).items())),
-    }
+    return rewritten(before.manifest, texts, rejected, inputs.sha256, work.dataset, stage.staging.token)

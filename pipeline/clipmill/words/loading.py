@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
@@ -15,6 +14,8 @@ from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
 from clipmill.storage import Location
 from clipmill.words.engines.kinds import COCA, HTTP
+from clipmill.words.folder import ModelFolder, files_sha256, folder_here
+from clipmill.words.names import BUILTIN_WRITER, BUILTIN_WRITER_FOLDER
 
 if TYPE_CHECKING:
     from clipmill.words.engines.http import HttpGenerator
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from clipmill.words.engines.transformers import TransformersGenerator
 
     AnyGenerator = CocaGenerator | TransformersGenerator | HttpGenerator
-
-_WEIGHTS = ("*.safetensors", "*.bin")
-_READ = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -53,32 +51,15 @@ class FoundGenerator:
             return HttpGenerator(address, name, self.identity, kept, self.requests_at_once)
         if self.kind == COCA:
             return _load_coca(self, device, precision)
-        return _load_transformers(replace(self, folder=self._folder_here()), device, precision)
-
-    def _folder_here(self) -> Path:
-        """The folder on this machine, which may be another than the one that the run began on. Raises UserError."""
-        if self.folder.is_dir():
-            return self.folder
-        place = find_place(self.settings)
-        if not place.repository:
-            raise UserError(
-                f"--model {self.identity.name}: {self.folder} is not on the node {platform.node()}; put it at the same place "
-                "on every node, or name the model on the hub (transformers:ORG/NAME)"
-            )
-        return download(place, code=False)
+        return _load_transformers(self, device, precision)
 
 
 def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     """The model that the settings name, not loaded yet. Raises UserError for one that is not there or writes nothing."""
     if settings.engine == HTTP or settings.base_url is not None:
         return _find_http(settings)
-    if settings.model is None and settings.pretrained is None:
-        raise UserError(
-            "--model is needed: a folder with a model that takes pictures and writes words, transformers:ORG/NAME, or a CoCa "
-            "of open_clip with --pretrained"
-        )
     named = ModelSettings(model=settings.model, pretrained=settings.pretrained)
-    place = find_place(named)
+    place = _builtin_place(settings) or find_place(named)
     if settings.engine not in ("auto", place.library):
         raise UserError(f"--engine {settings.engine} cannot run this model, which is one of {place.library}")
     if place.library == OPEN_CLIP:
@@ -87,20 +68,22 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
         raise UserError(f"--model {place.name} is one of {place.library}, which makes vectors and writes nothing")
     require(TRANSFORMERS, f"--model {place.name}")
     folder = download(place, code=False)
-    kind = _kind(place, folder)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise UserError(
-            f"--model {place.name}: {folder} has no weights in safetensors; others would execute code when read"
-        )
+    files = ModelFolder(place.name, folder)
+    kind = _kind(files)
     identity = GeneratorIdentity(
         name=place.name,
         engine=TRANSFORMERS,
-        pretrained=pretrained_of(place, folder),
-        weights_sha256=files_sha256(weights),
-        processor_sha256=files_sha256(processor_files(folder)),
+        pretrained="" if place.name == BUILTIN_WRITER else pretrained_of(place, folder),
+        **files.sha256(),
     )
     return FoundGenerator(kind, folder, identity, named)
+
+
+def _builtin_place(settings: GeneratorSettings) -> Place | None:
+    """Of the built-in model, where the settings name it or none."""
+    if settings.pretrained is not None or settings.model not in (None, BUILTIN_WRITER):
+        return None
+    return Place(TRANSFORMERS, name=BUILTIN_WRITER, folder=BUILTIN_WRITER_FOLDER)
 
 
 def _find_http(settings: GeneratorSettings) -> FoundGenerator:
@@ -125,19 +108,14 @@ def _find_http(settings: GeneratorSettings) -> FoundGenerator:
     return FoundGenerator(HTTP, Path(), identity, ModelSettings(), settings.requests_at_once)
 
 
-def _kind(place: Place, folder: Path) -> str:
+def _kind(files: ModelFolder) -> str:
     """The type of the model. Raises UserError for one that does not write about pictures."""
-    try:
-        kind = str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError, AttributeError):
-        raise UserError(
-            f"--model {place.name}: {folder / 'config.json'} cannot be read as the configuration of a model"
-        ) from None
+    kind = str(files.configuration().get("model_type"))
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     if kind not in KNOWN:
         raise UserError(
-            f"--model {place.name} is of the type {kind!r}, which does not take pictures and write words; BLIP, LLaVA, "
+            f"--model {files.name} is of the type {kind!r}, which does not take pictures and write words; BLIP, LLaVA, "
             "Qwen-VL, SmolVLM, PaliGemma, Florence-2 and others of transformers do"
         )
     return kind
@@ -165,58 +143,17 @@ def _find_coca(named: ModelSettings, place: Place) -> FoundGenerator:
     return FoundGenerator(COCA, source.weights.parent, identity, named)
 
 
-def processor_files(folder: Path) -> list[Path]:
-    """The files that make pictures and words into inputs, and the configuration."""
-    left_out = {file for pattern in (*_WEIGHTS, "*.index.json", "README*", "*.md") for file in folder.glob(pattern)}
-    return sorted(file for file in folder.iterdir() if file.is_file() and file not in left_out and file.name[0] != ".")
-
-
-def files_sha256(files: list[Path]) -> str:
-    """sha256 over names and bytes of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while data := stream.read(_READ):
-                digest.update(data)
-    return digest.hexdigest()
-
-
 def _load_transformers(found: FoundGenerator, device: str, precision: str) -> TransformersGenerator:
     import torch
-    import transformers
 
-    from clipmill.encoders.source import quiet
-    from clipmill.encoders.weights import first_line
     from clipmill.words.engines.transformers import TransformersGenerator
 
-    transformers.utils.logging.disable_progress_bar()
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(found.folder, **options)
-            network, told = transformers.AutoModelForImageTextToText.from_pretrained(
-                found.folder,
-                dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
-    except ImportError as error:
-        raise UserError(
-            f"--model {found.identity.name} needs a package that is not installed: {first_line(error)}"
-        ) from None
-    except Exception as error:
-        raise UserError(
-            f"--model {found.identity.name}: {found.folder} cannot be loaded ({first_line(error)}); it needs the files of its "
-            "processor and tokenizer beside config.json and the weights"
-        ) from None
-    if missing := sorted(told["missing_keys"]):
-        raise UserError(
-            f"--model {found.identity.name}: {found.folder} has no weights for {len(missing)} tensors, such as {missing[0]}"
-        )
-    network = network.eval().requires_grad_(False).to(device)
-    return TransformersGenerator(network, processor, found.identity, torch.device(device))
+    name = found.identity.name
+    path = BUILTIN_WRITER_FOLDER if name == BUILTIN_WRITER else found.folder
+    network, processor = folder_here(name, path, found.settings).load(
+        "AutoModelForImageTextToText", bf16=precision == "bf16"
+    )
+    return TransformersGenerator(network.to(device), processor, found.identity, torch.device(device))
 
 
 def _load_coca(found: FoundGenerator, device: str, precision: str) -> CocaGenerator:

@@ -14,16 +14,16 @@ from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.footers import read_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
-from clipmill.source.planned import Progress, digest_of_inputs, footers_of, refuse_output_in_input
+from clipmill.source.planned import Progress, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units
 from clipmill.stage.kinds import TEXTS as KIND
-from clipmill.stage.outline import Outline, Step
-from clipmill.stage.stage import Stage, configuration_differences
+from clipmill.stage.stage import configuration_differences
 from clipmill.stage.units.follow import Followed
 from clipmill.stage.units.layout import Layout, Part
 from clipmill.stage.units.reject_limit import RejectLimit
 from clipmill.words.asking import Asking
+from clipmill.words.over_units import OverUnits
 from clipmill.words.sums import TextSums
 
 MOST_ROWS, LEAST_ROWS, LEAST_UNITS = 64, 8, 32
@@ -31,7 +31,7 @@ MOST_ROWS, LEAST_ROWS, LEAST_UNITS = 64, 8, 32
 
 
 @dataclass(frozen=True)
-class WordsPlan(Stage[TextsManifest]):
+class WordsPlan(OverUnits[TextsManifest]):
     """Everything that a run does, fixed before it starts."""
 
     kind = KIND
@@ -46,10 +46,7 @@ class WordsPlan(Stage[TextsManifest]):
     """What was taken down: nothing is written about it."""
 
     name: ClassVar[str] = "caption"
-
-    @property
-    def rows(self) -> int:
-        return int(self.units.rows.sum())
+    doing: ClassVar[str] = "writing about units of rows"
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
@@ -58,21 +55,14 @@ class WordsPlan(Stage[TextsManifest]):
         return {**self.settings.content(), "prompt": self.asking.prompt, **examples}
 
     @cached_property
-    def inputs_digest(self) -> str:
-        return digest_of_inputs(self.inputs)
-
-    @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What must agree for work done under one plan to be of use under another."""
-        removed = {"removed": self.removed.sha256} if len(self.removed) else {}
+        """What must agree for work done under one plan to be of use under another. Texts know their ids, so ids that were taken
+        down since are left out of what is finished, and nobody is asked twice; contents are known here alone."""
         return {
-            **removed,
-            "stage": self.name,
-            "inputs": self.inputs_digest,
+            **self.of_units(Takedown(contents=self.removed.contents)),
             "configuration": self.configuration,
             "model": self.identity.model_dump(mode="json", exclude={"pretrained"}),
             "columns": self.described_columns,
-            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
         }
 
     @property
@@ -91,19 +81,9 @@ class WordsPlan(Stage[TextsManifest]):
         return told
 
     @property
-    def _units_per_shard(self) -> int:
+    def units_per_shard(self) -> int:
+        """Units that become one file."""
         return max(1, ROWS_PER_SHARD // int(self.units.rows.max(initial=1)))
-
-    @property
-    def outline(self) -> Outline:
-        """Units that are written about, and then made into shards, the last of which may hold fewer."""
-        last = self.layout.shards - 1
-        shards = {f"shards/{last:05d}.json": len(self.layout.units_of(last)), "shards/*.json": self._units_per_shard}
-        files = {"units/*/*.arrow": 1, **shards}
-        step = Step(
-            doing="writing about units of rows", total=len(self.units), files=files, replaced_by="shards/{}.json"
-        )
-        return Outline(stage=self.name, unit="rows", amount=self.rows, steps=(step,))
 
     @cached_property
     def layout(self) -> Layout[TextSums]:
@@ -111,7 +91,7 @@ class WordsPlan(Stage[TextsManifest]):
             staging=self.staging.folder,
             token=self.staging.token,
             units=len(self.units),
-            units_per_shard=self._units_per_shard,
+            units_per_shard=self.units_per_shard,
             parts=(Part("texts", TEXTS), Part("rejected", REJECTED)),
             sums=TextSums,
         )
@@ -132,9 +112,10 @@ class WordsSource:
     columns: Columns
 
 
-def find_source(settings: GeneratorSettings) -> WordsSource:
-    """Reads the footers of the input. Raises UserError for input that cannot be used."""
-    inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+def find_source(settings: GeneratorSettings, inputs: list[InputFile] | None = None) -> WordsSource:
+    """Reads the footers of the input, unless its files are given. Raises UserError for input that cannot be used."""
+    if inputs is None:
+        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
     question = settings.question_column if isinstance(settings, AskSettings) else None
     columns = choose_columns(
         inputs,

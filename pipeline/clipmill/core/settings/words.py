@@ -30,7 +30,8 @@ class GeneratorSettings(ImagePathSettings, OutputSettings):
     model: str | None = Field(
         default=None,
         description="A folder with a model of transformers that takes pictures and writes words, or with a CoCa of open_clip; "
-        "transformers:ORG/NAME; a CoCa of open_clip by name, with --pretrained.",
+        "transformers:ORG/NAME; a CoCa of open_clip by name, with --pretrained. Default: the built-in one, which knows "
+        "rendered scenes alone.",
     )
     pretrained: str | None = Field(
         default=None, description="open_clip tag or file; of a hub model a commit or a folder."

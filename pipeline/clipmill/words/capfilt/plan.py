@@ -22,10 +22,10 @@ from clipmill.source.planned import digest_of_inputs, footers_of, refuse_output_
 from clipmill.source.reading import refuse_urls
 from clipmill.source.units import Units, plan_units
 from clipmill.stage.kinds import CAPTIONED
-from clipmill.stage.outline import Outline, Step
-from clipmill.stage.stage import Stage, configuration_differences
+from clipmill.stage.stage import configuration_differences
 from clipmill.stage.units.layout import ROW_GROUP_ROWS, Layout, Part
 from clipmill.words.capfilt.sums import CapfiltSums
+from clipmill.words.over_units import OverUnits
 from clipmill.words.written import Written
 
 MOST_ROWS = 64
@@ -39,10 +39,11 @@ ITM_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class RecaptionPlan(Stage[CaptionedManifest]):
+class RecaptionPlan(OverUnits[CaptionedManifest]):
     """Everything that a run does, fixed before it starts."""
 
     name: ClassVar[str] = "recaption"
+    doing: ClassVar[str] = "scoring texts of units of rows"
     kind = CAPTIONED
     settings: RecaptionSettings
     inputs: list[InputFile]
@@ -54,32 +55,20 @@ class RecaptionPlan(Stage[CaptionedManifest]):
     """What was taken down, of which nothing is written."""
 
     @property
-    def rows(self) -> int:
-        return int(self.units.rows.sum())
-
-    @property
     def threshold(self) -> float | None:
         """The threshold; None where it is chosen from the data."""
         given = self.settings.threshold
         return ITM_THRESHOLD if given is None and self.settings.filter == "itm" else given
 
     @cached_property
-    def inputs_digest(self) -> str:
-        return digest_of_inputs(self.inputs)
-
-    @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done under one plan to be of use under another."""
-        removed = {"removed": self.removed.sha256} if len(self.removed) else {}
         return {
-            **removed,
-            "stage": self.name,
-            "inputs": self.inputs_digest,
+            **self.of_units(self.removed),
             "texts": self.written.manifest_sha256,
             "configuration": self.settings.content(),
             "model": self.identity.model_dump(mode="json", exclude={"pretrained"}),
             "columns": [str(field) for field in self.schema],
-            "cut": {"rows": self.rows, "units": self.units.sha256, "units a shard": self._units_per_shard},
         }
 
     def differences(self, found: CaptionedManifest) -> list[str]:
@@ -112,20 +101,10 @@ class RecaptionPlan(Stage[CaptionedManifest]):
         return max(1, PATH_BYTES if self.columns.image_kind == "path" else -(-size // rows))
 
     @property
-    def _units_per_shard(self) -> int:
+    def units_per_shard(self) -> int:
+        """Units that become one file."""
         rows = min(ROWS_PER_SHARD, FILE_BYTES // self._row_bytes)
         return max(1, rows // int(self.units.rows.max(initial=1)))
-
-    @property
-    def outline(self) -> Outline:
-        """Units whose texts are scored, and then made into shards, the last of which may hold fewer."""
-        last = self.layout.shards - 1
-        shards = {f"shards/{last:05d}.json": len(self.layout.units_of(last)), "shards/*.json": self._units_per_shard}
-        files = {"units/*/*.arrow": 1, **shards}
-        step = Step(
-            doing="scoring texts of units of rows", total=len(self.units), files=files, replaced_by="shards/{}.json"
-        )
-        return Outline(stage=self.name, unit="rows", amount=self.rows, steps=(step,))
 
     @cached_property
     def layout(self) -> Layout[CapfiltSums]:
@@ -134,7 +113,7 @@ class RecaptionPlan(Stage[CaptionedManifest]):
             staging=self.staging.folder,
             token=self.staging.token,
             units=len(self.units),
-            units_per_shard=self._units_per_shard,
+            units_per_shard=self.units_per_shard,
             parts=(Part("captioned", self.schema, group), Part("dropped", DROPPED_TEXTS)),
             sums=CapfiltSums,
         )
@@ -149,10 +128,11 @@ class Pooling:
     written: Written
 
 
-def find_pooling(settings: RecaptionSettings) -> Pooling:
-    """Reads the footers of the input and the manifest of the texts. Raises UserError for what cannot be used, and for texts
-    about another input."""
-    inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+def find_pooling(settings: RecaptionSettings, inputs: list[InputFile] | None = None) -> Pooling:
+    """Reads the footers of the input, unless its files are given, and the manifest of the texts. Raises UserError for what
+    cannot be used, and for texts about another input."""
+    if inputs is None:
+        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,

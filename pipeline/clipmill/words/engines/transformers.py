@@ -22,6 +22,7 @@ from clipmill.words.protocol import Decoding, Finish, Prepared, Question, Said, 
 _NOT_FOR_GENERATING = ("labels",)
 _EXACT = ("blip", "git")
 """Types that write wrong texts behind a prompt that is filled up."""
+_MESSAGES_KEPT = 10_000
 _WITHOUT_CACHE = ("blip", "blip-2", "git")
 """Types that keep nothing of a prompt between two passes that are not their own."""
 
@@ -56,7 +57,7 @@ class TransformersGenerator:
         text = getattr(self.network.config, "text_config", None)
         return any(bool(getattr(config, "is_encoder_decoder", False)) for config in (self.network.config, text))
 
-    @property
+    @cached_property
     def context_length(self) -> int | None:
         """The most tokens of prompt and text together, where the model says."""
         text = self.network.config.get_text_config()
@@ -89,8 +90,7 @@ class TransformersGenerator:
         shown = [one.picture for one in question.examples]
         pictures = [to_pil_image(picture) for picture in (*shown, question.picture)]
         if self.chats:
-            text = self.processor.apply_chat_template(_messages(question), add_generation_prompt=True, tokenize=False)
-            made = self.processor(images=[pictures], text=[text], return_tensors="pt")
+            made = self.processor(images=[pictures], text=[self._message(question)], return_tensors="pt")
         elif question.examples:
             raise Unanswerable(f"a model of the type {self.kind} has no chat template, and so takes no examples")
         elif question.prompt:
@@ -105,6 +105,21 @@ class TransformersGenerator:
         if most is not None and length >= most:
             raise Unanswerable(f"the prompt has {length} tokens, and the model takes {most} with its answer")
         return Prepared(inputs, length)
+
+    @cached_property
+    def _rendered(self) -> dict[str, str]:
+        """Messages by their prompts: of most inputs all pictures are asked the same."""
+        return {}
+
+    def _message(self, question: Question) -> str:
+        """A question as the chat template puts it."""
+        known = None if question.examples else self._rendered.get(question.prompt)
+        if known is None:
+            messages = _messages(question)
+            known = str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            if not question.examples and len(self._rendered) < _MESSAGES_KEPT:
+                self._rendered[question.prompt] = known
+        return known
 
     def generate(self, batch: Sequence[Prepared], decoding: Decoding, seed: int) -> list[list[Said]]:
         """Texts by the library's own `generate`."""

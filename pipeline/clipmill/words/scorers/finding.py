@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import ModelIdentity
@@ -16,7 +15,7 @@ from clipmill.core.text_manifests import ScorerIdentity
 from clipmill.encoders.known import keep_identity, known_identity
 from clipmill.encoders.library import TRANSFORMERS, download, find_place, pretrained_of, require
 from clipmill.encoders.protocol import IMAGE_AND_TEXT, modalities_of
-from clipmill.words.loading import files_sha256, processor_files
+from clipmill.words.folder import ModelFolder, folder_here
 from clipmill.words.scorers.itm import CLASSES
 
 if TYPE_CHECKING:
@@ -90,67 +89,31 @@ def _find_itm(named: ModelSettings) -> FoundScorer:
         )
     require(TRANSFORMERS, f"--model {place.name}")
     folder = download(place, code=False)
-    try:
-        classes = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ()
-    except (OSError, ValueError, AttributeError):
-        raise UserError(
-            f"--model {place.name}: {folder / 'config.json'} cannot be read as the configuration of a model"
-        ) from None
+    files = ModelFolder(place.name, folder)
+    classes = files.configuration().get("architectures") or ()
     if not set(classes) & set(CLASSES):
         raise UserError(
             f"--model {place.name} is a {' and '.join(classes) or 'model of no class'}, which has no image-text matching head; "
             f"{' and '.join(CLASSES)} has one, and any CLIP model is used with --filter clip"
         )
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise UserError(
-            f"--model {place.name}: {folder} has no weights in safetensors; others would execute code when read"
-        )
     identity = ScorerIdentity(
         name=place.name,
         engine=ITM,
         pretrained=pretrained_of(place, folder),
-        weights_sha256=files_sha256(weights),
-        processor_sha256=files_sha256(processor_files(folder)),
+        **files.sha256(),
     )
     return FoundScorer(identity, named, folder)
 
 
 def _load_itm(found: FoundScorer, device: str) -> Scorer:
     import torch
-    import transformers
 
-    from clipmill.encoders.source import quiet
-    from clipmill.encoders.weights import first_line
     from clipmill.words.scorers.itm import ItmScorer
 
-    name, settings, folder = found.identity.name, found.settings, found.folder
+    settings, folder = found.settings, found.folder
     assert folder is not None
-    if not folder.is_dir():
-        if not (place := find_place(settings)).repository:
-            raise UserError(
-                f"--model {name}: {folder} is not on the node {platform.node()}; put it at the same place there"
-            )
-        folder = download(place, code=False)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and device == "cuda")
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        with quiet():
-            processor = transformers.AutoProcessor.from_pretrained(folder, **options)
-            network, told = transformers.BlipForImageTextRetrieval.from_pretrained(
-                folder,
-                dtype=torch.bfloat16 if bf16 else torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
-    except Exception as error:
-        raise UserError(
-            f"--model {name}: {folder} cannot be loaded ({first_line(error)}); it needs the files of its processor and "
-            "tokenizer beside config.json and the weights"
-        ) from None
-    if missing := sorted(told["missing_keys"]):
-        raise UserError(f"--model {name}: {folder} has no weights for {len(missing)} tensors, such as {missing[0]}")
-    network = network.eval().requires_grad_(False).to(device)
-    return ItmScorer(network, processor, torch.device(device), settings.batch_size or _BATCH_SIZE[device])
+    here = folder_here(found.identity.name, folder, settings)
+    network, processor = here.load("BlipForImageTextRetrieval", bf16=bf16)
+    batch_size = settings.batch_size or _BATCH_SIZE[device]
+    return ItmScorer(network.to(device), processor, torch.device(device), batch_size)
