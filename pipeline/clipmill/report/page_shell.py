@@ -32,7 +32,9 @@ def page_environment(**names: Any) -> Environment:
         lstrip_blocks=True,
     )
     stylesheet = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    environment.globals.update(stylesheet=stylesheet, directions=DIRECTIONS, definitions=definitions, **names)
+    environment.globals.update(
+        stylesheet=stylesheet, directions=DIRECTIONS, definitions=definitions, script=None, **names
+    )
     environment.filters.update(_FILTERS)
     return environment
 

@@ -1,7 +1,7 @@
 """What all plots share: an SVG of fixed width that scales with the page, escaped text, axes, and marks with intervals."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -11,9 +11,11 @@ WIDTH = 440
 
 
 def svg(height: float, label: str, body: Iterable[Markup]) -> Markup:
-    """A whole picture; ``label`` is what a screen reader says of it."""
-    return Markup('<svg class="plot" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, label, Markup("").join(body)
+    """A whole picture; ``label`` is what a screen reader says of it. One with links is a group of them."""
+    drawn = Markup("").join(body)
+    role = "group" if "<a " in drawn else "img"
+    return Markup('<svg class="plot" viewBox="0 0 {} {:.0f}" role="{}" aria-label="{}">{}</svg>').format(
+        WIDTH, height, role, label, drawn
     )
 
 
@@ -50,6 +52,14 @@ def path(points: Iterable[tuple[float, float]], kind: str, *, closed: bool = Fal
 def hover(content: Iterable[Markup], title: str) -> Markup:
     """Shapes that show ``title`` under the pointer."""
     return Markup("<g><title>{}</title>{}</g>").format(title, Markup("").join(content))
+
+
+def leading(content: Markup, leads: Mapping[str, str]) -> Markup:
+    """Shapes that lead to the queries with these properties; as they are where there are none."""
+    if not leads:
+        return content
+    told = Markup("").join(Markup(' data-{}="{}"').format(name, value) for name, value in leads.items())
+    return Markup('<a href="#queries"{}>{}</a>').format(told, content)
 
 
 def mark(x: float, y: float, radius: float, kind: str, title: str, ends: tuple[float, float] | None = None) -> Markup:

@@ -1,11 +1,23 @@
 """Rows from top to bottom, one per item: bars of shares, and differences from a baseline over a line at zero."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from clipmill.report.plots.canvas import WIDTH, box, circle, hover, line, round_steps, shorten, svg, text, whisker
+from clipmill.report.plots.canvas import (
+    WIDTH,
+    box,
+    circle,
+    hover,
+    leading,
+    line,
+    round_steps,
+    shorten,
+    svg,
+    text,
+    whisker,
+)
 
 _BAR_ROW, _BAR, _VALUE = 26, 14, 64
 _DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 150, 12
@@ -13,7 +25,8 @@ _DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 150, 12
 
 @dataclass(frozen=True)
 class Bar:
-    """``value``, its interval and the limit are fractions; ``colour`` numbers a series; ``title`` shows on hover."""
+    """``value``, its interval and the limit are fractions; ``colour`` numbers a series; ``title`` shows on hover;
+    ``leads`` are properties of the queries that a click leads to."""
 
     label: str
     value: float
@@ -22,6 +35,7 @@ class Bar:
     high: float | None = None
     limit: float | None = None
     colour: int = 1
+    leads: Mapping[str, str] = field(default_factory=dict)
 
 
 def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
@@ -44,7 +58,7 @@ def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
             shapes += whisker(x(item.low), x(item.high), middle)
         if item.limit is not None:
             shapes.append(line(x(item.limit), middle - _BAR / 2 - 3, x(item.limit), middle + _BAR / 2 + 3, "limit"))
-        body.append(hover(shapes, item.title))
+        body.append(leading(hover(shapes, item.title), item.leads))
     body += [text(x(step), bottom + 14, f"{step:.0%}", "tick", "middle") for step in (0, 0.5, 1)]
     return svg(bottom + 20, label, body)
 
