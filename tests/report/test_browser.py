@@ -218,7 +218,7 @@ def test_the_map_shows_what_lies_under_the_pointer(opened: Callable, pages: dict
     page = opened(pages["labels"], "wide", "light")
     drawn = page.evaluate("JSON.parse(document.getElementById('data').textContent).map")
     assert page.locator('select[name="colour"] option').all_inner_texts()[:2] == ["nothing", "label"]
-    canvas, here = page.locator(".sky canvas"), page.locator(".here")
+    canvas, here = page.locator(".sky > canvas"), page.locator(".here")
     page.locator("#map").scroll_into_view_if_needed()
     size = canvas.bounding_box()["width"]
     far = max(range(300), key=lambda number: drawn["x"][number])  # the last to the right: nothing lies on it

@@ -17,10 +17,9 @@
   const source = new Image();
   const ready = sheet ? new Promise((done) => { source.onload = done; source.src = sheet.picture; }) : new Promise(() => {});
 
-  function tile(image, says) {
+  function tile(image) {
     const made = make("canvas", { width: sheet.side, height: sheet.side, className: "tiny" });
-    made.setAttribute("role", "img");
-    made.setAttribute("aria-label", says);
+    made.setAttribute("aria-hidden", "true");
     const number = places.get(image), { side, across } = sheet;
     const [left, top] = [(number % across) * side, Math.floor(number / across) * side];
     ready.then(() => made.getContext("2d").drawImage(source, left, top, side, side, 0, 0, side, side));
@@ -67,7 +66,7 @@
     let narrowed = null;
     for (const row of rows) {
       const image = Number(row.dataset.image);
-      if (row.dataset.image && places.has(image)) row.cells[1].prepend(tile(image, ""));
+      if (row.dataset.image && places.has(image)) row.cells[1].prepend(tile(image));
     }
     const cell = (row, number) => {
       const text = row.cells[number].textContent.trim(), value = Number(row.dataset.rank);
@@ -180,7 +179,7 @@
       if (nearest < 0) return;
       const chosen = map.colours[choice.value], value = chosen && chosen.values[nearest], image = map.images[nearest];
       const told = value === null || value === undefined ? "" : `${chosen.title}: ${chosen.names.length ? chosen.names[value] : value.toFixed(3)}`;
-      const shown = places.has(image) ? [tile(image, map.ids[nearest])] : [];
+      const shown = places.has(image) ? [tile(image)] : [];
       here.replaceChildren(...shown, make("b", { textContent: map.ids[nearest] }), make("span", { textContent: told }));
       const [left, top] = at(nearest), past = left > size / 2;
       Object.assign(here.style, { top: `${top}px`, left: past ? "auto" : `${left + 14}px`, right: past ? `${sky.clientWidth - left + 14}px` : "auto" });
