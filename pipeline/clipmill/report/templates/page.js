@@ -33,14 +33,14 @@
   document.body.append(large);
   close.onclick = () => large.close();
   large.onclick = (event) => { if (event.target === large) large.close(); };
-  const pictures = all(".shot img, .card img");
+  const pictures = all(".shot img, .card img, .pic img");
   let open = 0;
   function enlarge(number) {
     open = (number + pictures.length) % pictures.length;
-    const one = pictures[open], around = one.closest(".example, .pair, .card");
-    const text = around && around.querySelector("q, b, .pair > div, dl");
+    const one = pictures[open], around = one.closest(".example, .pair, .card, tr");
+    const text = around && around.querySelector("q, b, .pair > div, dl, .text");
     inside.replaceChildren(make("img", { src: one.src, alt: one.alt }));
-    says.textContent = [text && text.textContent, one.closest(".shot, .card").title].filter(Boolean).join(" · ");
+    says.textContent = [text && text.textContent, one.closest(".shot, .card, .pic").title].filter(Boolean).join(" · ");
     if (!large.open) large.showModal();
   }
   pictures.forEach((one, number) => {
