@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from clipmill.evaluation.studies.space import draw
 from clipmill.evaluation.vectors import Vectors, blocks, let_go
 
-_COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
+_COSINES = (0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
 _WIDER = 3
 """Two bands beside a heap reach so many times, and that many times again, as far from 1."""
 _PURE = 2.0
 """A heap has at least so many times the pairs that are merely alike within it."""
-_GROWTH = 3**0.5, 3.0
-"""What is merely alike is so many times as much three times as far from 1: along a line, as pictures of a film are, and on a
-plane. Of more degrees of freedom it grows faster, and less of it lies within the heap than is taken for it."""
+_LINE, _PLANE, _MOST_GROWTH = 3**0.5, 3.0, 9.0
+"""What is merely alike is so many times as much three times as far from 1: along a line, as pictures of a film are, on a plane,
+and with four degrees of freedom. That something is a heap has to be plain on a plane too, however fast it grows."""
 _REACHES = (1, _WIDER, _WIDER**2)
 _LEAST_SHARE, _LEAST = 0.002, 3
 _PRODUCTS = 200_000_000_000
@@ -65,12 +65,13 @@ def _heap(pairs: list[float]) -> tuple[float, float] | None:
     """Of the ``pairs`` that reach a cosine, reach `_WIDER` times as far from 1, and that many times again: the share of the
     first that is copies, and how many pairs that is unsure by. None where they are no heap.
 
-    How many pairs are merely alike grows by a power of the distance: from one band to the next as from what lies within both. So
-    the bands beside a heap, where hardly a copy lies, tell what else is in it.
+    How many pairs are merely alike grows by a power of the distance: from one band to the next as from what lies within both.
+    So the bands beside a heap, where hardly a copy lies, tell what else is in it.
     """
     inside, band, wider = pairs[0], pairs[1] - pairs[0], pairs[2] - pairs[1]
-    growth = float(np.clip((wider + 1) / (band + 1), *_GROWTH))
-    alike, at_most = band / (growth - 1), (band + 2 * (band + 1) ** 0.5) / (growth - 1)
+    growth = (wider + 1) / (band + 1)
+    alike = band / (float(np.clip(growth, _LINE, _MOST_GROWTH)) - 1)
+    at_most = (band + 2 * (band + 1) ** 0.5) / (float(np.clip(growth, _LINE, _PLANE)) - 1)
     if inside < 1 or inside < _PURE * at_most:
         return None
     return 1 - alike / inside, at_most
