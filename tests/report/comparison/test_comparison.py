@@ -95,7 +95,7 @@ def test_flips_both_ways_have_their_pictures(report: Callable[..., str], tmp_pat
             assert picture.convert("L").getpixel((10, 10)) == 2 * query.row_number
             assert query.picture in content
     shutil.rmtree(Path(one).parent / "e")
-    again = CompareSettings(reports=(one, other), output=str(tmp_path / "d"), bootstrap_samples=10)
+    again = CompareSettings(reports=(one, other), output=str(tmp_path / "d"), bootstrap_samples=1000)
     flips = task_of(make_comparison(again).manifest).flips
     assert flips is not None
     assert all(query.picture is None for query in flips.lost_examples)

@@ -1,8 +1,10 @@
 """What all plots share: an SVG of fixed width that scales with the page, escaped text, axes, and marks with intervals."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -129,9 +131,22 @@ class Frame:
         return svg(self.bottom + 42, label, [*body, title])
 
 
-def shorten(content: str, length: int) -> str:
-    """Text of at most ``length`` characters."""
-    return content if len(content) <= length else content[: length - 1] + "…"
+def shorten(content: str, width: float) -> str:
+    """Text that takes no more than ``width`` units as a label, in the widest of the fonts that pages are shown in."""
+    widths = list(accumulate(_width(letter) for letter in content))
+    if not widths or widths[-1] <= width:
+        return content
+    kept = sum(one <= width - _width("…") for one in widths)
+    return content[:kept].rstrip() + "…"
+
+
+def _width(letter: str) -> float:
+    """Of a letter of 12.5 pixels in DejaVu Sans, or a little more."""
+    if unicodedata.east_asian_width(letter) in "WF" or letter in "mwMW@%…—":
+        return 12.6
+    if letter in "<>=+~#&" or letter.isupper():
+        return 10.5
+    return 5.2 if letter in "ijlI.,:;'|!()[]/ ftr" else 8.0
 
 
 def round_steps(low: float, high: float, wanted: int = 4) -> list[float]:

@@ -20,7 +20,7 @@ from clipmill.report.plots.canvas import (
 )
 
 _BAR_ROW, _BAR, _VALUE = 26, 14, 64
-_DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 150, 12
+_DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 176, 12
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
         middle = _BAR_ROW * number + _BAR_ROW / 2 + 2
         shapes = [
             box(0, middle - _BAR_ROW / 2, WIDTH, _BAR_ROW, "catch"),
-            text(left - 8, middle + 4, shorten(item.label, left // 7), "label", "end"),
+            text(left - 8, middle + 4, shorten(item.label, left - 10), "label", "end"),
             box(left, middle - _BAR / 2, x(item.value) - left, _BAR, f"fill{item.colour}"),
             text(WIDTH, middle + 4, f"{item.value:.1%}", "value", "end"),
         ]
@@ -92,7 +92,7 @@ def differences(label: str, items: Sequence[Dot], x_title: str) -> Markup:
         middle = _DOT_ROW * number + _DOT_ROW / 2 + 2
         shapes = [
             box(0, middle - _DOT_ROW / 2, WIDTH, _DOT_ROW, "catch"),
-            text(_DOT_LEFT - 10, middle + 4, shorten(item.label, 24), "label", "end"),
+            text(_DOT_LEFT - 10, middle + 4, shorten(item.label, _DOT_LEFT - 12), "label", "end"),
             *whisker(x(item.low), x(item.high), middle),
             circle(x(item.value), middle, 4.5, item.kind),
         ]
