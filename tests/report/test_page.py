@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import html
+import json
 import re
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -132,6 +134,25 @@ def test_a_page_of_very_many_pictures_stays_small(tmp_path: Path) -> None:
     assert made.listed.asked == {"t2i": 6000, "i2t": 6000}
     assert len(made.listed.queries) == 480
     assert len(html_text(made).encode()) <= 5_000_000
+
+
+def test_rows_lead_to_the_page_of_explore_where_an_index_is_known(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    assert "localhost" not in html_text(made)
+    place = f"{tmp_path}/nightly"
+    dataset = made.dataset.model_copy(update={"uri": f"{place}/runs/20260102T000000Z-1a2b3c4d/embeddings"})
+    page = Page(html_text(made.model_copy(update={"dataset": dataset})))
+    assert f"clipmill explore {place}" in page.text
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "target" in attributes]
+    assert made.listed is not None
+    assert len(links) == len(made.listed.queries)
+    for link, query in zip(links, made.listed.queries, strict=True):
+        start, _, asked = link.partition("#")
+        assert start == "http://localhost:8000/"
+        if query.task == "t2i":
+            assert parse_qs(asked) == {"text": [query.text]}
+        else:
+            assert json.loads(parse_qs(asked)["parts"][0]) == [{"id": query.id, "weight": 1}]
 
 
 def test_queries_are_listed_as_they_came_out(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """``report.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
 
+import json
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import urlencode
 
 from jinja2 import Environment
 
@@ -31,6 +33,8 @@ _TILES = {
 """The figures on top of the page, and what they are called there."""
 
 
+EXPLORE = "http://localhost:8000/"
+"""Where `clipmill explore` listens unless it is told otherwise."""
 _TEXT_TILES = (
     "texts.cider_d",
     "texts.clip_score",
@@ -91,6 +95,8 @@ def _environment() -> Environment:
         "defined": defined,
         "beyond": beyond,
         "labelled_by": labelled_by,
+        "explored": explored,
+        "address": address,
         "shown_findings": SHOWN,
         "sections": sections,
         "title": title,
@@ -123,6 +129,17 @@ def beyond(query: QueryPart) -> str:
     """The rank of the first right answer. Of a classification only the first class is known: 1, or beyond ten."""
     rank = query.rank if query.rank is not None else (1 if query.hit >= 0.5 else 11)
     return f"{rank:g}"
+
+
+def explored(report: Report) -> str | None:
+    """What `clipmill explore` is given to search what the report is of; None where no index of it is known."""
+    return published_at(report.dataset.uri) or (report.fidelity.uri if report.fidelity else None)
+
+
+def address(query: QueryPart) -> str:
+    """The search for a query on the page of `clipmill explore`, which keeps a whole search after the #."""
+    asked = {"text": query.text} if query.text else {"parts": json.dumps([{"id": query.id, "weight": 1}])}
+    return f"{EXPLORE}#{urlencode(asked)}"
 
 
 def labelled_by(report: Report) -> str | None:
