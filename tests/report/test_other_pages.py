@@ -54,7 +54,14 @@ def comparison(folder: Path, text: str) -> Path:
 
 def search_page(folder: Path, text: str) -> Path:
     results = [
-        {"rank": rank, "score": 1 / rank, "row": rank, "id": f"{text}{rank}", "label": f"{text} label"}
+        {
+            "rank": rank,
+            "score": 1 / rank,
+            "row": rank,
+            "id": f"{text}{rank}",
+            "label": f"{text} label",
+            "taken with which camera": "an old one",
+        }
         for rank in range(1, 9)
     ]
     asked = Asked(
@@ -94,6 +101,19 @@ def test_labels_do_not_touch_and_nothing_is_wider_than_the_window(
         assert page.evaluate(FITS)
         page.emulate_media(media="print")
         assert page.evaluate(OVERLAPS) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_names_of_columns_stay_on_one_line_with_their_colon(
+    opened: Callable, pages: dict[str, Path], size: str
+) -> None:
+    page = opened(pages["search"], size, "light")
+    names = page.locator(".card dt")
+    assert "taken with which camera" in names.all_inner_texts()
+    heights = names.evaluate_all(
+        "all => all.map((one) => one.clientHeight / parseFloat(getComputedStyle(one).lineHeight))"
+    )
+    assert max(heights) < 1.5
 
 
 @pytest.mark.parametrize("name", NAMES)
