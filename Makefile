@@ -74,16 +74,18 @@ schema: $(INSTALLED)
 
 # The documentation as a site that can be searched, in out/docs; links that lead nowhere are mistakes.
 docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/python docs/make_site.py out/docs-source
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-	cp out/docs-source/llms.txt out/docs/
+	$(SITE)
+
+# Links and anchors that lead nowhere are mistakes here too.
+SITE = $(BIN)/python docs/make_site.py out/docs-source >/dev/null && \
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && cp out/docs-source/llms.txt out/docs/
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(SITE)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = "https://github.com/clipmill/clipmill/blob/main/"
 RENAMED = {"index.md": "vector_index.md"}
 """A site begins with its index.md, which is the README here."""
+PICTURES = (".png", ".jpg")
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#:\s]+)((?:#[^)]*)?\))")
 
 
@@ -26,8 +27,9 @@ def make_site(folder: Path) -> list[Path]:
     """Writes the pages, and returns them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for picture in (ROOT / "docs").glob("*.png"):
-        shutil.copy(picture, folder)
+    for picture in (ROOT / "docs").iterdir():
+        if picture.suffix in PICTURES:
+            shutil.copy(picture, folder)
     pages = {RENAMED.get(page.name, page.name): moved(page) for page in sorted((ROOT / "docs").glob("*.md"))}
     pages = {"index.md": moved(ROOT / "README.md"), **pages, "reference.md": reference()}
     for name, text in pages.items():
@@ -41,7 +43,7 @@ def moved(page: Path) -> str:
 
     def link(found: re.Match[str]) -> str:
         target = (page.parent / found[2]).resolve()
-        if target.parent == ROOT / "docs" and target.suffix in (".md", ".png"):
+        if target.parent == ROOT / "docs" and target.suffix in (".md", *PICTURES):
             place = RENAMED.get(target.name, target.name)
         elif target == ROOT / "README.md":
             place = "index.md"

@@ -95,7 +95,10 @@ def write_captioned(
         for number, piece in enumerate((table.slice(0, half), table.slice(half))):
             path = f"{part}/part-{number:05d}.parquet"
             write_table(location / path, piece, row_group_size=7)
-            shards.append(describe_shard(location, path, part, len(piece), None, None))
+            ends = (
+                (int(piece["row"].to_numpy().min()), int(piece["row"].to_numpy().max())) if len(piece) else (None, None)
+            )
+            shards.append(describe_shard(location, path, part, len(piece), *ends))
     sources = [
         {"ordinal": ordinal, "path": path, "size": 1, "etag": "", "rows": 1, "captions": 0, "dead": False}
         for ordinal, path in enumerate(paths)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 class Page(HTMLParser):
     """Tags with their attributes, whether tags close in order, and the text between them."""
 
-    VOID = ("meta", "link", "img", "br", "line", "rect", "circle", "path")
+    VOID = ("meta", "link", "img", "br", "input", "line", "rect", "circle", "path")
 
     def __init__(self, content: str) -> None:
         super().__init__()

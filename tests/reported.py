@@ -18,10 +18,12 @@ from clipmill.stage.stage import Made
 WORDS = pairs(7, 1)[0]
 
 
-def make_report(tmp_path: Path, **dataset: object) -> Report:
+def make_report(tmp_path: Path, *, slice_by: tuple[str, ...] = (), **dataset: object) -> Report:
     """The report of a dataset that `write_captioned` makes of these options."""
     place = write_captioned(tmp_path / "e", **dataset)
-    settings = EvaluateSettings(embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50)
+    settings = EvaluateSettings(
+        embeddings=place, output=str(tmp_path / "r"), templates="plain", bootstrap_samples=50, slice_by=slice_by
+    )
     return evaluate(settings, load_encoder, tmp_path).manifest
 
 

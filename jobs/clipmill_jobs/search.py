@@ -52,6 +52,13 @@ class Question:
     cache_folder: Path
 
     @property
+    def arguments(self) -> list[str]:
+        """The words after `clipmill search` that ask the same again."""
+        told = {"--index": self.index_uri, **self.ways, "--where": self.where, "-k": str(self.k), "--html": self.html}
+        told |= {"--model": self.model, "--pretrained": self.pretrained}
+        return [word for option, value in told.items() if value is not None for word in (option, value)]
+
+    @property
     def ways(self) -> dict[str, str]:
         """The ways to ask that were given, by option."""
         files = {"--image": self.image, "--audio": self.audio, "--video": self.video}
@@ -211,8 +218,16 @@ def _answer(question: Question, uri: str) -> None:
     results = _results(index, *found)
     ((option, asked),) = question.ways.items()
     if question.html is not None:
-        title = asked if question.identifier is None else f"like {asked}"
-        _write_page(index, results, title, Path(question.html))
+        from clipmill_jobs.search_page import write_results_page
+
+        write_results_page(
+            index,
+            results,
+            asked=(option, asked),
+            places=(question.index_uri, uri),
+            arguments=question.arguments,
+            page=question.html,
+        )
     if question.as_json:
         query = {option.removeprefix("--"): asked}
         print_json({"index": uri, "query": query, "k": question.k, **narrowed, "results": results})
@@ -252,19 +267,6 @@ def _results(index: "Index", scores: NDArray[np.float32], positions: NDArray[np.
         {"rank": rank, "score": float(score), **record}
         for rank, (score, record) in enumerate(zip(scores[0][found], records, strict=True), start=1)
     ]
-
-
-def _write_page(index: "Index", results: list[dict[str, Any]], query: str, path: Path) -> None:
-    from clipmill.report.results.page import render_page
-    from clipmill.report.results.pictures import pictures_of_results
-
-    manifest = index.manifest
-    shown = manifest.gallery in ("images", "captions")
-    pictures = pictures_of_results(manifest, {result["row"] for result in results} if shown else set())
-    if pictures.missing:
-        _LOG.warning("%d pictures are missing: %s", len(pictures.missing), next(iter(pictures.missing.values())))
-    about = f"{len(results)} of {manifest.n:,} {manifest.gallery}, by cosine similarity"
-    storage.write_bytes(storage.resolve(path), render_page(query, about, results, pictures).encode())
 
 
 def _print_table(results: list[dict[str, Any]]) -> None:

@@ -1,12 +1,16 @@
 """`clipmill search` answers by text, image, id and file, and refuses what it cannot compare."""
 
+import base64
 import html
 import io
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +24,12 @@ from clipmill.core.schemas import SEARCH_RESULTS
 from clipmill.core.settings import ModelSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.encoders.model import ClipModel, load_model
+from clipmill.index.search.open import open_index
 from clipmill.index.search.search import Index
 from clipmill.source.decode import decode_image
 from clipmill_jobs.search import command
 from clustered import write_embeddings
+from html_page import Page
 
 HOSTILE = '<script>alert("x")</script>\x1b[2J'
 COLOURS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (250, 250, 250)]
@@ -115,11 +121,31 @@ def test_the_page_shows_pictures_and_escapes_what_it_is_given(index: tuple[str, 
     assert search(index[0], "--text", "<b>bold</b>", "--html", page).exit_code == 0
     written = page.read_text()
     assert written.count("data:image/png;base64,") == 5
-    assert "<script>" not in written
+    assert len(re.findall("<script[ >]", written)) == written.count("</script>") == 2
+    assert 'alert("x")' not in written
     assert html.escape('<script>alert("x")</script>', quote=False).replace('"', "&#34;") in written
     assert "<b>bold</b>" not in written
     assert "http://" not in written
     assert "https://" not in written
+
+
+def test_the_page_says_what_was_asked_of_what(index: tuple[str, np.ndarray], tmp_path: Path) -> None:
+    image, page = tmp_path / "it's red.png", tmp_path / "page.html"
+    image.write_bytes(png(COLOURS[0]))
+    assert search(index[0], "--image", image, "-k", 3, "--html", page).exit_code == 0
+    content = Page(page.read_text())
+    (shown,) = [dict(found) for tag, found in content.tags if tag == "img" and "searched with" in found["alt"]]
+    picture = Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))).convert("RGB")
+    assert np.abs(np.subtract(picture.getpixel((picture.width // 2, picture.height // 2)), COLOURS[0])).max() < 8
+    text = " ".join(" ".join(content.text).split())
+    model = open_index(index[0], tmp_path).manifest.model
+    for told in (f"Index {index[0]}", f"Model {model.name}", "Found 3 of", str(datetime.now(timezone.utc).year)):
+        assert told in text
+    command = ["clipmill", "search", "--index", index[0], "--image", str(image), "-k", "3", "--html", str(page)]
+    assert shlex.join(command) in text
+    assert search(index[0], "--id", "image-2", "--html", page).exit_code == 0
+    pictures = [found["src"] for tag, found in Page(page.read_text()).tags if tag == "img"]
+    assert pictures[0] == pictures[1]
 
 
 @pytest.mark.parametrize("kind", ["npy", "embedding", "text"])

@@ -53,7 +53,7 @@ def test_every_page_is_in_the_contents_and_for_programs(site: Path) -> None:
     assert set(listed) == pages
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed")
 def test_the_site_is_built_without_a_warning(site: Path, tmp_path: Path) -> None:
     configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     changed = {**configuration, "docs_dir": str(site), "site_dir": str(tmp_path / "site")}

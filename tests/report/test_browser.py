@@ -2,34 +2,21 @@
 
 import io
 import itertools
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from browsing import CUT, FITS, OVERLAPS, SIZES
 from captioned import identity, pairs
 from clipmill.report.page import html_text
 from reported import make_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed")
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)> ' + "long" * 60
-SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
-OVERLAPS = """() => [...document.querySelectorAll("svg.plot")].flatMap((plot) => {
-  const texts = [...plot.querySelectorAll("text")].filter((one) => one.textContent.trim());
-  const boxes = texts.map((one) => ({ says: one.textContent, at: one.getBoundingClientRect() }));
-  const across = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0.5;
-  const down = (a, b) => Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.5;
-  const name = plot.getAttribute("aria-label");
-  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => across(a.at, b.at) && down(a.at, b.at))
-    .map((b) => `${name}: ${a.says} / ${b.says}`));
-})"""
 RIGHT_ENDS = """tiles => Object.values(Object.groupBy(tiles.map((one) => one.getBoundingClientRect()), (one) => one.top))
   .map((row) => row.at(-1).right)"""
 
@@ -49,6 +36,7 @@ def dataset(images: int, each: int, *, labels: int = 0, hostile: bool = False) -
     if labels:
         name = HOSTILE if hostile else "a class of pictures"
         made |= {"labels": [f"{name} {number % labels}" for number in range(images)], "model": identity(16)}
+        made["slice_by"] = ("label",)
     if hostile:
         made |= {
             "texts": [f"{HOSTILE} {number}" for number in range(len(rows))],
@@ -86,38 +74,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def opened(browser: object) -> Iterator[Callable[..., object]]:
-    """Opens a file with no network; at the end its console must be empty and nothing asked for besides it."""
-    contexts, told, asked = [], [], []
-
-    def open_page(path: Path, size: str, scheme: str, *, scripts: bool = True) -> object:
-        context = browser.new_context(
-            viewport=SIZES[size], color_scheme=scheme, offline=True, java_script_enabled=scripts
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert told == []
-    assert all(url.startswith(("file:", "data:")) for url in asked)
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_labels_of_plots_do_not_touch_and_nothing_is_wider_than_the_window(
     opened: Callable, pages: dict[str, Path], name: str
@@ -125,15 +81,18 @@ def test_labels_of_plots_do_not_touch_and_nothing_is_wider_than_the_window(
     for size, scheme in itertools.product(SIZES, ("light", "dark")):
         page = opened(pages[name], size, scheme)
         assert page.evaluate(OVERLAPS) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(CUT) == []
+        assert page.evaluate(FITS)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_printed_it_is_whole(opened: Callable, pages: dict[str, Path], name: str) -> None:
-    page = opened(pages[name], "wide", "light")
-    page.emulate_media(media="print")
-    assert page.evaluate(OVERLAPS) == []
-    assert len(page.pdf()) > 10_000
+    for size in SIZES:
+        page = opened(pages[name], size, "dark")
+        page.emulate_media(media="print")
+        assert page.evaluate(OVERLAPS) == []
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert len(page.pdf()) > 10_000
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -156,6 +115,83 @@ def test_without_scripts_it_is_whole(opened: Callable, pages: dict[str, Path]) -
     page = opened(pages["labels"], "wide", "light", scripts=False)
     assert page.locator("section h2").count() >= 8
     assert page.locator("svg.plot").count() >= 4
+    assert page.locator("table.sieved tbody tr:visible").count() > 100
+    assert page.locator("form.sieve").is_hidden()
+    assert "drawn by the page's own script" in page.locator("#map").inner_text()
+
+
+def test_queries_are_sorted_and_narrowed_by_hand(opened: Callable, pages: dict[str, Path]) -> None:
+    page = opened(pages["labels"], "wide", "light")
+    shown = page.locator("table.sieved tbody tr:visible")
+    everything = shown.count()
+    page.select_option('select[name="task"]', "t2i")
+    page.select_option('select[name="beyond"]', "10")
+    ranks = [float(text) for text in shown.locator("td:nth-child(3)").all_inner_texts()]
+    assert 0 < len(ranks) < everything
+    assert min(ranks) > 10
+    heading = page.locator("table.sieved thead th", has_text="Rank")
+    for order, reverse in (("ascending", False), ("descending", True)):
+        heading.locator("button").click()
+        assert heading.get_attribute("aria-sort") == order
+        assert [float(text) for text in shown.locator("td:nth-child(3)").all_inner_texts()] == sorted(
+            ranks, reverse=reverse
+        )
+    some = shown.locator("td:nth-child(2)").first.inner_text().split("id-")[0].strip()
+    page.fill('input[name="text"]', some.upper())
+    assert 1 <= shown.count() <= len(ranks)
+    assert all(some in text for text in shown.locator("td:nth-child(2)").all_inner_texts())
+    assert page.locator("form.sieve output").inner_text() == f"{shown.count()} of {everything}"
+    page.click('form.sieve button[type="reset"]')
+    page.wait_for_function(f"document.querySelector('form.sieve output').value === '{everything} of {everything}'")
+
+
+def test_a_bar_leads_to_its_queries(opened: Callable, pages: dict[str, Path]) -> None:
+    page = opened(pages["labels"], "wide", "light")
+    shown = page.locator("table.sieved tbody tr:visible")
+    page.locator('svg a[data-task="i2t"][data-beyond="5"]').click()
+    assert page.url.endswith("#queries")
+    assert set(shown.locator("td:nth-child(1)").all_inner_texts()) == {"image → text"}
+    assert all(float(text) > 5 for text in shown.locator("td:nth-child(3)").all_inner_texts())
+    page.locator('svg a[data-label="a class of pictures 3"]').click()
+    assert shown.count() > 0
+    assert set(shown.locator("td:nth-child(3)").all_inner_texts()) == {"missed"}
+    assert set(shown.locator("[data-label]").all_inner_texts()) == {"a class of pictures 3"}
+    assert page.locator(".only").inner_text() == "label a class of pictures 3"
+
+
+def test_a_picture_is_enlarged_and_left_by_keys(opened: Callable, pages: dict[str, Path]) -> None:
+    page = opened(pages["labels"], "wide", "light")
+    pictures, large = page.locator(".shot img"), page.locator("dialog.large")
+    pictures.nth(2).focus()
+    page.keyboard.press("Enter")
+    assert large.is_visible()
+    assert large.locator("img").get_attribute("src") == pictures.nth(2).get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert large.locator("img").get_attribute("src") == pictures.nth(3).get_attribute("src")
+    assert "(row " in large.locator("p").inner_text()
+    page.keyboard.press("Escape")
+    assert not large.is_visible()
+
+
+def test_the_map_shows_what_lies_under_the_pointer(opened: Callable, pages: dict[str, Path]) -> None:
+    page = opened(pages["labels"], "wide", "light")
+    drawn = page.evaluate("JSON.parse(document.getElementById('data').textContent).map")
+    assert page.locator('select[name="colour"] option').all_inner_texts()[:2] == ["nothing", "label"]
+    canvas, here = page.locator(".sky > canvas"), page.locator(".here")
+    page.locator("#map").scroll_into_view_if_needed()
+    size = canvas.bounding_box()["width"]
+    far = max(range(300), key=lambda number: drawn["x"][number])  # the last to the right: nothing lies on it
+    place = {"x": 8 + drawn["x"][far] * (size - 16), "y": 8 + drawn["y"][far] * (size - 16)}
+    assert here.is_hidden()
+    canvas.hover(position=place)
+    assert here.locator("b").inner_text() == drawn["ids"][far]
+    assert here.locator("span").inner_text() == f"label: a class of pictures {far % 7}"
+    pixels = "(tile) => new Set(tile.getContext('2d').getImageData(0, 0, 48, 48).data).size"
+    page.wait_for_function(f"({pixels})(document.querySelector('.here canvas')) > 20")
+    before = canvas.evaluate("(one) => one.toDataURL()")
+    page.select_option('select[name="colour"]', label="cosine with its captions")
+    assert canvas.evaluate("(one) => one.toDataURL()") != before
+    assert page.locator(".legend li").count() == 3
 
 
 def test_without_captions_it_opens_with_pictures(opened: Callable, pages: dict[str, Path]) -> None:

@@ -1,9 +1,14 @@
 """The page shows everything, needs nothing else, and cannot be broken by what it shows."""
 
+import base64
+import hashlib
 import html
+import json
 import re
 from pathlib import Path
+from urllib.parse import parse_qs
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,7 +55,10 @@ def test_captions_ids_and_labels_are_shown_as_text_and_nothing_else(tmp_path: Pa
     assert page.open == []
     names = {name for _, attributes in page.tags for name in attributes}
     assert not [name for name in names if name.startswith("on")]
-    assert "script" not in {tag for tag, _ in page.tags}
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", content, flags=re.DOTALL)
+    assert [attributes for attributes, _ in scripts] == [' type="application/json" id="data"', ""]
+    assert "script>" not in "".join(text for _, text in scripts)
+    assert sum(tag == "script" for tag, _ in page.tags) == 2
     text = " ".join(page.text)
     assert HOSTILE in text
     assert "<i>cat</i>" in text
@@ -68,6 +76,9 @@ def test_the_page_asks_for_no_other_file(tmp_path: Path) -> None:
     assert "@import" not in content
     policy = [attributes for tag, attributes in page.tags if tag == "meta" and "http-equiv" in attributes]
     assert policy[0]["content"].startswith("default-src 'none'")
+    (script,) = re.findall(r"<script>(.*?)</script>", content, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy[0]["content"].endswith(f"; script-src 'sha256-{digest}'")
 
 
 def test_every_link_of_the_contents_has_its_place(tmp_path: Path) -> None:
@@ -98,6 +109,66 @@ def test_thumbnails_are_carried_in_the_page_and_others_are_named(tmp_path: Path)
     assert sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert any('id<b>1"' in text for text in page.text)
+
+
+def test_a_page_of_very_many_pictures_stays_small(tmp_path: Path) -> None:
+    images, captions, rows = pairs(6000, 1, noise=2.0)
+    noise = np.random.default_rng(0).integers(0, 256, (30, 160, 160, 3), np.uint8)
+    thumbnails = []
+    for one in noise:
+        Image.fromarray(one).save(tmp_path / "t.jpg", "JPEG", quality=90)
+        thumbnails.append((tmp_path / "t.jpg").read_bytes())
+    labels = [f"a label of some length {number % 900}" for number in range(6000)]
+    made = make_report(
+        tmp_path,
+        images=images,
+        captions=captions,
+        caption_rows=rows,
+        texts=["word " * 60] * 6000,
+        thumbnails=thumbnails * 200,
+        labels=labels,
+    )
+    assert made.map is not None
+    assert made.listed is not None
+    assert len(made.map.images) == 2000
+    assert made.listed.asked == {"t2i": 6000, "i2t": 6000}
+    assert len(made.listed.queries) == 480
+    assert len(html_text(made).encode()) <= 5_000_000
+
+
+def test_rows_lead_to_the_page_of_explore_where_an_index_is_known(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    assert "localhost" not in html_text(made)
+    place = f"{tmp_path}/nightly"
+    dataset = made.dataset.model_copy(update={"uri": f"{place}/runs/20260102T000000Z-1a2b3c4d/embeddings"})
+    page = Page(html_text(made.model_copy(update={"dataset": dataset})))
+    assert f"clipmill explore {place}" in page.text
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "target" in attributes]
+    assert made.listed is not None
+    assert len(links) == len(made.listed.queries)
+    for link, query in zip(links, made.listed.queries, strict=True):
+        start, _, asked = link.partition("#")
+        assert start == "http://localhost:8000/"
+        if query.task == "t2i":
+            assert parse_qs(asked) == {"text": [query.text]}
+        else:
+            assert json.loads(parse_qs(asked)["parts"][0]) == [{"id": query.id, "weight": 1}]
+
+
+def test_queries_are_listed_as_they_came_out(tmp_path: Path) -> None:
+    made = full(tmp_path)
+    assert made.listed is not None
+    scores = IMAGES.astype(np.float64) @ CAPTIONS.astype(np.float64).T
+    queries = [query for query in made.listed.queries if query.task == "t2i"]
+    for number, query in enumerate(queries):
+        own = ROWS[number]
+        assert query.image == own
+        assert query.text == f"{HOSTILE} {number}"
+        assert query.rank == 1 + np.sum(scores[:, number] > scores[own, number])
+        assert query.label == ("<i>cat</i>" if own % 2 else "dog & co")
+    classified = [query for query in made.listed.queries if query.task == "zero-shot"]
+    assert all((query.given == query.label) == (query.hit == 1) for query in classified)
+    assert 0 < sum(query.hit for query in classified) < len(classified) == 30
 
 
 @pytest.mark.parametrize(("images", "captions"), [(0, 0), (1, 0), (0, 2), (1, 2)])

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipmill.report.look.styles import notebook_style
 from clipmill.report.results.page import picture_uri
 from clipmill.report.results.pictures import Pictures, pictures_of_results
 
@@ -87,23 +88,26 @@ class Hits(Sequence[Hit]):
     def _repr_html_(self) -> str:
         """A grid of pictures where there are any, else a table."""
         pictures = pictures_of_results(self.searched, self.rows.tolist()) if self.searched is not None else Pictures()
-        cells = "".join(_cell(hit, pictures) for hit in self)
-        return f"<p>{html.escape(self.query)}</p><div>{cells}</div>"
+        cells = "".join(_card(hit, pictures) for hit in self)
+        return (
+            f'<style>{notebook_style()}</style><div class="clipmill"><p>{html.escape(self.query)}</p>'
+            f'<ol class="cards">{cells}</ol></div>'
+        )
 
 
-def _cell(hit: Hit, pictures: Pictures) -> str:
+def _card(hit: Hit, pictures: Pictures) -> str:
     uri, missing = picture_uri(pictures.found.get(hit.row)), pictures.missing.get(hit.row)
-    shown = f'<img src="{uri}" style="max-width:160px;max-height:160px">' if uri else ""
+    shown = f'<img src="{uri}" alt="{html.escape(hit.id)}">' if uri else ""
     if missing:
-        shown = f'<div style="color:#767676">no picture: {html.escape(missing)}</div>'
+        shown = f'<span class="none">no picture: {html.escape(missing)}</span>'
     columns = "".join(
-        f"<br>{html.escape(name)}: {html.escape(str(value))}"
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>"
         for name, value in hit.columns.items()
         if value is not None
     )
     return (
-        '<div style="display:inline-block;vertical-align:top;width:170px;margin:4px;font-size:12px">'
-        f"{shown}<div>{hit.rank}. {hit.score:.4f} {html.escape(hit.id)}{columns}</div></div>"
+        f'<li class="card"><div class="frame">{shown}</div><div class="what"><p class="line"><span>{hit.rank}</span>'
+        f'<span class="score">{hit.score:.4f}</span></p><p class="id">{html.escape(hit.id)}</p><dl>{columns}</dl></div></li>'
     )
 
 

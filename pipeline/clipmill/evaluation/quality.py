@@ -40,6 +40,9 @@ from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Retrieval, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
+from clipmill.evaluation.shown import Measured, Shown, choose_shown
+from clipmill.evaluation.studies.slices import worse_images
+from clipmill.evaluation.studies.slicing import read_slicing
 from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluation.studies.variations import Classes
 from clipmill.evaluation.suspects.find import Suspects, find_suspects
@@ -70,6 +73,7 @@ class Quality:
     studies: Studies = field(default_factory=Studies)
     supervised: Supervised | None = None
     suspects: Suspects = field(default_factory=Suspects)
+    shown: Shown = field(default_factory=Shown)
 
 
 def measure_quality(
@@ -107,14 +111,20 @@ def measure_quality(
     of_images = [outcome for outcome in outcomes if outcome.task in ("t2i", "i2t", "zero-shot")]
     studied = Studied(embeddings, images, captions, of_images, measured.caption_ranks, classes)
     studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
+    slicings = [read_slicing(embeddings, one) for one in settings.slice_by] if len(images) else []
+    apart = worse_images(studies.slices, slicings) if studies.slices else None
     suspects = checkpoint(
         "suspects",
         Suspects,
-        lambda: find_suspects(images, measured.caption_ranks, classified.labels, zero_shot, settings.seed),
+        lambda: find_suspects(images, measured.caption_ranks, classified.labels, zero_shot, settings.seed, apart),
+    )
+    found = Measured(
+        embeddings, images, captions, classified.labels, zero_shot, slicings, measured.caption_ranks, outcomes
     )
     return replace(
         measured,
         suspects=suspects,
+        shown=choose_shown(found, studies.map, studies.clusters, settings.seed),
         zero_shot=zero_shot,
         supervised=supervised,
         label_column=column,

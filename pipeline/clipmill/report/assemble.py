@@ -21,10 +21,12 @@ from clipmill.report.parts.cost import cost_figures
 from clipmill.report.parts.fidelity import fidelity_part
 from clipmill.report.parts.probe import probe_part
 from clipmill.report.parts.retrieval import example_parts, retrieval_part
+from clipmill.report.parts.shown import cluster_parts, listed_part, map_part
 from clipmill.report.parts.space import space_part
 from clipmill.report.parts.zero_shot import zero_shot_part
 from clipmill.report.published import published_of
 from clipmill.report.schema.retrieval import Result
+from clipmill.report.sheet import sheet_of
 from clipmill.report.summary import summary
 
 
@@ -99,11 +101,14 @@ def assemble(
         probe=probe_part(quality.supervised, column, making.trained_on) if quality.supervised and column else None,
         caution=_caution(embeddings),
         rejects=[RejectPart(**one) for one in first_rejects(embeddings)],
+        map=map_part(embeddings, studies.map, quality.shown) if studies.map else None,
+        clusters=cluster_parts(embeddings, studies.clusters, quality.shown.cluster_names) if studies.clusters else [],
+        listed=listed_part(embeddings, quality.shown, quality.outcomes),
         page_version=PAGE_VERSION,
     )
     pictures = pictures_at(embeddings, {result.image for result in _shown(report)})
     told = {"summary": summary(report), "findings": findings(report, quality.suspects)}
-    return report.model_copy(update={"pictures": pictures, **told})
+    return report.model_copy(update={"pictures": pictures, "sheet": sheet_of(embeddings, _small(report)), **told})
 
 
 def _caution(embeddings: Embeddings) -> str:
@@ -121,3 +126,10 @@ def _shown(report: Report) -> Iterator[Result]:
     if report.space:
         yield from report.space.outliers
         yield from (result for pair in report.space.near for result in (pair.one, pair.other))
+    yield from (result for cluster in report.clusters for result in cluster.typical)
+
+
+def _small(report: Report) -> set[int]:
+    """The images of which the page has a small picture."""
+    queries = report.listed.queries if report.listed else []
+    return {*(report.map.images if report.map else []), *(query.image for query in queries if query.image is not None)}

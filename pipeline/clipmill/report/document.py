@@ -24,11 +24,12 @@ from clipmill.evaluation.results import ProtocolPart, RobustnessPart, SlicesPart
 from clipmill.report.schema.classification import ProbePart, ZeroShotPart
 from clipmill.report.schema.index import FidelityPart
 from clipmill.report.schema.retrieval import ExamplePart, RetrievalPart
+from clipmill.report.schema.shown import ClusterPart, ListedPart, MapPart, SheetPart
 from clipmill.report.schema.space import AlignmentPart, SpacePart
 from clipmill.report.schema.texts import TextsPart
 
 REPORT_VERSION = 1
-PAGE_VERSION = 4
+PAGE_VERSION = 5
 """Rises when the page, the table or the summary shows the same report differently: `verify` makes those of its own version
 again and compares them."""
 
@@ -128,7 +129,7 @@ class Report(Record):
     """``report.json``. ``inputs`` are the sha256 of what was read; ``pictures`` maps image positions to data URIs;
     ``plan`` is the forecast for the run that this version is of, and what it took; ``caution`` is what has to be known before
     anything on the page is believed, ``findings`` what is worth acting on, the most affected first;
-    ``rejects`` are the first of each reason;
+    ``rejects`` are the first of each reason; ``sheet`` has small pictures of what is on the ``map`` and ``listed``;
     ``page_version`` is that of the files beside it, which show it."""
 
     kind: Literal["report"] = "report"
@@ -167,6 +168,10 @@ class Report(Record):
     caution: str = ""
     rejects: list[RejectPart] = Field(default_factory=list)
     findings: list[FindingPart] = Field(default_factory=list)
+    map: MapPart | None = None
+    clusters: list[ClusterPart] = Field(default_factory=list)
+    listed: ListedPart | None = None
+    sheet: SheetPart | None = None
     page_version: int = 1
 
     @property

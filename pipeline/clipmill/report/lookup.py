@@ -63,16 +63,21 @@ def has_thumbnails(embeddings: Embeddings) -> bool:
     return bool(shards) and "thumbnail" in embeddings.open_shard(shards[0]).schema_arrow.names
 
 
-def picture(thumbnail: bytes | None) -> str | None:
-    """A thumbnail as a small JPEG data URI; None for what cannot be read as a picture."""
+def opened_picture(thumbnail: bytes | None) -> Image.Image | None:
+    """A thumbnail in RGB; None for what cannot be read as a picture, or is a large one."""
     if not thumbnail:
         return None
     try:
         with Image.open(io.BytesIO(thumbnail)) as opened:
-            if opened.width * opened.height > _MAX_PIXELS:
-                return None
-            image = opened.convert("RGB")
+            return opened.convert("RGB") if opened.width * opened.height <= _MAX_PIXELS else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def picture(thumbnail: bytes | None) -> str | None:
+    """A thumbnail as a small JPEG data URI; None for what cannot be read as a picture."""
+    image = opened_picture(thumbnail)
+    if image is None:
         return None
     image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()

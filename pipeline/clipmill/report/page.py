@@ -1,7 +1,9 @@
 """``report.html``: one page that needs no other file and no network. All text in it is escaped by the template engine."""
 
+import json
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import urlencode
 
 from jinja2 import Environment
 
@@ -15,6 +17,8 @@ from clipmill.report.format import TITLES, amount_text
 from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.histogram import histogram
 from clipmill.report.plots.reliability import reliability_plot
+from clipmill.report.schema.shown import QueryPart
+from clipmill.report.script import Script, script_with
 
 _FIRST = ("recall@1", "recall@5", "recall@10", "median_rank", "mean_rank", "mean_reciprocal_rank")
 """Metrics of a direction of retrieval in its first table; all others stand in the second."""
@@ -29,6 +33,8 @@ _TILES = {
 """The figures on top of the page, and what they are called there."""
 
 
+EXPLORE = "http://localhost:8000/"
+"""Where `clipmill explore` listens unless it is told otherwise."""
 _TEXT_TILES = (
     "texts.cider_d",
     "texts.clip_score",
@@ -50,10 +56,12 @@ class Section:
 _SECTIONS = {
     "retrieval": Section("retrieval", "Retrieval", "retrieval.html"),
     "examples": Section("examples", "Examples", "examples.html"),
+    "listed": Section("queries", "Queries", "listed.html"),
     "zero_shot": Section("zero-shot", "Zero-shot", "zero_shot.html"),
     "probe": Section("probe", "Probe", "probe.html"),
     "alignment": Section("alignment", "Alignment", "alignment.html"),
     "space": Section("space", "Pictures", "space.html"),
+    "map": Section("map", "Map", "map.html"),
     "slices": Section("slices", "Slices", "slices.html"),
     "robustness": Section("robustness", "Robustness", "robustness.html"),
     "fidelity": Section("index", "Index", "fidelity.html"),
@@ -66,8 +74,15 @@ _SECTIONS = {
 def html_text(report: Report) -> str:
     """The whole page."""
     name = "texts_report.html" if report.texts else "report.html"
-    text: str = _environment().get_template(name).render(report=report, document=report)
+    text: str = _environment().get_template(name).render(report=report, document=report, script=_script(report))
     return text
+
+
+def _script(report: Report) -> Script:
+    """The page's script with the points of the map, the small pictures, and the columns of the queries."""
+    drawn = report.map.model_dump(exclude={"of", "method"}) if report.map else None
+    sheet = report.sheet.model_dump() if report.sheet else None
+    return script_with({"map": drawn, "sheet": sheet, "columns": report.listed.columns if report.listed else []})
 
 
 @cache
@@ -78,6 +93,10 @@ def _environment() -> Environment:
         "tiles": tiles,
         "text_tiles": text_tiles,
         "defined": defined,
+        "beyond": beyond,
+        "labelled_by": labelled_by,
+        "explored": explored,
+        "address": address,
         "shown_findings": SHOWN,
         "sections": sections,
         "title": title,
@@ -95,7 +114,7 @@ def sections(report: Report) -> list[Section]:
     }
     shown = [name for name in _SECTIONS if also.get(name, bool(getattr(report, name, None)))]
     if not report.retrieval:
-        shown.sort(key=lambda name: name != "space")
+        shown.sort(key=lambda name: name not in ("space", "map"))
     return [_SECTIONS[name] for name in shown]
 
 
@@ -104,6 +123,28 @@ def title(report: Report) -> str:
     place = published_at(report.dataset.uri)
     data = place.rsplit("/", 1)[-1].removesuffix(PUBLISHED_SUFFIX) if place else report.dataset.title
     return f"{report.model.name if report.model else 'model not known'} × {data}"
+
+
+def beyond(query: QueryPart) -> str:
+    """The rank of the first right answer. Of a classification only the first class is known: 1, or beyond ten."""
+    rank = query.rank if query.rank is not None else (1 if query.hit >= 0.5 else 11)
+    return f"{rank:g}"
+
+
+def explored(report: Report) -> str | None:
+    """What `clipmill explore` is given to search what the report is of; None where no index of it is known."""
+    return published_at(report.dataset.uri) or (report.fidelity.uri if report.fidelity else None)
+
+
+def address(query: QueryPart) -> str:
+    """The search for a query on the page of `clipmill explore`, which keeps a whole search after the #."""
+    asked = {"text": query.text} if query.text else {"parts": json.dumps([{"id": query.id, "weight": 1}])}
+    return f"{EXPLORE}#{urlencode(asked)}"
+
+
+def labelled_by(report: Report) -> str | None:
+    """The column that labels come from."""
+    return report.zero_shot.column if report.zero_shot else None
 
 
 def first(figures: list[Figure]) -> list[Figure]:

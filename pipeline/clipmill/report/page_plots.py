@@ -16,8 +16,8 @@ _BEST_CLASSES, _WEAKEST_CLASSES = 6, 14
 _STRONGEST = 5
 
 
-def recall_plot(parts: Sequence[RetrievalPart]) -> Markup:
-    """The recalls of both directions that have a ceiling, with their intervals."""
+def recall_plot(parts: Sequence[RetrievalPart], *, leads: bool = False) -> Markup:
+    """The recalls of both directions that have a ceiling, with their intervals; a bar may lead to the queries that missed."""
     items = []
     for colour, part in enumerate(parts, start=1):
         for k, limit in part.ceiling.items():
@@ -25,7 +25,8 @@ def recall_plot(parts: Sequence[RetrievalPart]) -> Markup:
             if figure:
                 label = f"{part.direction} {figure.title}"
                 title = f"{_said(label, figure)}; ceiling {limit:.2%}"
-                items.append(Bar(label, figure.value, title, figure.low, figure.high, limit, colour))
+                to = {"task": part.direction, "beyond": str(k)} if leads else {}
+                items.append(Bar(label, figure.value, title, figure.low, figure.high, limit, colour, to))
     return bars("Recall with 95% intervals", items)
 
 
@@ -53,12 +54,18 @@ def smaller_plot(parts: Sequence[RetrievalPart]) -> Markup:
     return counts("R@1 by size of the gallery", series, "items in the gallery")
 
 
-def class_plot(classes: Sequence[ClassPart]) -> Markup:
-    """Recall by class, the weakest last; of many, the best and the weakest few."""
+def class_plot(classes: Sequence[ClassPart], *, leads: bool = False) -> Markup:
+    """Recall by class, the weakest last; of many, the best and the weakest few. A bar may lead to the images that missed."""
     few = len(classes) <= _BEST_CLASSES + _WEAKEST_CLASSES
     shown = classes if few else [*classes[:_BEST_CLASSES], *classes[-_WEAKEST_CLASSES:]]
     items = [
-        Bar(part.name, part.recall, f"{part.name}: {part.recall:.2%} of {part.support:,} images") for part in shown
+        Bar(
+            part.name,
+            part.recall,
+            f"{part.name}: {part.recall:.2%} of {part.support:,} images",
+            leads={"task": "zero-shot", "beyond": "1", "label": part.name} if leads else {},
+        )
+        for part in shown
     ]
     return bars("Recall by class", items, left=150)
 
@@ -103,8 +110,10 @@ def slice_hover(part: SlicePart, measured: SliceFigure, whole: Figure) -> str:
     return f"{text} {whole.definition}"
 
 
-def slices_plot(column: SlicedColumnPart, whole: Figure) -> Markup:
-    """One figure of every slice that has it, with the whole dataset's as a dashed line; worse slices differ."""
+def slices_plot(column: SlicedColumnPart, whole: Figure, *, leads: bool = False) -> Markup:
+    """One figure of every slice that has it, with the whole dataset's as a dashed line; worse slices differ. A bar may lead to
+    the slice's queries."""
+    task = whole.key.partition(".")[0]
     items = [
         Bar(
             label=slice_name(part),
@@ -114,6 +123,7 @@ def slices_plot(column: SlicedColumnPart, whole: Figure) -> Markup:
             high=measured.high,
             limit=whole.value,
             colour=2 if measured.worse else 1,
+            leads={"task": task, "column": column.column, "slice": part.text} if leads else {},
         )
         for part in column.slices
         for measured in part.figures

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from clipmill.evaluation.figures import DIRECTIONS
 from clipmill.report import format as formats
+from clipmill.report.look.styles import page_style
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FILTERS: dict[str, Callable[..., str]] = {
@@ -31,8 +32,10 @@ def page_environment(**names: Any) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    stylesheet = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
-    environment.globals.update(stylesheet=stylesheet, directions=DIRECTIONS, definitions=definitions, **names)
+    stylesheet = Markup(page_style() + (_TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment.globals.update(
+        stylesheet=stylesheet, directions=DIRECTIONS, definitions=definitions, script=None, **names
+    )
     environment.filters.update(_FILTERS)
     return environment
 

@@ -50,3 +50,27 @@ def test_of_many_images_a_sample_is_compared(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_almost_nothing_has_no_copies(n: int) -> None:
     assert find_copies(Vectors(np.arange(n), np.ones((n, 4), np.float16))) is None
+
+
+@pytest.mark.parametrize("seed", range(900, 906))
+def test_copies_are_counted_among_images_that_are_much_alike(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    heaps = np.repeat(rng.normal(size=(N // 10, DIMENSION)), 10, axis=0)
+    few = rng.normal(size=(len(heaps), 3)) @ rng.normal(size=(3, DIMENSION))  # ways in which pictures of a heap differ
+    images = unit(heaps + 0.3 * few).astype(np.float16)
+    images[-25:] = unit(images[:25].astype(np.float64) + rng.normal(0, 0.0005, (25, DIMENSION))).astype(np.float16)
+    found = find_copies(Vectors(np.arange(len(images)), images))
+    assert found is not None
+    assert found.count == pytest.approx(25, abs=2.5)
+    cosines = images.astype(np.float64) @ images.T.astype(np.float64)
+    assert np.sum(np.triu(cosines, 1) > 0.98) > 300
+
+
+def test_pictures_of_a_film_are_alike_and_no_copies() -> None:
+    rng = np.random.default_rng(5)
+    turns = np.cumsum(rng.random(N) * 0.02)
+    plane = np.linalg.qr(rng.normal(size=(DIMENSION, 2)))[0].T
+    for stretch in (0.3, 1.0, 3.0):
+        images = np.cos(stretch * turns)[:, None] * plane[0] + np.sin(stretch * turns)[:, None] * plane[1]
+        found = find_copies(Vectors(np.arange(N), images.astype(np.float16)))
+        assert found is None or found.count < 0.02 * N

@@ -1,6 +1,8 @@
 """A comparison tests what both reports have, says why it does not, and is published once."""
 
+import base64
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from captioned import unit
 from clipmill.core.errors import OutputDiffers, UserError
@@ -69,6 +72,33 @@ def test_differences_and_flips_are_those_of_the_ranks(good: str, bad: str, tmp_p
     caption = 2 * example.row_number + (example.caption_index or 0)
     assert (example.text, example.path) == (f"caption {caption}", PATHS[0])
     assert (example.first_rank, example.second_rank) == (before[caption], after[caption])
+
+
+def test_flips_both_ways_have_their_pictures(report: Callable[..., str], tmp_path: Path) -> None:
+    def shade(number: int) -> bytes:
+        stream = io.BytesIO()
+        Image.new("L", (20, 20), 2 * number).save(stream, "PNG")
+        return stream.getvalue()
+
+    thumbnails = [shade(number) for number in range(120)]
+    one, other = report(noise=1.0, thumbnails=thumbnails), report(noise=1.5, thumbnails=thumbnails)
+    comparison = compared(tmp_path, one, other)
+    content = (tmp_path / "c/comparison.html").read_text()
+    for name in ("t2i", "i2t"):
+        flips = task_of(comparison, name).flips
+        assert flips is not None
+        assert flips.lost_examples
+        assert flips.gained_examples
+        for query in (*flips.lost_examples, *flips.gained_examples):
+            assert query.picture is not None
+            picture = Image.open(io.BytesIO(base64.b64decode(query.picture.partition(",")[2])))
+            assert picture.convert("L").getpixel((10, 10)) == 2 * query.row_number
+            assert query.picture in content
+    shutil.rmtree(Path(one).parent / "e")
+    again = CompareSettings(reports=(one, other), output=str(tmp_path / "d"), bootstrap_samples=1000)
+    flips = task_of(make_comparison(again).manifest).flips
+    assert flips is not None
+    assert all(query.picture is None for query in flips.lost_examples)
 
 
 def test_another_order_of_files_and_rows_changes_nothing(good: str, report: Callable[..., str], tmp_path: Path) -> None:

@@ -40,7 +40,11 @@ def test_captions_ids_and_labels_are_shown_as_text_and_nothing_else(hostile: Com
     assert page.open == []
     names = {name for _, attributes in page.tags for name in attributes}
     assert not [name for name in names if name.startswith("on")]
-    assert not {"script", "q", "i", "img"} & {tag for tag, _ in page.tags}
+    assert not {"q", "i", "img"} & {tag for tag, _ in page.tags}
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [
+        {"type": "application/json", "id": "data"},
+        {},
+    ]
     text = " ".join(page.text)
     assert HOSTILE[:60] in text
     assert '"|`' in text

@@ -2,6 +2,7 @@
 
 import io
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.index.build.build import make_build
-from clipmill.report.results.page import render_page
+from clipmill.report.results.page import Asked, render_page
 from clipmill.report.results.pictures import SIDE, pictures_of, pictures_of_results
 from clipmill.source import decoded_size
 from clipmill_jobs.__main__ import main
@@ -101,7 +102,8 @@ def test_an_index_over_embeddings_that_were_made_anew_shows_no_pictures(tmp_path
     pictures = pictures_of_results(index.manifest, {0, 1})
     assert pictures.found == {}
     assert "made anew" in pictures.missing[0]
-    page = render_page("a dog", "", [{"rank": 1, "score": 0.5, "row": 0, "id": "x"}], pictures)
+    asked = Asked("a dog", "clipmill search", datetime(2026, 1, 2, tzinfo=timezone.utc))
+    page = render_page(asked, [{"rank": 1, "score": 0.5, "row": 0, "id": "x"}], pictures)
     assert "no picture: the embeddings were made anew" in page
 
 

@@ -74,6 +74,21 @@ class Ranks:
         """For each query the positives that score as its best one, at least one."""
         return self.level_positives[self.starts]
 
+    def take(self, chosen: NDArray[np.bool_]) -> "Ranks":
+        """Those of the queries (q,) that are ``chosen``, in the same gallery."""
+        levels = np.repeat(chosen, self.levels)
+        return Ranks(
+            rows=self.rows[chosen],
+            positions=self.positions[chosen],
+            score=self.score[chosen],
+            best=self.best[chosen],
+            levels=self.levels[chosen],
+            level_higher=self.level_higher[levels],
+            level_items=self.level_items[levels],
+            level_positives=self.level_positives[levels],
+            gallery=self.gallery,
+        )
+
     def sum_levels(self, values: NDArray[Number]) -> NDArray[Number]:
         """Sums of ``values`` (l,) over the levels of each query (q,)."""
         return np.add.reduceat(values, self.starts) if len(self) else np.zeros(0, values.dtype)

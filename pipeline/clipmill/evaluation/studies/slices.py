@@ -76,6 +76,15 @@ def measure_slices(
     )
 
 
+def worse_images(part: SlicesPart, slicings: Sequence[Slicing]) -> NDArray[np.bool_]:
+    """Which images (n,) are in a slice that does worse in some figure."""
+    apart = np.zeros(len(slicings[0].numbers), np.bool_)
+    for column, slicing in zip(part.columns, slicings, strict=True):
+        worse = [number for number, one in enumerate(column.slices) if any(figure.worse for figure in one.figures)]
+        apart |= np.isin(slicing.numbers, worse)
+    return apart
+
+
 def _column(number: int, slicing: Slicing, found: Mapping[tuple[int, int], list[SliceFigure]]) -> SlicedColumnPart:
     """The slices of one column, also those without a figure."""
     images_of = np.bincount(slicing.numbers, minlength=len(slicing.names)).tolist()

@@ -15,7 +15,9 @@ from clipmill.evaluation.results import RobustnessPart, SlicesPart, VariationPar
 from clipmill.evaluation.retrieval.measures import hit_rate_of
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.by_query import ByQuery
+from clipmill.evaluation.studies.clusters import Clusters, find_clusters
 from clipmill.evaluation.studies.corrupted import measure_corruption, open_corrupted
+from clipmill.evaluation.studies.map import Map, draw_map
 from clipmill.evaluation.studies.outliers import Outliers, find_outliers
 from clipmill.evaluation.studies.slices import measure_slices
 from clipmill.evaluation.studies.slicing import check_columns, read_slicing
@@ -51,6 +53,8 @@ class Studies:
 
     space: Space | None = None
     outliers: Outliers | None = None
+    map: Map | None = None
+    clusters: Clusters | None = None
     slices: SlicesPart | None = None
     corruption: RobustnessPart | None = None
     writing: RobustnessPart | None = None
@@ -94,12 +98,14 @@ def measure_studies(
     space = checkpoint("space", Space, lambda: describe_space(images, captions, of.ranks, seed))
     if space.images is None and space.captions is None:
         absences.append(Absence(SPACE, "the dataset has no vectors"))
-    outliers = None
+    outliers = drawn = clusters = None
     if len(images) < 2:
         absences.append(Absence(OUTLIERS, f"they take two images, and the dataset has {len(images)}"))
     else:
         with progress(len(images), "outliers") as step:
             outliers = checkpoint("outliers", Outliers, lambda: find_outliers(images, seed=seed, progress=step))
+        drawn = checkpoint("map", Map, lambda: draw_map(images, seed))
+        clusters = checkpoint("clusters", Clusters, lambda: find_clusters(images, drawn.positions, seed))
     asked = Asked.draw(images, captions, of.classes, seed)
     nothing = "no caption belongs to an image that was embedded, and no image was classified"
     measurable = of.ranks is not None or asked.classes is not None
@@ -121,7 +127,7 @@ def measure_studies(
         widths = checkpoint("widths", RobustnessPart, lambda: _widths(of, asked, settings, scratch, progress))
     elif settings.widths:
         absences.append(Absence(WIDTHS, nothing))
-    return Studies(space, outliers, slices, corruption, writing, widths, absences)
+    return Studies(space, outliers, drawn, clusters, slices, corruption, writing, widths, absences)
 
 
 def _no_writing(of: Studied, measurable: bool, nothing: str) -> str | None:

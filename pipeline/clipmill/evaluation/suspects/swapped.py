@@ -3,7 +3,8 @@
 The place of a caption's own picture among all, as a share of the gallery, is near 0 where the caption describes it. Where
 it describes another one, its own is like any picture, and that share is uniform between 0 and 1. What is seen is a mixture of
 both, the first a normal distribution once shares are made deviates of one (the binormal model of signal detection; Green and
-Swets 1966).
+Swets 1966). The model says whether there are such captions. How many is then counted beyond the first places, among which hard
+captions stand more often than the model has it, as the share of true null hypotheses is (Storey 2002).
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ _SURE = 12.0
 two thousand datasets."""
 _LEAST_SHARE, _MOST_SHARE, _LEAST = 0.004, 0.4, 3
 _LEAST_GALLERY = 100
+_HARD = 0.05
+"""A caption that is merely hard, because it is true of several pictures, has its own among so large a share of the gallery."""
+_MOST_LEFT = 0.25
+"""Beyond it so many hard captions, as a share of those of other pictures, can be allowed for."""
 _KNOWN = 2.0
 """Least distance of both kinds, in standard deviations: of a model that knows too little, hard captions are like wrong ones."""
 
@@ -69,9 +74,12 @@ def uniform_share(place: NDArray[np.float64], gallery: int) -> float:
     starts = [(logit(share), centre, 0.0) for share in (0.01, 0.1) for centre in (2.5, 4.0)]
     best = min((_least(loss, start) for start in starts), key=lambda found: found[1])
     alone = min(_least(without, start[1:])[1] for start in starts[:2])
-    share, centre = float(expit(best[0][0])), float(best[0][1])
+    share, centre, spread = float(expit(best[0][0])), float(best[0][1]), float(np.exp(best[0][2]))
     if 2 * (alone - best[1]) < _SURE or centre < _KNOWN or round(share * len(place)) < _LEAST:
         return 0.0
+    left = (1 - share) * float(norm.cdf((norm.isf(_HARD) - centre) / spread))
+    if left <= _MOST_LEFT * share:
+        share = (float(np.mean(place > _HARD)) - left) / (1 - _HARD)
     return share if _LEAST_SHARE <= share <= _MOST_SHARE else 0.0
 
 

@@ -15,6 +15,7 @@ from clipmill.report.comparison.read import Opened
 from clipmill.report.comparison.sides import rows_of, settings_of
 from clipmill.report.comparison.summary import notes, summary
 from clipmill.report.comparison.tasks import TASKS, Sampling, Side, compare_task, tasks_of
+from clipmill.report.comparison.thumbnails import with_pictures
 from clipmill.report.published import published_of
 
 
@@ -27,7 +28,9 @@ def compare(
     candidates = []
     for number in range(1, len(opened)):
         side = Side(names[number], opened[number], opened[number].queries())
-        candidates.append(Candidate(report=number, tasks=_tasks(baseline, side, match, sampling)))
+        candidates.append(
+            Candidate(report=number, tasks=with_pictures(_tasks(baseline, side, match, sampling), opened[0]))
+        )
     reports = [_compared(name, report) for name, report in zip(names, opened, strict=True)]
     rows = rows_of([report.report for report in opened])
     return Comparison(

@@ -68,7 +68,7 @@ class Change(Keyed):
 
 class FlippedQuery(Record):
     """A query that one report answers and the other does not. Ranks are null for zero-shot; ``text`` is the caption, or
-    the right class of an image, where it was kept."""
+    the right class of an image, where it was kept; ``picture`` is a ``data:`` URI of the image, or of the caption's own."""
 
     path: str | None
     row_number: int
@@ -77,6 +77,7 @@ class FlippedQuery(Record):
     text: str | None
     first_rank: float | None
     second_rank: float | None
+    picture: str | None = None
 
 
 class Flips(Record):

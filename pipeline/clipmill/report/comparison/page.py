@@ -12,6 +12,7 @@ from clipmill.report.format import change_text, signed_range, value_text
 from clipmill.report.page_shell import page_environment
 from clipmill.report.plots.panels import Panel, Point, panels
 from clipmill.report.plots.rows import Dot, differences
+from clipmill.report.script import script_with
 
 _HEADLINES = ("recall@1", "recall@10", "acc1")
 _QUALITY = ("t2i.recall@1", "zero-shot.acc1", "i2t.recall@1")
@@ -23,7 +24,11 @@ _KINDS = {"better": "better", "worse": "worse", "no visible difference": "same"}
 
 def html_text(comparison: Comparison) -> str:
     """The whole page."""
-    text: str = _environment().get_template("comparison.html").render(comparison=comparison, document=comparison)
+    text: str = (
+        _environment()
+        .get_template("comparison.html")
+        .render(comparison=comparison, document=comparison, script=script_with({}))
+    )
     return text
 
 

@@ -1,8 +1,10 @@
 """What all plots share: an SVG of fixed width that scales with the page, escaped text, axes, and marks with intervals."""
 
 import math
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -11,9 +13,11 @@ WIDTH = 440
 
 
 def svg(height: float, label: str, body: Iterable[Markup]) -> Markup:
-    """A whole picture; ``label`` is what a screen reader says of it."""
-    return Markup('<svg class="plot" viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, label, Markup("").join(body)
+    """A whole picture; ``label`` is what a screen reader says of it. One with links is a group of them."""
+    drawn = Markup("").join(body)
+    role = "group" if "<a " in drawn else "img"
+    return Markup('<svg class="plot" viewBox="0 0 {} {:.0f}" role="{}" aria-label="{}">{}</svg>').format(
+        WIDTH, height, role, label, drawn
     )
 
 
@@ -50,6 +54,14 @@ def path(points: Iterable[tuple[float, float]], kind: str, *, closed: bool = Fal
 def hover(content: Iterable[Markup], title: str) -> Markup:
     """Shapes that show ``title`` under the pointer."""
     return Markup("<g><title>{}</title>{}</g>").format(title, Markup("").join(content))
+
+
+def leading(content: Markup, leads: Mapping[str, str]) -> Markup:
+    """Shapes that lead to the queries with these properties; as they are where there are none."""
+    if not leads:
+        return content
+    told = Markup("").join(Markup(' data-{}="{}"').format(name, value) for name, value in leads.items())
+    return Markup('<a href="#queries"{}>{}</a>').format(told, content)
 
 
 def mark(x: float, y: float, radius: float, kind: str, title: str, ends: tuple[float, float] | None = None) -> Markup:
@@ -119,9 +131,22 @@ class Frame:
         return svg(self.bottom + 42, label, [*body, title])
 
 
-def shorten(content: str, length: int) -> str:
-    """Text of at most ``length`` characters."""
-    return content if len(content) <= length else content[: length - 1] + "…"
+def shorten(content: str, width: float) -> str:
+    """Text that takes no more than ``width`` units as a label, in the widest of the fonts that pages are shown in."""
+    widths = list(accumulate(_width(letter) for letter in content))
+    if not widths or widths[-1] <= width:
+        return content
+    kept = sum(one <= width - _width("…") for one in widths)
+    return content[:kept].rstrip() + "…"
+
+
+def _width(letter: str) -> float:
+    """Of a letter of 12.5 pixels in DejaVu Sans, or a little more."""
+    if unicodedata.east_asian_width(letter) in "WF" or letter in "mwMW@%…—":
+        return 12.6
+    if letter in "<>=+~#&" or letter.isupper():
+        return 10.5
+    return 5.2 if letter in "ijlI.,:;'|!()[]/ ftr" else 8.0
 
 
 def round_steps(low: float, high: float, wanted: int = 4) -> list[float]:

@@ -1,19 +1,32 @@
 """Rows from top to bottom, one per item: bars of shares, and differences from a baseline over a line at zero."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from clipmill.report.plots.canvas import WIDTH, box, circle, hover, line, round_steps, shorten, svg, text, whisker
+from clipmill.report.plots.canvas import (
+    WIDTH,
+    box,
+    circle,
+    hover,
+    leading,
+    line,
+    round_steps,
+    shorten,
+    svg,
+    text,
+    whisker,
+)
 
 _BAR_ROW, _BAR, _VALUE = 26, 14, 64
-_DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 150, 12
+_DOT_ROW, _DOT_LEFT, _DOT_RIGHT = 24, 176, 12
 
 
 @dataclass(frozen=True)
 class Bar:
-    """``value``, its interval and the limit are fractions; ``colour`` numbers a series; ``title`` shows on hover."""
+    """``value``, its interval and the limit are fractions; ``colour`` numbers a series; ``title`` shows on hover;
+    ``leads`` are properties of the queries that a click leads to."""
 
     label: str
     value: float
@@ -22,6 +35,7 @@ class Bar:
     high: float | None = None
     limit: float | None = None
     colour: int = 1
+    leads: Mapping[str, str] = field(default_factory=dict)
 
 
 def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
@@ -36,7 +50,7 @@ def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
         middle = _BAR_ROW * number + _BAR_ROW / 2 + 2
         shapes = [
             box(0, middle - _BAR_ROW / 2, WIDTH, _BAR_ROW, "catch"),
-            text(left - 8, middle + 4, shorten(item.label, left // 7), "label", "end"),
+            text(left - 8, middle + 4, shorten(item.label, left - 10), "label", "end"),
             box(left, middle - _BAR / 2, x(item.value) - left, _BAR, f"fill{item.colour}"),
             text(WIDTH, middle + 4, f"{item.value:.1%}", "value", "end"),
         ]
@@ -44,7 +58,7 @@ def bars(label: str, items: Sequence[Bar], *, left: int = 92) -> Markup:
             shapes += whisker(x(item.low), x(item.high), middle)
         if item.limit is not None:
             shapes.append(line(x(item.limit), middle - _BAR / 2 - 3, x(item.limit), middle + _BAR / 2 + 3, "limit"))
-        body.append(hover(shapes, item.title))
+        body.append(leading(hover(shapes, item.title), item.leads))
     body += [text(x(step), bottom + 14, f"{step:.0%}", "tick", "middle") for step in (0, 0.5, 1)]
     return svg(bottom + 20, label, body)
 
@@ -78,7 +92,7 @@ def differences(label: str, items: Sequence[Dot], x_title: str) -> Markup:
         middle = _DOT_ROW * number + _DOT_ROW / 2 + 2
         shapes = [
             box(0, middle - _DOT_ROW / 2, WIDTH, _DOT_ROW, "catch"),
-            text(_DOT_LEFT - 10, middle + 4, shorten(item.label, 24), "label", "end"),
+            text(_DOT_LEFT - 10, middle + 4, shorten(item.label, _DOT_LEFT - 12), "label", "end"),
             *whisker(x(item.low), x(item.high), middle),
             circle(x(item.value), middle, 4.5, item.kind),
         ]

@@ -193,7 +193,10 @@ function listen() {
   });
   at("more").addEventListener("click", () => change({ k: Math.min(state.k * 2, 1000) }));
   at("csv").addEventListener("click", () => save(toCsv(answers), "text/csv", "results.csv"));
-  at("html").addEventListener("click", () => save(toHtml(state.text || "Search", answers, location.href), "text/html", "results.html"));
+  at("html").addEventListener("click", async () => {
+    const look = await (await fetch("/page/look.css")).text();
+    save(toHtml(state.text || "Search", answers, location.href, look), "text/html", "results.html");
+  });
   at("enter").addEventListener("submit", (event) => {
     event.preventDefault();
     api.keepToken(at("token").value.trim());

@@ -13,7 +13,7 @@ export function showResults(place, answers, acts) {
       const other = two ? ranksOf(answers[1 - at]) : null;
       const cards = answer.results.map((result) => card(result, answer, other, at, acts));
       const title = two ? element("h2", {}, nameOf(answer)) : null;
-      return element("section", { "aria-label": `Results of ${nameOf(answer)}` }, title ?? "", element("ol", {}, ...cards));
+      return element("section", { "aria-label": `Results of ${nameOf(answer)}` }, title ?? "", element("ol", { class: "cards" }, ...cards));
     }),
   );
 }

@@ -23,16 +23,18 @@ function cell(value) {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-export function toHtml(title, answers, address) {
-  const sections = answers.map((answer) => `<h2>${escaped(nameOf(answer))}</h2><ol>${answer.results.map(entry).join("")}</ol>`);
-  const style = "body{font:15px/1.4 system-ui,sans-serif;margin:2rem}ol{display:grid;grid-template-columns:repeat(auto-fill,minmax(180px,1fr));gap:1rem;padding:0;list-style:none}li{border:1px solid #ddd;border-radius:6px;padding:.6rem;overflow-wrap:anywhere}img{max-width:100%}dl{font-size:.85rem;margin:.4rem 0 0}dt{color:#666;float:left;margin-right:.4rem}";
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escaped(title)}</title><style>${style}</style><h1>${escaped(title)}</h1><p>${escaped(address)}</p>${sections.join("")}</html>`;
+/** A page of its own; `look` is the style sheet of all pages. */
+export function toHtml(title, answers, address, look) {
+  const sections = answers.map((answer) => `<h2>${escaped(nameOf(answer))}</h2><ol class="cards">${answer.results.map(entry).join("")}</ol>`);
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${escaped(title)}</title><style>${look}</style><body style="padding:1.5rem"><h1>${escaped(title)}</h1><p>${escaped(address)}</p>${sections.join("")}</html>`;
 }
 
 function entry(result) {
   const image = result.thumbnail ? `<img alt="" src="${escaped(result.thumbnail)}">` : "";
-  const pairs = Object.entries(result.columns ?? {}).map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(String(value))}</dd>`);
-  return `<li>${image}<p>${result.rank}. ${result.score.toFixed(4)} ${escaped(result.id)}</p><p>${escaped(result.caption ?? "")}</p><dl>${pairs.join("")}</dl></li>`;
+  const pairs = Object.entries(result.columns ?? {}).map(([name, value]) => `<div><dt>${escaped(name)}</dt><dd>${escaped(String(value))}</dd></div>`);
+  const line = `<p class="line"><span>${result.rank}</span><span class="score">${result.score.toFixed(4)}</span></p>`;
+  const words = `<p class="caption">${escaped(result.caption ?? "")}</p><p class="id">${escaped(result.id)}</p>`;
+  return `<li class="card"><div class="frame">${image}</div><div class="what">${line}${words}<dl>${pairs.join("")}</dl></div></li>`;
 }
 
 function escaped(text) {

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
+from clipmill.report.look.styles import page_style
 from clipmill.serve.problems import Problem
 from clipmill.serve.web import metrics
 from clipmill.serve.web.reference import reference_page
@@ -24,7 +25,10 @@ _TYPES = {
 def page_routes(app: FastAPI, running: Running) -> APIRouter:
     """The files of the page are read once, and nothing else can be asked for by a path."""
     router = APIRouter(include_in_schema=False)
-    files = {file.name: (file.read_bytes(), _TYPES[file.suffix]) for file in _FOLDER.iterdir() if file.suffix in _TYPES}
+    files = {"look.css": (page_style().encode(), _TYPES[".css"])}
+    files |= {
+        file.name: (file.read_bytes(), _TYPES[file.suffix]) for file in _FOLDER.iterdir() if file.suffix in _TYPES
+    }
 
     def file_response(name: str) -> Response:
         if name not in files:
