@@ -19,6 +19,8 @@ EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
 CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
+INDEX_VERSION = 2
+"""Of indices with a query transform, whose shards hold none."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -148,6 +150,16 @@ def queries_in_words(kind: str, gallery: str) -> str:
     return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
 
 
+class QueryTransform(Record):
+    """``query_transform.npy``, which queries are multiplied by where they are projected otherwise than vectors: to so many
+    ``directions``, learned from so many ``queries``. ``version`` is that of its format."""
+
+    version: Literal[1] = 1
+    sha256: Sha256
+    directions: int
+    queries: int
+
+
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
@@ -155,9 +167,11 @@ class IndexManifest(Record):
     its own results, where there is nothing else); ``target_met`` whether the operating point reached the target there and on
     queries that it was not tuned on, null where only gallery vectors reached it, which are not what it will be asked;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
-    keeps resident, by part and in total.
+    keeps resident, by part and in total; ``query_transform`` is null where queries and vectors pass the same transforms, which
+    then lie in the FAISS files.
     """
 
+    NEWEST: ClassVar[int] = INDEX_VERSION
     kind: Literal["index"] = "index"
     schema_version: int = SCHEMA_VERSION
     model: ModelIdentity | None
@@ -181,6 +195,7 @@ class IndexManifest(Record):
     embeddings: str
     embeddings_manifest_sha256: Sha256
     trained_sha256: Sha256
+    query_transform: QueryTransform | None = None
     shards_sha256: Sha256
     runs: list[Run]
     stage_seconds: dict[str, float]
@@ -194,6 +209,11 @@ class IndexManifest(Record):
         if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
             return {**document, "target_met": None}
         return document
+
+    @property
+    def dimension_of_shards(self) -> int:
+        """Components of what the FAISS files of the shards hold."""
+        return self.dimension if self.query_transform is None else self.query_transform.directions
 
     @property
     def measured_recall(self) -> Interval:

@@ -52,6 +52,7 @@ class Build(Stage[IndexManifest]):
                 "factory": self.plan.factory,
                 "shards": len(self.places),
                 "training_rows": self.plan.training_rows,
+                **({"directions": self.plan.directions} if self.plan.directions else {}),
             },
             "version of FAISS": faiss.__version__,
         }

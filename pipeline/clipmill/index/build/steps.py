@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
+from clipmill.core.manifests import QueryTransform
 from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
-from clipmill.index.build.layout import TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.projection import query_aware
 from clipmill.index.build.queries import Queries, draw_queries
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.build.train import train_index
@@ -72,19 +75,36 @@ def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
     if found is not None:
         return found
     began = time.perf_counter()
-    data = _trained_here(build, alive) if build.foreign is None else _trained_elsewhere(build, build.foreign)
+    if build.foreign is not None:
+        data, transform = _trained_elsewhere(build, build.foreign), None
+    else:
+        data, transform = _trained_here(build, alive)
     written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
-    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began)
+    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began, transform)
     write_record(place.trained, trained)
     return trained
 
 
-def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
-    seed = build.settings.seed
-    sample = sample_vectors(build.gallery, build.plan.training_rows, seed, alive, dtype=np.float32)
+def _trained_here(build: Build, alive: Alive) -> tuple[NDArray[np.uint8], QueryTransform | None]:
+    plan, seed = build.plan, build.settings.seed
+    sample = sample_vectors(build.gallery, plan.training_rows, seed, alive, dtype=np.float32)
     with _beating(alive):
+        queries = _queries_to_learn_from(build) if plan.directions else None
+        projection = None if queries is None else query_aware(queries, sample, plan.directions, seed)
         device = device_for(build.settings.products)
-        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed, device))
+        data = to_bytes(train_index(plan.factory, build.gallery.dimension, sample, seed, device, projection))
+    if queries is None or projection is None:
+        return data, None
+    stream = BytesIO()
+    np.save(stream, projection.queries)
+    written = storage.write_bytes(Unfinished(build).dataset / QUERY_TRANSFORM_FILE, stream.getvalue())
+    return data, QueryTransform(sha256=written.sha256, directions=plan.directions, queries=len(queries))
+
+
+def _queries_to_learn_from(build: Build) -> NDArray[np.float32] | None:
+    """Those that are tuned on, and none that confirm; None where they are vectors of the gallery."""
+    queries = _queries(Unfinished(build))
+    return queries.tuning if queries.own is None else None
 
 
 def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
@@ -141,17 +161,25 @@ def _blocks(build: Build, shard: ShardRange, alive: Alive) -> Iterator[tuple[int
 
 
 def fill(
-    build: Build, shard: ShardRange, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = no_heartbeat
+    build: Build, shard: ShardRange, data: NDArray[np.uint8], trained: Trained, alive: Alive = no_heartbeat
 ) -> None:
-    """Fills a shard from the trained, empty index; its record is written last."""
+    """Fills a shard from the trained, empty index, whose bytes are ``data``; its record is written last."""
     place = Unfinished(build)
     found = read_record(place.shard(shard), FilledShard)
-    if found is not None and found.trained_sha256 == trained_sha256:
+    if found is not None and found.trained_sha256 == trained.sha256:
         return
     began = time.perf_counter()
-    index = from_bytes(trained) if build.foreign is None else read_foreign(build.foreign)
-    filled = fill_shard(build.gallery, shard, index, place.dataset, alive, holds_vectors=build.foreign is not None)
-    write_record(place.shard(shard), FilledShard(trained_sha256, filled, time.perf_counter() - began))
+    index = from_bytes(data) if build.foreign is None else read_foreign(build.foreign)
+    filled = fill_shard(
+        build.gallery,
+        shard,
+        index,
+        place.dataset,
+        alive,
+        holds_vectors=build.foreign is not None,
+        without_transform=trained.query_transform is not None,
+    )
+    write_record(place.shard(shard), FilledShard(trained.sha256, filled, time.perf_counter() - began))
 
 
 def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
@@ -171,7 +199,7 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
         alive()
     files = [file for record in read_filled(place, trained) for file in record.filled.files]
     with TemporaryDirectory() as cache, _beating(alive):
-        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache))
+        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache), trained.query_transform)
         operation = choose_operating_point(
             sharded,
             queries,

@@ -20,10 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Sha256
+from clipmill.core.manifests import QueryTransform, Sha256
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
-from clipmill.index.build.layout import TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
@@ -38,11 +38,19 @@ Recorded = TypeVar("Recorded")
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that is done, and the seconds it took."""
+    """A training that is done, and the seconds it took. ``query_transform`` is None where queries pass the same transforms as
+    vectors."""
 
     sha256: Sha256
     bytes: int
     seconds: float
+    query_transform: QueryTransform | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Its files and their sha256."""
+        transform = self.query_transform
+        return {TRAINED_FILE: self.sha256} | ({QUERY_TRANSFORM_FILE: transform.sha256} if transform else {})
 
 
 @dataclass(frozen=True)
@@ -156,11 +164,14 @@ def find_progress(build: Build, work: Work) -> Progress:
 
 def _sound_training(place: Unfinished) -> Trained | None:
     trained = read_record(place.trained, Trained)
-    file = place.dataset / TRAINED_FILE
-    if trained and storage.exists(file) and storage.sha256(file) == trained.sha256:
+    if trained and all(_is(place.dataset / name, sha256) for name, sha256 in trained.files.items()):
         return trained
     storage.remove(place.trained)
     return None
+
+
+def _is(file: Location, sha256: str) -> bool:
+    return storage.exists(file) and storage.sha256(file) == sha256
 
 
 def _sound_shards(place: Unfinished, trained: Trained | None) -> set[int]:

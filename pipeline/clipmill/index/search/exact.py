@@ -50,6 +50,8 @@ def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -
 
 def padded(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
     """The same results in ``k`` columns, −inf and −1 in those that are missing."""
+    if scores.shape[1] == k:
+        return scores, positions
     missing = ((0, 0), (0, k - scores.shape[1]))
     return np.pad(scores, missing, constant_values=-np.inf), np.pad(positions, missing, constant_values=-1)
 

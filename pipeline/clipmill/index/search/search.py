@@ -12,6 +12,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
 from clipmill.index.search.limits import MAX_RESULTS
+from clipmill.index.search.refined import Refined
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.selection import Selection, search_parameters, select, selects
@@ -112,6 +113,11 @@ class ShardedIndex:
         """Whether every shard can leave rows out while it is searched."""
         return all(selects(shard) for shard in self.shards)
 
+    @cached_property
+    def _refined(self) -> Refined | None:
+        """The only shard with its vectors, in compiled code; None for several: what is scored exactly is chosen over all."""
+        return Refined.of(self.shards[0], self.vectors.shards[0]) if len(self.shards) == 1 else None
+
     def search(
         self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int, selection: Selection | None = None
     ) -> TopK:
@@ -127,6 +133,9 @@ class ShardedIndex:
         effort = effort_for(
             k, nprobe, rerank, self.n, None if selection is None else selection.count, selects=self.selects
         )
+        if self._refined is not None and effort.reranked and len(queries):
+            bits = None if selection is None else selection.bits[0]
+            return padded(*self._refined.search(queries, min(k, effort.depth), effort.nprobe, effort.depth, bits), k)
         blocks = [
             best_candidates([self.candidates(queries[start : start + QUERY_BLOCK], effort, selection)], k, effort)
             for start in range(0, len(queries), QUERY_BLOCK)
