@@ -14,7 +14,7 @@ from clipmill.index.search.exact import TopK, without_own
 from clipmill.index.search.recall import hits, recall_interval
 from clipmill.index.search.search import ShardedIndex
 
-RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Re-rank depths tried, in multiples of k."""
 _GLANCE_SHARE, _GLANCE_LEAST = 5, 200
 """A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
@@ -101,13 +101,13 @@ def choose_operating_point(
 
 
 def _probes(nlist: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, … up to every list; only 0 for an index without lists."""
-    steps = sorted({step for power in range(17) for step in (1 << power, 3 << power >> 1)})
+    """1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … up to every list; only 0 for an index without lists."""
+    steps = sorted({quarter << power >> 2 for power in range(21) for quarter in (4, 5, 6, 7)})
     return [*(step for step in steps if step < nlist), nlist]
 
 
 def _depths(k: int, n: int) -> list[int]:
-    return sorted({min(k * step, n) for step in RERANK_STEPS})
+    return sorted({min(round(k * step), n) for step in RERANK_STEPS})
 
 
 def _confirm(bench: Bench, point: Measured) -> Interval | None:
