@@ -140,14 +140,29 @@ class OperatingPoint(Record):
 
 
 GALLERY_VECTORS = "gallery vectors"
+"""Queries like what is in the gallery: vectors of it, each left out of its own results."""
 SEARCHES = "searches"
 """Queries that people asked, kept in a file."""
-"""The kind of queries where the dataset has no others: vectors of the gallery itself."""
 
 
 def queries_in_words(kind: str, gallery: str) -> str:
     """The queries of this kind that an index over ``gallery`` is asked."""
     return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
+
+
+class Promise(Record):
+    """What searches of one kind for up to ``k`` results find at an operating point of their own; ``target_met`` as in
+    `IndexManifest`."""
+
+    query_kind: str
+    k: int
+    target_met: bool | None
+    operating_point: OperatingPoint
+
+    @property
+    def measured_recall(self) -> Interval:
+        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
+        return self.operating_point.confirmed_recall or self.operating_point.recall
 
 
 class QueryTransform(Record):
@@ -166,6 +181,7 @@ class IndexManifest(Record):
     ``query_kind`` says what it was tuned on (captions, images, searches that people made, or gallery vectors, each left out of
     its own results, where there is nothing else); ``target_met`` whether the operating point reached the target there and on
     queries that it was not tuned on, null where only gallery vectors reached it, which are not what it will be asked;
+    ``promises`` are those for other kinds of queries and other numbers of results;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total; ``query_transform`` is null where queries and vectors pass the same transforms, which
     then lie in the FAISS files.
@@ -188,6 +204,7 @@ class IndexManifest(Record):
     target_met: bool | None
     operating_point: OperatingPoint
     front: list[OperatingPoint]
+    promises: list[Promise] = Field(default_factory=list)
     query_kind: str
     memory: dict[str, int]
     configuration: dict[str, Any]
@@ -216,9 +233,25 @@ class IndexManifest(Record):
         return self.dimension if self.query_transform is None else self.query_transform.directions
 
     @property
+    def promise(self) -> Promise:
+        """The one that the index was planned for: queries of ``query_kind``, and ``k`` results."""
+        return Promise(
+            query_kind=self.query_kind, k=self.k, target_met=self.target_met, operating_point=self.operating_point
+        )
+
+    def promise_for(self, query: str | None, k: int) -> Promise:
+        """The one that holds for ``k`` results of a query: ``query`` is the part of a dataset that is like it (captions for
+        a text, images for a picture; None where that is not known). Where none goes so far, the one that goes furthest."""
+        kind = GALLERY_VECTORS if query == self.gallery else self.query_kind
+        there = [self.promise, *self.promises]
+        alike = [one for one in there if one.query_kind == kind] or [self.promise]
+        enough = [one for one in alike if one.k >= k]
+        return min(enough, key=lambda one: one.k) if enough else max(alike, key=lambda one: one.k)
+
+    @property
     def measured_recall(self) -> Interval:
-        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
-        return self.operating_point.confirmed_recall or self.operating_point.recall
+        """As that of ``promise``."""
+        return self.promise.measured_recall
 
     @property
     def asked_with(self) -> str:

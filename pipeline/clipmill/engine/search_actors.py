@@ -25,7 +25,14 @@ from clipmill.index.search.batch import Answer, QueryBatch, query_batches, resul
 from clipmill.index.search.exact import TopK
 from clipmill.index.search.open import open_part
 from clipmill.index.search.query_file import Encode
-from clipmill.index.search.search import Candidates, Effort, best_candidates, checked_queries, effort_for
+from clipmill.index.search.search import (
+    Candidates,
+    Effort,
+    best_candidates,
+    checked_queries,
+    deep_enough,
+    effort_for,
+)
 from clipmill.index.search.selection import select
 
 _AHEAD = 2
@@ -151,9 +158,10 @@ def _answers(
     selects: bool,
     waiting: "_Waiting",
 ) -> Iterator[Answer]:
-    manifest, point = asked.manifest, asked.manifest.operating_point
+    manifest = asked.manifest
     k = min(asked.k, manifest.n)
-    effort = effort_for(k, point.nprobe, point.rerank, manifest.n, selected, selects=selects)
+    nprobe, rerank = deep_enough(manifest.promise_for(None, k), k)
+    effort = effort_for(k, nprobe, rerank, manifest.n, selected, selects=selects)
     under_way: deque[tuple[QueryBatch, _Copy, Any]] = deque()
     for number, batch in enumerate(query_batches(asked.queries, manifest.dimension, k, encode)):
         checked_queries(batch.vectors, k, manifest.dimension)

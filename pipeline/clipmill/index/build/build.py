@@ -83,6 +83,14 @@ class Build(Stage[IndexManifest]):
             ),
         )
 
+    @property
+    def numbers_of_results(self) -> list[int]:
+        """Those that the index is tuned for, ``k`` first. An exact index finds all, whatever their number."""
+        settings = self.settings
+        others = () if self.plan.exact else settings.tune_k if settings.tune_k is not None else (10 * settings.k,)
+        most = max(1, self.gallery.n - 1)
+        return list(dict.fromkeys([settings.k, *(min(k, most) for k in sorted(others) if k != settings.k)]))
+
     @cached_property
     def places(self) -> list[ShardRange]:
         if self.cuts is None:

@@ -57,6 +57,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         target_met=_target_met(drawn.queries.kind, met=tuned.operation.met),
         operating_point=tuned.operation.point,
         front=tuned.operation.front,
+        promises=tuned.promises,
         query_kind=drawn.queries.kind,
         memory=footprint.as_dict(),
         configuration=build.configuration,

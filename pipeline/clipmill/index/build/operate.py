@@ -1,6 +1,7 @@
 """Choosing how an index is searched: the tuned operating point, with the recall and time measured for it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import faiss
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval, OperatingPoint
+from clipmill.index.build.factory import nlist_of
 from clipmill.index.build.queries import Queries
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 from clipmill.index.search.exact import TopK, without_own
@@ -55,11 +57,35 @@ class Bench:
         others = self.own is not None
         found = self.index.search(self.queries, self.k + others, nprobe=nprobe, rerank=rerank)
         seconds = time.perf_counter() - started
-        _, positions = without_own(found, self.own, self.k)
-        scores = self.index.vectors.scores(self.queries, positions)
+        scores, positions = without_own(found, self.own, self.k)
+        if not rerank:  # else they are exact
+            scores = self.index.vectors.scores(self.queries, positions)
         best = min(self.k, self.index.n - others)
         recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
         return Measured(parameters, recall, 1000 * seconds / len(self.queries))
+
+
+def tune_all(
+    index: ShardedIndex,
+    kinds: Sequence[Queries],
+    truth: TopK,
+    numbers: Sequence[int],
+    target: float,
+    *,
+    exact: bool,
+) -> list[tuple[str, int, Operation]]:
+    """The operating point for each kind of queries and each number of results. ``truth`` are exact results (q, more than any
+    of ``numbers``) of all queries, kind by kind; those of a query itself, where it is of the gallery, are among them."""
+    nlist = nlist_of(index.shards[0])
+    tuned, first = [], 0
+    for queries in kinds:
+        chosen = slice(first, first + len(queries.all))
+        first = chosen.stop
+        for k in numbers:
+            of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, k)
+            operation = choose_operating_point(index, queries, of_kind, k, target, nlist=nlist, exact=exact)
+            tuned.append((queries.kind, k, operation))
+    return tuned
 
 
 def choose_operating_point(

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import QueryTransform
+from clipmill.core.manifests import GALLERY_VECTORS, Promise, QueryTransform
 from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.build import Build
-from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
+from clipmill.index.build.factory import from_bytes, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
 from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
-from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.operate import tune_all
 from clipmill.index.build.projection import query_aware
-from clipmill.index.build.queries import Queries, draw_queries
+from clipmill.index.build.queries import draw_gallery_queries, draw_queries
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.build.train import train_index
 from clipmill.index.build.unfinished import (
@@ -41,7 +41,7 @@ from clipmill.index.build.unfinished import (
     read_record,
     write_record,
 )
-from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k, without_own
+from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
 from clipmill.index.search.open import open_files
 from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import Made, load, save
@@ -65,7 +65,9 @@ def draw(build: Build, alive: Alive = no_heartbeat) -> None:
             queries = build.searches.drawn(count, seed, build.gallery.dimension)
         else:
             queries = draw_queries(build.gallery, count, seed, alive)
-        save(place.queries, Drawn(queries, time.perf_counter() - began))
+        several = not build.plan.exact and queries.kind != GALLERY_VECTORS and build.gallery.n > 1
+        others = draw_gallery_queries(build.gallery, count, seed, alive) if several else None
+        save(place.queries, Drawn(queries, others, time.perf_counter() - began))
 
 
 def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
@@ -103,7 +105,7 @@ def _trained_here(build: Build, alive: Alive) -> tuple[NDArray[np.uint8], QueryT
 
 def _queries_to_learn_from(build: Build) -> NDArray[np.float32] | None:
     """Those that are tuned on, and none that confirm; None where they are vectors of the gallery."""
-    queries = _queries(Unfinished(build))
+    queries = _drawn(Unfinished(build)).queries
     return queries.tuning if queries.own is None else None
 
 
@@ -141,14 +143,14 @@ def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
 def search_exactly(build: Build, shard: ShardRange, alive: Alive = no_heartbeat) -> None:
     """Finds the best of the shard's vectors for every query."""
     place = Unfinished(build)
-    queries = _queries(place)
-    k = queries.results_asked(build.settings.k)
+    drawn = _drawn(place)
+    k = _results_kept(build, drawn)
     found = load(place.truth(shard), Truth) if storage.exists(place.truth(shard)) else None
-    # Version 0.1.0 took no result more for the query itself.
-    if found is not None and found.scores.shape[1] == k:
+    # An earlier version may have taken fewer results, or of fewer queries.
+    if found is not None and found.scores.shape == (len(drawn.all), k):
         return
     began = time.perf_counter()
-    scores, positions = exact_top_k(queries.all, _blocks(build, shard, alive), k, device_for(build.settings.products))
+    scores, positions = exact_top_k(drawn.all, _blocks(build, shard, alive), k, device_for(build.settings.products))
     save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
 
 
@@ -188,10 +190,9 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     if storage.exists(place.operation):
         return
     began = time.perf_counter()
-    settings = build.settings
-    queries = _queries(place)
-    k = queries.results_asked(settings.k)
-    truth, exact_seconds = empty_top_k(len(queries.all), k), 0.0
+    drawn = _drawn(place)
+    k = _results_kept(build, drawn)
+    truth, exact_seconds = empty_top_k(len(drawn.all), k), 0.0
     for shard in build.places:
         found = _kept(place.truth(shard), Truth)
         truth = merge_top_k(truth, found.top_k, k)
@@ -200,20 +201,22 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     files = [file for record in read_filled(place, trained) for file in record.filled.files]
     with TemporaryDirectory() as cache, _beating(alive):
         sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache), trained.query_transform)
-        operation = choose_operating_point(
-            sharded,
-            queries,
-            without_own(truth, queries.own, settings.k),
-            settings.k,
-            settings.target_recall,
-            nlist=nlist_of(sharded.shards[0]),
-            exact=build.plan.exact,
-        )
-    save(place.operation, Tuned(trained.sha256, operation, time.perf_counter() - began, exact_seconds))
+        numbers, target = build.numbers_of_results, build.settings.target_recall
+        first, *others = tune_all(sharded, drawn.kinds, truth, numbers, target, exact=build.plan.exact)
+    promises = [
+        Promise(query_kind=kind, k=k, target_met=operation.met, operating_point=operation.point)
+        for kind, k, operation in others
+    ]
+    save(place.operation, Tuned(trained.sha256, first[2], promises, time.perf_counter() - began, exact_seconds))
 
 
-def _queries(place: Unfinished) -> Queries:
-    return _kept(place.queries, Drawn).queries
+def _results_kept(build: Build, drawn: Drawn) -> int:
+    """Of every query, so many that none of `numbers_of_results` lacks one."""
+    return max(queries.results_asked(max(build.numbers_of_results)) for queries in drawn.kinds)
+
+
+def _drawn(place: Unfinished) -> Drawn:
+    return _kept(place.queries, Drawn)
 
 
 def _kept(location: Location, kind: type[Made]) -> Made:

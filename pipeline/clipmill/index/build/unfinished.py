@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import QueryTransform, Sha256
+from clipmill.core.manifests import Promise, QueryTransform, Sha256
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
 from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
@@ -67,15 +67,26 @@ _RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (T
 
 @dataclass(frozen=True)
 class Drawn:
-    """The queries, and the seconds it took to draw them."""
+    """The queries, and the seconds it took to draw them. ``alike`` are queries like what is in the gallery, where ``queries``
+    are others and the index has something to tune."""
 
     queries: Queries
+    alike: Queries | None
     seconds: float
+
+    @property
+    def kinds(self) -> list[Queries]:
+        return [self.queries, *([] if self.alike is None else [self.alike])]
+
+    @property
+    def all(self) -> NDArray[np.float32]:
+        """All queries (q, d), kind by kind."""
+        return np.concatenate([queries.all for queries in self.kinds])
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The exact results of all queries in one shard, by position in the gallery; ``seconds`` is what it took."""
+    """The exact results of all drawn queries in one shard, by position in the gallery; ``seconds`` is what it took."""
 
     scores: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -88,11 +99,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The operating point of the index made with this training, and the seconds it took to find; ``exact_seconds`` are
-    those of all exact searches before it."""
+    """The operating points of the index made with this training, and the seconds it took to find them; ``exact_seconds`` are
+    those of all exact searches before."""
 
     trained_sha256: str
     operation: Operation
+    promises: list[Promise]
     seconds: float
     exact_seconds: float
 

@@ -1,5 +1,6 @@
 """Searching an index: its shards opened after checking that they belong together, searched, merged and re-ranked."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import IndexManifest
+from clipmill.core.manifests import IndexManifest, Promise
 from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.index.search.refined import Refined
@@ -20,6 +21,8 @@ from clipmill.index.search.selection import Selection, search_parameters, select
 SCORED_ROWS = 20_000
 """Of a selection of so few rows each is scored exactly: within milliseconds, and none can be missed."""
 QUERY_BLOCK = 1024
+LISTS_BY_RESULTS = 0.3
+"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
 _SCORED_BLOCK = 16_384
 
 
@@ -69,6 +72,13 @@ def effort_for(
     if selected <= SCORED_ROWS or not selects:
         return Effort(0, k, reranked=False, scored=True)
     return Effort(-(-max(nprobe, 1) * n // selected), min(max(k, rerank), n), rerank > 0)
+
+
+def deep_enough(promise: Promise, k: int) -> tuple[int, int]:
+    """nprobe and re-rank depth for ``k`` results: those of the promise, and more where ``k`` is beyond it: these find nearly
+    as many of them as was promised."""
+    point, beyond = promise.operating_point, max(1.0, k / promise.k)
+    return math.ceil(point.nprobe * beyond**LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
 
 
 def checked_queries(queries: NDArray[np.float32], k: int, dimension: int) -> NDArray[np.float32]:
@@ -206,17 +216,19 @@ class Index:
         queries: NDArray[np.float32],
         k: int,
         *,
+        alike: str | None = None,
         nprobe: int | None = None,
         rerank: int | None = None,
         selection: Selection | None = None,
     ) -> TopK:
-        """As `ShardedIndex.search`, at the tuned operating point unless told otherwise."""
-        point = self.manifest.operating_point
+        """As `ShardedIndex.search`, at the operating point tuned for so many results of queries that are like that part of a
+        dataset (captions, images; None: not known), unless told otherwise."""
+        tuned_nprobe, tuned_rerank = deep_enough(self.manifest.promise_for(alike, k), k)
         return self.sharded.search(
             queries,
             k,
-            nprobe=point.nprobe if nprobe is None else nprobe,
-            rerank=point.rerank if rerank is None else rerank,
+            nprobe=tuned_nprobe if nprobe is None else nprobe,
+            rerank=tuned_rerank if rerank is None else rerank,
             selection=selection,
         )
 
@@ -227,7 +239,7 @@ class Index:
         not among the results where a ``selection`` leaves it out.
         """
         query = self.vectors_at(np.array([position]))
-        scores, positions = self.search(query, k, selection=selection)
+        scores, positions = self.search(query, k, alike=self.manifest.gallery, selection=selection)
         if selection is not None and not selection.holds(position):
             return scores, positions
         own = np.array([[position]])
