@@ -40,8 +40,7 @@ def by_hand(shard: faiss.Index, k: int, nprobe: int, depth: int, chosen: np.ndar
 def test_the_best_by_exact_score_of_the_best_by_code(
     shard: faiss.Index, mapped: np.ndarray, k: int, nprobe: int, depth: int
 ) -> None:
-    refined = Refined.of(shard, mapped)
-    assert refined is not None
+    refined = Refined(shard, mapped)
     scores, positions = refined.search(QUERIES, k, nprobe, depth)
     assert np.array_equal(np.sort(positions, axis=1), np.sort(by_hand(shard, k, nprobe, depth), axis=1))
     assert (np.diff(np.where(positions >= 0, scores, -1.0), axis=1) <= 0).all()
@@ -52,8 +51,7 @@ def test_the_best_by_exact_score_of_the_best_by_code(
 
 
 def test_a_selection_is_kept_and_what_is_missing_is_said(shard: faiss.Index, mapped: np.ndarray) -> None:
-    refined = Refined.of(shard, mapped)
-    assert refined is not None
+    refined = Refined(shard, mapped)
     chosen = np.array([3, 50, 51, 700, 1999])
     allowed = np.zeros(N, bool)
     allowed[chosen] = True
@@ -72,23 +70,20 @@ def test_rows_of_equal_score_come_in_order_of_position(tmp_path: Path) -> None:
     index = faiss.index_factory(DIMENSION, "IVF4,PQ16x4fsr", faiss.METRIC_INNER_PRODUCT)
     index.train(images.astype(np.float32))
     index.add(images.astype(np.float32))
-    refined = Refined.of(index, np.load(tmp_path / "vectors.npy", mmap_mode="c"))
-    assert refined is not None
+    refined = Refined(index, np.load(tmp_path / "vectors.npy", mmap_mode="c"))
     assert refined.search(images[7:8].astype(np.float32), 3, 4, 50)[1].tolist() == [[7, 100, 1500]]
 
 
 def test_the_file_is_never_written_to(shard: faiss.Index, mapped: np.ndarray) -> None:
     before = Path(mapped.filename).read_bytes()
-    refined = Refined.of(shard, mapped)
-    assert refined is not None
+    refined = Refined(shard, mapped)
     refined.search(QUERIES, 10, 4, 40)
     assert Path(mapped.filename).read_bytes() == before
 
 
-def test_vectors_that_are_not_mapped_copy_on_write_are_left_to_others(
-    shard: faiss.Index, mapped: np.ndarray, tmp_path: Path
-) -> None:
-    assert Refined.of(shard, IMAGES) is None
-    assert Refined.of(shard, np.load(mapped.filename, mmap_mode="r")) is None
-    np.save(tmp_path / "fewer.npy", IMAGES[:-1])
-    assert Refined.of(shard, np.load(tmp_path / "fewer.npy", mmap_mode="c")) is None
+def test_vectors_that_are_not_mapped_copy_on_write_are_found_as_well(shard: faiss.Index, mapped: np.ndarray) -> None:
+    expected = Refined(shard, mapped).search(QUERIES, 10, 4, 40)
+    for vectors in (IMAGES, np.load(mapped.filename, mmap_mode="r")):
+        found = Refined(shard, vectors).search(QUERIES, 10, 4, 40)
+        assert np.array_equal(found[1], expected[1])
+        np.testing.assert_array_equal(found[0], expected[0])

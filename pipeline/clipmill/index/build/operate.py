@@ -18,6 +18,8 @@ from clipmill.index.search.search import ShardedIndex
 
 RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Re-rank depths tried, in multiples of k."""
+DEEPEST = 2048
+"""Beyond it re-ranking takes longer than looking into more lists would."""
 _GLANCE_SHARE, _GLANCE_LEAST = 5, 200
 """A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
 _LEAST_STEP = 0.002
@@ -133,7 +135,8 @@ def _probes(nlist: int) -> list[int]:
 
 
 def _depths(k: int, n: int) -> list[int]:
-    return sorted({min(round(k * step), n) for step in RERANK_STEPS})
+    deepest = max(DEEPEST, RERANK_STEPS[2] * k)
+    return sorted({min(round(k * step), deepest, n) for step in RERANK_STEPS})
 
 
 def _confirm(bench: Bench, point: Measured) -> Interval | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import faiss
@@ -46,6 +46,19 @@ def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -
         scores, positions = cut(scores, positions, most_kept)
     order = np.lexsort((positions, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+
+def best_of_all(parts: Sequence[TopK], k: int) -> TopK:
+    """The best ``k`` of what was found in several places for the same queries."""
+    scores, positions = (np.concatenate([part[side] for part in parts], axis=1) for side in (0, 1))
+    return padded(*best_of(scores, positions, k), k)
+
+
+def stacked(blocks: Sequence[TopK], k: int) -> TopK:
+    """What was found for one block of queries after the other."""
+    if not blocks:
+        return empty_top_k(0, k)
+    return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
 
 
 def padded(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:

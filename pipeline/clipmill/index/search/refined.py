@@ -15,32 +15,17 @@ _PARAMETERS_KEPT = 64
 
 
 class Refined:
-    """A FAISS shard and the float16 vectors (n, d) beside it, which are mapped into memory copy-on-write: FAISS wants a header
-    of its own before them, and gets it in this process's copy of the first page, in place of that of the `.npy` file."""
+    """A FAISS shard and the float16 vectors (n, d) beside it. Where these are mapped copy-on-write they are used where they
+    are: FAISS wants a header of its own before them, which this process's copy of their first page gets in place of that of
+    the `.npy` file. Others are copied."""
 
-    def __init__(self, shard: Any, vectors: np.memmap[Any, np.dtype[np.float16]]) -> None:
+    def __init__(self, shard: Any, vectors: NDArray[np.float16]) -> None:
         self._shard = shard
         self._vectors = vectors
-        header = _flat_header(*vectors.shape)
-        mapped = np.frombuffer(vectors._mmap, np.uint8)  # type: ignore[attr-defined]
-        start = _data_offset(vectors) - len(header)
-        mapped[start : start + len(header)] = header
-        self._reader = faiss.ZeroCopyIOReader(
-            faiss.cast_integer_to_uint8_ptr(mapped[start:].ctypes.data), mapped.size - start
-        )
-        with limits(mapped.size):
-            self._exact = faiss.read_index(self._reader)
+        mapped = _mapped(vectors)
+        self._exact = _copied(vectors) if mapped is None else mapped
         self._index = faiss.IndexRefine(shard, self._exact)
         self._parameters: dict[tuple[int, int, int], Any] = {}
-
-    @staticmethod
-    def of(shard: Any, vectors: NDArray[np.float16]) -> "Refined | None":
-        """None where the vectors are not mapped in such a way, or not as many as the shard's."""
-        if not isinstance(vectors, np.memmap) or vectors.mode != "c" or vectors.dtype != np.float16:
-            return None
-        if _data_offset(vectors) < len(_flat_header(*vectors.shape)) or len(vectors) != shard.ntotal:
-            return None
-        return Refined(shard, vectors)
 
     def search(
         self, queries: NDArray[np.float32], k: int, nprobe: int, depth: int, bits: NDArray[np.uint8] | None = None
@@ -69,14 +54,31 @@ class Refined:
         return told
 
 
-def _data_offset(vectors: NDArray[Any]) -> int:
-    return int(vectors.ctypes.data - np.frombuffer(vectors._mmap, np.uint8).ctypes.data)  # type: ignore[attr-defined]
+def _mapped(vectors: NDArray[np.float16]) -> Any:
+    """A FAISS index that reads the vectors where they are mapped; None where that cannot be. They must outlive it."""
+    if not isinstance(vectors, np.memmap) or vectors.mode != "c":
+        return None
+    header = _flat(vectors.shape)
+    header[-8:] = np.frombuffer(np.uint64(vectors.nbytes).tobytes(), np.uint8)
+    mapped = np.frombuffer(vectors._mmap, np.uint8)  # type: ignore[attr-defined]
+    start = vectors.ctypes.data - mapped.ctypes.data - len(header)
+    if start < 0:
+        return None
+    mapped[start : start + len(header)] = header
+    place = faiss.cast_integer_to_uint8_ptr(mapped[start:].ctypes.data)
+    with limits(mapped.size):
+        return faiss.read_index(faiss.ZeroCopyIOReader(place, mapped.size - start))
 
 
-def _flat_header(rows: int, dimension: int) -> NDArray[np.uint8]:
-    """What the FAISS file of so many float16 vectors begins with, up to the vectors."""
-    empty = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    empty.ntotal = rows
-    header: NDArray[np.uint8] = faiss.serialize_index(empty).copy()
-    header[-8:] = np.frombuffer(np.uint64(2 * rows * dimension).tobytes(), np.uint8)
-    return header
+def _copied(vectors: NDArray[np.float16]) -> Any:
+    index = faiss.deserialize_index(_flat((0, vectors.shape[1])))
+    index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
+    return index
+
+
+def _flat(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The FAISS file of so many float16 vectors, without the vectors: at its end it says that it has no bytes of them."""
+    index = faiss.IndexScalarQuantizer(shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.ntotal = shape[0]
+    file: NDArray[np.uint8] = faiss.serialize_index(index).copy()
+    return file

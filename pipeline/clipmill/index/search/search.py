@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest, Promise
-from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
+from clipmill.index.search.exact import TopK, best_of_all, exact_top_k, padded, stacked
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.index.search.refined import Refined
 from clipmill.index.search.rerank import StoredVectors
@@ -28,35 +28,13 @@ _SCORED_BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Effort:
-    """How far a search looks: every selected row scored exactly where ``scored``, else ``nprobe`` lists, of which the best
-    ``depth`` rows by approximate score are kept and, where ``reranked``, scored exactly."""
+    """How far a search looks: every selected row scored exactly where ``scored``, else ``nprobe`` lists, of which, where
+    ``reranked``, the ``depth`` best rows of each shard by approximate score are scored exactly."""
 
     nprobe: int
     depth: int
     reranked: bool
     scored: bool = False
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What was found, before the best are chosen: approximate and exact scores (q, c) float32, the same where there are
-    no others, and positions (q, c) int64; −inf and −1 where there is none."""
-
-    approximate: NDArray[np.float32]
-    exact: NDArray[np.float32]
-    positions: NDArray[np.int64]
-
-
-def best_candidates(parts: Sequence[Candidates], k: int, effort: Effort) -> TopK:
-    """The best ``k`` over candidates for the same queries from different shards: what a search of all these shards at once
-    finds. Of re-ranked ones only the ``effort.depth`` best by approximate score are among it."""
-    approximate = np.concatenate([part.approximate for part in parts], axis=1)
-    exact = np.concatenate([part.exact for part in parts], axis=1)
-    positions = np.concatenate([part.positions for part in parts], axis=1)
-    if effort.reranked and approximate.shape[1] > effort.depth:
-        kept = np.argpartition(-approximate, effort.depth - 1, axis=1)[:, : effort.depth]
-        exact, positions = np.take_along_axis(exact, kept, axis=1), np.take_along_axis(positions, kept, axis=1)
-    return padded(*best_of(exact, positions, k), k)
 
 
 def effort_for(
@@ -124,9 +102,8 @@ class ShardedIndex:
         return all(selects(shard) for shard in self.shards)
 
     @cached_property
-    def _refined(self) -> Refined | None:
-        """The only shard with its vectors, in compiled code; None for several: what is scored exactly is chosen over all."""
-        return Refined.of(self.shards[0], self.vectors.shards[0]) if len(self.shards) == 1 else None
+    def _refined(self) -> list[Refined]:
+        return [Refined(shard, vectors) for shard, vectors in zip(self.shards, self.vectors.shards, strict=True)]
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int, selection: Selection | None = None
@@ -143,35 +120,38 @@ class ShardedIndex:
         effort = effort_for(
             k, nprobe, rerank, self.n, None if selection is None else selection.count, selects=self.selects
         )
-        if self._refined is not None and effort.reranked and len(queries):
-            bits = None if selection is None else selection.bits[0]
-            return padded(*self._refined.search(queries, min(k, effort.depth), effort.nprobe, effort.depth, bits), k)
-        blocks = [
-            best_candidates([self.candidates(queries[start : start + QUERY_BLOCK], effort, selection)], k, effort)
-            for start in range(0, len(queries), QUERY_BLOCK)
-        ]
-        if not blocks:
-            return empty_top_k(0, k)
-        return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
+        return self.found(queries, k, effort, selection)
 
-    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
-        """What these shards find for some queries, which have been checked and are few (QUERY_BLOCK)."""
+    def found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
+        """As `search`, for queries that have been checked. The best of several parts of an index are the best of the whole."""
+        starts = range(0, len(queries), QUERY_BLOCK)
+        blocks = [self._found(queries[start : start + QUERY_BLOCK], k, effort, selection) for start in starts]
+        if len(blocks) == 1:
+            return blocks[0]
+        return stacked(blocks, k)
+
+    def _found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
         if effort.scored:
             assert selection is not None
-            scores, found = self._score_selected(queries, effort.depth, selection)
-            return Candidates(scores, scores, found)
-        found_by_shard = []
-        for number, (shard, start) in enumerate(zip(self.shards, self.vectors.starts, strict=False)):
-            bits = None if selection is None else selection.bits[number]
+            return padded(*self._score_selected(queries, k, selection), k)
+        of_shards = [self._of_shard(number, queries, k, effort, selection) for number in range(len(self.shards))]
+        return of_shards[0] if len(of_shards) == 1 else best_of_all(of_shards, k)
+
+    def _of_shard(
+        self, number: int, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None
+    ) -> TopK:
+        shard, start = self.shards[number], self.vectors.starts[number]
+        bits = None if selection is None else selection.bits[number]
+        if effort.reranked:
+            depth = min(effort.depth, shard.ntotal)
+            scores, found = self._refined[number].search(queries, min(k, depth), effort.nprobe, depth, bits)
+        else:
             parameters = search_parameters(shard, effort.nprobe, bits)
-            scores, found = shard.search(queries, min(effort.depth, shard.ntotal), params=parameters)
-            found_by_shard.append((np.where(found >= 0, scores, -np.inf), np.where(found >= 0, found + start, -1)))
-        scores = np.concatenate([scores for scores, _ in found_by_shard], axis=1)
-        found = np.concatenate([found for _, found in found_by_shard], axis=1)
-        if not effort.reranked:
-            return Candidates(scores, scores, found)
-        scores, found = cut(scores, found, effort.depth)
-        return Candidates(scores, self.vectors.scores(queries, found), found)
+            scores, found = shard.search(queries, min(k, shard.ntotal), params=parameters)
+            scores[found < 0] = -np.inf
+        if start:
+            found = np.where(found >= 0, found + start, -1)
+        return padded(scores, found, k)
 
     def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The ``row`` of each position, in the shape of ``positions``; −1 where the position is −1."""
