@@ -1,5 +1,6 @@
 """Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +22,8 @@ CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
 INDEX_VERSION = 2
 """Of indices with a query transform, whose shards hold none."""
+_LISTS_BY_RESULTS = 0.3
+"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -164,6 +167,12 @@ class Promise(Record):
         """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
         return self.operating_point.confirmed_recall or self.operating_point.recall
 
+    def at(self, k: int) -> tuple[int, int]:
+        """nprobe and re-rank depth for ``k`` results: those of the promise, and more where ``k`` is beyond it: these find
+        nearly as many of them as was promised."""
+        point, beyond = self.operating_point, max(1.0, k / self.k)
+        return math.ceil(point.nprobe * beyond**_LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
+
 
 class QueryTransform(Record):
     """``query_transform.npy``, which queries are multiplied by where they are projected otherwise than vectors: to so many
@@ -242,7 +251,10 @@ class IndexManifest(Record):
     def promise_for(self, query: str | None, k: int) -> Promise:
         """The one that holds for ``k`` results of a query: ``query`` is the part of a dataset that is like it (captions for
         a text, images for a picture; None where that is not known). Where none goes so far, the one that goes furthest."""
-        kind = GALLERY_VECTORS if query == self.gallery else self.query_kind
+        return self.promise_of(GALLERY_VECTORS if query == self.gallery else self.query_kind, k)
+
+    def promise_of(self, kind: str, k: int) -> Promise:
+        """As `promise_for`, for a kind of queries as manifests name it."""
         there = [self.promise, *self.promises]
         alike = [one for one in there if one.query_kind == kind] or [self.promise]
         enough = [one for one in alike if one.k >= k]

@@ -25,7 +25,7 @@ from clipmill.index.search.batch import Answer, QueryBatch, query_batches, resul
 from clipmill.index.search.exact import TopK, best_of_all
 from clipmill.index.search.open import open_part
 from clipmill.index.search.query_file import Encode
-from clipmill.index.search.search import Effort, checked_queries, deep_enough, effort_for
+from clipmill.index.search.search import Effort, checked_queries, effort_for
 from clipmill.index.search.selection import select
 
 _AHEAD = 2
@@ -152,7 +152,7 @@ def _answers(
 ) -> Iterator[Answer]:
     manifest = asked.manifest
     k = min(asked.k, manifest.n)
-    nprobe, rerank = deep_enough(manifest.promise_for(None, k), k)
+    nprobe, rerank = manifest.promise_for(None, k).at(k)
     effort = effort_for(k, nprobe, rerank, manifest.n, selected, selects=selects)
     under_way: deque[tuple[QueryBatch, _Copy, Any]] = deque()
     for number, batch in enumerate(query_batches(asked.queries, manifest.dimension, k, encode)):

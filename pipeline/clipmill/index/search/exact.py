@@ -48,6 +48,17 @@ def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
 
 
+def ordered(scores: NDArray[np.float32], positions: NDArray[np.int64]) -> TopK:
+    """What FAISS found, best first, as results are given: −inf where there is none, and of equal scores the lower position
+    first. Changes ``scores``."""
+    missing = positions < 0
+    if missing.any():
+        scores[missing] = -np.inf
+    if (scores[:, 1:] == scores[:, :-1]).any():  # seldom; sorting takes as long as the rest of a search
+        return best_of(scores, positions, scores.shape[1])
+    return scores, positions
+
+
 def best_of_all(parts: Sequence[TopK], k: int) -> TopK:
     """The best ``k`` of what was found in several places for the same queries."""
     scores, positions = (np.concatenate([part[side] for part in parts], axis=1) for side in (0, 1))

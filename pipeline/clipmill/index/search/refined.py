@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.index.faiss_file import limits
-from clipmill.index.search.exact import TopK, best_of
+from clipmill.index.search.exact import TopK, ordered
 from clipmill.index.search.selection import search_parameters
 
 _PARAMETERS_KEPT = 64
@@ -33,14 +33,7 @@ class Refined:
         """The best ``k`` by exact score of the ``depth`` best by code, ``depth`` or fewer: scores (q, k) float32, best first,
         and positions (q, k) int64; −inf and −1 where there are fewer. ``bits`` select rows as in `search_parameters`."""
         scores, positions = self._index.search(queries, k, params=self._told(k, nprobe, depth, bits))
-        missing = positions < 0
-        if missing.any():
-            scores[missing] = -np.inf
-        if (
-            scores[:, 1:] == scores[:, :-1]
-        ).any():  # the lower position first; lexsort takes as long as the rest of a search
-            return best_of(scores, positions, k)
-        return scores, positions
+        return ordered(scores, positions)
 
     def _told(self, k: int, nprobe: int, depth: int, bits: NDArray[np.uint8] | None) -> Any:
         """FAISS's parameters; making them takes longer than a list, so those without a selection are kept."""

@@ -1,6 +1,5 @@
 """Searching an index: its shards opened after checking that they belong together, searched, merged and re-ranked."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import IndexManifest, Promise
-from clipmill.index.search.exact import TopK, best_of_all, exact_top_k, padded, stacked
+from clipmill.core.manifests import IndexManifest
+from clipmill.index.search.exact import TopK, best_of_all, exact_top_k, ordered, padded, stacked
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.index.search.refined import Refined
 from clipmill.index.search.rerank import StoredVectors
@@ -21,8 +20,6 @@ from clipmill.index.search.selection import Selection, search_parameters, select
 SCORED_ROWS = 20_000
 """Of a selection of so few rows each is scored exactly: within milliseconds, and none can be missed."""
 QUERY_BLOCK = 1024
-LISTS_BY_RESULTS = 0.3
-"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
 _SCORED_BLOCK = 16_384
 
 
@@ -50,13 +47,6 @@ def effort_for(
     if selected <= SCORED_ROWS or not selects:
         return Effort(0, k, reranked=False, scored=True)
     return Effort(-(-max(nprobe, 1) * n // selected), min(max(k, rerank), n), rerank > 0)
-
-
-def deep_enough(promise: Promise, k: int) -> tuple[int, int]:
-    """nprobe and re-rank depth for ``k`` results: those of the promise, and more where ``k`` is beyond it: these find nearly
-    as many of them as was promised."""
-    point, beyond = promise.operating_point, max(1.0, k / promise.k)
-    return math.ceil(point.nprobe * beyond**LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
 
 
 def checked_queries(queries: NDArray[np.float32], k: int, dimension: int) -> NDArray[np.float32]:
@@ -147,8 +137,7 @@ class ShardedIndex:
             scores, found = self._refined[number].search(queries, min(k, depth), effort.nprobe, depth, bits)
         else:
             parameters = search_parameters(shard, effort.nprobe, bits)
-            scores, found = shard.search(queries, min(k, shard.ntotal), params=parameters)
-            scores[found < 0] = -np.inf
+            scores, found = ordered(*shard.search(queries, min(k, shard.ntotal), params=parameters))
         if start:
             found = np.where(found >= 0, found + start, -1)
         return padded(scores, found, k)
@@ -203,7 +192,7 @@ class Index:
     ) -> TopK:
         """As `ShardedIndex.search`, at the operating point tuned for so many results of queries that are like that part of a
         dataset (captions, images; None: not known), unless told otherwise."""
-        tuned_nprobe, tuned_rerank = deep_enough(self.manifest.promise_for(alike, k), k)
+        tuned_nprobe, tuned_rerank = self.manifest.promise_for(alike, k).at(k)
         return self.sharded.search(
             queries,
             k,
