@@ -2,11 +2,11 @@
 
 Every library builds with ``--threads`` and answers on one thread, pinned to one core. Recall is 10-recall@10 against exact
 search, of text queries that no library was tuned on; times are medians of rounds in which the libraries take turns.
-autofaiss is given the memory that the index of clipmill takes and tunes itself; of hnswlib, usearch and lancedb the first
-search setting is taken that reaches the target on other text queries, which is not counted as time to build. Peers run in
+autofaiss is given the memory that the index of clipmill takes and tunes itself; of the others the fastest search setting of a
+ladder is taken that reaches the target on other text queries, which is not counted as time to build. Peers run in
 environments of their own below ``--environments``, made with pip where they are not there.
 
-    python -m benchmarks.index --rows 200000 --peers autofaiss,hnswlib,usearch,lancedb --output docs/index_benchmark.md
+    python -m benchmarks.index --peers scann,scann-fine,autofaiss,hnswlib,usearch,lancedb --output docs/index_benchmark.md
     python -m benchmarks.index --rows 200000 --seeds 3    # clipmill alone, at targets of .90, .95 and .99
 """
 
@@ -54,6 +54,7 @@ OURS = ("clipmill", FASTER)
 PACKAGES = {
     "autofaiss": ["numpy==1.26.4", "pyarrow==15.0.2", "faiss-cpu==1.11.0", "autofaiss==2.18.0"],
     "peers": ["numpy", "pyarrow", "hnswlib==0.8.0", "usearch==2.26.6", "lancedb==0.40.0"],
+    "scann": ["numpy", "scann==1.4.2"],
 }
 _WORKER = Path(__file__).with_name("index_peers.py")
 _ONE_THREAD = dict.fromkeys(
@@ -118,7 +119,8 @@ def interpreter(name: str, environments: Path) -> Path:
     """The Python that has this library; makes its environment where there is none."""
     if name in OURS:
         return Path(sys.executable)
-    environment = environments / ("autofaiss" if name == "autofaiss" else "peers")
+    kind = name.partition("-")[0]
+    environment = environments / (kind if kind in PACKAGES else "peers")
     python = environment / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, capture_output=True)
@@ -373,7 +375,7 @@ def judge_seeds(arguments: argparse.Namespace, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--peers", default="", help="of autofaiss, hnswlib, usearch and lancedb, with commas")
+    parser.add_argument("--peers", default="", help="of scann, scann-fine, autofaiss, hnswlib, usearch and lancedb")
     parser.add_argument("--target-recall", type=float, default=0.95)
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=7)

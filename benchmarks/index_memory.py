@@ -51,7 +51,7 @@ def one_step(build: Build, step: str) -> dict[str, int]:
         trained = read_record(Unfinished(build).trained, Trained)
         assert trained is not None
         for place in build.places:
-            steps.fill(build, place, steps.trained_bytes(build, trained), trained.sha256)
+            steps.fill(build, place, steps.trained_bytes(build, trained), trained)
     return {"idle": idle, "peak": resident("VmHWM")}
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clipmill.core.errors import BarMissed
+from clipmill.core.manifests import queries_in_words
 from clipmill.core.settings import ClusterSettings, IndexSettings
 from clipmill.runs.stages import index_stage
 from clipmill_jobs.command import Job, of_current, print_json
@@ -127,9 +128,16 @@ def _print_result(manifest: "IndexManifest", uri: str, *, already: bool) -> None
         f"{manifest.bytes_per_vector:,.1f} bytes per vector resident ({manifest.memory['total']:,} in all)\n"
         f"{manifest.k}-recall@{manifest.k} {_interval(manifest.measured_recall)} on {manifest.asked_with}"
         f"{', which it was not tuned on' if point.confirmed_recall else ''}, "
-        f"{point.milliseconds_per_query:.3f} ms per query on one thread\n"
-        f"{uri}"
+        f"{point.milliseconds_per_query:.3f} ms per query on one thread"
     )
+    for promise in manifest.promises:
+        point, missed = promise.operating_point, "" if promise.target_met else ", which misses the target"
+        click.echo(
+            f"{promise.k}-recall@{promise.k} {_interval(promise.measured_recall)}{missed} on "
+            f"{queries_in_words(promise.query_kind, manifest.gallery)}: nprobe {point.nprobe}, re-rank {point.rerank}, "
+            f"{point.milliseconds_per_query:.3f} ms"
+        )
+    click.echo(uri)
 
 
 def _interval(recall: "Interval") -> str:

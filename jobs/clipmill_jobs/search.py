@@ -203,16 +203,16 @@ def _answer(question: Question, uri: str) -> None:
     if question.identifier is None:
         current_reporter().doing("search", "loading the model")
     if question.text is not None:
-        found = index.search(encoder().encode_texts([question.text]), k, selection=selection)
+        found = index.search(encoder().encode_texts([question.text]), k, alike="captions", selection=selection)
     elif question.audio is not None or question.video is not None:
         from clipmill.embedding.clip_query import encode_clip
 
         medium: MediumName = "audio" if question.audio is not None else "video"
         file = Path(str(question.audio if question.audio is not None else question.video))
         vector = encode_clip(encoder().load(), medium, file, index.manifest.embeddings)
-        found = index.search(vector, k, selection=selection)
+        found = index.search(vector, k, alike="audio" if medium == "audio" else "videos", selection=selection)
     elif question.image is not None:
-        found = index.search(encoder().encode_image(Path(question.image)), k, selection=selection)
+        found = index.search(encoder().encode_image(Path(question.image)), k, alike="images", selection=selection)
     else:
         found = index.search_like(_position(index, str(question.identifier)), k, selection=selection)
     results = _results(index, *found)

@@ -139,7 +139,7 @@ def test_an_index_is_told_by_its_steps_and_then_by_its_recall(build: Build, tmp_
         trained = steps.train(build)
         data = steps.trained_bytes(build, trained)
         for place in progress.to_fill[:2]:
-            steps.fill(build, place, data, trained.sha256)
+            steps.fill(build, place, data, trained)
         assert "running: 38% index" in run(index).stdout  # 3 of 8 steps
         assert "searching shards exactly: 0 of 3, filling shards: 2 of 3, tuning" in run(index).stdout
     assert run_here(build).n == 2000

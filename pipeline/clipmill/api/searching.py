@@ -86,8 +86,9 @@ class SearchIndex:
         for the first query that needs it. Raises UserError for a query or condition that cannot be searched with.
         """
         vectors, names, several = self._encoded(query)
+        alike = _alike(query)
         selection = None if where is None else self._index.select(where)
-        scores, positions = self._index.search(vectors, min(k, len(self)), selection=selection)
+        scores, positions = self._index.search(vectors, min(k, len(self)), alike=alike, selection=selection)
         lists = [self._hits(name, *found) for name, *found in zip(names, scores, positions, strict=True)]
         if not several:
             return lists[0]
@@ -127,6 +128,13 @@ class SearchIndex:
         from clipmill.encoders.query import QueryEncoder
 
         return QueryEncoder(self.manifest.model, *self._named, trust_remote_code=self._trusted)
+
+
+def _alike(query: Any) -> str | None:
+    """The part of a dataset that is like a query: captions for words, images for a picture; None for a vector."""
+    if isinstance(query, str) or (isinstance(query, (list, tuple)) and all(isinstance(text, str) for text in query)):
+        return "captions"
+    return "images" if isinstance(query, os.PathLike) or hasattr(query, "convert") else None
 
 
 def _png(picture: Any) -> bytes:

@@ -1,5 +1,6 @@
 """Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,6 +20,10 @@ EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
 CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
+INDEX_VERSION = 2
+"""Of indices with a query transform, whose shards hold none."""
+_LISTS_BY_RESULTS = 0.3
+"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -138,14 +143,45 @@ class OperatingPoint(Record):
 
 
 GALLERY_VECTORS = "gallery vectors"
+"""Queries like what is in the gallery: vectors of it, each left out of its own results."""
 SEARCHES = "searches"
 """Queries that people asked, kept in a file."""
-"""The kind of queries where the dataset has no others: vectors of the gallery itself."""
 
 
 def queries_in_words(kind: str, gallery: str) -> str:
     """The queries of this kind that an index over ``gallery`` is asked."""
     return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
+
+
+class Promise(Record):
+    """What searches of one kind for up to ``k`` results find at an operating point of their own; ``target_met`` as in
+    `IndexManifest`."""
+
+    query_kind: str
+    k: int
+    target_met: bool | None
+    operating_point: OperatingPoint
+
+    @property
+    def measured_recall(self) -> Interval:
+        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
+        return self.operating_point.confirmed_recall or self.operating_point.recall
+
+    def at(self, k: int) -> tuple[int, int]:
+        """nprobe and re-rank depth for ``k`` results: those of the promise, and more where ``k`` is beyond it: these find
+        nearly as many of them as was promised."""
+        point, beyond = self.operating_point, max(1.0, k / self.k)
+        return math.ceil(point.nprobe * beyond**_LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
+
+
+class QueryTransform(Record):
+    """``query_transform.npy``, which queries are multiplied by where they are projected otherwise than vectors: to so many
+    ``directions``, learned from so many ``queries``. ``version`` is that of its format."""
+
+    version: Literal[1] = 1
+    sha256: Sha256
+    directions: int
+    queries: int
 
 
 class IndexManifest(Record):
@@ -154,10 +190,13 @@ class IndexManifest(Record):
     ``query_kind`` says what it was tuned on (captions, images, searches that people made, or gallery vectors, each left out of
     its own results, where there is nothing else); ``target_met`` whether the operating point reached the target there and on
     queries that it was not tuned on, null where only gallery vectors reached it, which are not what it will be asked;
+    ``promises`` are those for other kinds of queries and other numbers of results;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
-    keeps resident, by part and in total.
+    keeps resident, by part and in total; ``query_transform`` is null where queries and vectors pass the same transforms, which
+    then lie in the FAISS files.
     """
 
+    NEWEST: ClassVar[int] = INDEX_VERSION
     kind: Literal["index"] = "index"
     schema_version: int = SCHEMA_VERSION
     model: ModelIdentity | None
@@ -174,6 +213,7 @@ class IndexManifest(Record):
     target_met: bool | None
     operating_point: OperatingPoint
     front: list[OperatingPoint]
+    promises: list[Promise] = Field(default_factory=list)
     query_kind: str
     memory: dict[str, int]
     configuration: dict[str, Any]
@@ -181,6 +221,7 @@ class IndexManifest(Record):
     embeddings: str
     embeddings_manifest_sha256: Sha256
     trained_sha256: Sha256
+    query_transform: QueryTransform | None = None
     shards_sha256: Sha256
     runs: list[Run]
     stage_seconds: dict[str, float]
@@ -196,9 +237,33 @@ class IndexManifest(Record):
         return document
 
     @property
+    def dimension_of_shards(self) -> int:
+        """Components of what the FAISS files of the shards hold."""
+        return self.dimension if self.query_transform is None else self.query_transform.directions
+
+    @property
+    def promise(self) -> Promise:
+        """The one that the index was planned for: queries of ``query_kind``, and ``k`` results."""
+        return Promise(
+            query_kind=self.query_kind, k=self.k, target_met=self.target_met, operating_point=self.operating_point
+        )
+
+    def promise_for(self, query: str | None, k: int) -> Promise:
+        """The one that holds for ``k`` results of a query: ``query`` is the part of a dataset that is like it (captions for
+        a text, images for a picture; None where that is not known). Where none goes so far, the one that goes furthest."""
+        return self.promise_of(GALLERY_VECTORS if query == self.gallery else self.query_kind, k)
+
+    def promise_of(self, kind: str, k: int) -> Promise:
+        """As `promise_for`, for a kind of queries as manifests name it."""
+        there = [self.promise, *self.promises]
+        alike = [one for one in there if one.query_kind == kind] or [self.promise]
+        enough = [one for one in alike if one.k >= k]
+        return min(enough, key=lambda one: one.k) if enough else max(alike, key=lambda one: one.k)
+
+    @property
     def measured_recall(self) -> Interval:
-        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
-        return self.operating_point.confirmed_recall or self.operating_point.recall
+        """As that of ``promise``."""
+        return self.promise.measured_recall
 
     @property
     def asked_with(self) -> str:

@@ -22,10 +22,10 @@ from clipmill.engine.ray_pieces import begin_task, memory_of_a_node, threads_eac
 from clipmill.engine.watch import noted_signals
 from clipmill.index.build.layout import places
 from clipmill.index.search.batch import Answer, QueryBatch, query_batches, results_table, write_answers
-from clipmill.index.search.exact import TopK
+from clipmill.index.search.exact import TopK, best_of_all
 from clipmill.index.search.open import open_part
 from clipmill.index.search.query_file import Encode
-from clipmill.index.search.search import Candidates, Effort, best_candidates, checked_queries, effort_for
+from clipmill.index.search.search import Effort, checked_queries, effort_for
 from clipmill.index.search.selection import select
 
 _AHEAD = 2
@@ -64,8 +64,8 @@ class _Shards:
         count = None if self._selection is None else self._selection.count
         return count, self._part.sharded.selects
 
-    def candidates(self, queries: NDArray[np.float32], effort: Effort) -> Candidates:
-        return self._part.candidates(queries, effort, self._selection)
+    def found(self, queries: NDArray[np.float32], k: int, effort: Effort) -> TopK:
+        return self._part.found(queries, k, effort, self._selection)
 
     def names(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], pa.Array]:
         return self._part.names(positions)
@@ -94,8 +94,7 @@ class _Copy:
     def begin(self, batch: QueryBatch, k: int, effort: Effort) -> Any:
         """A reference to the best of what all actors find for a batch."""
         queries = ray.put(batch.vectors)
-        found = [actor.candidates.remote(queries, effort) for actor in self.actors]
-        return self._merge.remote(k, effort, *found)
+        return self._merge.remote(k, *(actor.found.remote(queries, k, effort) for actor in self.actors))
 
     def begin_naming(self, positions: NDArray[np.int64]) -> list[Any]:
         """References to rows and ids of ``positions`` (n,), in the order of the actors that hold them (`held_by`)."""
@@ -111,8 +110,8 @@ class _Copy:
         return np.searchsorted(self._starts, positions, side="right") - 1
 
 
-def _merge(k: int, effort: Effort, *found: Candidates) -> TopK:
-    return best_candidates(found, k, effort)
+def _merge(k: int, *found: TopK) -> TopK:
+    return best_of_all(found, k)
 
 
 def search_on_actors(
@@ -123,7 +122,7 @@ def search_on_actors(
     on_stage: Callable[[str], None],
     on_answered: Callable[[int], object],
 ) -> tuple[int, int | None]:
-    """Answers a file of queries as `search_batch` does, with the same results but for ties at the re-rank depth.
+    """Answers a file of queries as `search_batch` does, with the same results.
 
     Returns the number of queries, and that of the rows that meet ``asked.where`` (None without it). ``on_answered`` is
     given the number of queries just answered, ``on_stage`` told in words what is being done. Raises UserError for queries
@@ -151,9 +150,10 @@ def _answers(
     selects: bool,
     waiting: "_Waiting",
 ) -> Iterator[Answer]:
-    manifest, point = asked.manifest, asked.manifest.operating_point
+    manifest = asked.manifest
     k = min(asked.k, manifest.n)
-    effort = effort_for(k, point.nprobe, point.rerank, manifest.n, selected, selects=selects)
+    nprobe, rerank = manifest.promise_for(None, k).at(k)
+    effort = effort_for(k, nprobe, rerank, manifest.n, selected, selects=selects)
     under_way: deque[tuple[QueryBatch, _Copy, Any]] = deque()
     for number, batch in enumerate(query_batches(asked.queries, manifest.dimension, k, encode)):
         checked_queries(batch.vectors, k, manifest.dimension)

@@ -111,12 +111,15 @@ def _recall_through(
 
 def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
     stored = index.sharded.vectors
+    k = exact.scores.shape[1]
+    nprobe, rerank = index.manifest.promise_of(exact.kind, k).at(k)
+    search = functools.partial(index.search, nprobe=nprobe, rerank=rerank)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
         with progress(len(exact.queries), "index") as step:
             found = measure_fidelity(
-                index.search,
+                search,
                 exact.scores,
                 stored.scores,
                 exact.queries,
@@ -128,7 +131,7 @@ def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
             )
         if not index.manifest.operating_point.rerank:
             return found  # nothing is read from disk
-        return replace(found, cold=measure_cold(index.search, exact.queries, found.k, stored.evict))
+        return replace(found, cold=measure_cold(search, exact.queries, found.k, stored.evict))
     finally:
         faiss.omp_set_num_threads(threads)
 

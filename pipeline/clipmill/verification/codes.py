@@ -5,17 +5,20 @@ FAISS trusts what it reads, so files are read only after their sha256 was found 
 
 import struct
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
+from clipmill.core.manifests import IndexManifest
 from clipmill.datasets.manifests import Shard
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.train import codebook_sha256
 from clipmill.index.faiss_file import read_index
+from clipmill.index.sides import bare
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.sidecars import Sidecar
@@ -37,23 +40,31 @@ def check_codes_header(location: Location, shard: Shard, dimension: int, finding
         findings.fault(f"{shard.path} holds {n} vectors of {d} dimensions and should hold {shard.rows} of {dimension}")
 
 
-def codebook_of(path: Path) -> str:
-    """The fingerprint of the training in a trained index. Raises RuntimeError when it is none."""
-    index = read_index(str(path))  # held by a name of its own, since the fingerprint keeps views of it only
-    return codebook_sha256(index)
+@dataclass(frozen=True)
+class Training:
+    """The trained index, and the fingerprint that shards of it have: without its transforms where shards hold none."""
+
+    index: Any
+    codebook: str
+
+    @staticmethod
+    def read(path: Path, manifest: IndexManifest) -> "Training":
+        """Raises RuntimeError where the file is no index."""
+        index = read_index(str(path))
+        return Training(index, codebook_sha256(index if manifest.query_transform is None else bare(index)))
 
 
 def check_codes(
-    path: Path, shard: Shard, dimension: int, codebook: str, vectors: Sidecar | None, findings: Findings
+    path: Path, shard: Shard, dimension: int, training: Training, vectors: Sidecar | None, findings: Findings
 ) -> None:
-    """``codebook`` is that of the trained index; ``vectors`` the sound file beside the shard, compared by a sample."""
+    """``vectors`` is the sound file beside the shard, compared by a sample."""
     with _one_at_a_time:
         try:
             index = read_index(str(path))
         except RuntimeError as error:
             findings.fault(f"{shard.path} is not a FAISS index: {str(error).splitlines()[-1]}")
             return
-        if codebook_sha256(index) != codebook:
+        if codebook_sha256(index) != training.codebook:
             findings.fault(
                 f"{shard.path} comes from another training than {TRAINED_FILE}, so its codes mean nothing here"
             )
@@ -66,7 +77,7 @@ def check_codes(
             return
         if not _check_positions(index, shard, findings) or vectors is None:
             return
-        if not vectors_belong(index, np.load(vectors.path, mmap_mode="r", allow_pickle=False)):
+        if not vectors_belong(index, np.load(vectors.path, mmap_mode="r", allow_pickle=False), training.index):
             findings.fault(f"{vectors.shard.path} holds other vectors than {shard.path}")
 
 

@@ -9,7 +9,7 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import captions_schema, images_schema
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
-from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE
 from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
@@ -41,7 +41,8 @@ def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         findings.fault(str(error))
         findings.unchecked.append("the files of the index, since their list is damaged")
         return findings
-    present = {file.path for file in check_files(location, files, (TRAINED_FILE, SHARDS_FILE), findings)}
+    transform = () if manifest.query_transform is None else (QUERY_TRANSFORM_FILE,)
+    present = {file.path for file in check_files(location, files, (TRAINED_FILE, SHARDS_FILE, *transform), findings)}
     shards = _shards(files, findings)
     _check_counts(manifest, files, shards, findings)
     there = [shard for shard in shards if all(file.path in present for file in shard.files)]
@@ -105,11 +106,12 @@ def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[
 
 
 def _check_trained(location: Location, manifest: IndexManifest, findings: Findings) -> bool:
-    """Whether the trained index is the manifest's; that it is missing was said before."""
-    trained = location / TRAINED_FILE
-    if not storage.exists(trained):
-        return False
-    if storage.sha256(trained) == manifest.trained_sha256:
-        return True
-    findings.fault(f"{TRAINED_FILE} was altered, or comes from another index")
-    return False
+    """Whether what was trained is the manifest's; that a file is missing was said before."""
+    expected = {TRAINED_FILE: manifest.trained_sha256}
+    if manifest.query_transform is not None:
+        expected[QUERY_TRANSFORM_FILE] = manifest.query_transform.sha256
+    there = [name for name in expected if storage.exists(location / name)]
+    altered = [name for name in there if storage.sha256(location / name) != expected[name]]
+    for name in altered:
+        findings.fault(f"{name} was altered, or comes from another index")
+    return TRAINED_FILE in there and TRAINED_FILE not in altered

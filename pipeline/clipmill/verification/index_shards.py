@@ -16,7 +16,7 @@ from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.storage import Location
 from clipmill.verification.arrays import ArrayFile, check_ends, check_header
-from clipmill.verification.codes import check_codes, check_codes_header, codebook_of
+from clipmill.verification.codes import Training, check_codes, check_codes_header
 from clipmill.verification.fetch import fetch, forget
 from clipmill.verification.findings import Findings
 from clipmill.verification.parallel import in_order, threads_for
@@ -53,7 +53,7 @@ def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, r
 
     def head(shard: IndexShard) -> Findings:
         found = findings.part()
-        check_codes_header(work.location / shard.index.path, shard.index, work.manifest.dimension, found)
+        check_codes_header(work.location / shard.index.path, shard.index, work.manifest.dimension_of_shards, found)
         _check_sidecar_heads(work, shard, {}, found)
         return found
 
@@ -110,7 +110,7 @@ def check_contents(
     files = [file for shard in shards for file in shard.files]
     with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
         scratch = Path(folder)
-        codebook = _codebook(work, scratch, findings) if trained else None
+        training = _training(work, scratch, findings) if trained else None
         advance = Tally(reporter, "verify", sum(file.bytes for file in files), "B").add
 
         def read(file: Shard) -> tuple[Path | None, Findings]:
@@ -119,7 +119,7 @@ def check_contents(
 
         def look(fetched: _Fetched) -> Findings:
             try:
-                _look_into(work, fetched, codebook, gallery)
+                _look_into(work, fetched, training, gallery)
             finally:
                 for path in fetched.paths.values():
                     forget(work.location, path)
@@ -129,11 +129,11 @@ def check_contents(
             findings.add(found)
 
 
-def _codebook(work: IndexWork, scratch: Path, findings: Findings) -> str | None:
+def _training(work: IndexWork, scratch: Path, findings: Findings) -> Training | None:
     place = work.location / TRAINED_FILE
     path = storage.local_copy(place, scratch, work.manifest.trained_sha256)
     try:
-        return codebook_of(path)
+        return Training.read(path, work.manifest)
     except RuntimeError as error:
         findings.fault(f"{TRAINED_FILE} is not a FAISS index: {str(error).splitlines()[-1]}")
         return None
@@ -152,7 +152,7 @@ def _by_shard(
         yield gathered
 
 
-def _look_into(work: IndexWork, fetched: _Fetched, codebook: str | None, gallery: Gallery | None) -> None:
+def _look_into(work: IndexWork, fetched: _Fetched, training: Training | None, gallery: Gallery | None) -> None:
     shard, paths, findings = fetched.shard, fetched.paths, fetched.findings
     if any(file.path not in paths for file in (shard.vectors, shard.rows, shard.row_table)):
         return
@@ -165,6 +165,8 @@ def _look_into(work: IndexWork, fetched: _Fetched, codebook: str | None, gallery
         raise
     except (pa.ArrowException, OSError, ClipmillError) as error:
         findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
-    if shard.index.path in paths and codebook is not None:
+    if shard.index.path in paths and training is not None:
         vectors = sidecars.vectors if findings.whole else None
-        check_codes(paths[shard.index.path], shard.index, work.manifest.dimension, codebook, vectors, findings)
+        check_codes(
+            paths[shard.index.path], shard.index, work.manifest.dimension_of_shards, training, vectors, findings
+        )

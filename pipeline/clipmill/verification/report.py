@@ -5,11 +5,12 @@ from pydantic import ValidationError
 from clipmill import storage
 from clipmill.core.environment import software
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
-from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
+from clipmill.core.manifests import GALLERY_VECTORS, EmbeddingsManifest, IndexManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.text_manifests import TextsManifest
 from clipmill.datasets.manifests import Manifest, read_manifest
 from clipmill.evaluation.classification.templates import NAMED
+from clipmill.evaluation.index_quality import K
 from clipmill.report.document import PAGE_VERSION, REPORT_VERSION, Report
 from clipmill.report.queries import QUERIES_FILE
 from clipmill.report.texts.evaluation import counts_of
@@ -134,12 +135,16 @@ def _check_index(report: Report, findings: Findings) -> None:
         return
     if manifest.embeddings_manifest_sha256 != report.inputs.get("embeddings manifest"):
         findings.fault(f"the index at {told.uri} was built over other embeddings than this report is about")
+    point = (manifest.operating_point.nprobe, manifest.operating_point.rerank)
+    if (told.nprobe, told.rerank) != point:  # that of the number of results which is measured
+        k = min(K, manifest.n - (told.query_kind == GALLERY_VECTORS))
+        point = manifest.promise_of(told.query_kind, k).at(k)
     for what, found, true in (
         ("n", told.n, manifest.n),
         ("factory", told.factory, manifest.factory),
         ("gallery", told.gallery, manifest.gallery),
-        ("nprobe", told.nprobe, manifest.operating_point.nprobe),
-        ("rerank", told.rerank, manifest.operating_point.rerank),
+        ("nprobe", told.nprobe, point[0]),
+        ("rerank", told.rerank, point[1]),
     ):
         if found != true:
             findings.fault(f"{REPORT_FILE}: the index has {what} {found}, the index itself says {true}")

@@ -175,8 +175,10 @@ def _stage(
     """Puts the training, and the shards that stay, where the build finds them as done."""
     place = Unfinished(build)
     build.staging.open()
-    storage.reference(base / TRAINED_FILE, place.dataset / TRAINED_FILE)
-    write_record(place.trained, Trained(manifest.trained_sha256, len(trained), 0.0))
+    training = Trained(manifest.trained_sha256, len(trained), 0.0, manifest.query_transform)
+    for name in training.files:
+        storage.reference(base / name, place.dataset / name)
+    write_record(place.trained, training)
     parts = {part: [file for file in files if file.part == part] for part in _PARTS}
     for stretch, shard in zip(kept, build.places, strict=False):
         if stretch.shard is not None:

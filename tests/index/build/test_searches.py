@@ -42,8 +42,8 @@ def recall(index: Index, queries: np.ndarray, vectors: np.ndarray, k: int) -> fl
     """By brute force; a result counts where it is as near as the k-th nearest."""
     exact = queries @ vectors.T
     least = np.sort(exact, axis=1)[:, -k]
-    point = index.manifest.operating_point
-    _, positions = index.sharded.search(queries, k, nprobe=point.nprobe, rerank=point.rerank)
+    nprobe, rerank = index.manifest.promise_for(None, k).at(k)
+    _, positions = index.sharded.search(queries, k, nprobe=nprobe, rerank=rerank)
     found = np.take_along_axis(exact, positions, axis=1) >= least[:, None] - 2e-6
     return float(found.mean())
 

@@ -150,7 +150,7 @@ def test_a_step_that_is_tried_again_finds_what_it_did(dataset: Embeddings, count
         trained = steps.train(work)
         for place in progress.to_fill:
             steps.search_exactly(work, place)
-            steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+            steps.fill(work, place, steps.trained_bytes(work, trained), trained)
         steps.tune(work, trained)
     assert (counted.trainings, counted.filled, counted.searched) == (1, [0, 1, 2], SHARDS)
 
@@ -163,8 +163,8 @@ def test_a_worker_of_another_training_that_comes_late_is_noticed(dataset: Embedd
     data = steps.trained_bytes(work, trained)
     for place in progress.to_fill:
         steps.search_exactly(work, place)
-        steps.fill(work, place, data, trained.sha256)
-    steps.fill(work, work.places[1], data, "0" * 64)
+        steps.fill(work, place, data, trained)
+    steps.fill(work, work.places[1], data, replace(trained, sha256="0" * 64))
     with pytest.raises(RunFailed, match=r"1 shards .* of another training; run the same command again"):
         steps.tune(work, trained)
 
@@ -203,7 +203,7 @@ def test_a_damaged_result_is_made_anew_by_the_next_start(
     trained = steps.train(work)
     for place in progress.to_fill:
         steps.search_exactly(work, place)
-        steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+        steps.fill(work, place, steps.trained_bytes(work, trained), trained)
     damaged = Path((work.staging.folder / name).path)
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(RunFailed, match=f"{name} is gone or damaged; run the same command again"):
@@ -222,7 +222,7 @@ def test_what_comes_of_two_trainings_is_not_published(altered: str, dataset: Emb
     trained = steps.train(work)
     for place in progress.to_fill:
         steps.search_exactly(work, place)
-        steps.fill(work, place, steps.trained_bytes(work, trained), trained.sha256)
+        steps.fill(work, place, steps.trained_bytes(work, trained), trained)
     steps.tune(work, trained)
     if altered == "the training":
         storage.write_bytes(work.staging.dataset / "trained.faiss", b"another")

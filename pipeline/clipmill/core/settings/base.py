@@ -31,6 +31,7 @@ class Settings(BaseModel):
         "window",
         "frames",
         "tune_on",
+        "tune_k",
         "queries",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")

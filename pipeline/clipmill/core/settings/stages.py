@@ -93,6 +93,7 @@ class IndexSettings(OutputSettings, ProductSettings):
         "target_recall",
         "tuning_queries",
         "k",
+        "tune_k",
         "seed",
     )
 
@@ -123,6 +124,10 @@ class IndexSettings(OutputSettings, ProductSettings):
     )
     k: Annotated[int, Option(name="-k")] = Field(
         default=10, ge=1, description="Results per query that the recall is measured on."
+    )
+    tune_k: Numbers = Field(
+        default=None,
+        description="Numbers of results to tune for beside -k, each with a promise of its own: 100,1000. Default: 10 times -k.",
     )
     seed: int = Field(default=0, description="Decides which vectors and captions are drawn.")
 

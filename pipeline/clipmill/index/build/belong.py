@@ -11,10 +11,11 @@ _ENOUGH = 0.8
 """Not all: the nearest of two equally near centroids may be another on another machine."""
 
 
-def vectors_belong(index: Any, vectors: NDArray[np.float16]) -> bool:
-    """Whether row i of ``vectors`` (n, d) is what position i of a FAISS index stands for, judged by some of them."""
+def vectors_belong(index: Any, vectors: NDArray[np.float16], trained: Any) -> bool:
+    """Whether row i of ``vectors`` (n, d) is what position i of a FAISS index stands for, judged by some of them. Vectors were
+    added to it through the transforms of the ``trained`` index, whether it holds them too or not."""
     positions = sampled_positions(len(vectors))
-    return codes_match(index, positions, vectors[positions].astype(np.float32))
+    return codes_match(index, positions, vectors[positions].astype(np.float32), trained)
 
 
 def sampled_positions(n: int) -> NDArray[np.int64]:
@@ -22,8 +23,9 @@ def sampled_positions(n: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, _LOOKED_AT).astype(np.int64))
 
 
-def codes_match(index: Any, positions: NDArray[np.int64], sample: NDArray[np.float32]) -> bool:
-    """Whether these positions (p,) of a FAISS index stand for these vectors (p, d).
+def codes_match(index: Any, positions: NDArray[np.int64], sample: NDArray[np.float32], trained: Any) -> bool:
+    """Whether these positions (p,) of a FAISS index stand for these vectors (p, d), which passed the transforms of
+    ``trained``.
 
     In an index with lists, a vector must be in the list of its nearest centroid; in another, its reconstruction must
     point the same way.
@@ -36,7 +38,7 @@ def codes_match(index: Any, positions: NDArray[np.int64], sample: NDArray[np.flo
         lengths = np.linalg.norm(rebuilt, axis=1) * np.linalg.norm(sample, axis=1)
         alike = np.sum(rebuilt * sample, axis=1) > 0.7 * lengths
         return bool(alike.mean() >= _ENOUGH)
-    whole = faiss.downcast_index(index)
+    whole = faiss.downcast_index(trained)
     if isinstance(whole, faiss.IndexPreTransform):
         for step in range(whole.chain.size()):
             sample = whole.chain.at(step).apply(sample)

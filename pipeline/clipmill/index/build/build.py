@@ -52,6 +52,7 @@ class Build(Stage[IndexManifest]):
                 "factory": self.plan.factory,
                 "shards": len(self.places),
                 "training_rows": self.plan.training_rows,
+                **({"directions": self.plan.directions} if self.plan.directions else {}),
             },
             "version of FAISS": faiss.__version__,
         }
@@ -81,6 +82,14 @@ class Build(Stage[IndexManifest]):
                 Step(doing="tuning", total=1, files={"operation.npz": 1}),
             ),
         )
+
+    @property
+    def numbers_of_results(self) -> list[int]:
+        """Those that the index is tuned for, ``k`` first. An exact index finds all, whatever their number."""
+        settings = self.settings
+        others = () if self.plan.exact else settings.tune_k if settings.tune_k is not None else (10 * settings.k,)
+        most = max(1, self.gallery.n - 1)
+        return list(dict.fromkeys([settings.k, *(min(k, most) for k in sorted(others) if k != settings.k)]))
 
     @cached_property
     def places(self) -> list[ShardRange]:

@@ -17,6 +17,7 @@ from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.index.build.footprint import Footprint, measured_footprint
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange
+from clipmill.index.sides import bare
 from clipmill.storage import Location, Written
 
 BATCH_ROWS = 8192
@@ -40,10 +41,12 @@ def fill_shard(
     on_batch: Callable[[], object] = lambda: None,
     *,
     holds_vectors: bool = False,
+    without_transform: bool = False,
 ) -> Filled:
     """Adds the vectors of ``place`` to ``index`` and writes the shard's four files to ``output``.
 
-    ``index`` is trained and empty, or ``holds_vectors`` already, which are not added then. Memory is that of the index
+    ``index`` is trained and empty, or ``holds_vectors`` already, which are not added then. ``without_transform``: what vectors
+    pass before its lists is left out of the file, since queries pass another. Memory is that of the index
     and of a few batches; ``on_batch`` is called after each batch. Running it again replaces the files by the same.
     Raises RunFailed for a vector that is not finite: FAISS would count it and not store it.
     """
@@ -75,8 +78,9 @@ def fill_shard(
             f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
             f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
         )
+    written = bare(index) if without_transform else index
     files = {
-        (place.index_file, "index"): write_index(index, output / place.index_file),
+        (place.index_file, "index"): write_index(written, output / place.index_file),
         (place.vectors_file, "vectors"): vectors_stream.written,
         (place.rows_file, "rows"): rows_stream.written,
         (place.row_table_file, "row_table"): table_stream.written,
@@ -85,7 +89,7 @@ def fill_shard(
         Shard(part, path, place.rows, written.bytes, written.sha256, rows[0], rows[-1])
         for (path, part), written in files.items()
     ]
-    return Filled(shards, measured_footprint(index))
+    return Filled(shards, measured_footprint(written))
 
 
 def write_index(index: Any, location: Location) -> Written:

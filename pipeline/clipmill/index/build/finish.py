@@ -1,6 +1,7 @@
 """Building an index, after the work: its list of files and its manifest."""
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import reduce
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import GALLERY_VECTORS, IndexManifest, Run
+from clipmill.core.manifests import GALLERY_VECTORS, INDEX_VERSION, SCHEMA_VERSION, IndexManifest, Run
 from clipmill.datasets.manifests import write_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.footprint import add_shard
@@ -39,7 +40,10 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
     }
     dataset = build.gallery.dataset
     footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
+    if trained.query_transform is not None:  # shared by all shards
+        footprint = replace(footprint, rotation=4 * trained.query_transform.directions * build.gallery.dimension)
     manifest = IndexManifest(
+        schema_version=INDEX_VERSION if trained.query_transform else SCHEMA_VERSION,
         model=dataset.manifest.model,
         dimension=build.gallery.dimension,
         n=build.gallery.n,
@@ -53,6 +57,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         target_met=_target_met(drawn.queries.kind, met=tuned.operation.met),
         operating_point=tuned.operation.point,
         front=tuned.operation.front,
+        promises=tuned.promises,
         query_kind=drawn.queries.kind,
         memory=footprint.as_dict(),
         configuration=build.configuration,
@@ -60,6 +65,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         embeddings=dataset.location.uri,
         embeddings_manifest_sha256=dataset.manifest_sha256,
         trained_sha256=trained.sha256,
+        query_transform=trained.query_transform,
         shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
         runs=[
             *progress.start.earlier,

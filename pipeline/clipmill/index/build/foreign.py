@@ -71,7 +71,7 @@ def refuse_other_vectors(foreign: Foreign, index: Any, gallery: Gallery) -> None
         for position in positions.tolist()
         for batch in gallery.batches(position, position + 1, ["embedding"], 1024)
     ]
-    if not codes_match(index, positions, np.concatenate(vectors).astype(np.float32)):
+    if not codes_match(index, positions, np.concatenate(vectors).astype(np.float32), index):
         raise UserError(
             f"--foreign {foreign.location} holds other vectors than {gallery.dataset.location}, or the same in another order: "
             "import the very files that it was built from, in the order in which they were added to it"

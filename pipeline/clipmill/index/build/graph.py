@@ -49,16 +49,14 @@ class _Graph:
 
     def run(self) -> Trained:
         build, pieces = self._build, self._pieces
-        if self._trained is None:
-            self._reporter.message(build.name, _training_message(build))
-            what = f"training {build.plan.factory}"
-            memory = steps.training_bytes(build)
-            cores, gpus = pieces.cores, self._gpus if build.plan.training_rows else 0
-            pieces.start(what, _train, self._shared, cores=cores, memory=memory, gpus=gpus, then=self._fill)
-        else:
+        learns = self._trained is None and build.plan.directions > 0
+        if self._trained is not None:
             self._fill(self._trained)
-        if self._progress.to_search:
-            pieces.start("drawing queries", _draw, self._shared, then=self._search)
+        elif not learns:
+            self._train()
+        if self._progress.to_search or learns:
+            then = self._train_and_search if learns else self._search
+            pieces.start("drawing queries", _draw, self._shared, then=then)
         pieces.wait()
         settings = build.settings
         self._reporter.message(
@@ -70,7 +68,22 @@ class _Graph:
         pieces.wait()
         return self._trained
 
+    def _train(self) -> None:
+        build, pieces = self._build, self._pieces
+        self._reporter.message(build.name, _training_message(build))
+        what = f"training {build.plan.factory}"
+        memory = steps.training_bytes(build)
+        cores, gpus = pieces.cores, self._gpus if build.plan.training_rows else 0
+        pieces.start(what, _train, self._shared, cores=cores, memory=memory, gpus=gpus, then=self._fill)
+
+    def _train_and_search(self, drawn: object) -> None:
+        """A projection is learned from the queries that are tuned on."""
+        self._train()
+        self._search(drawn)
+
     def _search(self, _: object) -> None:
+        if not self._progress.to_search:
+            return
         cores = self._pieces.cores_each(len(self._progress.to_search))
         for place in self._progress.to_search:
             what = f"exact search of {_named(self._build, place)}"
@@ -91,7 +104,7 @@ class _Graph:
                 self._shared,
                 place,
                 data,
-                trained.sha256,
+                trained,
                 cores=cores,
                 then=lambda filled: self._note(filled.rows),
             )
@@ -124,8 +137,8 @@ def _search(alive: Alive, build: Build, place: ShardRange) -> None:
     steps.search_exactly(build, place, alive)
 
 
-def _fill(alive: Alive, build: Build, place: ShardRange, trained: Any, trained_sha256: str) -> ShardRange:
-    steps.fill(build, place, trained, trained_sha256, alive)
+def _fill(alive: Alive, build: Build, place: ShardRange, data: Any, trained: Trained) -> ShardRange:
+    steps.fill(build, place, data, trained, alive)
     return place
 
 

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 TRAINED_FILE = "trained.faiss"
+QUERY_TRANSFORM_FILE = "query_transform.npy"
+"""What queries are multiplied by where they are projected otherwise than vectors: float32 (directions, d). The shards then hold
+no transform, so that one who searches them with queries that are not projected is told by FAISS that the dimension is wrong."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Choosing how an index is searched: the tuned operating point, with the recall and time measured for it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import faiss
@@ -8,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval, OperatingPoint
+from clipmill.index.build.factory import nlist_of
 from clipmill.index.build.queries import Queries
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 from clipmill.index.search.exact import TopK, without_own
 from clipmill.index.search.recall import hits, recall_interval
 from clipmill.index.search.search import ShardedIndex
 
-RERANK_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Re-rank depths tried, in multiples of k."""
+DEEPEST = 2048
+"""Beyond it re-ranking takes longer than looking into more lists would."""
 _GLANCE_SHARE, _GLANCE_LEAST = 5, 200
 """A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
 _LEAST_STEP = 0.002
@@ -55,11 +59,35 @@ class Bench:
         others = self.own is not None
         found = self.index.search(self.queries, self.k + others, nprobe=nprobe, rerank=rerank)
         seconds = time.perf_counter() - started
-        _, positions = without_own(found, self.own, self.k)
-        scores = self.index.vectors.scores(self.queries, positions)
+        scores, positions = without_own(found, self.own, self.k)
+        if not rerank:  # else they are exact
+            scores = self.index.vectors.scores(self.queries, positions)
         best = min(self.k, self.index.n - others)
         recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
         return Measured(parameters, recall, 1000 * seconds / len(self.queries))
+
+
+def tune_all(
+    index: ShardedIndex,
+    kinds: Sequence[Queries],
+    truth: TopK,
+    numbers: Sequence[int],
+    target: float,
+    *,
+    exact: bool,
+) -> list[tuple[str, int, Operation]]:
+    """The operating point for each kind of queries and each number of results. ``truth`` are exact results (q, more than any
+    of ``numbers``) of all queries, kind by kind; those of a query itself, where it is of the gallery, are among them."""
+    nlist = nlist_of(index.shards[0])
+    tuned, first = [], 0
+    for queries in kinds:
+        chosen = slice(first, first + len(queries.all))
+        first = chosen.stop
+        for k in numbers:
+            of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, k)
+            operation = choose_operating_point(index, queries, of_kind, k, target, nlist=nlist, exact=exact)
+            tuned.append((queries.kind, k, operation))
+    return tuned
 
 
 def choose_operating_point(
@@ -101,13 +129,14 @@ def choose_operating_point(
 
 
 def _probes(nlist: int) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, … up to every list; only 0 for an index without lists."""
-    steps = sorted({step for power in range(17) for step in (1 << power, 3 << power >> 1)})
+    """1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, … up to every list; only 0 for an index without lists."""
+    steps = sorted({quarter << power >> 2 for power in range(21) for quarter in (4, 5, 6, 7)})
     return [*(step for step in steps if step < nlist), nlist]
 
 
 def _depths(k: int, n: int) -> list[int]:
-    return sorted({min(k * step, n) for step in RERANK_STEPS})
+    deepest = max(DEEPEST, RERANK_STEPS[2] * k)
+    return sorted({min(round(k * step), deepest, n) for step in RERANK_STEPS})
 
 
 def _confirm(bench: Bench, point: Measured) -> Interval | None:

@@ -1,13 +1,14 @@
 """A part of an index that is too large for one process: some of its shards, which answer for their run of positions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipmill.index.search.exact import TopK
 from clipmill.index.search.rows import RowTable
-from clipmill.index.search.search import QUERY_BLOCK, Candidates, Effort, ShardedIndex
+from clipmill.index.search.search import Effort, ShardedIndex
 from clipmill.index.search.selection import Selection
 
 
@@ -20,18 +21,10 @@ class IndexPart:
     table: RowTable
     start: int
 
-    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
-        """As `ShardedIndex.candidates`, for any number of queries (q, d). ``selection`` is of this part."""
-        blocks = [
-            self.sharded.candidates(queries[start : start + QUERY_BLOCK], effort, selection)
-            for start in range(0, len(queries), QUERY_BLOCK)
-        ]
-        found = Candidates(
-            np.concatenate([block.approximate for block in blocks]),
-            np.concatenate([block.exact for block in blocks]),
-            np.concatenate([block.positions for block in blocks]),
-        )
-        return replace(found, positions=np.where(found.positions >= 0, found.positions + self.start, -1))
+    def found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
+        """As `ShardedIndex.found`. ``selection`` is of this part."""
+        scores, positions = self.sharded.found(queries, k, effort, selection)
+        return scores, np.where(positions >= 0, positions + self.start, -1)
 
     def names(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], pa.Array]:
         """The row and the id of each of ``positions`` (n,), all of them in this part."""

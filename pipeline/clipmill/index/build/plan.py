@@ -35,13 +35,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """The index to build. ``training_rows`` is 0 where nothing is trained; ``why`` says in words why this one."""
+    """The index to build. ``training_rows`` is 0 where nothing is trained; ``why`` says in words why this one; ``directions``
+    are those of a projection that is learned from queries, 0 where what comes before the lists is the factory's."""
 
     chosen: Candidate
     shards: int
     training_rows: int
     why: str
     considered: tuple[Candidate, ...]
+    directions: int = 0
 
     @property
     def factory(self) -> str:
@@ -96,7 +98,8 @@ def plan_index(
     )
     if chosen is not coded[0]:
         why = f"the finest codes that fit in --memory; {coded[0].factory} would keep {_bytes(coded[0])} bytes resident"
-    return Plan(chosen, cut, _training_rows(n, chosen.nlist), why, considered)
+    directions = dimension // 2 if dimension >= ROTATED_DIMENSION else 0
+    return Plan(chosen, cut, _training_rows(n, chosen.nlist), why, considered, directions)
 
 
 def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:

@@ -1,14 +1,14 @@
 """Queries to tune on and others to confirm with: drawn at random, disjoint, and no vector among them twice."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import GALLERY_VECTORS
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.build.sample import draw_sample
+from clipmill.index.build.sample import Sample, draw_sample
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,23 @@ def draw_queries(gallery: Gallery, count: int, seed: int, on_read: Callable[[], 
     vector has nothing else to find.
     """
     other = gallery.opposite
-    kind, source = (other.part, other) if other.n else (GALLERY_VECTORS, gallery)
-    sample = draw_sample(source, 2 * count, seed, on_read)
+    if not other.n:
+        return draw_gallery_queries(gallery, count, seed, on_read)
+    return Queries(other.part, *_halves(draw_sample(other, 2 * count, seed, on_read), seed))
+
+
+def draw_gallery_queries(
+    gallery: Gallery, count: int, seed: int, on_read: Callable[[], object] = lambda: None
+) -> Queries:
+    """As `draw_queries`, from the gallery's own vectors: what is asked with more of the same, as images with a picture."""
+    drawn = Queries(GALLERY_VECTORS, *_halves(draw_sample(gallery, 2 * count, seed, on_read), seed))
+    return replace(drawn, own=drawn.positions) if gallery.n > 1 else drawn
+
+
+def _halves(sample: Sample, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32], None, NDArray[np.int64]]:
+    """What `Queries` holds after its kind, of a sample in which vectors may be there twice."""
     first = np.unique(sample.vectors.view(np.uint16), axis=0, return_index=True)[1]
     drawn = first[np.random.default_rng(seed).permutation(len(first))]
     vectors = sample.vectors[drawn].astype(np.float32)
     half = (len(drawn) + 1) // 2
-    positions = sample.positions[drawn]
-    own = positions if kind == GALLERY_VECTORS and gallery.n > 1 else None
-    return Queries(kind, vectors[:half], vectors[half:], own, positions)
+    return vectors[:half], vectors[half:], None, sample.positions[drawn]

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
+from clipmill.core.manifests import GALLERY_VECTORS, Promise, QueryTransform
 from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.build import Build
-from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
+from clipmill.index.build.factory import from_bytes, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
-from clipmill.index.build.layout import TRAINED_FILE, ShardRange
-from clipmill.index.build.operate import choose_operating_point
-from clipmill.index.build.queries import Queries, draw_queries
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
+from clipmill.index.build.operate import tune_all
+from clipmill.index.build.projection import query_aware
+from clipmill.index.build.queries import draw_gallery_queries, draw_queries
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.build.train import train_index
 from clipmill.index.build.unfinished import (
@@ -38,7 +41,7 @@ from clipmill.index.build.unfinished import (
     read_record,
     write_record,
 )
-from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k, without_own
+from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
 from clipmill.index.search.open import open_files
 from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import Made, load, save
@@ -62,7 +65,9 @@ def draw(build: Build, alive: Alive = no_heartbeat) -> None:
             queries = build.searches.drawn(count, seed, build.gallery.dimension)
         else:
             queries = draw_queries(build.gallery, count, seed, alive)
-        save(place.queries, Drawn(queries, time.perf_counter() - began))
+        several = not build.plan.exact and queries.kind != GALLERY_VECTORS and build.gallery.n > 1
+        others = draw_gallery_queries(build.gallery, count, seed, alive) if several else None
+        save(place.queries, Drawn(queries, others, time.perf_counter() - began))
 
 
 def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
@@ -72,19 +77,36 @@ def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
     if found is not None:
         return found
     began = time.perf_counter()
-    data = _trained_here(build, alive) if build.foreign is None else _trained_elsewhere(build, build.foreign)
+    if build.foreign is not None:
+        data, transform = _trained_elsewhere(build, build.foreign), None
+    else:
+        data, transform = _trained_here(build, alive)
     written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
-    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began)
+    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began, transform)
     write_record(place.trained, trained)
     return trained
 
 
-def _trained_here(build: Build, alive: Alive) -> NDArray[np.uint8]:
-    seed = build.settings.seed
-    sample = sample_vectors(build.gallery, build.plan.training_rows, seed, alive, dtype=np.float32)
+def _trained_here(build: Build, alive: Alive) -> tuple[NDArray[np.uint8], QueryTransform | None]:
+    plan, seed = build.plan, build.settings.seed
+    sample = sample_vectors(build.gallery, plan.training_rows, seed, alive, dtype=np.float32)
     with _beating(alive):
+        queries = _queries_to_learn_from(build) if plan.directions else None
+        projection = None if queries is None else query_aware(queries, sample, plan.directions, seed)
         device = device_for(build.settings.products)
-        return to_bytes(train_index(build.plan.factory, build.gallery.dimension, sample, seed, device))
+        data = to_bytes(train_index(plan.factory, build.gallery.dimension, sample, seed, device, projection))
+    if queries is None or projection is None:
+        return data, None
+    stream = BytesIO()
+    np.save(stream, projection.queries)
+    written = storage.write_bytes(Unfinished(build).dataset / QUERY_TRANSFORM_FILE, stream.getvalue())
+    return data, QueryTransform(sha256=written.sha256, directions=plan.directions, queries=len(queries))
+
+
+def _queries_to_learn_from(build: Build) -> NDArray[np.float32] | None:
+    """Those that are tuned on, and none that confirm; None where they are vectors of the gallery."""
+    queries = _drawn(Unfinished(build)).queries
+    return queries.tuning if queries.own is None else None
 
 
 def _trained_elsewhere(build: Build, foreign: Foreign) -> NDArray[np.uint8]:
@@ -121,14 +143,14 @@ def trained_bytes(build: Build, trained: Trained) -> NDArray[np.uint8]:
 def search_exactly(build: Build, shard: ShardRange, alive: Alive = no_heartbeat) -> None:
     """Finds the best of the shard's vectors for every query."""
     place = Unfinished(build)
-    queries = _queries(place)
-    k = queries.results_asked(build.settings.k)
+    drawn = _drawn(place)
+    k = _results_kept(build, drawn)
     found = load(place.truth(shard), Truth) if storage.exists(place.truth(shard)) else None
-    # Version 0.1.0 took no result more for the query itself.
-    if found is not None and found.scores.shape[1] == k:
+    # An earlier version may have taken fewer results, or of fewer queries.
+    if found is not None and found.scores.shape == (len(drawn.all), k):
         return
     began = time.perf_counter()
-    scores, positions = exact_top_k(queries.all, _blocks(build, shard, alive), k, device_for(build.settings.products))
+    scores, positions = exact_top_k(drawn.all, _blocks(build, shard, alive), k, device_for(build.settings.products))
     save(place.truth(shard), Truth(scores, positions, time.perf_counter() - began))
 
 
@@ -141,17 +163,25 @@ def _blocks(build: Build, shard: ShardRange, alive: Alive) -> Iterator[tuple[int
 
 
 def fill(
-    build: Build, shard: ShardRange, trained: NDArray[np.uint8], trained_sha256: str, alive: Alive = no_heartbeat
+    build: Build, shard: ShardRange, data: NDArray[np.uint8], trained: Trained, alive: Alive = no_heartbeat
 ) -> None:
-    """Fills a shard from the trained, empty index; its record is written last."""
+    """Fills a shard from the trained, empty index, whose bytes are ``data``; its record is written last."""
     place = Unfinished(build)
     found = read_record(place.shard(shard), FilledShard)
-    if found is not None and found.trained_sha256 == trained_sha256:
+    if found is not None and found.trained_sha256 == trained.sha256:
         return
     began = time.perf_counter()
-    index = from_bytes(trained) if build.foreign is None else read_foreign(build.foreign)
-    filled = fill_shard(build.gallery, shard, index, place.dataset, alive, holds_vectors=build.foreign is not None)
-    write_record(place.shard(shard), FilledShard(trained_sha256, filled, time.perf_counter() - began))
+    index = from_bytes(data) if build.foreign is None else read_foreign(build.foreign)
+    filled = fill_shard(
+        build.gallery,
+        shard,
+        index,
+        place.dataset,
+        alive,
+        holds_vectors=build.foreign is not None,
+        without_transform=trained.query_transform is not None,
+    )
+    write_record(place.shard(shard), FilledShard(trained.sha256, filled, time.perf_counter() - began))
 
 
 def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
@@ -160,10 +190,9 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     if storage.exists(place.operation):
         return
     began = time.perf_counter()
-    settings = build.settings
-    queries = _queries(place)
-    k = queries.results_asked(settings.k)
-    truth, exact_seconds = empty_top_k(len(queries.all), k), 0.0
+    drawn = _drawn(place)
+    k = _results_kept(build, drawn)
+    truth, exact_seconds = empty_top_k(len(drawn.all), k), 0.0
     for shard in build.places:
         found = _kept(place.truth(shard), Truth)
         truth = merge_top_k(truth, found.top_k, k)
@@ -171,21 +200,23 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
         alive()
     files = [file for record in read_filled(place, trained) for file in record.filled.files]
     with TemporaryDirectory() as cache, _beating(alive):
-        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache))
-        operation = choose_operating_point(
-            sharded,
-            queries,
-            without_own(truth, queries.own, settings.k),
-            settings.k,
-            settings.target_recall,
-            nlist=nlist_of(sharded.shards[0]),
-            exact=build.plan.exact,
-        )
-    save(place.operation, Tuned(trained.sha256, operation, time.perf_counter() - began, exact_seconds))
+        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache), trained.query_transform)
+        numbers, target = build.numbers_of_results, build.settings.target_recall
+        first, *others = tune_all(sharded, drawn.kinds, truth, numbers, target, exact=build.plan.exact)
+    promises = [
+        Promise(query_kind=kind, k=k, target_met=operation.met, operating_point=operation.point)
+        for kind, k, operation in others
+    ]
+    save(place.operation, Tuned(trained.sha256, first[2], promises, time.perf_counter() - began, exact_seconds))
 
 
-def _queries(place: Unfinished) -> Queries:
-    return _kept(place.queries, Drawn).queries
+def _results_kept(build: Build, drawn: Drawn) -> int:
+    """Of every query, so many that none of `numbers_of_results` lacks one."""
+    return max(queries.results_asked(max(build.numbers_of_results)) for queries in drawn.kinds)
+
+
+def _drawn(place: Unfinished) -> Drawn:
+    return _kept(place.queries, Drawn)
 
 
 def _kept(location: Location, kind: type[Made]) -> Made:

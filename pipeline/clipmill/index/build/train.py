@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from clipmill.index.build.coarse import set_centroids
 from clipmill.index.build.factory import empty_index
+from clipmill.index.build.projection import Projection, rotation, second_moments
 
 if TYPE_CHECKING:
     import torch
 
-_ROTATION_ROWS = 50_000
-"""Vectors from which the directions of a PCA are found: a hundred for each of 512 components."""
-_BLOCK_ROWS = 4096
-
 
 def train_index(
-    factory: str, dimension: int, sample: NDArray[np.floating], seed: int, device: torch.device | None = None
+    factory: str,
+    dimension: int,
+    sample: NDArray[np.floating],
+    seed: int,
+    device: torch.device | None = None,
+    projection: Projection | None = None,
 ) -> Any:
     """An empty FAISS index trained on ``sample`` (rows, d), of which no copy is made where it is float32. Threads are those
-    of FAISS; with a ``device``, coarse centroids are found there."""
+    of FAISS; with a ``device``, coarse centroids are found there. A ``projection`` takes the place of the PCA that the factory
+    names; the index then has the side of the vectors, and is asked with queries that have passed the other."""
     index = empty_index(factory, dimension)
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
@@ -34,7 +37,7 @@ def train_index(
     if hasattr(codec, "do_polysemous_training"):
         codec.do_polysemous_training = False  # seconds a sub-quantizer, for a comparison that no search here makes
     vectors = np.ascontiguousarray(sample, dtype=np.float32)
-    _set_rotation(index, vectors, seed)
+    _set_rotation(index, vectors, seed, projection)
     if device is not None and not index.is_trained:
         set_centroids(index, vectors, seed, device)
     if not index.is_trained:
@@ -42,18 +45,18 @@ def train_index(
     return index
 
 
-def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int) -> None:
+def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int, projection: Projection | None) -> None:
     """Trains a PCA before the lists without taking away the mean, which would change inner products: it turns towards
     the directions in which vectors are longest, and at random within these where the factory says so (PCAR)."""
-    whole = faiss.downcast_index(index)
-    if not isinstance(whole, faiss.IndexPreTransform):
+    first = pca_of(index)
+    if first is None or len(vectors) < first.d_out:
         return
-    first = faiss.downcast_VectorTransform(whole.chain.at(0))
-    if not isinstance(first, faiss.PCAMatrix) or len(vectors) < first.d_out:
-        return
-    rows = np.ascontiguousarray(np.linalg.eigh(_second_moments(vectors))[1][:, ::-1][:, : first.d_out].T)
-    if first.random_rotation:
-        rows = np.linalg.qr(np.random.default_rng(seed).standard_normal((first.d_out, first.d_out)))[0] @ rows
+    rows: NDArray[np.floating]
+    if projection is not None:
+        rows = projection.vectors
+    else:
+        rows = np.ascontiguousarray(np.linalg.eigh(second_moments(vectors))[1][:, ::-1][:, : first.d_out].T)
+        rows = rotation(first.d_out, seed) @ rows if first.random_rotation else rows
     faiss.copy_array_to_vector(rows.astype(np.float32).reshape(-1), first.A)
     faiss.copy_array_to_vector(np.zeros(first.d_out, np.float32), first.b)
     faiss.copy_array_to_vector(np.zeros(first.d_in, np.float32), first.mean)
@@ -61,14 +64,11 @@ def _set_rotation(index: Any, vectors: NDArray[np.float32], seed: int) -> None:
     first.is_trained = True
 
 
-def _second_moments(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sums of products (d, d) of the components of some vectors, block by block: their float64 copies are large."""
-    few = vectors[:: max(1, len(vectors) // _ROTATION_ROWS)]
-    moments = np.zeros((vectors.shape[1], vectors.shape[1]))
-    for start in range(0, len(few), _BLOCK_ROWS):
-        block = few[start : start + _BLOCK_ROWS].astype(np.float64)
-        moments += block.T @ block
-    return moments
+def pca_of(index: Any) -> Any:
+    """The PCA that vectors pass before they reach the lists of an index; None where there is none."""
+    whole = faiss.downcast_index(index)
+    first = faiss.downcast_VectorTransform(whole.chain.at(0)) if isinstance(whole, faiss.IndexPreTransform) else None
+    return first if isinstance(first, faiss.PCAMatrix) else None
 
 
 def codebook_sha256(index: Any) -> str:

@@ -20,10 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Sha256
+from clipmill.core.manifests import Promise, QueryTransform, Sha256
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
-from clipmill.index.build.layout import TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
@@ -38,11 +38,19 @@ Recorded = TypeVar("Recorded")
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that is done, and the seconds it took."""
+    """A training that is done, and the seconds it took. ``query_transform`` is None where queries pass the same transforms as
+    vectors."""
 
     sha256: Sha256
     bytes: int
     seconds: float
+    query_transform: QueryTransform | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Its files and their sha256."""
+        transform = self.query_transform
+        return {TRAINED_FILE: self.sha256} | ({QUERY_TRANSFORM_FILE: transform.sha256} if transform else {})
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,26 @@ _RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (T
 
 @dataclass(frozen=True)
 class Drawn:
-    """The queries, and the seconds it took to draw them."""
+    """The queries, and the seconds it took to draw them. ``alike`` are queries like what is in the gallery, where ``queries``
+    are others and the index has something to tune."""
 
     queries: Queries
+    alike: Queries | None
     seconds: float
+
+    @property
+    def kinds(self) -> list[Queries]:
+        return [self.queries, *([] if self.alike is None else [self.alike])]
+
+    @property
+    def all(self) -> NDArray[np.float32]:
+        """All queries (q, d), kind by kind."""
+        return np.concatenate([queries.all for queries in self.kinds])
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The exact results of all queries in one shard, by position in the gallery; ``seconds`` is what it took."""
+    """The exact results of all drawn queries in one shard, by position in the gallery; ``seconds`` is what it took."""
 
     scores: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -80,11 +99,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The operating point of the index made with this training, and the seconds it took to find; ``exact_seconds`` are
-    those of all exact searches before it."""
+    """The operating points of the index made with this training, and the seconds it took to find them; ``exact_seconds`` are
+    those of all exact searches before."""
 
     trained_sha256: str
     operation: Operation
+    promises: list[Promise]
     seconds: float
     exact_seconds: float
 
@@ -156,11 +176,14 @@ def find_progress(build: Build, work: Work) -> Progress:
 
 def _sound_training(place: Unfinished) -> Trained | None:
     trained = read_record(place.trained, Trained)
-    file = place.dataset / TRAINED_FILE
-    if trained and storage.exists(file) and storage.sha256(file) == trained.sha256:
+    if trained and all(_is(place.dataset / name, sha256) for name, sha256 in trained.files.items()):
         return trained
     storage.remove(place.trained)
     return None
+
+
+def _is(file: Location, sha256: str) -> bool:
+    return storage.exists(file) and storage.sha256(file) == sha256
 
 
 def _sound_shards(place: Unfinished, trained: Trained | None) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import faiss
@@ -48,8 +48,34 @@ def best_of(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(positions, order, axis=1)
 
 
+def ordered(scores: NDArray[np.float32], positions: NDArray[np.int64]) -> TopK:
+    """What FAISS found, best first, as results are given: −inf where there is none, and of equal scores the lower position
+    first. Changes ``scores``."""
+    missing = positions < 0
+    if missing.any():
+        scores[missing] = -np.inf
+    if (scores[:, 1:] == scores[:, :-1]).any():  # seldom; sorting takes as long as the rest of a search
+        return best_of(scores, positions, scores.shape[1])
+    return scores, positions
+
+
+def best_of_all(parts: Sequence[TopK], k: int) -> TopK:
+    """The best ``k`` of what was found in several places for the same queries."""
+    scores, positions = (np.concatenate([part[side] for part in parts], axis=1) for side in (0, 1))
+    return padded(*best_of(scores, positions, k), k)
+
+
+def stacked(blocks: Sequence[TopK], k: int) -> TopK:
+    """What was found for one block of queries after the other."""
+    if not blocks:
+        return empty_top_k(0, k)
+    return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
+
+
 def padded(scores: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> TopK:
     """The same results in ``k`` columns, −inf and −1 in those that are missing."""
+    if scores.shape[1] == k:
+        return scores, positions
     missing = ((0, 0), (0, k - scores.shape[1]))
     return np.pad(scores, missing, constant_values=-np.inf), np.pad(positions, missing, constant_values=-1)
 

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import IndexManifest
+from clipmill.core.manifests import IndexManifest, QueryTransform
 from clipmill.datasets.manifests import Shard, read_manifest, read_shards
 from clipmill.index.build.belong import vectors_belong
-from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE
 from clipmill.index.build.part import IndexPart
 from clipmill.index.build.train import codebook_sha256
 from clipmill.index.faiss_file import read_index
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.search import Index, ShardedIndex
+from clipmill.index.sides import bare, behind
 from clipmill.storage import Location
 
 Rows = list[NDArray[np.int64]]
@@ -36,7 +37,7 @@ def open_index(uri: str, cache: Path = DEFAULT_CACHE) -> Index:
     location = storage.resolve(uri)
     manifest = read_manifest(location, IndexManifest)
     shards = read_shards(location, manifest.shards_sha256)
-    sharded, table = open_files(location, shards, manifest.trained_sha256, cache)
+    sharded, table = open_files(location, shards, manifest.trained_sha256, cache, manifest.query_transform)
     if sharded.n != manifest.n or sharded.dimension != manifest.dimension:
         raise RunFailed(
             f"{location}: its files hold {sharded.n} vectors of {sharded.dimension} dimensions, the manifest says "
@@ -55,12 +56,16 @@ def open_part(uri: str, manifest: IndexManifest, numbers: range, cache: Path = D
     files = {part: [shard for shard in shards if shard.part == part] for part in _PARTS}
     _refuse_uneven(location, files)
     chosen = [shard for part in _PARTS for shard in files[part][numbers.start : numbers.stop]]
-    sharded, table = open_files(location, chosen, manifest.trained_sha256, cache)
+    sharded, table = open_files(location, chosen, manifest.trained_sha256, cache, manifest.query_transform)
     return IndexPart(sharded, table, sum(shard.rows for shard in files["index"][: numbers.start]))
 
 
 def open_files(
-    location: Location, shards: list[Shard], trained_sha256: str, cache: Path
+    location: Location,
+    shards: list[Shard],
+    trained_sha256: str,
+    cache: Path,
+    query_transform: QueryTransform | None = None,
 ) -> tuple[ShardedIndex, RowTable]:
     """The searchable index that these files make, whether published or not yet.
 
@@ -71,7 +76,8 @@ def open_files(
     _refuse_uneven(location, files)
     cache = cache.expanduser()
     trained = _read_checked(location, Shard("index", TRAINED_FILE, 0, -1, trained_sha256, None, None), cache)
-    codebooks = codebook_sha256(trained)
+    like = trained if query_transform is None else bare(trained)
+    codebooks = codebook_sha256(like)
     with ThreadPoolExecutor(_THREADS) as pool:
         opened = list(pool.map(lambda shard: _read_checked(location, shard, cache), files["index"]))
     for shard, index in zip(files["index"], opened, strict=True):
@@ -85,9 +91,23 @@ def open_files(
         _share_centroids(index, trained)
     stored, rows, table = _open_sidecars(location, files, cache)
     for shard, index, vectors in zip(files["vectors"], opened, stored.shards, strict=True):
-        if not vectors_belong(index, vectors):
+        if not vectors_belong(index, vectors, trained):
             raise RunFailed(f"{location / shard.path} holds other vectors than the index beside it; {_remedy()}")
+    if query_transform is not None:
+        transform = _read_transform(location, query_transform, trained.d, cache)
+        opened = [behind(transform, index) for index in opened]
     return ShardedIndex(trained, opened, stored, rows), table
+
+
+def _read_transform(location: Location, expected: QueryTransform, dimension: int, cache: Path) -> NDArray[np.float32]:
+    file = Shard("index", QUERY_TRANSFORM_FILE, 0, -1, expected.sha256, None, None)
+    transform: NDArray[np.float32] = np.load(_checked(location, file, cache), allow_pickle=False)
+    if transform.shape != (expected.directions, dimension):
+        raise RunFailed(
+            f"{location / QUERY_TRANSFORM_FILE} is of shape {transform.shape} and not {(expected.directions, dimension)}; "
+            f"{_remedy()}"
+        )
+    return transform
 
 
 def open_sidecars(uri: str, cache: Path = DEFAULT_CACHE) -> tuple[IndexManifest, StoredVectors, Rows, RowTable]:
@@ -103,8 +123,8 @@ def open_sidecars(uri: str, cache: Path = DEFAULT_CACHE) -> tuple[IndexManifest,
 def _open_sidecars(
     location: Location, files: dict[str, list[Shard]], cache: Path
 ) -> tuple[StoredVectors, Rows, RowTable]:
-    vectors = [_map_array(location, shard, cache) for shard in files["vectors"]]
-    rows = [_map_array(location, shard, cache) for shard in files["rows"]]
+    vectors = [_map_array(location, shard, cache, "c") for shard in files["vectors"]]  # `Refined` writes before them
+    rows = [_map_array(location, shard, cache, "r") for shard in files["rows"]]
     for shard, numbers in zip(files["rows"], rows, strict=True):
         if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):
             raise RunFailed(f"{location / shard.path} holds the rows of another shard; {_remedy()}")
@@ -134,13 +154,18 @@ def _local(location: Location, shard: Shard, cache: Path) -> Path:
     return storage.local_copy(place, cache, shard.sha256)
 
 
-def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
+def _checked(location: Location, shard: Shard, cache: Path) -> Path:
     path = _local(location, shard, cache)
     found = storage.sha256(storage.resolve(path))
     if found != shard.sha256:
         raise RunFailed(
             f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
         )
+    return path
+
+
+def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
+    path = _checked(location, shard, cache)
     try:
         return read_index(str(path))
     except RuntimeError as error:
@@ -149,10 +174,10 @@ def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
         ) from None
 
 
-def _map_array(location: Location, shard: Shard, cache: Path) -> Any:
+def _map_array(location: Location, shard: Shard, cache: Path, mode: Literal["r", "c"]) -> Any:
     path = _local(location, shard, cache)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
     except ValueError as error:
         raise RunFailed(f"{location / shard.path} is not the array it should be ({error}); {_remedy()}") from None
     if len(array) != shard.rows:

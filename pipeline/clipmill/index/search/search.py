@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
-from clipmill.index.search.exact import TopK, best_of, cut, empty_top_k, exact_top_k, padded
+from clipmill.index.search.exact import TopK, best_of_all, exact_top_k, ordered, padded, stacked
 from clipmill.index.search.limits import MAX_RESULTS
+from clipmill.index.search.refined import Refined
 from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.rows import RowTable
 from clipmill.index.search.selection import Selection, search_parameters, select, selects
@@ -24,35 +25,13 @@ _SCORED_BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Effort:
-    """How far a search looks: every selected row scored exactly where ``scored``, else ``nprobe`` lists, of which the best
-    ``depth`` rows by approximate score are kept and, where ``reranked``, scored exactly."""
+    """How far a search looks: every selected row scored exactly where ``scored``, else ``nprobe`` lists, of which, where
+    ``reranked``, the ``depth`` best rows of each shard by approximate score are scored exactly."""
 
     nprobe: int
     depth: int
     reranked: bool
     scored: bool = False
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What was found, before the best are chosen: approximate and exact scores (q, c) float32, the same where there are
-    no others, and positions (q, c) int64; −inf and −1 where there is none."""
-
-    approximate: NDArray[np.float32]
-    exact: NDArray[np.float32]
-    positions: NDArray[np.int64]
-
-
-def best_candidates(parts: Sequence[Candidates], k: int, effort: Effort) -> TopK:
-    """The best ``k`` over candidates for the same queries from different shards: what a search of all these shards at once
-    finds. Of re-ranked ones only the ``effort.depth`` best by approximate score are among it."""
-    approximate = np.concatenate([part.approximate for part in parts], axis=1)
-    exact = np.concatenate([part.exact for part in parts], axis=1)
-    positions = np.concatenate([part.positions for part in parts], axis=1)
-    if effort.reranked and approximate.shape[1] > effort.depth:
-        kept = np.argpartition(-approximate, effort.depth - 1, axis=1)[:, : effort.depth]
-        exact, positions = np.take_along_axis(exact, kept, axis=1), np.take_along_axis(positions, kept, axis=1)
-    return padded(*best_of(exact, positions, k), k)
 
 
 def effort_for(
@@ -112,6 +91,10 @@ class ShardedIndex:
         """Whether every shard can leave rows out while it is searched."""
         return all(selects(shard) for shard in self.shards)
 
+    @cached_property
+    def _refined(self) -> list[Refined]:
+        return [Refined(shard, vectors) for shard, vectors in zip(self.shards, self.vectors.shards, strict=True)]
+
     def search(
         self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int, selection: Selection | None = None
     ) -> TopK:
@@ -127,32 +110,37 @@ class ShardedIndex:
         effort = effort_for(
             k, nprobe, rerank, self.n, None if selection is None else selection.count, selects=self.selects
         )
-        blocks = [
-            best_candidates([self.candidates(queries[start : start + QUERY_BLOCK], effort, selection)], k, effort)
-            for start in range(0, len(queries), QUERY_BLOCK)
-        ]
-        if not blocks:
-            return empty_top_k(0, k)
-        return np.concatenate([scores for scores, _ in blocks]), np.concatenate([found for _, found in blocks])
+        return self.found(queries, k, effort, selection)
 
-    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
-        """What these shards find for some queries, which have been checked and are few (QUERY_BLOCK)."""
+    def found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
+        """As `search`, for queries that have been checked. The best of several parts of an index are the best of the whole."""
+        starts = range(0, len(queries), QUERY_BLOCK)
+        blocks = [self._found(queries[start : start + QUERY_BLOCK], k, effort, selection) for start in starts]
+        if len(blocks) == 1:
+            return blocks[0]
+        return stacked(blocks, k)
+
+    def _found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
         if effort.scored:
             assert selection is not None
-            scores, found = self._score_selected(queries, effort.depth, selection)
-            return Candidates(scores, scores, found)
-        found_by_shard = []
-        for number, (shard, start) in enumerate(zip(self.shards, self.vectors.starts, strict=False)):
-            bits = None if selection is None else selection.bits[number]
+            return padded(*self._score_selected(queries, k, selection), k)
+        of_shards = [self._of_shard(number, queries, k, effort, selection) for number in range(len(self.shards))]
+        return of_shards[0] if len(of_shards) == 1 else best_of_all(of_shards, k)
+
+    def _of_shard(
+        self, number: int, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None
+    ) -> TopK:
+        shard, start = self.shards[number], self.vectors.starts[number]
+        bits = None if selection is None else selection.bits[number]
+        if effort.reranked:
+            depth = min(effort.depth, shard.ntotal)
+            scores, found = self._refined[number].search(queries, min(k, depth), effort.nprobe, depth, bits)
+        else:
             parameters = search_parameters(shard, effort.nprobe, bits)
-            scores, found = shard.search(queries, min(effort.depth, shard.ntotal), params=parameters)
-            found_by_shard.append((np.where(found >= 0, scores, -np.inf), np.where(found >= 0, found + start, -1)))
-        scores = np.concatenate([scores for scores, _ in found_by_shard], axis=1)
-        found = np.concatenate([found for _, found in found_by_shard], axis=1)
-        if not effort.reranked:
-            return Candidates(scores, scores, found)
-        scores, found = cut(scores, found, effort.depth)
-        return Candidates(scores, self.vectors.scores(queries, found), found)
+            scores, found = ordered(*shard.search(queries, min(k, shard.ntotal), params=parameters))
+        if start:
+            found = np.where(found >= 0, found + start, -1)
+        return padded(scores, found, k)
 
     def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The ``row`` of each position, in the shape of ``positions``; −1 where the position is −1."""
@@ -197,17 +185,19 @@ class Index:
         queries: NDArray[np.float32],
         k: int,
         *,
+        alike: str | None = None,
         nprobe: int | None = None,
         rerank: int | None = None,
         selection: Selection | None = None,
     ) -> TopK:
-        """As `ShardedIndex.search`, at the tuned operating point unless told otherwise."""
-        point = self.manifest.operating_point
+        """As `ShardedIndex.search`, at the operating point tuned for so many results of queries that are like that part of a
+        dataset (captions, images; None: not known), unless told otherwise."""
+        tuned_nprobe, tuned_rerank = self.manifest.promise_for(alike, k).at(k)
         return self.sharded.search(
             queries,
             k,
-            nprobe=point.nprobe if nprobe is None else nprobe,
-            rerank=point.rerank if rerank is None else rerank,
+            nprobe=tuned_nprobe if nprobe is None else nprobe,
+            rerank=tuned_rerank if rerank is None else rerank,
             selection=selection,
         )
 
@@ -218,7 +208,7 @@ class Index:
         not among the results where a ``selection`` leaves it out.
         """
         query = self.vectors_at(np.array([position]))
-        scores, positions = self.search(query, k, selection=selection)
+        scores, positions = self.search(query, k, alike=self.manifest.gallery, selection=selection)
         if selection is not None and not selection.holds(position):
             return scores, positions
         own = np.array([[position]])

@@ -23,6 +23,7 @@ def fidelity_part(
 
     The slowest 1% of queries are left out of the histogram of latencies, bars and mean.
     """
+    nprobe, rerank = manifest.promise_of(result.query_kind, result.k).at(result.k)
     times = result.seconds * 1000
     shown = times[times <= np.percentile(times, 99)]
     counts, edges = np.histogram(shown, _BINS, (0.0, float(shown.max()) or 1e-3))
@@ -34,8 +35,8 @@ def fidelity_part(
         n=manifest.n,
         query_kind=result.query_kind,
         queries=result.queries,
-        nprobe=manifest.operating_point.nprobe,
-        rerank=manifest.operating_point.rerank,
+        nprobe=nprobe,
+        rerank=rerank,
         figures=[
             *result.figures,
             metric("index.bytes_per_vector", rerank=_rerank_vectors(manifest)).figure(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import SEARCHES, IndexManifest
+from clipmill.core.manifests import GALLERY_VECTORS, SEARCHES, IndexManifest, queries_in_words
 from clipmill.index.search.exact import TopK
 from clipmill.index.search.search import effort_for
 from clipmill.index.search.selection import Selection
@@ -23,7 +23,7 @@ from clipmill.serve.answers.request import SearchRequest
 from clipmill.serve.limits import Limits
 
 _FIXED = ("row", "id")
-_MEASURED_WITH: dict[Kind | None, str] = {"text": "captions", "image": "images"}
+_ALIKE: dict[Kind | None, str] = {"text": "captions", "image": "images"}
 """What stands for queries of a kind where an index is measured; searches that people made stand for all kinds."""
 
 
@@ -96,7 +96,7 @@ def find(served: Served, asked: Asked, k: int, selection: Selection | None) -> T
     """Scores and positions (1, k)."""
     if asked.own is not None:
         return served.index.search_like(asked.own, k, selection=selection)
-    return served.index.search(asked.vector, k, selection=selection)
+    return served.index.search(asked.vector, k, alike=_ALIKE.get(asked.kind), selection=selection)
 
 
 def is_exact(served: Served, k: int, selection: Selection | None) -> bool:
@@ -112,14 +112,16 @@ def promised(manifest: IndexManifest, kind: Kind | None, k: int, *, exact: bool)
     """What `Recall` says: of an exact answer 1, else what was measured, and whether it was for such queries."""
     if exact:
         return {"value": 1.0, "low": 1.0, "high": 1.0, "k": k, "measured_with": "exact search", "applies": True}
-    measured = manifest.measured_recall
+    alike = _ALIKE.get(kind)
+    promise = manifest.promise_for(alike, k)
+    measured, of_such = promise.measured_recall, GALLERY_VECTORS if alike == manifest.gallery else alike
     return {
         "value": measured.value,
         "low": measured.low,
         "high": measured.high,
-        "k": manifest.k,
-        "measured_with": manifest.asked_with,
-        "applies": k <= manifest.k and manifest.query_kind in (SEARCHES, _MEASURED_WITH.get(kind)),
+        "k": promise.k,
+        "measured_with": queries_in_words(promise.query_kind, manifest.gallery),
+        "applies": k <= promise.k and promise.query_kind in (SEARCHES, of_such),
     }
 
 

@@ -1,7 +1,7 @@
 """Deployments that hold the shards of an index too large for one process, and the index that asks them.
 
 Each holds one run of the shards of whichever version is asked for, and the version before it while it is still asked for.
-Their candidates are merged exactly, so the results are those of one process.
+What they find is merged exactly, so the results are those of one process.
 """
 
 from collections import OrderedDict
@@ -18,8 +18,9 @@ from clipmill import storage
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.startup import prepare_process
 from clipmill.index.build.part import IndexPart
+from clipmill.index.search.exact import TopK, best_of_all, empty_top_k
 from clipmill.index.search.open import open_index, open_part, open_sidecars
-from clipmill.index.search.search import Candidates, Effort, Index, ShardedIndex
+from clipmill.index.search.search import Effort, Index, ShardedIndex
 from clipmill.index.search.selection import Selection
 from clipmill.serve.follow.open import Open
 from clipmill.serve.on_ray.encoders import answer_of
@@ -41,25 +42,25 @@ class Shards:
         _, part = self._part(uri, manifest)
         return part is None or part.sharded.selects
 
-    def candidates(
+    def found(
         self,
         uri: str,
         manifest: str,
         queries: NDArray[np.float32],
+        k: int,
         effort: Effort,
         bits: Sequence[NDArray[np.uint8]] | None,
-    ) -> Candidates:
+    ) -> TopK:
         """What these shards find; ``bits`` select rows of all shards of the index."""
         numbers, part = self._part(uri, manifest)
         if part is None:
-            empty = np.empty((len(queries), 0), np.float32)
-            return Candidates(empty, empty, np.empty((len(queries), 0), np.int64))
+            return empty_top_k(len(queries), k)
         selection = None
         if bits is not None:
             selection = Selection(
                 [np.array(one) for one in bits[numbers.start : numbers.stop]], part.sharded.vectors.starts
             )
-        return part.candidates(queries, effort, selection)
+        return part.found(queries, k, effort, selection)
 
     def _part(self, uri: str, manifest: str) -> tuple[range, IndexPart | None]:
         parsed = IndexManifest.model_validate_json(manifest)
@@ -93,18 +94,13 @@ class RemoteShards(ShardedIndex):
     def selects(self) -> bool:
         return self.can_select
 
-    def candidates(self, queries: NDArray[np.float32], effort: Effort, selection: Selection | None) -> Candidates:
-        """As `ShardedIndex.candidates`, from all runs of shards at once."""
+    def found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
+        """As `ShardedIndex.found`, from all runs of shards at once."""
         if effort.scored:
-            return ShardedIndex.candidates(self, queries, effort, selection)
+            return ShardedIndex.found(self, queries, k, effort, selection)
         bits = None if selection is None else list(selection.bits)
-        asked = [handle.candidates.remote(self.uri, self.manifest, queries, effort, bits) for handle in self.handles]
-        found = [answer_of(one, "searching a shard") for one in asked]
-        return Candidates(
-            np.concatenate([one.approximate for one in found], axis=1),
-            np.concatenate([one.exact for one in found], axis=1),
-            np.concatenate([one.positions for one in found], axis=1),
-        )
+        asked = [handle.found.remote(self.uri, self.manifest, queries, k, effort, bits) for handle in self.handles]
+        return best_of_all([answer_of(one, "searching a shard") for one in asked], k)
 
 
 def remote_open(handles: Sequence[Any]) -> Open:
