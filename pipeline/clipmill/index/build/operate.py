@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval, OperatingPoint
 from clipmill.index.build.factory import nlist_of
 from clipmill.index.build.queries import Queries
+from clipmill.index.build.screen import Screen
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 from clipmill.index.search.exact import TopK, without_own
 from clipmill.index.search.recall import hits, recall_interval
@@ -20,8 +21,8 @@ RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 12
 """Re-rank depths tried, in multiples of k."""
 DEEPEST = 2048
 """Beyond it re-ranking takes longer than looking into more lists would."""
-_GLANCE_SHARE, _GLANCE_LEAST = 5, 200
-"""A fifth of the tuning queries, but no fewer than so many, tell which search parameters are near the target."""
+_TIMED = 200
+"""Queries that tell about how long a search takes."""
 _LEAST_STEP = 0.002
 """What more recall is asked for at least where too little was confirmed."""
 
@@ -52,19 +53,26 @@ class Bench:
             self, queries=self.queries[chosen], truth=(self.truth[0][chosen], self.truth[1][chosen]), own=own
         )
 
-    def measure(self, parameters: Parameters) -> Measured:
+    def milliseconds(self, parameters: Parameters) -> float:
+        """Of a query, in a batch of them."""
+        return self._timed(parameters)[1]
+
+    def _timed(self, parameters: Parameters) -> tuple[TopK, float]:
         nprobe, rerank = parameters
         faiss.omp_set_num_threads(1)
         started = time.perf_counter()
-        others = self.own is not None
-        found = self.index.search(self.queries, self.k + others, nprobe=nprobe, rerank=rerank)
-        seconds = time.perf_counter() - started
+        found = self.index.search(self.queries, self.k + (self.own is not None), nprobe=nprobe, rerank=rerank)
+        return found, 1000 * (time.perf_counter() - started) / len(self.queries)
+
+    def measure(self, parameters: Parameters) -> Measured:
+        """Recall and time."""
+        found, milliseconds = self._timed(parameters)
         scores, positions = without_own(found, self.own, self.k)
-        if not rerank:  # else they are exact
+        if not parameters[1]:  # else they are exact
             scores = self.index.vectors.scores(self.queries, positions)
-        best = min(self.k, self.index.n - others)
+        best = min(self.k, self.index.n - (self.own is not None))
         recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
-        return Measured(parameters, recall, 1000 * seconds / len(self.queries))
+        return Measured(parameters, recall, milliseconds)
 
 
 def tune_all(
@@ -78,26 +86,39 @@ def tune_all(
 ) -> list[tuple[str, int, Operation]]:
     """The operating point for each kind of queries and each number of results. ``truth`` are exact results (q, more than any
     of ``numbers``) of all queries, kind by kind; those of a query itself, where it is of the gallery, are among them."""
-    nlist = nlist_of(index.shards[0])
+    nlist, threads = nlist_of(index.shards[0]), faiss.omp_get_max_threads()
     tuned, first = [], 0
     for queries in kinds:
         chosen = slice(first, first + len(queries.all))
         first = chosen.stop
+        of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, truth[0].shape[1])
+        depth = max(_depths(queries.results_asked(max(numbers)), index.n))
+        half = len(queries.tuning)
+        screen = Screen(index, queries.tuning, of_kind[1][:half], depth, threads)
         for k in numbers:
-            of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, k)
-            operation = choose_operating_point(index, queries, of_kind, k, target, nlist=nlist, exact=exact)
+            best = of_kind[0][:, :k], of_kind[1][:, :k]
+            operation = choose_operating_point(index, queries, best, k, target, screen, nlist=nlist, exact=exact)
             tuned.append((queries.kind, k, operation))
     return tuned
 
 
 def choose_operating_point(
-    index: ShardedIndex, queries: Queries, truth: TopK, k: int, target: float, *, nlist: int, exact: bool
+    index: ShardedIndex,
+    queries: Queries,
+    truth: TopK,
+    k: int,
+    target: float,
+    screen: Screen,
+    *,
+    nlist: int,
+    exact: bool,
 ) -> Operation:
     """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
 
-    ``truth`` (q, k) is the exact result of ``queries.all``, themselves left out. Points that reach the target on the tuning
-    queries are tried on the others, fastest first, until one reaches it there as well. Where none does, more is asked of the
-    tuning queries, by as much as was missing, until no point has it; then the best recall seen is kept.
+    ``truth`` (q, k) is the exact result of ``queries.all``, themselves left out; ``screen`` is of those that are tuned on.
+    Points that reach the target on the tuning queries are tried on the others, fastest first, until one reaches it there as
+    well. Where none does, more is asked of the tuning queries, by as much as was missing, until no point has it; then the best
+    recall seen is kept.
     """
     half = len(queries.tuning)
     bench = Bench(index, queries.all, truth, k, queries.own)
@@ -106,13 +127,18 @@ def choose_operating_point(
         point = tuning.measure((0, 0))
         confirmed = _confirm(unseen, point)
         return Operation(_operating_point(point, confirmed), point.recall.value >= target, [])
-    few = tuning.part(slice(max(half // _GLANCE_SHARE, _GLANCE_LEAST)))
-    glanced: dict[Parameters, Measured] = {}
+    timed = tuning.part(slice(_TIMED))
+
+    def look(parameters: Parameters) -> Measured:
+        nprobe, rerank = parameters
+        return Measured(parameters, screen.recall(nprobe, rerank, k), timed.milliseconds(parameters))
+
+    looked_at: dict[Parameters, Measured] = {}
     measured: dict[Parameters, Measured] = {}
     confirmed_at: dict[Parameters, Interval | None] = {}
     asked = target
     while True:
-        tuner = Tuner(few.measure, tuning.measure, asked, glanced=glanced, measured=measured)
+        tuner = Tuner(look, tuning.measure, asked, looked_at=looked_at, measured=measured)
         tuned = tuner.run(_probes(nlist), _depths(queries.results_asked(k), index.n))
         front = [_operating_point(point, None) for point in tuned.front]
         missing = 1.0

@@ -66,7 +66,7 @@ def draw(build: Build, alive: Alive = no_heartbeat) -> None:
         else:
             queries = draw_queries(build.gallery, count, seed, alive)
         several = not build.plan.exact and queries.kind != GALLERY_VECTORS and build.gallery.n > 1
-        others = draw_gallery_queries(build.gallery, count, seed, alive) if several else None
+        others = draw_gallery_queries(build.gallery, -(-count // 2), seed, alive) if several else None
         save(place.queries, Drawn(queries, others, time.perf_counter() - began))
 
 

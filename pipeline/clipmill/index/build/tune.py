@@ -45,19 +45,18 @@ class Tuner:
 
     Recall and time grow with each of the two parameters, so the points that just reach the target lie on a staircase
     from (small first, large second) to (large first, small second). Its first step is found by bisection, and walking
-    along it looks at no more than len(first) + len(second) points. Most of these are far from the target, which a
-    ``glance`` with few queries tells: only where its interval holds the target is ``measure`` asked, with all of them.
-    Of those that reach it the fastest, up to ``finalists`` of nearly the same time, are measured ``repeats`` times and
-    judged by their median time, since one timing on a shared machine means little. What is in ``glanced`` and
-    ``measured`` is not run again to find the staircase, so that tuners of several targets can share it.
+    along it looks at no more than len(first) + len(second) points. To ``look`` tells the recall, and about the time. Of those
+    that reach the target the fastest, up to ``finalists`` of nearly the same time, are measured, and judged by the median of
+    ``repeats`` timings, since one timing on a shared machine means little. What is in ``looked_at`` and ``measured`` is not
+    looked at or measured again, so that tuners of several targets can share it.
     """
 
-    glance: Callable[[Parameters], Measured]
+    look: Callable[[Parameters], Measured]
     measure: Callable[[Parameters], Measured]
     target: float
     repeats: int = 3
     finalists: int = 3
-    glanced: dict[Parameters, Measured] = field(default_factory=dict)
+    looked_at: dict[Parameters, Measured] = field(default_factory=dict)
     measured: dict[Parameters, Measured] = field(default_factory=dict)
 
     def reaches(self, point: Measured) -> bool:
@@ -80,20 +79,16 @@ class Tuner:
             if column < 0 or point.milliseconds > fastest:
                 break
         feasible = self._finals()
-        seen = list({**self.glanced, **self.measured}.values())
+        seen = list({**self.looked_at, **self.measured}.values())
         best = max(seen, key=lambda point: (point.recall.value, -point.milliseconds))
         if not feasible:
             best = self._measure(best.parameters)
         return Tuning(feasible, best, seen)
 
     def _look(self, parameters: Parameters) -> Measured:
-        if parameters not in self.measured:
-            if parameters not in self.glanced:
-                self.glanced[parameters] = self.glance(parameters)
-            point = self.glanced[parameters]
-            if not point.recall.low < self.target <= point.recall.high:
-                return point
-        return self._measure(parameters)
+        if parameters not in self.looked_at:
+            self.looked_at[parameters] = self.look(parameters)
+        return self.looked_at[parameters]
 
     def _measure(self, parameters: Parameters) -> Measured:
         if parameters not in self.measured:
@@ -101,15 +96,14 @@ class Tuner:
         return self.measured[parameters]
 
     def _finals(self) -> list[Measured]:
-        """The fastest that reach the target with all queries, by the median of several timings."""
-        seen = {**self.glanced, **self.measured}.values()
+        """The fastest that reach the target, by the median of several timings."""
         finals: list[Measured] = []
-        for found in sorted(filter(self.reaches, seen), key=lambda point: point.milliseconds):
+        for found in sorted(filter(self.reaches, self.looked_at.values()), key=lambda point: point.milliseconds):
             if finals and found.milliseconds > NEARLY * finals[0].milliseconds:
                 break
             point = self._measure(found.parameters)
             if self.reaches(point):
-                again = (self.measure(point.parameters).milliseconds for _ in range(self.repeats - 1))
+                again = (self.look(point.parameters).milliseconds for _ in range(self.repeats - 1))
                 finals.append(Measured(point.parameters, point.recall, median_low([point.milliseconds, *again])))
             if len(finals) == self.finalists:
                 break

@@ -142,6 +142,13 @@ class ShardedIndex:
             found = np.where(found >= 0, found + start, -1)
         return padded(scores, found, k)
 
+    def by_code(self, queries: NDArray[np.float32], nprobe: int, depth: int) -> list[NDArray[np.int64]]:
+        """Of each shard the ``depth`` best by approximate score, as many as it has: positions (q, depth), −1 where there are
+        fewer in ``nprobe`` lists."""
+        effort = Effort(nprobe, depth, reranked=False)
+        depths = [min(depth, shard.ntotal) for shard in self.shards]
+        return [self._of_shard(number, queries, deep, effort, None)[1] for number, deep in enumerate(depths)]
+
     def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The ``row`` of each position, in the shape of ``positions``; −1 where the position is −1."""
         flat = np.maximum(positions, 0).reshape(-1)
