@@ -21,7 +21,7 @@ RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 12
 """Re-rank depths tried, in multiples of k."""
 DEEPEST = 2048
 """Beyond it re-ranking takes longer than looking into more lists would."""
-_TIMED = 200
+_TIMED = 100
 """Queries that tell about how long a search takes."""
 _LEAST_STEP = 0.002
 """What more recall is asked for at least where too little was confirmed."""
