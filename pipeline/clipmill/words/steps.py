@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}
 SMALL_MODEL = 50_000_000
-"""Weights up to which cores that share one product wait for one another longer than they compute: a model of one million wrote
-twelve times as many captions a CPU second with one thread as with two, on two cores that others used too."""
+"""Weights up to which cores that share one product are taken to wait for one another longer than they compute: a model of one
+million wrote some fourteen times as many captions a CPU second with one thread as with two, on two busy cores."""
 
 
 @dataclass(frozen=True)
