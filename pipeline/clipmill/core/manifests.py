@@ -1,6 +1,5 @@
 """Every manifest that crosses a stage boundary: what it says of a dataset, beside the lists of its files."""
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +12,12 @@ from pydantic import (
 from clipmill.core.counts import ClipCounts as ClipCounts
 from clipmill.core.counts import Counts as Counts
 from clipmill.core.counts import Record as Record
+from clipmill.core.promises import GALLERY_VECTORS as GALLERY_VECTORS
+from clipmill.core.promises import SEARCHES as SEARCHES
+from clipmill.core.promises import Interval as Interval
+from clipmill.core.promises import OperatingPoint as OperatingPoint
+from clipmill.core.promises import Promise as Promise
+from clipmill.core.promises import queries_in_words as queries_in_words
 from clipmill.core.schemas import GalleryName
 
 SCHEMA_VERSION = 1
@@ -22,8 +27,6 @@ CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
 INDEX_VERSION = 2
 """Of indices with a query transform, whose shards hold none."""
-_LISTS_BY_RESULTS = 0.3
-"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -121,57 +124,6 @@ class EmbeddingsManifest(Record):
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
-
-
-class Interval(Record):
-    """A measured proportion with its two-sided 95% interval, over ``n`` queries."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-class OperatingPoint(Record):
-    """Search parameters, and the recall and time measured with them on one thread. An exact index has zeros."""
-
-    nprobe: int
-    rerank: int
-    recall: Interval
-    confirmed_recall: Interval | None
-    milliseconds_per_query: float
-
-
-GALLERY_VECTORS = "gallery vectors"
-"""Queries like what is in the gallery: vectors of it, each left out of its own results."""
-SEARCHES = "searches"
-"""Queries that people asked, kept in a file."""
-
-
-def queries_in_words(kind: str, gallery: str) -> str:
-    """The queries of this kind that an index over ``gallery`` is asked."""
-    return f"its own {gallery}, each left out of its own results" if kind == GALLERY_VECTORS else kind
-
-
-class Promise(Record):
-    """What searches of one kind for up to ``k`` results find at an operating point of their own; ``target_met`` as in
-    `IndexManifest`."""
-
-    query_kind: str
-    k: int
-    target_met: bool | None
-    operating_point: OperatingPoint
-
-    @property
-    def measured_recall(self) -> Interval:
-        """The recall on queries that it was not tuned on where there were enough of them, else on those that it was."""
-        return self.operating_point.confirmed_recall or self.operating_point.recall
-
-    def at(self, k: int) -> tuple[int, int]:
-        """nprobe and re-rank depth for ``k`` results: those of the promise, and more where ``k`` is beyond it: these find
-        nearly as many of them as was promised."""
-        point, beyond = self.operating_point, max(1.0, k / self.k)
-        return math.ceil(point.nprobe * beyond**_LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
 
 
 class QueryTransform(Record):
