@@ -65,9 +65,12 @@ def orthonormal(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ClipVectors:
-    """Pairs of one seed. Row i is the same however many rows are made, and in whatever blocks they are read."""
+    """Pairs of one seed. Row i is the same however many rows are made, and in whatever blocks they are read. ``clusters`` and
+    the ``power`` by which their sizes fall off are those of the real pairs unless told otherwise."""
 
     seed: int
+    clusters: int = CLUSTERS
+    power: float = CLUSTER_POWER
 
     @cached_property
     def _frame(self) -> dict[str, NDArray[np.float64]]:
@@ -77,11 +80,11 @@ class ClipVectors:
         images = spectrum(*IMAGE_SPECTRUM)[:, None] * image_directions
         texts = spectrum(*TEXT_SPECTRUM)[:, None] * orthonormal(turned)
         image_mean, aside = directions(rng)[:2]
-        weights = np.arange(1, CLUSTERS + 1) ** -CLUSTER_POWER
+        weights = np.arange(1.0, self.clusters + 1) ** -self.power
         weights /= weights.sum()
         kinds = np.sqrt(KINDS_SHARE) * rng.standard_normal((KINDS, DIMENSION))
-        clusters = np.sqrt(CLUSTERS_SHARE) * rng.standard_normal((CLUSTERS, DIMENSION))
-        centres = kinds[np.arange(CLUSTERS) % KINDS] + clusters
+        clusters = np.sqrt(CLUSTERS_SHARE) * rng.standard_normal((self.clusters, DIMENSION))
+        centres = kinds[np.arange(self.clusters) % KINDS] + clusters
         return {
             "images": images,
             "texts": texts,
@@ -96,7 +99,7 @@ class ClipVectors:
         frame = self._frame
         rng = np.random.default_rng([self.seed, 1, number])
         shape = (BLOCK_ROWS, DIMENSION)
-        clusters = rng.choice(CLUSTERS, BLOCK_ROWS, p=frame["weights"])
+        clusters = rng.choice(self.clusters, BLOCK_ROWS, p=frame["weights"])
         apart = np.sqrt(1 - KINDS_SHARE - CLUSTERS_SHARE) * rng.standard_normal(shape) @ frame["images"]
         contents = unit(frame["centres"][clusters] + apart)
         own = rng.standard_normal(shape) @ frame["texts"]

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from benchmarks.clip_vectors import ClipVectors
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.build import Build, make_build
-from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.operate import tune_all
 from clipmill.index.build.queries import draw_queries
 from clipmill.index.search.exact import exact_top_k
 from clipmill.index.search.open import open_index
@@ -95,10 +95,10 @@ class Trial:
 
 
 def exact_results(
-    images: NDArray[np.float16], queries: NDArray[np.float32], threads: int
+    images: NDArray[np.float16], queries: NDArray[np.float32], threads: int, k: int = K
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     faiss.omp_set_num_threads(threads)
-    return exact_top_k(queries, ((start, images[start : start + 16_384]) for start in range(0, len(images), 16_384)), K)
+    return exact_top_k(queries, ((start, images[start : start + 16_384]) for start in range(0, len(images), 16_384)), k)
 
 
 @dataclass
@@ -324,10 +324,7 @@ def seed_rows(folder: Path, arguments: argparse.Namespace, seed: int) -> list[tu
         point, met = manifest.operating_point, manifest.target_met
         if target != TARGETS[0]:
             assert _build(trial, target, seed).plan.chosen == build.plan.chosen
-            nlist = build.plan.chosen.nlist
-            operation = choose_operating_point(
-                index.sharded, queries, truth, K, target, nlist=nlist, exact=build.plan.exact
-            )
+            operation = tune_all(index.sharded, [queries], truth, [K], target, exact=build.plan.exact)[0][2]
             point, met = operation.point, operation.met
         faiss.omp_set_num_threads(1)
         began = time.perf_counter()

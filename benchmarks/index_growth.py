@@ -24,10 +24,10 @@ from benchmarks.index import TUNING, K, Trial, exact_results, machine
 from clipmill import storage
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.build import make_build
-from clipmill.index.build.factory import from_bytes, nlist_of, to_bytes
+from clipmill.index.build.factory import from_bytes, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.layout import TRAINED_FILE, places
-from clipmill.index.build.operate import choose_operating_point
+from clipmill.index.build.operate import tune_all
 from clipmill.index.build.queries import draw_queries
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.build.train import train_index
@@ -72,15 +72,8 @@ def grow(rows: int, arguments: argparse.Namespace, folder: Path) -> list[Point]:
         sizes[shards] = sum(one.footprint.total for one in filled) / rows
     queries = draw_queries(build.gallery, TUNING, arguments.seed)
     truth = exact_results(trial.images, queries.all, arguments.threads)
-    point = choose_operating_point(
-        opened[1],
-        queries,
-        truth,
-        K,
-        arguments.target_recall,
-        nlist=nlist_of(opened[1].shards[0]),
-        exact=build.plan.exact,
-    ).point
+    target = arguments.target_recall
+    point = tune_all(opened[1], [queries], truth, [K], target, exact=build.plan.exact)[0][2].point
     faiss.omp_set_num_threads(1)
     times: dict[int, list[float]] = {shards: [] for shards in SHARDS}
     found = {}
