@@ -156,8 +156,8 @@ def page(arguments: argparse.Namespace, table: list[str], conditions: list[str])
 
 `python -m benchmarks.index_promises --rows {arguments.rows} --seeds {arguments.seeds}`: {rows}, 2,000 captions
 and 1,000 vectors tuned on and as many confirmed with. {machine()}. A promise is kept where the mean is no more than
-{_MEAN_UNDER} under the target and the lower end of its one-sided 99.9% bound no more than {_BOUND_UNDER}. {broken} of {len(table)} are
-broken.
+{_MEAN_UNDER} under the target and the lower end of its one-sided 99.9% bound no more than {_BOUND_UNDER}.
+{broken} of {len(table)} are broken.
 
 | vectors | seed | target | query | k | nprobe × re-rank | met | unseen recall | standard error | promise | ms per query |
 |---|---|---|---|---|---|---|---|---|---|---|
