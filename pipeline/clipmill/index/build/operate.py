@@ -19,7 +19,7 @@ from clipmill.index.search.search import ShardedIndex
 
 RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 """Re-rank depths tried, in multiples of k."""
-DEEPEST = 2048
+DEEPEST = 4096
 """Beyond it re-ranking takes longer than looking into more lists would."""
 _TIMED = 100
 """Queries that tell about how long a search takes."""
