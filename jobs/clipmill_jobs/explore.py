@@ -35,9 +35,9 @@ def command(settings: ExploreSettings, no_browser: bool) -> None:
     from clipmill.serve.web.log import open_query_log
     from clipmill.serve.web.metrics import Metrics
 
-    socket = listen("127.0.0.1", settings.port)
     metrics = Metrics()
     service = open_service(settings, metrics)
+    socket = listen("127.0.0.1", settings.port)
     queries = open_query_log(settings.log_queries, service.indices[0].current.index.dimension)
     app = make_app(service, Access(), metrics, queries)
     address = address_of(socket)
