@@ -26,18 +26,19 @@ def command(settings: ExploreSettings, no_browser: bool) -> None:
       clipmill explore out/index --port 8080 --no-browser
       clipmill explore before=out/nightly/runs/20260601T020000Z-1a2b3c4d now=out/nightly
     """
-    from clipmill.serve.prepare import open_service, refuse_without_packages
+    from clipmill.serve.prepare import open_service, refuse_absent, refuse_without_packages
 
     refuse_without_packages(on_ray=False)
+    refuse_absent(settings)
     from clipmill.serve.here import address_of, listen, run_here
     from clipmill.serve.web.access import Access
     from clipmill.serve.web.app import make_app
     from clipmill.serve.web.log import open_query_log
     from clipmill.serve.web.metrics import Metrics
 
+    socket = listen("127.0.0.1", settings.port)
     metrics = Metrics()
     service = open_service(settings, metrics)
-    socket = listen("127.0.0.1", settings.port)
     queries = open_query_log(settings.log_queries, service.indices[0].current.index.dimension)
     app = make_app(service, Access(), metrics, queries)
     address = address_of(socket)

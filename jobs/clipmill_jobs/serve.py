@@ -25,10 +25,11 @@ def command(settings: ServeSettings, cluster: ClusterSettings) -> None:
       clipmill serve out/nightly
       clipmill serve photos=s3://bucket/photos art=s3://bucket/art --host 0.0.0.0 --token-file tokens.txt
     """
-    from clipmill.serve.prepare import access_of, refuse_without_packages
+    from clipmill.serve.prepare import access_of, refuse_absent, refuse_without_packages
 
     refuse_without_packages(on_ray=True)
     access_of(settings)
+    refuse_absent(settings)
     from clipmill.serve.on_ray.run import run_on_ray
 
     def ready(address: str) -> None:

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from clipmill import storage
 from clipmill.core.errors import UserError
+from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import ExploreSettings, ServeSettings
+from clipmill.datasets.manifests import read_manifest
+from clipmill.serve.follow.target import target_of
 from clipmill.serve.limits import Limits
 from clipmill.serve.service import Service, encoders_here, named_of
 from clipmill.serve.web.access import Access, refuse_open
@@ -24,6 +28,12 @@ def refuse_without_packages(*, on_ray: bool) -> None:
         raise UserError(
             f"the service needs the package {error.name}, which is not installed: pip install 'clipmill[serve]'"
         ) from None
+
+
+def refuse_absent(settings: ExploreSettings) -> None:
+    """Raises UserError for a place where there is no index, before anything is started for it."""
+    for named in named_of(settings.places):
+        read_manifest(storage.resolve(target_of(named.uri).uri), IndexManifest)
 
 
 def access_of(settings: ServeSettings) -> Access:
