@@ -93,6 +93,19 @@ def test_places_that_are_no_index_are_refused(index: str, tmp_path: Path) -> Non
         assert told in result.output
 
 
+@pytest.mark.parametrize("command", ["serve", "explore"])
+def test_a_place_that_is_no_index_is_told_before_anything_is_started(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("clipmill.serve.on_ray.run.run_on_ray", lambda *_: started.append("Ray"))
+    monkeypatch.setattr("clipmill.serve.here.listen", lambda *_: started.append("a socket"))
+    done = CliRunner().invoke(main, [command, str(tmp_path / "absent")])
+    assert done.exit_code == 2
+    assert "is not a finished index dataset" in done.output
+    assert not started
+
+
 def test_a_port_that_is_taken_is_told(index: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
