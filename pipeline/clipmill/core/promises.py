@@ -5,7 +5,8 @@ import math
 from clipmill.core.counts import Record
 
 _LISTS_BY_RESULTS = 0.3
-"""The power by which lists grow with the number of results at the same recall: between those tuned for 10 and for 100."""
+"""The power by which lists grow with the number of results. Of 200,000 vectors pictures took 32 lists for 10 results and 56 for
+100 at the same recall, captions no more for 100 than for 10."""
 
 
 class Interval(Record):

@@ -229,7 +229,7 @@ def test_what_comes_of_two_trainings_is_not_published(altered: str, dataset: Emb
     else:
         operation = Unfinished(work).operation
         save(operation, replace(load(operation, Tuned), trained_sha256="0" * 64))
-    with pytest.raises(RunFailed, match=r"trained\.faiss is gone, or not the trained index"):
+    with pytest.raises(RunFailed, match=r"trained\.faiss is gone, or not of the training"):
         finish_index(work, progress, trained, {})
     assert not (tmp_path / "index").exists()
     run_here(build(dataset, tmp_path / "index"))

@@ -13,7 +13,6 @@ from clipmill.core.manifests import GALLERY_VECTORS, INDEX_VERSION, SCHEMA_VERSI
 from clipmill.datasets.manifests import write_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.footprint import add_shard
-from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
 from clipmill.stage.checkpoints import load
 
@@ -87,13 +86,14 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
 
 def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:
     """A worker that was taken for dead may have trained and tuned meanwhile."""
-    file = place.dataset / TRAINED_FILE
-    found = storage.sha256(file) if storage.exists(file) else None
-    if not found == trained.sha256 == tuned.trained_sha256:
-        raise RunFailed(
-            f"{file} is gone, or not the trained index that the shards were filled from and the index was tuned with; run "
-            "the same command again to make anew what does not belong together"
-        )
+    for name, expected in trained.files.items():
+        file = place.dataset / name
+        found = storage.sha256(file) if storage.exists(file) else None
+        if found != expected or tuned.trained_sha256 != trained.sha256:
+            raise RunFailed(
+                f"{file} is gone, or not of the training that the shards were filled from and the index was tuned with; run "
+                "the same command again to make anew what does not belong together"
+            )
 
 
 def _target_met(kind: str, *, met: bool) -> bool | None:

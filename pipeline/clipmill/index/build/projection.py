@@ -19,7 +19,7 @@ LEAST_QUERIES = 256
 equal effort, 200,000 vectors of 512 dimensions)."""
 VECTORS_SHARE = 0.3
 """Of the moments of queries, so much is taken from the vectors themselves: people search by a picture too, and without this
-half of what a picture should find is lost, where texts gain .005."""
+a third of what a picture should find is lost, where texts gain .005."""
 _LEAST_VARIANCE = 0.01
 """Of the mean variance of a direction, added to every one: those in which samples hardly vary are not blown up."""
 _MOMENT_ROWS = 50_000
