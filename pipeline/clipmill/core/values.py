@@ -226,12 +226,12 @@ Names = Annotated[
 """Names: a list, or one text with commas."""
 
 Numbers = Annotated[
-    tuple[int, ...] | None,
+    tuple[Annotated[int, Field(ge=1)], ...] | None,
     BeforeValidator(parse_names),
     WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "string"}, {"type": "null"}]}),
     Option(separated=True, metavar="N,N,…"),
 ]
-"""Whole numbers: a list, or one text with commas."""
+"""Whole numbers from 1 up: a list, or one text with commas."""
 
 Prefixes = Annotated[tuple[str, ...] | None, AfterValidator(check_prefixes), Option(metavar="PREFIX")]
 """Folders and s3:// prefixes, absolute; None where there is none."""

@@ -1,12 +1,17 @@
 """An index promises a recall for each kind of query and number of results, and is searched accordingly."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clipmill.core.errors import UserError
 from clipmill.core.manifests import GALLERY_VECTORS, Interval, OperatingPoint, Promise
+from clipmill.core.settings import IndexSettings
+from clipmill.core.settings.base import build
 from clipmill.datasets.manifests import Embeddings
+from clipmill.index.build.build import make_build
 from clipmill.index.build.queries import draw_gallery_queries
 from clipmill.index.search.search import Index
 from clustered import image_and_caption_vectors
@@ -73,6 +78,21 @@ def test_more_than_was_promised_is_looked_for_further() -> None:
     nprobe, rerank = promise.at(50)
     assert rerank == 200
     assert 10 < nprobe < 50
+
+
+@pytest.mark.parametrize(("given", "told"), [("0", "must be 1 or more"), ("10,many", "'many' is not a whole number")])
+def test_a_number_of_results_that_is_none_is_told(given: str, told: str) -> None:
+    with pytest.raises(UserError, match=f"^--tune-k: .*{told}"):
+        build(IndexSettings, {"embeddings": "in", "output": "out", "tune_k": given})
+
+
+def test_no_more_results_are_tuned_for_than_can_be_asked_for(
+    clustered_embeddings: Callable[..., Embeddings], tmp_path: Path
+) -> None:
+    values = {"output": str(tmp_path / "index"), "factory": "IVF4,Flat", "tune_k": (7, 10**9), "k": 3}
+    dataset = clustered_embeddings(60, 20).location.uri
+    numbers = make_build(IndexSettings.model_validate({"embeddings": dataset, **values})).numbers_of_results
+    assert numbers == [3, 7, 59]
 
 
 def test_queries_of_the_gallery_know_their_own_position(clustered_embeddings: Callable[..., Embeddings]) -> None:

@@ -15,7 +15,7 @@ from clipmill.core.errors import OutputDiffers, RunFailed
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
 from clipmill.datasets.manifests import Embeddings, read_manifest
-from clipmill.index.build import steps
+from clipmill.index.build import plan, steps
 from clipmill.index.build.build import Build, make_build
 from clipmill.index.build.finish import finish_index
 from clipmill.index.build.unfinished import Progress, Tuned, Unfinished, find_progress
@@ -24,6 +24,7 @@ from clipmill.stage.checkpoints import load, save
 from clipmill.stage.stage import Work
 from clipmill.storage import resolve
 from clipmill.storage.lease import Lease
+from clustered import image_and_caption_vectors, write_embeddings
 from dying import dying
 from indexing import make_here, run_here
 
@@ -234,6 +235,27 @@ def test_what_comes_of_two_trainings_is_not_published(altered: str, dataset: Emb
     assert not (tmp_path / "index").exists()
     run_here(build(dataset, tmp_path / "index"))
     assert open_index(str(tmp_path / "index")).n == ROWS
+
+
+def test_a_query_transform_of_another_training_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a worker leaves that was taken for dead, and ends between its two files."""
+    monkeypatch.setattr(plan, "EXACT_COMPONENTS", 0)
+    folder = write_embeddings(tmp_path / "embeddings", *image_and_caption_vectors(2000, 1200, 256, seed=1))
+    work = build(Embeddings.open(str(folder)), tmp_path / "index", factory="auto", tuning_queries=300, memory="700KB")
+    progress = open_build(work)
+    steps.draw(work)
+    trained = steps.train(work)
+    assert trained.query_transform is not None
+    for place in progress.to_fill:
+        steps.search_exactly(work, place)
+        steps.fill(work, place, steps.trained_bytes(work, trained), trained)
+    steps.tune(work, trained)
+    storage.write_bytes(work.staging.dataset / "query_transform.npy", b"another")
+    with pytest.raises(RunFailed, match=r"query_transform\.npy is gone, or not of the training"):
+        finish_index(work, progress, trained, {})
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_run_that_lost_its_mark_does_not_publish(dataset: Embeddings, tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def option_of(model: type[Settings], field: str) -> Option:
 def _sentence(model: type[Settings], problem: Mapping[str, Any]) -> str:
     field, *inside = (str(part) for part in problem["loc"])
     option = flag_of(model, field) if field in model.model_fields else f"--{field.replace('_', '-')}"
-    option = ".".join([option, *inside])
+    if (
+        field not in model.model_fields or not option_of(model, field).separated
+    ):  # else the place in one text with commas
+        option = ".".join([option, *inside])
     return f"{option} is missing" if problem["type"] == "missing" else f"{option}: {explain(problem)}"
 
 

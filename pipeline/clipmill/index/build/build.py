@@ -15,6 +15,7 @@ from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
 from clipmill.index.build.searches import Searches
+from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import INDEX
 from clipmill.stage.outline import Outline, Step
@@ -88,7 +89,7 @@ class Build(Stage[IndexManifest]):
         """Those that the index is tuned for, ``k`` first. An exact index finds all, whatever their number."""
         settings = self.settings
         others = () if self.plan.exact else settings.tune_k if settings.tune_k is not None else (10 * settings.k,)
-        most = max(1, self.gallery.n - 1)
+        most = max(1, min(self.gallery.n, MAX_RESULTS) - 1)  # one more is searched for where queries are of the gallery
         return list(dict.fromkeys([settings.k, *(min(k, most) for k in sorted(others) if k != settings.k)]))
 
     @cached_property
