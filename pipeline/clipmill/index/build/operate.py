@@ -17,7 +17,7 @@ from clipmill.index.search.exact import TopK, without_own
 from clipmill.index.search.recall import hits, recall_interval
 from clipmill.index.search.search import ShardedIndex
 
-RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 """Re-rank depths tried, in multiples of k."""
 DEEPEST = 4096
 """Beyond it re-ranking takes longer than looking into more lists would."""
