@@ -1,10 +1,11 @@
 """Fixtures of several rooms."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from browsing import CHROMIUM
 from clipmill.core.settings import IndexSettings
 from clipmill.core.startup import prepare_process
 from clipmill.datasets.manifests import Embeddings
@@ -41,3 +42,15 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Index]:
         return build_here(make_build(IndexSettings.model_validate(values)))
 
     return index
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Closed at the end of each file: while it is open, nothing else of this process can run an event loop."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no browser is installed")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -1,22 +1,11 @@
-"""A browser without a network, which tells what pages do that they must not."""
+"""Pages opened without a network, which tell what they do that they must not."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from browsing import CHROMIUM, SIZES
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no browser is installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+from browsing import SIZES
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 import socket
 import threading
 import time
@@ -13,18 +12,15 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from browsing import SIZES
 from clipmill.serve.here import address_of, listen
 from clipmill.serve.web.access import Access
 from clipmill.serve.web.app import make_app
 from clipmill.serve.web.tokens import TokenFile
 from serve.conftest import HOSTILE, open_service, picture
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed")
 
-SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
 TOKEN = "t" * 32
 
 
@@ -50,14 +46,6 @@ def guarded(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     file = tmp_path_factory.mktemp("tokens") / "tokens"
     file.write_text(f"ada: {TOKEN}\n")
     yield from serving(make_app(open_service(f"photos={published / 'out'}"), Access(TokenFile(file))))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from captioned import identity, pairs, write_captioned
 from clipmill.core.errors import UserError
@@ -66,11 +67,16 @@ def test_vectors_are_of_unit_length_again() -> None:
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, atol=2e-3)
 
 
-@pytest.mark.parametrize("widths", ["16", "0", "8,8", "17"])
+@pytest.mark.parametrize("widths", ["16", "8,8", "17"])
 def test_a_width_that_the_vectors_do_not_have_is_refused(place: str, widths: str) -> None:
     settings = EvaluateSettings.model_validate({"embeddings": place, "output": "unused", "widths": widths})
     with pytest.raises(UserError, match="--widths"):
         check_settings(Embeddings.open(place), settings)
+
+
+def test_a_width_below_one_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        EvaluateSettings.model_validate({"embeddings": "e", "output": "unused", "widths": "8,0"})
 
 
 def test_the_page_shows_them_and_the_command_says_how(place: str, tmp_path: Path) -> None:
