@@ -82,7 +82,7 @@ def main() -> None:
                 [*command, "--factory", arguments.factory], stdout=subprocess.PIPE, check=True, text=True
             )
             peaks[step] = json.loads(run.stdout.strip().splitlines()[-1])
-        size = (Path(Unfinished(build).dataset.path) / build.places[0].index_file).stat().st_size
+        size = (Path(Unfinished(build).dataset.path) / build.places[0].file("index")).stat().st_size
         sample = build.plan.training_rows * DIMENSION * 4
         bound = 1.5 * (size + sample)
         print(f"{arguments.rows:,} × {DIMENSION}, {arguments.factory}. {machine()}")

@@ -130,6 +130,15 @@ def _print_result(manifest: "IndexManifest", uri: str, *, already: bool) -> None
         f"{', which it was not tuned on' if point.confirmed_recall else ''}, "
         f"{point.milliseconds_per_query:.3f} ms per query on one thread"
     )
+    stored = manifest.rerank_vectors
+    if stored.kind != "float16":
+        each = (
+            f"{manifest.dimension:,} bytes each on disk"
+            if stored.kind == "int8"
+            else "results have the order of their codes"
+        )
+        lost = f", with which {stored.recall.value:.4f} of the exact results can be found" if stored.recall else ""
+        click.echo(f"vectors for re-ranking: {stored.kind}, {each}{lost}")
     for promise in manifest.promises:
         point, missed = promise.operating_point, "" if promise.target_met else ", which misses the target"
         click.echo(

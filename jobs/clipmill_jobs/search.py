@@ -50,6 +50,7 @@ class Question:
     pretrained: str | None
     trust_remote_code: bool
     cache_folder: Path
+    resident: bool
 
     @property
     def arguments(self) -> list[str]:
@@ -95,6 +96,11 @@ class Question:
 @click.option("--model", help="Name or folder of the index's model. Default: as its manifest says.")
 @click.option("--pretrained", help="Where the weights of the index's model are now. Default: as its manifest says.")
 @click.option("--trust-remote-code", is_flag=True, help=TRUST)
+@click.option(
+    "--resident",
+    is_flag=True,
+    help="Read the vectors for re-ranking into memory before the first query is answered. Default: they are mapped.",
+)
 @click.option(
     "--cache",
     "cache_folder",
@@ -180,6 +186,7 @@ def _answer_batch(question: Question, index: str, cluster: ClusterSettings) -> N
         question.pretrained,
         question.cache_folder,
         question.trust_remote_code,
+        question.resident,
     )
     done, narrowed = batch.here() if question.actors is None else batch.on_actors(question.actors, cluster)
     summary = {"queries": done, "k": question.k, **narrowed, "output": storage.resolve(str(question.output)).uri}
@@ -193,7 +200,7 @@ def _answer(question: Question, uri: str) -> None:
     from clipmill.index.search.open import open_index
     from clipmill_jobs.search_batch import narrowed_by, query_encoder
 
-    index = open_index(uri, question.cache_folder)
+    index = open_index(uri, question.cache_folder, resident=question.resident)
     selection = None if question.where is None else index.select(question.where)
     narrowed = narrowed_by(question.where, None if selection is None else selection.count, index.n)
     encoder = cache(

@@ -34,9 +34,10 @@ class BatchQuery:
     pretrained: str | None
     cache: Path
     trust_remote_code: bool = False
+    resident: bool = False
 
     def here(self) -> tuple[int, dict[str, Any]]:
-        index = open_index(self.index, self.cache)
+        index = open_index(self.index, self.cache, resident=self.resident)
         selection = None if self.where is None else index.select(self.where)
         narrowed = narrowed_by(self.where, None if selection is None else selection.count, index.n)
         answered = Tally(current(), "search", None, "queries").add
@@ -49,7 +50,15 @@ class BatchQuery:
 
         manifest = read_manifest(storage.resolve(self.index), IndexManifest)
         asked = BatchSearch(
-            self.index, manifest, self.queries, self.output, self.k, self.where, actors, self.cache.expanduser()
+            self.index,
+            manifest,
+            self.queries,
+            self.output,
+            self.k,
+            self.where,
+            actors,
+            self.cache.expanduser(),
+            self.resident,
         )
         say("search", "connecting to Ray")
         with connect(settings) as cluster:

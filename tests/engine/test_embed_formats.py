@@ -52,7 +52,7 @@ def vectors_of(place: Path, part: str) -> tuple[list[int], np.ndarray]:
 
 
 def alike(vectors: np.ndarray, expected: np.ndarray) -> None:
-    """Formats are cut into units of other sizes, and a product of another size may sum in another order: its last bit differs."""
+    """Formats are cut into units of other sizes, and products of other sizes are summed in another order."""
     np.testing.assert_allclose(vectors.astype(np.float32), expected.astype(np.float32), rtol=0, atol=2**-12)
 
 

@@ -12,6 +12,7 @@ from captioned import identity, pairs, write_captioned
 from clipmill.core.settings import EvaluateSettings
 from clipmill.evaluation.fidelity import measure_cold
 from clipmill.index.search.rerank import StoredVectors
+from clipmill.index.stored import Coding
 from clipmill_jobs.__main__ import main
 from reported import evaluate, load_encoder
 
@@ -87,11 +88,11 @@ def test_an_index_says_where_its_vectors_are_and_what_reading_them_takes(
 
 def test_cold_queries_read_what_was_evicted(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", IMAGES)
-    stored = StoredVectors([np.load(tmp_path / "v.npy", mmap_mode="r")], np.array([0, 400]))
+    stored = StoredVectors([np.load(tmp_path / "v.npy", mmap_mode="r")], np.array([0, 400]), Coding(IMAGES.shape[1]))
     np.testing.assert_array_equal(stored.gather(np.arange(400)), IMAGES)
     assert stored.evict()
     np.testing.assert_array_equal(stored.gather(np.arange(400)), IMAGES)
-    assert not StoredVectors([IMAGES], np.array([0, 400])).evict()
+    assert not StoredVectors([IMAGES], np.array([0, 400]), Coding(IMAGES.shape[1])).evict()
     asked: list[int] = []
 
     def search(query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -34,20 +34,22 @@ def open_index(
     model: str | None = None,
     pretrained: str | None = None,
     cache: str | os.PathLike[str] = DEFAULT_CACHE,
+    resident: bool = False,
     trust_remote_code: bool = False,
 ) -> SearchIndex:
     """Opens an index, or the one of the version that `clipmill.run` published at ``uri``, at its tuned operating point.
 
     ``model`` and ``pretrained`` say where the index's model is to be had now, where that is not what its manifest says;
-    ``cache`` holds copies of what lies on S3; ``trust_remote_code`` lets Python code of
-    the model's repository be executed. Raises `clipmill.core.errors.UserError` when there is no index.
+    ``cache`` holds copies of what lies on S3; ``resident`` keeps the vectors for re-ranking in memory; ``trust_remote_code``
+    lets Python code of the model's repository be executed. Raises `clipmill.core.errors.UserError` when there is no index.
     """
     prepare_process()
     from clipmill.index.search.open import open_index as open_files
     from clipmill.versions.pointer import current
 
     place = current(str(uri), "index")
-    return SearchIndex(place, open_files(place, Path(cache)), model, pretrained, trust_remote_code=trust_remote_code)
+    opened = open_files(place, Path(cache), resident=resident)
+    return SearchIndex(place, opened, model, pretrained, trust_remote_code=trust_remote_code)
 
 
 class SearchIndex:

@@ -18,14 +18,16 @@ from clipmill.core.promises import Interval as Interval
 from clipmill.core.promises import OperatingPoint as OperatingPoint
 from clipmill.core.promises import Promise as Promise
 from clipmill.core.promises import queries_in_words as queries_in_words
-from clipmill.core.schemas import GalleryName
+from clipmill.core.schemas import GalleryName, RerankKind
 
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
 CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
-INDEX_VERSION = 2
+INDEX_VERSION = 3
+"""Of indices whose vectors for re-ranking are not float16, or not there."""
+INDEX_WITH_TRANSFORM = 2
 """Of indices with a query transform, whose shards hold none."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
@@ -136,6 +138,16 @@ class QueryTransform(Record):
     queries: int
 
 
+class RerankVectors(Record):
+    """How the vectors for re-ranking are stored: as they were embedded (float16), a byte a component (int8) in the ranges of
+    ``vectors_range.npy``, or not at all. ``recall`` is the share of the exact results that int8 vectors alone would leave among
+    as many; null where nothing is lost, or nothing stored."""
+
+    kind: RerankKind = "float16"
+    ranges_sha256: Sha256 | None = None
+    recall: Interval | None = None
+
+
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
@@ -145,7 +157,7 @@ class IndexManifest(Record):
     ``promises`` are those for other kinds of queries and other numbers of results;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total; ``query_transform`` is null where queries and vectors pass the same transforms, which
-    then lie in the FAISS files.
+    then lie in the FAISS files; ``rerank_vectors`` says what results are scored with at last.
     """
 
     NEWEST: ClassVar[int] = INDEX_VERSION
@@ -174,6 +186,7 @@ class IndexManifest(Record):
     embeddings_manifest_sha256: Sha256
     trained_sha256: Sha256
     query_transform: QueryTransform | None = None
+    rerank_vectors: RerankVectors = RerankVectors()
     shards_sha256: Sha256
     runs: list[Run]
     stage_seconds: dict[str, float]
@@ -187,6 +200,11 @@ class IndexManifest(Record):
         if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
             return {**document, "target_met": None}
         return document
+
+    @property
+    def bytes_of_stored(self) -> int:
+        """Bytes of the vectors for re-ranking, which lie on disk unless they are kept in memory."""
+        return {"float16": 2, "int8": 1, "none": 0}[self.rerank_vectors.kind] * self.n * self.dimension
 
     @property
     def dimension_of_shards(self) -> int:

@@ -39,7 +39,8 @@ _PROCESS_BYTES = 400_000_000
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """A file of queries to be answered by ``actors``. ``cache`` is where they keep copies of an index on S3."""
+    """A file of queries to be answered by ``actors``. ``cache`` is where they keep copies of an index on S3; ``resident``: they
+    hold stored vectors in memory."""
 
     index: str
     manifest: IndexManifest
@@ -49,6 +50,7 @@ class BatchSearch:
     where: str | None
     actors: int
     cache: Path
+    resident: bool = False
 
 
 class _Shards:
@@ -56,7 +58,7 @@ class _Shards:
 
     def __init__(self, asked: BatchSearch, numbers: range) -> None:
         begin_task()
-        self._part = open_part(asked.index, asked.manifest, numbers, asked.cache)
+        self._part = open_part(asked.index, asked.manifest, numbers, asked.cache, resident=asked.resident)
         self._selection = None if asked.where is None else select(self._part.table, asked.where)
 
     def selected(self) -> tuple[int | None, bool]:
@@ -153,7 +155,8 @@ def _answers(
     manifest = asked.manifest
     k = min(asked.k, manifest.n)
     nprobe, rerank = manifest.promise_for(None, k).at(k)
-    effort = effort_for(k, nprobe, rerank, manifest.n, selected, selects=selects)
+    stored = manifest.rerank_vectors.kind != "none"
+    effort = effort_for(k, nprobe, rerank, manifest.n, selected, selects=selects, stored=stored)
     under_way: deque[tuple[QueryBatch, _Copy, Any]] = deque()
     for number, batch in enumerate(query_batches(asked.queries, manifest.dimension, k, encode)):
         checked_queries(batch.vectors, k, manifest.dimension)
@@ -211,7 +214,8 @@ def _copies(asked: BatchSearch, cluster: Cluster) -> list[_Copy]:
             "with --address"
         )
     threads = threads_each(copies * len(runs))
-    sizes = [shard.bytes for shard in shards if shard.part == "index"]
+    held = ("index", "vectors") if asked.resident else ("index",)
+    sizes = np.sum([[shard.bytes for shard in shards if shard.part == part] or 0 for part in held], axis=0).tolist()
     memory = _memory([sum(sizes[run.start : run.stop]) for run in runs], copies, cluster)
     return [_Copy(asked, runs, [int(starts[run.start]) for run in runs], threads, memory) for _ in range(copies)]
 

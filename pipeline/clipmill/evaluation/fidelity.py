@@ -23,7 +23,7 @@ COLD_QUERIES = 20
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Counts over queries, with exact search over the same stored vectors as truth.
+    """Counts over queries, with exact search over the vectors as they were embedded as truth.
 
     ``found`` counts returned items whose exact score reaches that of the k-th best; ``first`` counts queries whose
     first result scores as high as the best. Of items with equal scores each is as good as the other.

@@ -1,7 +1,6 @@
 """The fidelity of a published index, on queries that it was not tuned on."""
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,31 +21,31 @@ from clipmill.evaluation.retrieval.through_index import Asked, measure_through_i
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.slices import measure_slices
 from clipmill.evaluation.studies.slicing import read_slicing
-from clipmill.evaluation.vectors import blocks
 from clipmill.index.build.build import TUNED_ON
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import Queries, draw_queries
 from clipmill.index.build.searches import Searches
-from clipmill.index.search.exact import exact_top_k, without_own
+from clipmill.index.search.exact import without_own
 from clipmill.index.search.open import open_index
 from clipmill.index.search.products import device_for
-from clipmill.index.search.rerank import StoredVectors
 from clipmill.index.search.search import Index
+from clipmill.index.search.truth import exact_results, exact_scores
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 K = 10
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
 class _Exact:
-    """What the index is asked, the ``rows`` (q,) of it, and the scores (q, k) of exact search, best first."""
+    """What the index is asked, the ``rows`` (q,) of it, and the results of exact search for it, ``k`` or more, best first."""
 
     queries: NDArray[np.float32]
     rows: NDArray[np.int64]
     kind: str
     scores: NDArray[np.float32]
+    positions: NDArray[np.int64]
     own: NDArray[np.int64] | None
+    k: int
 
 
 def manifest_of_index(embeddings: Embeddings, uri: str) -> IndexManifest:
@@ -76,7 +75,7 @@ def measure_index(
     Recall is of the direction whose gallery the index holds, on those ``asked``; None where that direction was not
     ranked, or all its queries were tuned on. The index is opened only where one of the two was not kept.
     """
-    opened = functools.cache(lambda: open_index(uri, cache))
+    opened = functools.cache(lambda: open_index(uri, cache, resident=bool(settings.resident)))
     through = checkpoint(
         "through-index", list[ThroughPart], lambda: _recall_through(opened(), embeddings, settings, asked)
     )
@@ -110,8 +109,7 @@ def _recall_through(
 
 
 def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
-    stored = index.sharded.vectors
-    k = exact.scores.shape[1]
+    k = exact.k
     nprobe, rerank = index.manifest.promise_of(exact.kind, k).at(k)
     search = functools.partial(index.search, nprobe=nprobe, rerank=rerank)
     threads = faiss.omp_get_max_threads()
@@ -120,8 +118,8 @@ def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
         with progress(len(exact.queries), "index") as step:
             found = measure_fidelity(
                 search,
-                exact.scores,
-                stored.scores,
+                exact.scores[:, :k],
+                exact_scores(index, (exact.scores, exact.positions)),
                 exact.queries,
                 index.n,
                 exact.kind,
@@ -131,7 +129,7 @@ def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
             )
         if not index.manifest.operating_point.rerank:
             return found  # nothing is read from disk
-        return replace(found, cold=measure_cold(search, exact.queries, found.k, stored.evict))
+        return replace(found, cold=measure_cold(search, exact.queries, found.k, index.sharded.vectors.evict))
     finally:
         faiss.omp_set_num_threads(threads)
 
@@ -143,12 +141,13 @@ def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSett
     queries = drawn.all[unseen][: settings.fidelity_queries]
     own = None if drawn.own is None else drawn.own[unseen][: settings.fidelity_queries]
     k = min(K, manifest.n - (own is not None))
-    found = exact_top_k(queries, _stream(index.sharded.vectors), drawn.results_asked(k), device_for(settings.products))
+    gallery, device = Gallery(embeddings, manifest.gallery), device_for(settings.products)
+    found = exact_results(index, gallery, queries, drawn.results_asked(k), device)
     asked = np.empty(0, np.int64)
     if drawn.positions is not None:
         rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
         asked = rows[drawn.positions[unseen][: len(queries)]]
-    return _Exact(queries, asked, drawn.kind, without_own(found, own, k)[0], own)
+    return _Exact(queries, asked, drawn.kind, *without_own(found, own, found[0].shape[1]), own, k)
 
 
 def _asked(manifest: IndexManifest, gallery: Gallery, settings: EvaluateSettings) -> tuple[Queries, bool]:
@@ -182,9 +181,3 @@ def _slices(
     recall = ByQuery(fidelity.recall, rows[known], fidelity.each[known] / fidelity.k)
     slicings = [read_slicing(embeddings, column) for column in settings.slice_by]
     return [measure_slices(images, [recall], slicings, seed=settings.seed)]
-
-
-def _stream(stored: StoredVectors) -> Iterator[tuple[int, NDArray[np.float16]]]:
-    for start, shard in zip(stored.starts[:-1], stored.shards, strict=True):
-        for part in blocks(len(shard), _BLOCK):
-            yield int(start) + part.start, shard[part]

@@ -25,6 +25,7 @@ from clipmill.report.parts.shown import cluster_parts, listed_part, map_part
 from clipmill.report.parts.space import space_part
 from clipmill.report.parts.zero_shot import zero_shot_part
 from clipmill.report.published import published_of
+from clipmill.report.schema.index import FidelityPart
 from clipmill.report.schema.retrieval import Result
 from clipmill.report.sheet import sheet_of
 from clipmill.report.summary import summary
@@ -50,6 +51,10 @@ class Making:
     inputs: dict[str, str | None]
     started: datetime
     trained_on: str | None = None
+
+
+def _fidelity(index: MeasuredIndex, *, resident: bool) -> FidelityPart:
+    return fidelity_part(index.fidelity, index.manifest, index.uri, index.through, index.slices, resident=resident)
 
 
 def assemble(
@@ -82,9 +87,7 @@ def assemble(
         examples=example_parts(embeddings, quality.examples),
         alignment=alignment_part(embeddings, quality.alignment) if quality.alignment else None,
         zero_shot=zero_shot_part(quality.zero_shot, column, *templates) if quality.zero_shot and column else None,
-        fidelity=fidelity_part(index.fidelity, index.manifest, index.uri, index.through, index.slices)
-        if index
-        else None,
+        fidelity=_fidelity(index, resident=bool(making.settings.get("resident"))) if index else None,
         cost=cost_figures(embeddings),
         pictures={},
         absences=[Missing(what=absence.what, why=absence.why) for absence in [*quality.absences, *(absences or [])]],

@@ -1,5 +1,6 @@
 """From settings to a service: what is installed, who may ask, and the indices opened."""
 
+from functools import partial
 from pathlib import Path
 
 from clipmill import storage
@@ -7,6 +8,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import ExploreSettings, ServeSettings
 from clipmill.datasets.manifests import read_manifest
+from clipmill.index.search.open import open_index
 from clipmill.serve.follow.target import target_of
 from clipmill.serve.limits import Limits
 from clipmill.serve.service import Service, encoders_here, named_of
@@ -47,4 +49,5 @@ def open_service(settings: ExploreSettings, metrics: Metrics) -> Service:
     """All indices, opened. Raises UserError or RunFailed for one that cannot be."""
     limits = Limits(k=settings.k_max)
     encoders = encoders_here(limits, settings.model, settings.pretrained, trusted=settings.trust_remote_code)
-    return Service.open(named_of(settings.places), limits, encoders, Path(settings.cache), metrics.changed)
+    opens = partial(open_index, resident=settings.resident)
+    return Service.open(named_of(settings.places), limits, encoders, Path(settings.cache), metrics.changed, opens)

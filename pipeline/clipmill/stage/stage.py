@@ -161,9 +161,10 @@ class Stage(ABC, Generic[M]):
 
 def configuration_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The settings of ``now`` that a manifest's configuration has otherwise, each in words."""
+    left_out = {name: None for name in OutputSettings.LATER if name in before}
     return [
         f"{key.replace('_', ' ')}: was {before.get(key)}, now {value}"
-        for key, value in now.items()
+        for key, value in {**left_out, **now}.items()
         if before.get(key) != value
     ]
 

@@ -19,6 +19,7 @@ from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.train import codebook_sha256
 from clipmill.index.faiss_file import read_index
 from clipmill.index.sides import bare
+from clipmill.index.stored import Coding
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.sidecars import Sidecar
@@ -55,7 +56,13 @@ class Training:
 
 
 def check_codes(
-    path: Path, shard: Shard, dimension: int, training: Training, vectors: Sidecar | None, findings: Findings
+    path: Path,
+    shard: Shard,
+    dimension: int,
+    training: Training,
+    vectors: Sidecar | None,
+    coding: Coding,
+    findings: Findings,
 ) -> None:
     """``vectors`` is the sound file beside the shard, compared by a sample."""
     with _one_at_a_time:
@@ -77,7 +84,8 @@ def check_codes(
             return
         if not _check_positions(index, shard, findings) or vectors is None:
             return
-        if not vectors_belong(index, np.load(vectors.path, mmap_mode="r", allow_pickle=False), training.index):
+        stored = np.load(vectors.path, mmap_mode="r", allow_pickle=False)
+        if not vectors_belong(index, stored, coding, training.index):
             findings.fault(f"{vectors.shard.path} holds other vectors than {shard.path}")
 
 

@@ -1,5 +1,7 @@
 """An index: its files are unaltered, its shards come from one training, and each position is one row of its embeddings."""
 
+from io import BytesIO
+
 import numpy as np
 import pyarrow as pa
 
@@ -9,7 +11,8 @@ from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import captions_schema, images_schema
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
-from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, parts_of
+from clipmill.index.stored import Coding
 from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
@@ -17,7 +20,6 @@ from clipmill.verification.index_shards import IndexShard, IndexWork, check_cont
 from clipmill.verification.parents import embeddings_of
 from clipmill.verification.tables import open_parquet, reading
 
-PARTS = ("index", "vectors", "rows", "row_table")
 _QUICK_LEAVES_OUT = [
     "the bytes of the shards (--quick reads headers, footers and the ends of row arrays only): bit flips, vectors, "
     "single rows inside a shard, whether codes come from this training, and files of equal shape under swapped names",
@@ -41,35 +43,39 @@ def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         findings.fault(str(error))
         findings.unchecked.append("the files of the index, since their list is damaged")
         return findings
-    transform = () if manifest.query_transform is None else (QUERY_TRANSFORM_FILE,)
-    present = {file.path for file in check_files(location, files, (TRAINED_FILE, SHARDS_FILE, *transform), findings)}
-    shards = _shards(files, findings)
+    common = _common_files(manifest)
+    present = {file.path for file in check_files(location, files, (*common, SHARDS_FILE), findings)}
+    shards = _shards(files, parts_of(manifest.rerank_vectors.kind), findings)
     _check_counts(manifest, files, shards, findings)
     there = [shard for shard in shards if all(file.path in present for file in shard.files)]
     gallery = embeddings_of(manifest, findings)
-    work = IndexWork(location, manifest, _row_table_schema(location, manifest, there))
-    trained = _check_trained(location, manifest, findings)
+    whole = _check_common(location, common, findings)
+    coding = _coding(location, manifest) if whole else None
+    work = IndexWork(location, manifest, _row_table_schema(location, manifest, there), coding)
     if quick:
         findings.unchecked += _QUICK_LEAVES_OUT
         check_heads(work, there, findings, reporter)
     else:
         if gallery is None:
             findings.unchecked.append("rows and vectors against the embeddings")
-        check_contents(work, there, trained, gallery, findings, reporter)
+        check_contents(work, there, gallery, findings, reporter)
     return findings
 
 
-def _shards(files: list[Shard], findings: Findings) -> list[IndexShard]:
+def _shards(files: list[Shard], names: tuple[str, ...], findings: Findings) -> list[IndexShard]:
     """The files by shard; none, with a fault, where they do not go together."""
-    parts = {part: [file for file in files if file.part == part] for part in PARTS}
-    for part in sorted({file.part for file in files} - set(PARTS)):
-        findings.fault(f"{SHARDS_FILE} lists a part {part!r}, which an index does not have")
-    described = {tuple((file.rows, file.first_row, file.last_row) for file in parts[part]) for part in PARTS}
+    parts = {part: [file for file in files if file.part == part] for part in names}
+    for part in sorted({file.part for file in files} - set(names)):
+        findings.fault(f"{SHARDS_FILE} lists a part {part!r}, which such an index does not have")
+    described = {tuple((file.rows, file.first_row, file.last_row) for file in parts[part]) for part in names}
     if len(described) != 1:
         findings.fault(f"{SHARDS_FILE}: the codes and the files beside them do not hold the same rows")
         return []
     starts = np.cumsum([0, *(file.rows for file in parts["index"])], dtype=np.int64).tolist()
-    return [IndexShard(*group) for group in zip(starts, *(parts[part] for part in PARTS), strict=False)]
+    groups = zip(*(parts[part] for part in names), strict=True)
+    return [
+        IndexShard(start, **dict(zip(names, group, strict=True))) for start, group in zip(starts, groups, strict=False)
+    ]
 
 
 def _check_counts(manifest: IndexManifest, files: list[Shard], shards: list[IndexShard], findings: Findings) -> None:
@@ -105,13 +111,27 @@ def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[
     return pa.schema([schema.field("row"), schema.field("id"), *kept])
 
 
-def _check_trained(location: Location, manifest: IndexManifest, findings: Findings) -> bool:
-    """Whether what was trained is the manifest's; that a file is missing was said before."""
-    expected = {TRAINED_FILE: manifest.trained_sha256}
+def _common_files(manifest: IndexManifest) -> dict[str, str]:
+    """The files that all shards share, and their sha256."""
+    files = {TRAINED_FILE: manifest.trained_sha256}
     if manifest.query_transform is not None:
-        expected[QUERY_TRANSFORM_FILE] = manifest.query_transform.sha256
+        files[QUERY_TRANSFORM_FILE] = manifest.query_transform.sha256
+    if manifest.rerank_vectors.ranges_sha256 is not None:
+        files[RANGES_FILE] = manifest.rerank_vectors.ranges_sha256
+    return files
+
+
+def _check_common(location: Location, expected: dict[str, str], findings: Findings) -> bool:
+    """Whether the files that shards share are the manifest's; that one is missing was said before."""
     there = [name for name in expected if storage.exists(location / name)]
     altered = [name for name in there if storage.sha256(location / name) != expected[name]]
     for name in altered:
         findings.fault(f"{name} was altered, or comes from another index")
-    return TRAINED_FILE in there and TRAINED_FILE not in altered
+    return len(there) == len(expected) and not altered
+
+
+def _coding(location: Location, manifest: IndexManifest) -> Coding:
+    if manifest.rerank_vectors.ranges_sha256 is None:
+        return Coding(manifest.dimension)
+    ranges = np.load(BytesIO(storage.read_bytes(location / RANGES_FILE)), allow_pickle=False)
+    return Coding(manifest.dimension, ranges)

@@ -1,4 +1,4 @@
-"""The shards of an index one by one: their headers, or every byte of their four files."""
+"""The shards of an index one by one: their headers, or every byte of their files."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import Shard
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import TRAINED_FILE
+from clipmill.index.stored import Coding
 from clipmill.storage import Location
 from clipmill.verification.arrays import ArrayFile, check_ends, check_header
 from clipmill.verification.codes import Training, check_codes, check_codes_header
@@ -26,26 +27,34 @@ from clipmill.verification.tables import check_footer, open_parquet, reading
 
 @dataclass(frozen=True)
 class IndexShard:
-    """The four files of one shard, whose first row is position ``start``."""
+    """The files of one shard, whose first row is position ``start``; without vectors where the index has none."""
 
     start: int
     index: Shard
-    vectors: Shard
     rows: Shard
     row_table: Shard
+    vectors: Shard | None = None
 
     @property
-    def files(self) -> tuple[Shard, Shard, Shard, Shard]:
-        return self.index, self.vectors, self.rows, self.row_table
+    def files(self) -> tuple[Shard, ...]:
+        return self.index, *self.sidecars
+
+    @property
+    def sidecars(self) -> tuple[Shard, ...]:
+        """The files beside the codes."""
+        vectors = () if self.vectors is None else (self.vectors,)
+        return *vectors, self.rows, self.row_table
 
 
 @dataclass(frozen=True)
 class IndexWork:
-    """What every check of a shard needs to know. ``schema`` is that of the row tables."""
+    """What every check of a shard needs to know. ``schema`` is that of the row tables; ``coding`` that of stored vectors, None
+    where a file that all shards share is not as it should be."""
 
     location: Location
     manifest: IndexManifest
     schema: pa.Schema
+    coding: Coding | None
 
 
 def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, reporter: Reporter) -> None:
@@ -57,10 +66,11 @@ def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, r
         _check_sidecar_heads(work, shard, {}, found)
         return found
 
-    tally = Tally(reporter, "verify", 4 * len(shards), "files")
-    for found in in_order(head, shards, threads_for(local=work.location.is_local)):
+    tally = Tally(reporter, "verify", sum(len(shard.files) for shard in shards), "files")
+    heads = in_order(head, shards, threads_for(local=work.location.is_local))
+    for shard, found in zip(shards, heads, strict=True):
         findings.add(found)
-        tally.add(4)
+        tally.add(len(shard.files))
 
 
 def _check_sidecar_heads(
@@ -77,15 +87,19 @@ def _check_sidecar_heads(
     def sidecar(file: Shard, array: ArrayFile | None = None) -> Sidecar:
         return Sidecar(file, paths.get(file.path, Path()), array)
 
-    shape = (shard.vectors.rows, work.manifest.dimension)
-    vectors = check_header(place(shard.vectors), shard.vectors, "<f2", shape, findings)
+    shape = (shard.rows.rows, work.manifest.dimension)
+    vectors = None
+    if shard.vectors is not None:
+        dtype = "<f2" if work.manifest.rerank_vectors.kind == "float16" else "|u1"
+        array = check_header(place(shard.vectors), shard.vectors, dtype, shape, findings)
+        vectors = None if array is None else sidecar(shard.vectors, array)
     rows = check_header(place(shard.rows), shard.rows, "<i8", shape[:1], findings)
     ends = rows is not None and check_ends(place(shard.rows), shard.rows, rows, findings)
     table = reading(shard.row_table.path, findings, lambda: open_parquet(place(shard.row_table)))
     footer = table is not None and check_footer(table, shard.row_table, work.schema, findings)
-    if vectors is None or not ends or not footer:
+    if (vectors is None and shard.vectors is not None) or not ends or not footer:
         return None
-    return Sidecars(shard.start, sidecar(shard.vectors, vectors), sidecar(shard.rows, rows), sidecar(shard.row_table))
+    return Sidecars(shard.start, vectors, sidecar(shard.rows, rows), sidecar(shard.row_table))
 
 
 @dataclass(frozen=True)
@@ -100,17 +114,16 @@ class _Fetched:
 def check_contents(
     work: IndexWork,
     shards: list[IndexShard],
-    trained: bool,
     gallery: Gallery | None,
     findings: Findings,
     reporter: Reporter,
 ) -> None:
-    """Two stages of threads: files are read and hashed one by one, and shards looked into when their four are there."""
+    """Two stages of threads: files are read and hashed one by one, and shards looked into when all of theirs are there."""
     threads = threads_for(local=work.location.is_local)
     files = [file for shard in shards for file in shard.files]
     with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
         scratch = Path(folder)
-        training = _training(work, scratch, findings) if trained else None
+        training = None if work.coding is None else _training(work, scratch, findings)
         advance = Tally(reporter, "verify", sum(file.bytes for file in files), "B").add
 
         def read(file: Shard) -> tuple[Path | None, Findings]:
@@ -154,19 +167,18 @@ def _by_shard(
 
 def _look_into(work: IndexWork, fetched: _Fetched, training: Training | None, gallery: Gallery | None) -> None:
     shard, paths, findings = fetched.shard, fetched.paths, fetched.findings
-    if any(file.path not in paths for file in (shard.vectors, shard.rows, shard.row_table)):
+    if any(file.path not in paths for file in shard.sidecars):
         return
     sidecars = _check_sidecar_heads(work, shard, paths, findings)
     if sidecars is None:
         return
     try:
-        check_sidecars(sidecars, gallery, findings)
+        check_sidecars(sidecars, work.coding, gallery, findings)
     except (StorageFailed, StorageRefused):
         raise
     except (pa.ArrowException, OSError, ClipmillError) as error:
         findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
-    if shard.index.path in paths and training is not None:
+    if shard.index.path in paths and training is not None and work.coding is not None:
         vectors = sidecars.vectors if findings.whole else None
-        check_codes(
-            paths[shard.index.path], shard.index, work.manifest.dimension_of_shards, training, vectors, findings
-        )
+        dimension = work.manifest.dimension_of_shards
+        check_codes(paths[shard.index.path], shard.index, dimension, training, vectors, work.coding, findings)

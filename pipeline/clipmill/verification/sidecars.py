@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused
 from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.index.build.gallery import Gallery
+from clipmill.index.stored import Coding
 from clipmill.verification.arrays import ArrayFile
 from clipmill.verification.findings import Findings
 from clipmill.verification.tables import open_buffered
 from clipmill.verification.vectors import check_unit_length
 
 _BATCH_ROWS = 2048
+_ROUNDING = 1
+"""Steps by which the byte of a component may differ where another processor computed it."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,11 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Sidecars:
-    """The three files beside one shard's codes, whose first row is position ``start`` of the gallery."""
+    """The files beside one shard's codes, whose first row is position ``start`` of the gallery; without vectors where the index
+    has none."""
 
     start: int
-    vectors: Sidecar
+    vectors: Sidecar | None
     rows: Sidecar
     row_table: Sidecar
 
@@ -65,8 +69,9 @@ class _Feed:
         return pa.Table.from_batches(taken).combine_chunks()
 
 
-def check_sidecars(files: Sidecars, gallery: Gallery | None, findings: Findings) -> None:
-    """Vectors of unit length, rows in order and the same in array and table; all as in ``gallery`` where there is one."""
+def check_sidecars(files: Sidecars, coding: Coding | None, gallery: Gallery | None, findings: Findings) -> None:
+    """Vectors of unit length where they are stored as embedded, rows in order and the same in array and table; all as in
+    ``gallery`` where there is one. What bytes of vectors mean is not known without their ``coding``."""
     rows_in_all = files.rows.shard.rows
     with open_buffered(files.row_table.path) as table:
         columns = table.schema_arrow.names
@@ -74,8 +79,9 @@ def check_sidecars(files: Sidecars, gallery: Gallery | None, findings: Findings)
         at, last = 0, -1
         for batch in table.iter_batches(_BATCH_ROWS, use_threads=False):
             rows = files.rows.block(at, batch.num_rows)
-            vectors = files.vectors.block(at, batch.num_rows)
-            check_unit_length(vectors, rows, files.vectors.shard.path, findings)
+            vectors = None if files.vectors is None else files.vectors.block(at, batch.num_rows)
+            if files.vectors is not None and vectors is not None and vectors.dtype == np.float16:
+                check_unit_length(vectors, rows, files.vectors.shard.path, findings)
             _check_rows(rows, batch.column("row").to_numpy(), at, last, files, findings)
             if feed is not None:
                 try:
@@ -86,7 +92,9 @@ def check_sidecars(files: Sidecars, gallery: Gallery | None, findings: Findings)
                     findings.fault(f"the embeddings cannot be compared with: {str(error).splitlines()[0]}")
                     truth, feed = None, None
                 if truth is not None:
-                    _compare(rows, vectors, batch, truth, files, findings)
+                    _compare(rows, batch, truth, files, findings)
+                    if files.vectors is not None and vectors is not None and coding is not None:
+                        _compare_vectors(rows, vectors, truth, files.vectors.shard, coding, findings)
             at, last = at + batch.num_rows, int(rows[-1])
 
 
@@ -106,26 +114,29 @@ def _check_rows(
 
 
 def _compare(
-    rows: NDArray[np.int64],
-    vectors: NDArray[np.float16],
-    batch: pa.RecordBatch,
-    truth: pa.Table,
-    files: Sidecars,
-    findings: Findings,
+    rows: NDArray[np.int64], batch: pa.RecordBatch, truth: pa.Table, files: Sidecars, findings: Findings
 ) -> None:
     expected = truth.column("row").to_numpy()
     for place in np.flatnonzero(rows != expected)[:1].tolist():
         findings.fault(f"{files.rows.shard.path} has row {rows[place]} where the embeddings have row {expected[place]}")
-    stored = vectors_of(truth.column("embedding"))
-    same = (vectors.view(np.uint16) == stored.view(np.uint16)).all(axis=1)
-    for place in np.flatnonzero(~same).tolist():
-        findings.fault(f"{files.vectors.shard.path}: the vector of row {rows[place]} is not that of the embeddings")
     for name in batch.schema.names:
         given, wanted = batch.column(name), truth.column(name).combine_chunks()
         if not given.equals(wanted):
             place = _first_difference(given, wanted)
             findings.fault(f"{files.row_table.shard.path}: {name} of row {rows[place]} is not that of the embeddings")
     findings.count("rows compared with the embeddings", len(rows))
+
+
+def _compare_vectors(
+    rows: NDArray[np.int64], stored: NDArray[Any], truth: pa.Table, shard: Shard, coding: Coding, findings: Findings
+) -> None:
+    expected = coding.encode(vectors_of(truth.column("embedding")))
+    if stored.dtype == np.float16:
+        same = (stored.view(np.uint16) == expected.view(np.uint16)).all(axis=1)
+    else:
+        same = (np.abs(stored.astype(np.int16) - expected) <= _ROUNDING).all(axis=1)
+    for place in np.flatnonzero(~same).tolist():
+        findings.fault(f"{shard.path}: the vector of row {rows[place]} is not that of the embeddings")
 
 
 def _first_difference(one: pa.Array, other: pa.Array) -> int:

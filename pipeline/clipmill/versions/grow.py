@@ -18,7 +18,7 @@ from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes
 from clipmill.index.build.fill import Filled
 from clipmill.index.build.footprint import measured_footprint
-from clipmill.index.build.layout import TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import TRAINED_FILE, ShardRange, parts_of
 from clipmill.index.build.plan import SHARD_ROWS
 from clipmill.index.build.unfinished import FilledShard, Trained, Unfinished, write_record
 from clipmill.index.faiss_file import read_index
@@ -27,8 +27,6 @@ from clipmill.versions.compact import compacted
 from clipmill.versions.drift import Drift, gallery_error, measure_drift, runs_error
 from clipmill.versions.new_rows import new_rows
 from clipmill.versions.version import Training
-
-_PARTS = ("index", "vectors", "rows", "row_table")
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ def _why_not(build: Build, manifest: IndexManifest, training: Training | None, *
     for what, before, now in (
         ("gallery", manifest.gallery, build.gallery.part),
         ("seed", manifest.configuration.get("seed"), build.settings.seed),
+        ("form of the vectors for re-ranking", manifest.rerank_vectors.kind, build.rerank_kind),
     ):
         if before != now:
             return f"the {what} was {before} and is {now}"
@@ -175,21 +174,23 @@ def _stage(
     """Puts the training, and the shards that stay, where the build finds them as done."""
     place = Unfinished(build)
     build.staging.open()
-    training = Trained(manifest.trained_sha256, len(trained), 0.0, manifest.query_transform)
+    ranges = manifest.rerank_vectors.ranges_sha256
+    training = Trained(manifest.trained_sha256, len(trained), 0.0, manifest.query_transform, ranges)
     for name in training.files:
         storage.reference(base / name, place.dataset / name)
     write_record(place.trained, training)
-    parts = {part: [file for file in files if file.part == part] for part in _PARTS}
+    names = parts_of(manifest.rerank_vectors.kind)
+    parts = {part: [file for file in files if file.part == part] for part in names}
     for stretch, shard in zip(kept, build.places, strict=False):
         if stretch.shard is not None:
-            old = [parts[part][stretch.shard] for part in _PARTS]
+            old = [parts[part][stretch.shard] for part in names]
             filled = _taken_over(base, old, shard, place.dataset)
             write_record(place.shard(shard), FilledShard(manifest.trained_sha256, filled, 0.0))
 
 
 def _taken_over(base: Location, old: list[Shard], shard: ShardRange, dataset: Location) -> Filled:
     """An old shard under the names of the new one: FAISS numbers its vectors from 0 in every shard."""
-    names = [shard.index_file, shard.vectors_file, shard.rows_file, shard.row_table_file]
+    names = [shard.file(file.part) for file in old]
     index = _read_index(base / old[0].path, old[0].sha256)
     for file, name in zip(old, names, strict=True):
         storage.reference(base / file.path, dataset / name)

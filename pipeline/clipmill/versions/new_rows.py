@@ -10,11 +10,10 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.manifests import IndexManifest, Interval
 from clipmill.datasets.manifests import Embeddings, Shard, read_manifest, read_shards, vectors_of
-from clipmill.evaluation.vectors import blocks
 from clipmill.index.build.gallery import Gallery
-from clipmill.index.search.exact import exact_top_k
 from clipmill.index.search.open import open_index
 from clipmill.index.search.recall import hits, recall_interval
+from clipmill.index.search.truth import exact_results, exact_scores
 from clipmill.storage import Location
 from clipmill.versions.drift import Run
 
@@ -54,15 +53,9 @@ def recall_of_new(dataset: Embeddings, place: Location, base: Location, cache: P
         return None
     index = open_index(place.uri, cache)
     k = min(manifest.k, index.n)
-    stored = index.sharded.vectors
-    vectors = (
-        (int(start) + part.start, shard[part])
-        for start, shard in zip(stored.starts[:-1], stored.shards, strict=True)
-        for part in blocks(len(shard), _ROWS)
-    )
-    exact, _ = exact_top_k(queries, vectors, k)
+    exact = exact_results(index, gallery, queries, k)
     _, positions = index.search(queries, k)
-    return recall_interval(hits(stored.scores(queries, positions), exact), k)
+    return recall_interval(hits(exact_scores(index, exact)(queries, positions), exact[0][:, :k]), k)
 
 
 def _queries(side: Gallery, rows: NDArray[np.int64], seed: int) -> NDArray[np.float32]:

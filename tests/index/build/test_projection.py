@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from clipmill.core.manifests import INDEX_VERSION, SCHEMA_VERSION
+from clipmill.core.manifests import INDEX_WITH_TRANSFORM, SCHEMA_VERSION
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build import plan as plan_module
@@ -109,7 +109,7 @@ def test_queries_are_multiplied_by_the_file_beside_the_shards(index: Path) -> No
     assert (about.directions, about.queries, about.version) == (DIRECTIONS, 400, 1)
     assert transform.shape == (DIRECTIONS, DIMENSION)
     assert transform.dtype == np.float32
-    assert opened.manifest.schema_version == INDEX_VERSION
+    assert opened.manifest.schema_version == INDEX_WITH_TRANSFORM
     shard = faiss.read_index(str(index / "shard-00000.faiss"))
     shard.nprobe = shard.nlist
     queries = QUERIES[800:].astype(np.float32)

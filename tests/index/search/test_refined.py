@@ -6,12 +6,15 @@ import faiss
 import numpy as np
 import pytest
 
-from clipmill.index.search.refined import Refined
+from clipmill.index.build.fill import write_npy_header
+from clipmill.index.search.refined import Refined, header_bytes
+from clipmill.index.stored import Coding, ranges_of
 from clustered import image_and_caption_vectors
 
 N, DIMENSION = 2000, 32
 IMAGES, CAPTIONS = image_and_caption_vectors(N, 40, DIMENSION, seed=5)
 QUERIES = CAPTIONS.astype(np.float32)
+AS_EMBEDDED = Coding(DIMENSION)
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def by_hand(shard: faiss.Index, k: int, nprobe: int, depth: int, chosen: np.ndar
 def test_the_best_by_exact_score_of_the_best_by_code(
     shard: faiss.Index, mapped: np.ndarray, k: int, nprobe: int, depth: int
 ) -> None:
-    refined = Refined(shard, mapped)
+    refined = Refined(shard, mapped, AS_EMBEDDED)
     scores, positions = refined.search(QUERIES, k, nprobe, depth)
     assert np.array_equal(np.sort(positions, axis=1), np.sort(by_hand(shard, k, nprobe, depth), axis=1))
     assert (np.diff(np.where(positions >= 0, scores, -1.0), axis=1) <= 0).all()
@@ -51,7 +54,7 @@ def test_the_best_by_exact_score_of_the_best_by_code(
 
 
 def test_a_selection_is_kept_and_what_is_missing_is_said(shard: faiss.Index, mapped: np.ndarray) -> None:
-    refined = Refined(shard, mapped)
+    refined = Refined(shard, mapped, AS_EMBEDDED)
     chosen = np.array([3, 50, 51, 700, 1999])
     allowed = np.zeros(N, bool)
     allowed[chosen] = True
@@ -70,20 +73,41 @@ def test_rows_of_equal_score_come_in_order_of_position(tmp_path: Path) -> None:
     index = faiss.index_factory(DIMENSION, "IVF4,PQ16x4fsr", faiss.METRIC_INNER_PRODUCT)
     index.train(images.astype(np.float32))
     index.add(images.astype(np.float32))
-    refined = Refined(index, np.load(tmp_path / "vectors.npy", mmap_mode="c"))
+    refined = Refined(index, np.load(tmp_path / "vectors.npy", mmap_mode="c"), AS_EMBEDDED)
     assert refined.search(images[7:8].astype(np.float32), 3, 4, 50)[1].tolist() == [[7, 100, 1500]]
 
 
 def test_the_file_is_never_written_to(shard: faiss.Index, mapped: np.ndarray) -> None:
     before = Path(mapped.filename).read_bytes()
-    refined = Refined(shard, mapped)
+    refined = Refined(shard, mapped, AS_EMBEDDED)
     refined.search(QUERIES, 10, 4, 40)
     assert Path(mapped.filename).read_bytes() == before
 
 
 def test_vectors_that_are_not_mapped_copy_on_write_are_found_as_well(shard: faiss.Index, mapped: np.ndarray) -> None:
-    expected = Refined(shard, mapped).search(QUERIES, 10, 4, 40)
+    expected = Refined(shard, mapped, AS_EMBEDDED).search(QUERIES, 10, 4, 40)
     for vectors in (IMAGES, np.load(mapped.filename, mmap_mode="r")):
-        found = Refined(shard, vectors).search(QUERIES, 10, 4, 40)
+        found = Refined(shard, vectors, AS_EMBEDDED).search(QUERIES, 10, 4, 40)
         assert np.array_equal(found[1], expected[1])
         np.testing.assert_array_equal(found[0], expected[0])
+
+
+def test_bytes_of_vectors_are_scored_by_what_they_stand_for_and_used_where_they_are_mapped(
+    shard: faiss.Index, tmp_path: Path
+) -> None:
+    coding = Coding(DIMENSION, ranges_of(IMAGES))
+    with (tmp_path / "vectors.npy").open("wb") as file:
+        write_npy_header(file, coding.dtype, (N, DIMENSION), header_bytes(coding))
+        file.write(coding.encode(IMAGES).tobytes())
+    before = (tmp_path / "vectors.npy").read_bytes()
+    stored = np.load(tmp_path / "vectors.npy", mmap_mode="c")
+    scores, positions = Refined(shard, stored, coding).search(QUERIES, 10, 4, 40)
+    low, width = coding.ranges
+    meant = low + (np.asarray(stored, np.float32) + 0.5) / 255 * width
+    expected = np.einsum("qd,qkd->qk", QUERIES, meant[np.maximum(positions, 0)])
+    np.testing.assert_allclose(scores[positions >= 0], expected[positions >= 0], atol=1e-5)
+    start = before.index(b"\n") + 1
+    assert bytes(stored._mmap[:start]) != before[:start]  # this process has FAISS's header there
+    copied = Refined(shard, np.array(stored), coding).search(QUERIES, 10, 4, 40)
+    np.testing.assert_array_equal(copied[1], positions)
+    assert (tmp_path / "vectors.npy").read_bytes() == before

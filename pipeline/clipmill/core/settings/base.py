@@ -32,6 +32,8 @@ class Settings(BaseModel):
         "frames",
         "tune_on",
         "tune_k",
+        "rerank_vectors",
+        "resident",
         "queries",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")

@@ -39,6 +39,11 @@ class ExploreSettings(Settings):
         default=None, description="Where the weights of the index's model are now. Default: as its manifest says."
     )
     trust_remote_code: bool = Field(default=False, description=TRUST)
+    resident: bool = Field(
+        default=False,
+        description="Keep the vectors for re-ranking in memory. Default: they are mapped, and the system keeps of them what it "
+        "has room for.",
+    )
     cache: Path = Field(default=DEFAULT_CACHE, description="Folder of local copies of what lies on S3.")
 
 

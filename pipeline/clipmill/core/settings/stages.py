@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from clipmill.core.schemas import GalleryName
+from clipmill.core.schemas import GalleryName, RerankKind
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
 from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
@@ -94,6 +94,7 @@ class IndexSettings(OutputSettings, ProductSettings):
         "tuning_queries",
         "k",
         "tune_k",
+        "rerank_vectors",
         "seed",
     )
 
@@ -128,6 +129,11 @@ class IndexSettings(OutputSettings, ProductSettings):
     tune_k: Numbers = Field(
         default=None,
         description="Numbers of results to tune for beside -k, each with a promise of its own: 100,1000. Default: 10 times -k.",
+    )
+    rerank_vectors: Annotated[RerankKind | None, Option(metavar="float16|int8|none", default="float16")] = Field(
+        default=None,
+        description="How vectors are stored for re-ranking: as embedded, in half of the bytes, or not at all. Without them "
+        "results have the order of their codes, and nothing is searched by id.",
     )
     seed: int = Field(default=0, description="Decides which vectors and captions are drawn.")
 
@@ -191,6 +197,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "widths",
         "bootstrap_samples",
         "fidelity_queries",
+        "resident",
         "seed",
         "trec",
     )
@@ -242,6 +249,10 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
+    resident: bool | None = Field(
+        default=None,
+        description="Measure the index with its vectors for re-ranking in memory. Default: they are mapped, as in a search.",
+    )
     seed: int = Field(default=0, description="Decides what is drawn: resamples, queries, splits.")
     trec: Annotated[int | None, Option(metavar="N")] = Field(
         default=None,

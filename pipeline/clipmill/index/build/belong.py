@@ -6,16 +6,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmill.index.stored import Coding
+
 _LOOKED_AT = 64
 _ENOUGH = 0.8
 """Not all: the nearest of two equally near centroids may be another on another machine."""
 
 
-def vectors_belong(index: Any, vectors: NDArray[np.float16], trained: Any) -> bool:
-    """Whether row i of ``vectors`` (n, d) is what position i of a FAISS index stands for, judged by some of them. Vectors were
-    added to it through the transforms of the ``trained`` index, whether it holds them too or not."""
-    positions = sampled_positions(len(vectors))
-    return codes_match(index, positions, vectors[positions].astype(np.float32), trained)
+def vectors_belong(index: Any, stored: NDArray[Any], coding: Coding, trained: Any) -> bool:
+    """Whether row i of ``stored`` vectors (n, d) is what position i of a FAISS index stands for, judged by some of them.
+    Vectors were added to it through the transforms of the ``trained`` index, whether it holds them too or not."""
+    positions = sampled_positions(len(stored))
+    return codes_match(index, positions, coding.decode(stored[positions]), trained)
 
 
 def sampled_positions(n: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import faiss
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
+from clipmill.core.schemas import RerankKind
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
@@ -83,6 +84,11 @@ class Build(Stage[IndexManifest]):
                 Step(doing="tuning", total=1, files={"operation.npz": 1}),
             ),
         )
+
+    @property
+    def rerank_kind(self) -> RerankKind:
+        """How vectors are stored for re-ranking."""
+        return self.settings.rerank_vectors or "float16"
 
     @property
     def numbers_of_results(self) -> list[int]:

@@ -1,9 +1,11 @@
 """Filling one shard: a run of the gallery streamed into a trained index and the three files beside it."""
 
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from io import BytesIO
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,10 +19,14 @@ from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.index.build.footprint import Footprint, measured_footprint
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange
+from clipmill.index.search.refined import header_bytes
 from clipmill.index.sides import bare
+from clipmill.index.stored import Coding
 from clipmill.storage import Location, Written
 
 BATCH_ROWS = 8192
+_NPY_START, _NPY_ALIGNED = 10, 64
+"""Bytes of an `.npy` file before the text of its header, and the multiple at which the array begins."""
 ROW_GROUP_ROWS = 1024
 """Rows read to fetch the columns of one result: few, so that it takes a millisecond or two."""
 
@@ -42,21 +48,25 @@ def fill_shard(
     *,
     holds_vectors: bool = False,
     without_transform: bool = False,
+    coding: Coding | None = None,
 ) -> Filled:
-    """Adds the vectors of ``place`` to ``index`` and writes the shard's four files to ``output``.
+    """Adds the vectors of ``place`` to ``index`` and writes the shard's files to ``output``.
 
     ``index`` is trained and empty, or ``holds_vectors`` already, which are not added then. ``without_transform``: what vectors
-    pass before its lists is left out of the file, since queries pass another. Memory is that of the index
-    and of a few batches; ``on_batch`` is called after each batch. Running it again replaces the files by the same.
+    pass before its lists is left out of the file, since queries pass another. ``coding`` says how vectors are stored; None:
+    they are not. Memory is that of the index and of a few batches; ``on_batch`` is called after each batch. Running it again
+    replaces the files by the same.
     Raises RunFailed for a vector that is not finite: FAISS would count it and not store it.
     """
     rows: list[int] = []
     with ExitStack() as stack:
-        vectors_stream = stack.enter_context(storage.atomic_writer(output / place.vectors_file))
-        rows_stream = stack.enter_context(storage.atomic_writer(output / place.rows_file))
-        table_stream = stack.enter_context(storage.atomic_writer(output / place.row_table_file))
-        write_npy_header(vectors_stream, "<f2", (place.rows, gallery.dimension))
+        rows_stream = stack.enter_context(storage.atomic_writer(output / place.file("rows")))
+        table_stream = stack.enter_context(storage.atomic_writer(output / place.file("row_table")))
         write_npy_header(rows_stream, "<i8", (place.rows,))
+        vectors_stream = None
+        if coding is not None:
+            vectors_stream = stack.enter_context(storage.atomic_writer(output / place.file("vectors")))
+            write_npy_header(vectors_stream, coding.dtype, (place.rows, gallery.dimension), header_bytes(coding))
         table_writer: pq.ParquetWriter | None = None
         columns = [*gallery.row_columns, "embedding"]
         for batch in gallery.batches(place.start, place.stop, columns, BATCH_ROWS):
@@ -65,7 +75,8 @@ def fill_shard(
             _refuse_non_finite(vectors, batch_rows, gallery)
             if not holds_vectors:
                 index.add(vectors.astype(np.float32))
-            vectors_stream.write(np.ascontiguousarray(vectors))
+            if vectors_stream is not None and coding is not None:
+                vectors_stream.write(coding.encode(vectors))
             rows_stream.write(np.ascontiguousarray(batch_rows, dtype="<i8"))
             rows += [int(batch_rows[0]), int(batch_rows[-1])]
             kept = pa.Table.from_batches([batch]).select(gallery.row_columns)
@@ -80,14 +91,14 @@ def fill_shard(
         )
     written = bare(index) if without_transform else index
     files = {
-        (place.index_file, "index"): write_index(written, output / place.index_file),
-        (place.vectors_file, "vectors"): vectors_stream.written,
-        (place.rows_file, "rows"): rows_stream.written,
-        (place.row_table_file, "row_table"): table_stream.written,
+        "index": write_index(written, output / place.file("index")),
+        **({} if vectors_stream is None else {"vectors": vectors_stream.written}),
+        "rows": rows_stream.written,
+        "row_table": table_stream.written,
     }
     shards = [
-        Shard(part, path, place.rows, written.bytes, written.sha256, rows[0], rows[-1])
-        for (path, part), written in files.items()
+        Shard(part, place.file(part), place.rows, file.bytes, file.sha256, rows[0], rows[-1])
+        for part, file in files.items()
     ]
     return Filled(shards, measured_footprint(written))
 
@@ -99,10 +110,14 @@ def write_index(index: Any, location: Location) -> Written:
     return stream.written
 
 
-def write_npy_header(stream: Any, dtype: str, shape: tuple[int, ...]) -> None:
-    """What an `.npy` file of such an array begins with."""
-    header = {"descr": dtype, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
+def write_npy_header(stream: Any, dtype: str, shape: tuple[int, ...], least: int = 0) -> None:
+    """What an `.npy` file of such an array begins with, of ``least`` bytes or more: the format allows spaces at its end."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    text = header.getvalue()[_NPY_START:].rstrip()
+    size = max(len(header.getvalue()), -(-least // _NPY_ALIGNED) * _NPY_ALIGNED)
+    filled = text.ljust(size - _NPY_START - 1) + b"\n"
+    stream.write(header.getvalue()[: _NPY_START - 2] + struct.pack("<H", len(filled)) + filled)
 
 
 def _refuse_non_finite(vectors: NDArray[np.float16], rows: NDArray[np.int64], gallery: Gallery) -> None:

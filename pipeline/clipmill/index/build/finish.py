@@ -9,7 +9,15 @@ from typing import Any
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import GALLERY_VECTORS, INDEX_VERSION, SCHEMA_VERSION, IndexManifest, Run
+from clipmill.core.manifests import (
+    GALLERY_VECTORS,
+    INDEX_VERSION,
+    INDEX_WITH_TRANSFORM,
+    SCHEMA_VERSION,
+    IndexManifest,
+    RerankVectors,
+    Run,
+)
 from clipmill.datasets.manifests import write_shards
 from clipmill.index.build.build import Build
 from clipmill.index.build.footprint import add_shard
@@ -42,7 +50,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
     if trained.query_transform is not None:  # shared by all shards
         footprint = replace(footprint, rotation=4 * trained.query_transform.directions * build.gallery.dimension)
     manifest = IndexManifest(
-        schema_version=INDEX_VERSION if trained.query_transform else SCHEMA_VERSION,
+        schema_version=_version(build, trained),
         model=dataset.manifest.model,
         dimension=build.gallery.dimension,
         n=build.gallery.n,
@@ -65,6 +73,9 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         embeddings_manifest_sha256=dataset.manifest_sha256,
         trained_sha256=trained.sha256,
         query_transform=trained.query_transform,
+        rerank_vectors=RerankVectors(
+            kind=build.rerank_kind, ranges_sha256=trained.ranges_sha256, recall=tuned.of_vectors
+        ),
         shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
         runs=[
             *progress.start.earlier,
@@ -82,6 +93,13 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
     )
     warn_of_queries(manifest)
     return manifest
+
+
+def _version(build: Build, trained: Trained) -> int:
+    """The oldest whose readers understand the index."""
+    if build.rerank_kind != "float16":
+        return INDEX_VERSION
+    return INDEX_WITH_TRANSFORM if trained.query_transform else SCHEMA_VERSION
 
 
 def _refuse_other_training(place: Unfinished, trained: Trained, tuned: Tuned) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import GalleryName
-from clipmill.datasets.manifests import Embeddings, Shard
+from clipmill.datasets.manifests import Embeddings, Shard, vectors_of
 
 PartName = GalleryName
 _OTHERS: tuple[PartName, ...] = ("images", "videos", "audio")
@@ -102,6 +102,13 @@ class Gallery:
                     position += batch.num_rows
                     if inside.num_rows:
                         yield self.dataset.as_known(inside)
+
+    def vectors(self, rows: int) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """The position of the first of at most ``rows`` vectors, and these (rows, d), one block after the other."""
+        position = 0
+        for batch in self.batches(0, self.n, ["embedding"], rows):
+            yield position, vectors_of(batch.column("embedding"))
+            position += batch.num_rows
 
 
 def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:

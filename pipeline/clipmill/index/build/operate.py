@@ -14,7 +14,7 @@ from clipmill.index.build.queries import Queries
 from clipmill.index.build.screen import Screen
 from clipmill.index.build.tune import Measured, Parameters, Tuner
 from clipmill.index.search.exact import TopK, without_own
-from clipmill.index.search.recall import hits, recall_interval
+from clipmill.index.search.recall import hits, known_scores, recall_interval
 from clipmill.index.search.search import ShardedIndex
 
 RERANK_STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384)
@@ -38,7 +38,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Bench:
-    """One set of queries with their exact results, to measure an index with on one thread."""
+    """One set of queries with their exact results, ``k`` or more of each, to measure an index with on one thread."""
 
     index: ShardedIndex
     queries: NDArray[np.float32]
@@ -68,7 +68,9 @@ class Bench:
         """Recall and time."""
         found, milliseconds = self._timed(parameters)
         scores, positions = without_own(found, self.own, self.k)
-        if not parameters[1]:  # else they are exact
+        if not self.index.vectors.are_exact:
+            scores = known_scores(self.truth, positions)
+        elif not parameters[1]:  # else they are exact
             scores = self.index.vectors.scores(self.queries, positions)
         best = min(self.k, self.index.n - (self.own is not None))
         recall = recall_interval(hits(scores, self.truth[0][:, :best]), best)
@@ -92,12 +94,12 @@ def tune_all(
         chosen = slice(first, first + len(queries.all))
         first = chosen.stop
         of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, truth[0].shape[1])
-        depth = max(_depths(queries.results_asked(max(numbers)), index.n))
+        most = queries.results_asked(max(numbers))
+        depth = max(_depths(most, index)) or most
         half = len(queries.tuning)
         screen = Screen(index, queries.tuning, of_kind[1][:half], depth, threads)
         for k in numbers:
-            best = of_kind[0][:, :k], of_kind[1][:, :k]
-            operation = choose_operating_point(index, queries, best, k, target, screen, nlist=nlist, exact=exact)
+            operation = choose_operating_point(index, queries, of_kind, k, target, screen, nlist=nlist, exact=exact)
             tuned.append((queries.kind, k, operation))
     return tuned
 
@@ -131,7 +133,8 @@ def choose_operating_point(
 
     def look(parameters: Parameters) -> Measured:
         nprobe, rerank = parameters
-        return Measured(parameters, screen.recall(nprobe, rerank, k), timed.milliseconds(parameters))
+        recall = screen.recall(nprobe, rerank or queries.results_asked(k), k)
+        return Measured(parameters, recall, timed.milliseconds(parameters))
 
     looked_at: dict[Parameters, Measured] = {}
     measured: dict[Parameters, Measured] = {}
@@ -139,7 +142,7 @@ def choose_operating_point(
     asked = target
     while True:
         tuner = Tuner(look, tuning.measure, asked, looked_at=looked_at, measured=measured)
-        tuned = tuner.run(_probes(nlist), _depths(queries.results_asked(k), index.n))
+        tuned = tuner.run(_probes(nlist), _depths(queries.results_asked(k), index))
         front = [_operating_point(point, None) for point in tuned.front]
         missing = 1.0
         for point in tuned.feasible:
@@ -160,9 +163,12 @@ def _probes(nlist: int) -> list[int]:
     return [*(step for step in steps if step < nlist), nlist]
 
 
-def _depths(k: int, n: int) -> list[int]:
+def _depths(k: int, index: ShardedIndex) -> list[int]:
+    """In growing order; only 0 where there is nothing to score results with."""
+    if not index.vectors.are_there:
+        return [0]
     deepest = max(DEEPEST, RERANK_STEPS[2] * k)
-    return sorted({min(round(k * step), deepest, n) for step in RERANK_STEPS})
+    return sorted({min(round(k * step), deepest, index.n) for step in RERANK_STEPS})
 
 
 def _confirm(bench: Bench, point: Measured) -> Interval | None:

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import GALLERY_VECTORS, Promise, QueryTransform
+from clipmill.core.manifests import GALLERY_VECTORS, Interval, Promise, QueryTransform
 from clipmill.datasets.manifests import vectors_of
 from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes, to_bytes
 from clipmill.index.build.fill import fill_shard
 from clipmill.index.build.foreign import Foreign, read_foreign, refuse_other_vectors
-from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import tune_all
 from clipmill.index.build.projection import query_aware
-from clipmill.index.build.queries import draw_gallery_queries, draw_queries
+from clipmill.index.build.queries import Queries, draw_gallery_queries, draw_queries
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.build.train import train_index
 from clipmill.index.build.unfinished import (
@@ -41,14 +41,19 @@ from clipmill.index.build.unfinished import (
     read_record,
     write_record,
 )
-from clipmill.index.search.exact import empty_top_k, exact_top_k, merge_top_k
+from clipmill.index.search.exact import TopK, best_of, empty_top_k, exact_top_k, merge_top_k, without_own
 from clipmill.index.search.open import open_files
 from clipmill.index.search.products import device_for
+from clipmill.index.search.recall import hits, known_scores, recall_interval
+from clipmill.index.search.rerank import StoredVectors
+from clipmill.index.stored import Coding, ranges_of
 from clipmill.stage.checkpoints import Made, load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
 from clipmill.storage import Location
 
 _EXACT_BLOCK_ROWS = 16_384
+_RANGE_ROWS = 50_000
+"""Vectors that tell in which ranges components lie."""
 _BEAT_SECONDS = 5.0
 _PROCESS_BYTES = 400_000_000
 """Of a worker with FAISS in it, before it has read anything."""
@@ -82,7 +87,8 @@ def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
     else:
         data, transform = _trained_here(build, alive)
     written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
-    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began, transform)
+    ranges = _find_ranges(build, alive) if build.rerank_kind == "int8" else None
+    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began, transform, ranges)
     write_record(place.trained, trained)
     return trained
 
@@ -97,10 +103,20 @@ def _trained_here(build: Build, alive: Alive) -> tuple[NDArray[np.uint8], QueryT
         data = to_bytes(train_index(plan.factory, build.gallery.dimension, sample, seed, device, projection))
     if queries is None or projection is None:
         return data, None
+    sha256 = _write_array(Unfinished(build).dataset / QUERY_TRANSFORM_FILE, projection.queries)
+    return data, QueryTransform(sha256=sha256, directions=plan.directions, queries=len(queries))
+
+
+def _find_ranges(build: Build, alive: Alive) -> str:
+    sample = sample_vectors(build.gallery, min(build.gallery.n, _RANGE_ROWS), build.settings.seed, alive)
+    return _write_array(Unfinished(build).dataset / RANGES_FILE, ranges_of(sample))
+
+
+def _write_array(location: Location, array: NDArray[np.float32]) -> str:
+    """Its sha256."""
     stream = BytesIO()
-    np.save(stream, projection.queries)
-    written = storage.write_bytes(Unfinished(build).dataset / QUERY_TRANSFORM_FILE, stream.getvalue())
-    return data, QueryTransform(sha256=written.sha256, directions=plan.directions, queries=len(queries))
+    np.save(stream, array)
+    return storage.write_bytes(location, stream.getvalue()).sha256
 
 
 def _queries_to_learn_from(build: Build) -> NDArray[np.float32] | None:
@@ -180,8 +196,19 @@ def fill(
         alive,
         holds_vectors=build.foreign is not None,
         without_transform=trained.query_transform is not None,
+        coding=_coding(build, trained),
     )
     write_record(place.shard(shard), FilledShard(trained.sha256, filled, time.perf_counter() - began))
+
+
+def _coding(build: Build, trained: Trained) -> Coding | None:
+    """How vectors are stored; None where they are not."""
+    if build.rerank_kind == "none":
+        return None
+    ranges = None
+    if trained.ranges_sha256 is not None:
+        ranges = np.load(BytesIO(storage.read_bytes(Unfinished(build).dataset / RANGES_FILE)), allow_pickle=False)
+    return Coding(build.gallery.dimension, ranges)
 
 
 def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
@@ -200,14 +227,26 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
         alive()
     files = [file for record in read_filled(place, trained) for file in record.filled.files]
     with TemporaryDirectory() as cache, _beating(alive):
-        sharded, _ = open_files(place.dataset, files, trained.sha256, Path(cache), trained.query_transform)
+        sharded, _ = open_files(place.dataset, files, trained.common(build.rerank_kind), Path(cache))
         numbers, target = build.numbers_of_results, build.settings.target_recall
         first, *others = tune_all(sharded, drawn.kinds, truth, numbers, target, exact=build.plan.exact)
+        lossy = sharded.vectors.are_there and not sharded.vectors.are_exact
+        of_vectors = _recall_of_stored(sharded.vectors, drawn.queries, truth, first[1]) if lossy else None
     promises = [
         Promise(query_kind=kind, k=k, target_met=operation.met, operating_point=operation.point)
         for kind, k, operation in others
     ]
-    save(place.operation, Tuned(trained.sha256, first[2], promises, time.perf_counter() - began, exact_seconds))
+    seconds = time.perf_counter() - began
+    save(place.operation, Tuned(trained.sha256, first[2], promises, seconds, exact_seconds, of_vectors))
+
+
+def _recall_of_stored(stored: StoredVectors, queries: Queries, truth: TopK, k: int) -> Interval:
+    """The share of the exact ``k`` results that are among as many where all of ``truth`` is scored with stored vectors."""
+    asked = queries.all
+    scores, positions = without_own((truth[0][: len(asked)], truth[1][: len(asked)]), queries.own, truth[0].shape[1])
+    found = best_of(stored.scores(asked, positions), positions, k)[1]
+    wanted = int((positions[:, :k] >= 0).sum(axis=1).max())
+    return recall_interval(hits(known_scores((scores, positions), found), scores[:, :wanted]), wanted)
 
 
 def _results_kept(build: Build, drawn: Drawn) -> int:

@@ -20,13 +20,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Promise, QueryTransform, Sha256
+from clipmill.core.manifests import Interval, Promise, QueryTransform, RerankVectors, Sha256
+from clipmill.core.schemas import RerankKind
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
-from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, TRAINED_FILE, ShardRange
+from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
+from clipmill.index.search.open import Common
 from clipmill.stage.checkpoints import load
 from clipmill.stage.stage import Work
 from clipmill.stage.staging import Started
@@ -39,18 +41,24 @@ Recorded = TypeVar("Recorded")
 @dataclass(frozen=True)
 class Trained:
     """A training that is done, and the seconds it took. ``query_transform`` is None where queries pass the same transforms as
-    vectors."""
+    vectors, ``ranges_sha256`` where vectors are not stored as bytes."""
 
     sha256: Sha256
     bytes: int
     seconds: float
     query_transform: QueryTransform | None = None
+    ranges_sha256: Sha256 | None = None
 
     @property
     def files(self) -> dict[str, str]:
         """Its files and their sha256."""
         transform = self.query_transform
-        return {TRAINED_FILE: self.sha256} | ({QUERY_TRANSFORM_FILE: transform.sha256} if transform else {})
+        found = {TRAINED_FILE: self.sha256} | ({QUERY_TRANSFORM_FILE: transform.sha256} if transform else {})
+        return found | ({RANGES_FILE: self.ranges_sha256} if self.ranges_sha256 else {})
+
+    def common(self, kind: RerankKind) -> Common:
+        """What all shards that are filled from it share, whose vectors are stored so."""
+        return Common(self.sha256, self.query_transform, RerankVectors(kind=kind, ranges_sha256=self.ranges_sha256))
 
 
 @dataclass(frozen=True)
@@ -100,13 +108,14 @@ class Truth:
 @dataclass(frozen=True)
 class Tuned:
     """The operating points of the index made with this training, and the seconds it took to find them; ``exact_seconds`` are
-    those of all exact searches before."""
+    those of all exact searches before, ``of_vectors`` is the recall of stored vectors that are not exact."""
 
     trained_sha256: str
     operation: Operation
     promises: list[Promise]
     seconds: float
     exact_seconds: float
+    of_vectors: Interval | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def without_own(found: TopK, own: NDArray[np.int64] | None, k: int) -> TopK:
 
 def exact_top_k(
     queries: NDArray[np.float32],
-    blocks: Iterable[tuple[int, NDArray[np.float16]]],
+    blocks: Iterable[tuple[int, NDArray[np.floating]]],
     k: int,
     device: torch.device | None = None,
 ) -> TopK:
@@ -109,9 +109,9 @@ def exact_top_k(
 
 
 def _best_of_block(
-    queries: NDArray[np.float32], vectors: NDArray[np.float16], k: int, device: torch.device | None
+    queries: NDArray[np.float32], vectors: NDArray[np.floating], k: int, device: torch.device | None
 ) -> TopK:
     if device is not None:
         return products.top_k(queries, vectors, k, device)
-    scores, positions = faiss.knn(queries, vectors.astype(np.float32), k, metric=faiss.METRIC_INNER_PRODUCT)
+    scores, positions = faiss.knn(queries, np.asarray(vectors, np.float32), k, metric=faiss.METRIC_INNER_PRODUCT)
     return scores, positions

@@ -1,6 +1,7 @@
 """One shard and its stored vectors as one FAISS index: codes are searched, and the best of them scored exactly, without a
 step in Python between them or a copy of any vector."""
 
+import mmap
 from typing import Any
 
 import faiss
@@ -10,20 +11,21 @@ from numpy.typing import NDArray
 from clipmill.index.faiss_file import limits
 from clipmill.index.search.exact import TopK, ordered
 from clipmill.index.search.selection import search_parameters
+from clipmill.index.stored import Coding
 
 _PARAMETERS_KEPT = 64
 
 
 class Refined:
-    """A FAISS shard and the float16 vectors (n, d) beside it. Where these are mapped copy-on-write they are used where they
+    """A FAISS shard and the stored vectors (n, d) beside it. Where these are mapped copy-on-write they are used where they
     are: FAISS wants a header of its own before them, which this process's copy of their first page gets in place of that of
     the `.npy` file. Others are copied."""
 
-    def __init__(self, shard: Any, vectors: NDArray[np.float16]) -> None:
+    def __init__(self, shard: Any, vectors: NDArray[Any], coding: Coding) -> None:
         self._shard = shard
         self._vectors = vectors
-        mapped = _mapped(vectors)
-        self._exact = _copied(vectors) if mapped is None else mapped
+        mapped = _mapped(vectors, coding)
+        self._exact = _copied(vectors, coding) if mapped is None else mapped
         self._index = faiss.IndexRefine(shard, self._exact)
         self._parameters: dict[tuple[int, int, int], Any] = {}
 
@@ -47,13 +49,21 @@ class Refined:
         return told
 
 
-def _mapped(vectors: NDArray[np.float16]) -> Any:
+def header_bytes(coding: Coding) -> int:
+    """What a file of vectors must have before them, so that they can be used where they are mapped."""
+    return len(_header(0, coding))
+
+
+def _mapped(vectors: NDArray[Any], coding: Coding) -> Any:
     """A FAISS index that reads the vectors where they are mapped; None where that cannot be. They must outlive it."""
-    if not isinstance(vectors, np.memmap) or vectors.mode != "c":
+    held: Any = vectors
+    while isinstance(held, np.ndarray):
+        held = held.base
+    if not isinstance(held, mmap.mmap) or not vectors.flags.writeable:
         return None
-    header = _flat(vectors.shape)
+    header = _header(len(vectors), coding)
     header[-8:] = np.frombuffer(np.uint64(vectors.nbytes).tobytes(), np.uint8)
-    mapped = np.frombuffer(vectors._mmap, np.uint8)  # type: ignore[attr-defined]
+    mapped = np.frombuffer(held, np.uint8)
     start = vectors.ctypes.data - mapped.ctypes.data - len(header)
     if start < 0:
         return None
@@ -63,15 +73,15 @@ def _mapped(vectors: NDArray[np.float16]) -> Any:
         return faiss.read_index(faiss.ZeroCopyIOReader(place, mapped.size - start))
 
 
-def _copied(vectors: NDArray[np.float16]) -> Any:
-    index = faiss.deserialize_index(_flat((0, vectors.shape[1])))
+def _copied(vectors: NDArray[Any], coding: Coding) -> Any:
+    index = coding.empty_index()
     index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
     return index
 
 
-def _flat(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The FAISS file of so many float16 vectors, without the vectors: at its end it says that it has no bytes of them."""
-    index = faiss.IndexScalarQuantizer(shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.ntotal = shape[0]
+def _header(rows: int, coding: Coding) -> NDArray[np.uint8]:
+    """The FAISS file of so many vectors, without the vectors: at its end it says that it has no bytes of them."""
+    index = coding.empty_index()
+    index.ntotal = rows
     file: NDArray[np.uint8] = faiss.serialize_index(index).copy()
     return file

@@ -20,6 +20,7 @@ from clipmill.index.search.selection import Selection, search_parameters, select
 SCORED_ROWS = 20_000
 """Of a selection of so few rows each is scored exactly: within milliseconds, and none can be missed."""
 QUERY_BLOCK = 1024
+_EVERY_LIST = 1 << 30
 _SCORED_BLOCK = 16_384
 
 
@@ -35,15 +36,25 @@ class Effort:
 
 
 def effort_for(
-    k: int, nprobe: int, rerank: int, n: int, selected: int | None = None, *, selects: bool = True
+    k: int, nprobe: int, rerank: int, n: int, selected: int | None = None, *, selects: bool = True, stored: bool = True
 ) -> Effort:
     """The effort for ``k`` results from ``n`` rows of which ``selected`` may be returned (None: all).
 
     Few selected rows are all scored exactly, as they are where not every shard ``selects``; else lists are searched in
-    inverse proportion to the share of rows selected, so that as many rows are seen as without a selection.
+    inverse proportion to the share of rows selected, so that as many rows are seen as without a selection. Where no vectors are
+    ``stored``, few rows are looked for in every list by code.
+
+    Raises UserError for a selection from an index that can neither leave rows out nor score them.
     """
     if selected is None:
         return Effort(nprobe, min(max(k, rerank), n), rerank > 0)
+    if not stored and not selects:
+        raise UserError(
+            "an index of this kind leaves no rows out while it is searched, and without stored vectors cannot score those that "
+            "meet a condition; build it without --factory, or with --rerank-vectors float16"
+        )
+    if not stored and selected <= SCORED_ROWS:
+        return Effort(_EVERY_LIST, k, reranked=False)
     if selected <= SCORED_ROWS or not selects:
         return Effort(0, k, reranked=False, scored=True)
     return Effort(-(-max(nprobe, 1) * n // selected), min(max(k, rerank), n), rerank > 0)
@@ -93,23 +104,23 @@ class ShardedIndex:
 
     @cached_property
     def _refined(self) -> list[Refined]:
-        return [Refined(shard, vectors) for shard, vectors in zip(self.shards, self.vectors.shards, strict=True)]
+        pairs = zip(self.shards, self.vectors.shards, strict=True)
+        return [Refined(shard, vectors, self.vectors.coding) for shard, vectors in pairs]
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, nprobe: int, rerank: int, selection: Selection | None = None
     ) -> TopK:
         """The best ``k`` rows of each query: scores (q, k) float32, best first, and positions (q, k) int64.
 
-        ``nprobe`` lists are searched (where the index has lists); the best ``rerank`` by approximate score are scored
-        exactly, and 0 leaves the approximate scores. Fewer than ``k`` rows found: −inf and −1 at the end. Threads are
-        those of FAISS. With a ``selection`` only its rows are found (see `effort_for`).
+        ``nprobe`` lists are searched (where the index has lists); the best ``rerank`` by approximate score are scored with
+        stored vectors, exactly where these are as embedded, and 0 leaves the approximate scores. Fewer than ``k`` rows found:
+        −inf and −1 at the end. Threads are those of FAISS. With a ``selection`` only its rows are found (see `effort_for`).
 
         Raises UserError as `checked_queries` does.
         """
         queries = checked_queries(queries, k, self.dimension)
-        effort = effort_for(
-            k, nprobe, rerank, self.n, None if selection is None else selection.count, selects=self.selects
-        )
+        selected, stored = None if selection is None else selection.count, self.vectors.are_there
+        effort = effort_for(k, nprobe, rerank * stored, self.n, selected, selects=self.selects, stored=stored)
         return self.found(queries, k, effort, selection)
 
     def found(self, queries: NDArray[np.float32], k: int, effort: Effort, selection: Selection | None) -> TopK:
@@ -230,5 +241,5 @@ class Index:
         return self.sharded.rows_at(positions)
 
     def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The stored vectors (n, d) of ``positions`` (n,), as queries."""
-        return self.sharded.vectors.gather(positions).astype(np.float32)
+        """The stored vectors (n, d) of ``positions`` (n,), as queries. Raises UserError where none are stored."""
+        return self.sharded.vectors.gather(positions)

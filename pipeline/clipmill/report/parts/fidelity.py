@@ -17,9 +17,11 @@ def fidelity_part(
     uri: str,
     through: ThroughPart | None = None,
     slices: SlicesPart | None = None,
+    *,
+    resident: bool = False,
 ) -> FidelityPart:
     """Recall against exact search, latency and size of one index at its tuned settings, the recall ``through`` it, and
-    its own by ``slices``.
+    its own by ``slices``. ``resident``: it was measured with the vectors for re-ranking in memory.
 
     The slowest 1% of queries are left out of the histogram of latencies, bars and mean.
     """
@@ -39,7 +41,7 @@ def fidelity_part(
         rerank=rerank,
         figures=[
             *result.figures,
-            metric("index.bytes_per_vector", rerank=_rerank_vectors(manifest)).figure(
+            metric("index.bytes_per_vector", rerank=_rerank_vectors(manifest, resident=resident)).figure(
                 manifest.bytes_per_vector, manifest.n
             ),
         ],
@@ -56,11 +58,16 @@ def fidelity_part(
     )
 
 
-def _rerank_vectors(manifest: IndexManifest) -> str:
+def _rerank_vectors(manifest: IndexManifest, *, resident: bool) -> str:
     """Where the vectors for re-ranking are, which the bytes in memory do not count."""
     if not manifest.operating_point.rerank:
         return "nothing is re-ranked, so search reads nothing else"
+    each = f"{manifest.bytes_of_stored // manifest.n:,} bytes each"
+    if resident:
+        return (
+            f"the vectors for re-ranking are not among them: {each}, which were in memory as well for this measurement"
+        )
     return (
-        f"the vectors for re-ranking are not among them: {2 * manifest.dimension:,} bytes each, on disk, of which the system "
-        "keeps in memory what it has room for"
+        f"the vectors for re-ranking are not among them: {each}, on disk, of which the system keeps in memory what it has room "
+        "for"
     )

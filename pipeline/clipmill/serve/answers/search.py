@@ -105,7 +105,8 @@ def is_exact(served: Served, k: int, selection: Selection | None) -> bool:
     if manifest.exact or selection is None:
         return manifest.exact
     sharded = served.index.sharded
-    return effort_for(k, 1, 1, sharded.n, selection.count, selects=sharded.selects).scored
+    stored = sharded.vectors.are_exact
+    return stored and effort_for(k, 1, 1, sharded.n, selection.count, selects=sharded.selects).scored
 
 
 def promised(manifest: IndexManifest, kind: Kind | None, k: int, *, exact: bool) -> dict[str, Any]:

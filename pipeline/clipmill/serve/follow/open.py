@@ -32,8 +32,12 @@ def open_target(name: str, target: Target, cache: Path, open_index: Open) -> Ope
 
 
 def _try(opened: Opened) -> None:
-    """One search for a stored vector, whose best result must be as near as the vector is to itself."""
+    """One search for a stored vector, whose best result must be as near as the vector is to itself; where none is stored, for
+    any vector."""
     index = opened.index
+    if not index.sharded.vectors.are_there:
+        opened.rows(index.search(np.eye(1, index.dimension, dtype=np.float32), 1)[1][0])
+        return
     own = index.vectors_at(np.array([index.n // 2]))
     scores, positions = index.search_like(index.n // 2, 1)
     if abs(float(scores[0, 0]) - float((own @ own.T)[0, 0])) > _ROUNDING or not opened.rows(positions[0]):

@@ -44,7 +44,7 @@ class Ingress:
             remote_encoders(encoders),
             Path(self._settings.cache),
             self._metrics.changed,
-            remote_open(shards),
+            remote_open(shards, resident=self._settings.resident),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -85,12 +85,12 @@ def _shards(settings: ServeSettings) -> list[Any]:
     from clipmill.serve.follow.target import target_of
 
     places = [target_of(one.uri).uri for one in named_of(settings.places)]
-    runs = max(runs_for(place, settings.shard_memory) for place in places)
+    runs = max(runs_for(place, settings.shard_memory, resident=settings.resident) for place in places)
     memory = int(settings.shard_memory * _HELD) + _PROCESS_BYTES
     return [
         _deployment(Shards)
         .options(name=f"shards-{number}", ray_actor_options={"num_cpus": 0.1, "memory": memory})
-        .bind(number, runs, str(settings.cache))
+        .bind(number, runs, str(settings.cache), settings.resident)
         for number in range(runs)
     ]
 

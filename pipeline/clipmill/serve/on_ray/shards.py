@@ -7,6 +7,7 @@ What they find is merged exactly, so the results are those of one process.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ _OPEN_VERSIONS = 2
 class Shards:
     """Run ``number`` of ``runs`` of the shards of an index."""
 
-    def __init__(self, number: int, runs: int, cache: str) -> None:
+    def __init__(self, number: int, runs: int, cache: str, resident: bool = False) -> None:
         prepare_process()
+        self._resident = resident
         self._number, self._runs, self._cache = number, runs, Path(cache)
         self._parts: OrderedDict[str, tuple[range, IndexPart]] = OrderedDict()
 
@@ -69,7 +71,7 @@ class Shards:
             return numbers, None
         key = f"{uri} {parsed.shards_sha256}"
         if key not in self._parts:
-            self._parts[key] = numbers, open_part(uri, parsed, numbers, self._cache)
+            self._parts[key] = numbers, open_part(uri, parsed, numbers, self._cache, resident=self._resident)
             while len(self._parts) > _OPEN_VERSIONS:
                 self._parts.popitem(last=False)
         self._parts.move_to_end(key)
@@ -103,8 +105,9 @@ class RemoteShards(ShardedIndex):
         return best_of_all([answer_of(one, "searching a shard") for one in asked], k)
 
 
-def remote_open(handles: Sequence[Any]) -> Open:
-    """Opens an index whose shards these deployments hold; whole in this process where there are none."""
+def remote_open(handles: Sequence[Any], *, resident: bool) -> Open:
+    """Opens an index whose shards these deployments hold; whole in this process where there are none, which then has the stored
+    vectors in memory where ``resident``."""
 
     def opened(uri: str, cache: Path) -> Index:
         manifest, vectors, rows, table = open_sidecars(uri, cache)
@@ -113,13 +116,15 @@ def remote_open(handles: Sequence[Any]) -> Open:
         selects = all(answer_of(one, "opening a shard") for one in asked)
         return Index(manifest, RemoteShards(None, (), vectors, rows, uri, told, handles, selects), table)
 
-    return opened if handles else open_index
+    return opened if handles else partial(open_index, resident=resident)
 
 
-def runs_for(uri: str, memory: int) -> int:
-    """Into how many runs an index is divided that takes more ``memory`` than one process is to hold; 0: into none."""
+def runs_for(uri: str, memory: int, *, resident: bool) -> int:
+    """Into how many runs an index is divided that takes more ``memory`` than one process is to hold, with its stored vectors
+    where they are ``resident``; 0: into none."""
     from clipmill.datasets.manifests import read_manifest
 
     manifest = read_manifest(storage.resolve(uri), IndexManifest)
-    needed = -(-manifest.memory["total"] // memory)
+    held = manifest.memory["total"] + (manifest.bytes_of_stored if resident else 0)
+    needed = -(-held // memory)
     return 0 if needed <= 1 else min(needed, manifest.shards)
