@@ -62,9 +62,18 @@ def command(settings: IndexSettings, cluster: ClusterSettings, explain: bool, as
     if asked and manifest.target_met is False:
         raise BarMissed(
             f"the index is published, but its {manifest.k}-recall@{manifest.k} of {_interval(manifest.measured_recall)} "
-            f"on {manifest.asked_with} misses --target-recall {settings.target_recall:g}; give more "
-            "--memory for finer codes, more --tuning-queries for a narrower interval, or --factory Flat"
+            f"on {manifest.asked_with} misses --target-recall {settings.target_recall:g}; {_advice(manifest)}"
         )
+
+
+def _advice(manifest: "IndexManifest") -> str:
+    """What can help an index that misses its target."""
+    if manifest.configuration["factory"] != "auto" or manifest.configuration.get("foreign_sha256"):
+        return "leave out --factory and --foreign to have a kind chosen that reaches it"
+    from clipmill.index.build.footprint import flat_footprint
+
+    exact = flat_footprint(manifest.n, manifest.dimension).total
+    return f"give --memory {exact} or more for exact search, or more --tuning-queries for a narrower interval"
 
 
 def _print_plan(work: "Build", as_json: bool) -> None:
@@ -80,6 +89,7 @@ def _print_plan(work: "Build", as_json: bool) -> None:
                 "shards": plan.shards,
                 "training_rows": plan.training_rows,
                 "considered": considered,
+                "where_it_misses_the_target": [_candidate(later.chosen) for later in work.plans[1:]],
             }
         )
         return
@@ -89,6 +99,8 @@ def _print_plan(work: "Build", as_json: bool) -> None:
         size = f"{candidate.footprint.total:>16,} bytes" if candidate.footprint else "   counted after building"
         click.echo(f"{mark} {candidate.factory:26} {size}  {_seconds(candidate)}  {candidate.remark}")
     click.echo(f"{plan.factory}: {plan.why}")
+    for later in work.plans[1:]:
+        click.echo(f"where that misses the target: {later.factory}, {later.chosen.remark}")
     click.echo("Bytes are what search keeps resident; vectors for re-ranking stay on disk.")
     click.echo("Core-seconds are an estimate for training and adding; exact search and tuning come on top.")
 
@@ -139,6 +151,11 @@ def _print_result(manifest: "IndexManifest", uri: str, *, already: bool) -> None
         )
         lost = f", with which {stored.recall.value:.4f} of the exact results can be found" if stored.recall else ""
         click.echo(f"vectors for re-ranking: {stored.kind}, {each}{lost}")
+    for tried in manifest.tried:
+        click.echo(
+            f"{tried.factory} was built first, with {tried.bytes:,} bytes resident: {tried.k}-recall@{tried.k} "
+            f"{_interval(tried.recall)} on {queries_in_words(tried.query_kind, manifest.gallery)}"
+        )
     for promise in manifest.promises:
         point, missed = promise.operating_point, "" if promise.target_met else ", which misses the target"
         click.echo(

@@ -148,6 +148,17 @@ class RerankVectors(Record):
     recall: Interval | None = None
 
 
+class Tried(Record):
+    """A kind of index that was built and missed the target: the recall measured for it, and the bytes that search kept
+    resident."""
+
+    factory: str
+    k: int
+    query_kind: str
+    recall: Interval
+    bytes: int
+
+
 class IndexManifest(Record):
     """``manifest.json`` of an index.
 
@@ -157,7 +168,8 @@ class IndexManifest(Record):
     ``promises`` are those for other kinds of queries and other numbers of results;
     ``front`` holds the points measured that no other beat in both recall and time; ``memory`` the bytes that search
     keeps resident, by part and in total; ``query_transform`` is null where queries and vectors pass the same transforms, which
-    then lie in the FAISS files; ``rerank_vectors`` says what results are scored with at last.
+    then lie in the FAISS files; ``rerank_vectors`` says what results are scored with at last;
+    ``tried`` are kinds of index that were built before this one and missed the target.
     """
 
     NEWEST: ClassVar[int] = INDEX_VERSION
@@ -170,6 +182,7 @@ class IndexManifest(Record):
     shards: int
     factory: str
     why: str
+    tried: list[Tried] = Field(default_factory=list)
     metric: Literal["inner_product"] = "inner_product"
     exact: bool
     k: int

@@ -54,6 +54,7 @@ def grow(build: Build, base: Location, training: Training | None, *, same_vector
     caller owns the output. Raises RunFailed when a file of the old index is not what it should be.
     """
     manifest = read_manifest(base, IndexManifest)
+    build = _of_the_same_kind(build, manifest)
     why_not = _why_not(build, manifest, training, same_vectors=same_vectors)
     if why_not or training is None:
         return Grown(build, False, [f"the index is trained: {why_not}"])
@@ -92,6 +93,12 @@ def _drift(build: Build, base: Location, training: Training, trained: Any) -> Dr
     if then is None:
         then = runs_error(trained, build.gallery, old, seed) or 0.0
     return measure_drift(trained, build.gallery, new, then, seed)
+
+
+def _of_the_same_kind(build: Build, manifest: IndexManifest) -> Build:
+    """The build with the plan of the index that is there, where that is one that follows when its own misses the target."""
+    kinds = [plan.factory for plan in build.plans]
+    return replace(build, attempt=kinds.index(manifest.factory)) if manifest.factory in kinds else build
 
 
 def _why_not(build: Build, manifest: IndexManifest, training: Training | None, *, same_vectors: bool) -> str:

@@ -47,7 +47,7 @@ def open_build(build: Build) -> Progress:
     """What is left to do of a build, whose staging folder is there then."""
     with Lease.acquire(storage.staging_of(build.output)) as lease:
         build.staging.open()
-        return find_progress(build, Work(build.staging, lease, build.outline, continued=True))
+        return find_progress(build, Work(build.staging, lease, build.outline, continued=True).start)
 
 
 @pytest.fixture(scope="module")

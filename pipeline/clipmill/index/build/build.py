@@ -13,6 +13,7 @@ from clipmill.core.schemas import RerankKind
 from clipmill.core.settings import IndexSettings
 from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
+from clipmill.index.build.ladder import plans_for
 from clipmill.index.build.layout import ShardRange, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
 from clipmill.index.build.searches import Searches
@@ -34,7 +35,10 @@ class Build(Stage[IndexManifest]):
     kind = INDEX
     settings: IndexSettings
     gallery: Gallery
-    plan: Plan
+    plans: tuple[Plan, ...]
+    """The kinds of index that are tried one after the other until the target is reached."""
+    attempt: int = 0
+    """The number of the plan that is followed."""
     cuts: tuple[int, ...] | None = None
     """Positions at which shards begin, and n at the end; None cuts them evenly."""
     foreign: Foreign | None = None
@@ -45,19 +49,25 @@ class Build(Stage[IndexManifest]):
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for work done by one build to be of use to another."""
+        plan = self.plans[0]  # which of them is followed is found out by the work
         cuts = {} if self.cuts is None else {"cuts": list(self.cuts)}
         return {
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.configuration,
             **cuts,
             "plan": {
-                "factory": self.plan.factory,
+                "factory": plan.factory,
                 "shards": len(self.places),
-                "training_rows": self.plan.training_rows,
-                **({"directions": self.plan.directions} if self.plan.directions else {}),
+                "training_rows": plan.training_rows,
+                **({"directions": plan.directions} if plan.directions else {}),
             },
             "version of FAISS": faiss.__version__,
         }
+
+    @property
+    def plan(self) -> Plan:
+        """The index that is built."""
+        return self.plans[self.attempt]
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -113,15 +123,10 @@ def make_build(settings: IndexSettings) -> Build:
         if settings.factory != "auto" or settings.shards not in (None, 1):
             raise UserError("--foreign takes an index as it is; leave out --factory and --shards")
         foreign = look_at_foreign(settings.foreign, gallery)
-        return Build(
-            settings, gallery, plan_foreign(foreign.factory, foreign.nlist), foreign=foreign, searches=searches
-        )
-    plan = plan_index(
-        gallery.n,
-        gallery.dimension,
-        settings.memory,
-        settings.target_recall,
-        factory=settings.factory,
-        shards=settings.shards,
-    )
-    return Build(settings, gallery, plan, searches=searches)
+        plan = plan_foreign(foreign.factory, foreign.nlist)
+        return Build(settings, gallery, (plan,), foreign=foreign, searches=searches)
+    n, dimension, memory, target = gallery.n, gallery.dimension, settings.memory, settings.target_recall
+    if settings.factory != "auto":
+        plan = plan_index(n, dimension, memory, target, factory=settings.factory, shards=settings.shards)
+        return Build(settings, gallery, (plan,), searches=searches)
+    return Build(settings, gallery, plans_for(n, dimension, memory, target, settings.shards), searches=searches)

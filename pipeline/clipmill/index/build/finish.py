@@ -1,9 +1,7 @@
 """Building an index, after the work: its list of files and its manifest."""
 
 import logging
-from dataclasses import replace
 from datetime import datetime, timezone
-from functools import reduce
 from typing import Any
 
 from clipmill import storage
@@ -19,9 +17,9 @@ from clipmill.core.manifests import (
     Run,
 )
 from clipmill.datasets.manifests import write_shards
+from clipmill.index.build.attempts import missed_before
 from clipmill.index.build.build import Build
-from clipmill.index.build.footprint import add_shard
-from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled
+from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled, resident_bytes
 from clipmill.stage.checkpoints import load
 
 _LOG = logging.getLogger(__name__)
@@ -46,9 +44,6 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         "tune": tuned.seconds,
     }
     dataset = build.gallery.dataset
-    footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
-    if trained.query_transform is not None:  # shared by all shards
-        footprint = replace(footprint, rotation=4 * trained.query_transform.directions * build.gallery.dimension)
     manifest = IndexManifest(
         schema_version=_version(build, trained),
         model=dataset.manifest.model,
@@ -58,6 +53,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         shards=len(build.places),
         factory=build.plan.factory,
         why=build.plan.why,
+        tried=missed_before(build),
         exact=build.plan.exact,
         k=build.settings.k,
         target_recall=build.settings.target_recall,
@@ -66,7 +62,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         front=tuned.operation.front,
         promises=tuned.promises,
         query_kind=drawn.queries.kind,
-        memory=footprint.as_dict(),
+        memory=resident_bytes(trained, shards, build.gallery.dimension).as_dict(),
         configuration=build.configuration,
         kept_columns=build.gallery.kept_columns,
         embeddings=dataset.location.uri,

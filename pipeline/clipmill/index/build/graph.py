@@ -4,11 +4,13 @@ The tuning queries are searched exactly by the same runs of positions as the sha
 is staged and recorded before it ends; only what is not there yet is started, and no rows pass through here.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.index.build import steps
+from clipmill.index.build.attempts import missed_before, next_attempt, where_it_stands
 from clipmill.index.build.build import Build
 from clipmill.index.build.finish import finish_index
 from clipmill.index.build.layout import ShardRange
@@ -22,11 +24,25 @@ def make_index(build: Build, work: Work, pieces: Pieces, reporter: Reporter) -> 
 
     Raises RunFailed when a piece fails for good; what was done is kept, and the same build continues from it.
     """
-    progress = find_progress(build, work)
+    build = where_it_stands(build)
+    progress = find_progress(build, work.start)
     if progress.start.earlier:
         reporter.message(build.name, _continuing(build, progress))
     trained = _Graph(build, progress, pieces, reporter).run()
+    while (finer := next_attempt(build, trained)) is not None:
+        reporter.message(build.name, _missed(finer))
+        build, begun = finer, progress.start
+        progress = find_progress(build, lambda done, begun=begun: replace(begun, rows_reused=done))  # type: ignore[misc]
+        trained = _Graph(build, progress, pieces, reporter).run()
     return finish_index(build, progress, trained, pieces.hardware)
+
+
+def _missed(finer: Build) -> str:
+    last = missed_before(finer)[-1]
+    return (
+        f"{last.factory} finds {last.recall.value:.4f} of the best {last.k} and not {finer.settings.target_recall:g}; building "
+        f"{finer.plan.factory} instead: {finer.plan.why}"
+    )
 
 
 def _continuing(build: Build, progress: Progress) -> str:

@@ -99,7 +99,7 @@ def plan_index(
     if chosen is not coded[0]:
         why = f"the finest codes that fit in --memory; {coded[0].factory} would keep {_bytes(coded[0])} bytes resident"
     directions = dimension // 2 if dimension >= ROTATED_DIMENSION else 0
-    return Plan(chosen, cut, _training_rows(n, chosen.nlist), why, considered, directions)
+    return Plan(chosen, cut, training_rows_for(n, chosen.nlist), why, considered, directions)
 
 
 def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:
@@ -111,7 +111,7 @@ def _given(factory: str, n: int, dimension: int, shards: int) -> Plan:
         )
     nlist = nlist_of(index)
     footprint = flat_footprint(n, dimension) if factory == "Flat" else None
-    training_rows = 0 if index.is_trained else _training_rows(n, nlist)
+    training_rows = 0 if index.is_trained else training_rows_for(n, nlist)
     chosen = Candidate(factory, nlist, footprint, build_seconds_of(index, n, training_rows), "given by --factory")
     return Plan(chosen, shards, training_rows, "given by --factory, whatever --memory is", (chosen,))
 
@@ -122,7 +122,8 @@ def plan_foreign(factory: str, nlist: int) -> Plan:
     return Plan(chosen, 1, 0, "given by --foreign, whatever --memory is", (chosen,))
 
 
-def _training_rows(n: int, nlist: int) -> int:
+def training_rows_for(n: int, nlist: int) -> int:
+    """Vectors to train an index of so many lists on."""
     return min(n, max(TRAINING_ROWS_PER_LIST * nlist, 65_536))
 
 
@@ -156,7 +157,7 @@ def _coded(n: int, dimension: int, shards: int) -> list[Candidate]:
     while lists >= 16:
         for m in subquantizers_for(inner):
             footprint = ivf_fast_scan_footprint(n, inner, lists, m, shards, dimension if rotated else None)
-            training_rows = _training_rows(n, lists)
+            training_rows = training_rows_for(n, lists)
             seconds = build_seconds(
                 n,
                 inner,

@@ -88,7 +88,10 @@ def train(build: Build, alive: Alive = no_heartbeat) -> Trained:
         data, transform = _trained_here(build, alive)
     written = storage.write_bytes(place.dataset / TRAINED_FILE, data.tobytes())
     ranges = _find_ranges(build, alive) if build.rerank_kind == "int8" else None
-    trained = Trained(written.sha256, written.bytes, time.perf_counter() - began, transform, ranges)
+    if transform is None:  # one that an attempt before this left would be published
+        storage.remove(place.dataset / QUERY_TRANSFORM_FILE)
+    seconds = time.perf_counter() - began
+    trained = Trained(written.sha256, written.bytes, seconds, transform, ranges, build.plan.factory)
     write_record(place.trained, trained)
     return trained
 

@@ -2,6 +2,7 @@
 
     queries.npz        the queries to tune with
     truths/00007.npz   their exact results in shard 7, taken as done by its name and removed where it cannot be read
+    attempt.json       the kinds of index that missed the target, once one has: the next of the build's plans is followed
     trained.json       the training: dataset/trained.faiss is never made again
     shards/00007.json  shard 7 is filled: its files in dataset/
     operation.npz      the tuned operating point
@@ -10,8 +11,10 @@ Training again gives other codebooks, so what was made with one training is wort
 but those of queries and truths names the sha256 of the trained index that it was made with.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -20,17 +23,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.core.manifests import Interval, Promise, QueryTransform, RerankVectors, Sha256
+from clipmill.core.manifests import Interval, Promise, QueryTransform, RerankVectors, Sha256, Tried
 from clipmill.core.schemas import RerankKind
 from clipmill.index.build.build import Build
 from clipmill.index.build.fill import Filled
+from clipmill.index.build.footprint import Footprint, add_shard
 from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, ShardRange
 from clipmill.index.build.operate import Operation
 from clipmill.index.build.queries import Queries
 from clipmill.index.search.exact import TopK
 from clipmill.index.search.open import Common
 from clipmill.stage.checkpoints import load
-from clipmill.stage.stage import Work
 from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
@@ -48,6 +51,7 @@ class Trained:
     seconds: float
     query_transform: QueryTransform | None = None
     ranges_sha256: Sha256 | None = None
+    factory: str | None = None
 
     @property
     def files(self) -> dict[str, str]:
@@ -70,7 +74,15 @@ class FilledShard:
     seconds: float
 
 
-_RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trained, FilledShard)}
+@dataclass(frozen=True)
+class Attempts:
+    """The kinds of index that were built and ``missed`` the target, in order, and the number of the plan that is followed."""
+
+    attempt: int
+    missed: list[Tried]
+
+
+_RECORDS: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (Trained, FilledShard, Attempts)}
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,10 @@ class Unfinished:
         return self.truths / f"{place.number:05d}.npz"
 
     @property
+    def attempts(self) -> Location:
+        return self.build.staging.folder / "attempt.json"
+
+    @property
     def trained(self) -> Location:
         return self.build.staging.folder / "trained.json"
 
@@ -161,8 +177,9 @@ class Progress:
     to_fill: list[ShardRange]
 
 
-def find_progress(build: Build, work: Work) -> Progress:
-    """What earlier starts did and what is left to do, from the records in the staging folder that ``work`` holds.
+def find_progress(build: Build, start: Callable[[int], Started]) -> Progress:
+    """What earlier starts did and what is left to do, from the records in the staging folder. ``start`` records that work
+    begins now, and how many rows were done before.
 
     A record whose files are gone, cut short or of another training counts for nothing, and is removed.
     """
@@ -174,9 +191,8 @@ def find_progress(build: Build, work: Work) -> Progress:
     if load(place.queries, Drawn) is None:
         storage.remove(place.truths)
     searched = {int(_stem(info.path)) for info in storage.list_files(place.truths) if info.path.endswith(".npz")}
-    start = work.start(sum(shard.rows for shard in build.places if shard.number in filled))
     return Progress(
-        start,
+        start(sum(shard.rows for shard in build.places if shard.number in filled)),
         trained,
         to_search=[shard for shard in build.places if shard.number not in searched],
         to_fill=[shard for shard in build.places if shard.number not in filled],
@@ -185,7 +201,8 @@ def find_progress(build: Build, work: Work) -> Progress:
 
 def _sound_training(place: Unfinished) -> Trained | None:
     trained = read_record(place.trained, Trained)
-    if trained and all(_is(place.dataset / name, sha256) for name, sha256 in trained.files.items()):
+    other = trained is not None and trained.factory not in (None, place.build.plan.factory)
+    if trained and not other and all(_is(place.dataset / name, sha256) for name, sha256 in trained.files.items()):
         return trained
     storage.remove(place.trained)
     return None
@@ -220,6 +237,14 @@ def _tuned_with(place: Unfinished) -> str | None:
     return tuned.trained_sha256 if tuned else None
 
 
+def resident_bytes(trained: Trained, shards: list[FilledShard], dimension: int) -> Footprint:
+    """What search keeps of an index in memory."""
+    footprint = reduce(add_shard, (shard.filled.footprint for shard in shards))
+    if trained.query_transform is None:
+        return footprint
+    return replace(footprint, rotation=4 * trained.query_transform.directions * dimension)  # shared by all shards
+
+
 def read_filled(place: Unfinished, trained: Trained) -> list[FilledShard]:
     """The records of all shards, in order.
 
@@ -244,7 +269,7 @@ def read_record(location: Location, kind: type[Recorded]) -> Recorded | None:
         return None
 
 
-def write_record(location: Location, record: Trained | FilledShard) -> None:
+def write_record(location: Location, record: Trained | FilledShard | Attempts) -> None:
     """A record as JSON, whole or not at all."""
     storage.write_bytes(location, _RECORDS[type(record)].dump_json(record))
 
