@@ -1,10 +1,11 @@
 """How many of the exact results each search setting finds, from one search of codes for every nprobe and none for every depth.
 
-A result is found where its code is among the best ``depth`` of its shard, since these are then scored exactly. So the rank of
-every exact result by code says at which depths it is found.
+A result is found where its code is among the best ``depth`` of its shard, since these are then scored with stored vectors, and
+where these are exact or leave it among the best. So the rank of every exact result by code says at which depths it is found.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -21,8 +22,8 @@ _QUERIES = 256
 
 @dataclass(frozen=True)
 class Screen:
-    """Queries (q, d) with the positions of their exact results (q, k), −1 where there are fewer, and the greatest ``depth``
-    that is asked for. ``threads`` are FAISS's."""
+    """Queries (q, d) with the positions of their exact results (q, k or more), −1 where there are fewer, and the greatest
+    ``depth`` that is asked for. ``threads`` are FAISS's."""
 
     index: ShardedIndex
     queries: NDArray[np.float32]
@@ -36,7 +37,17 @@ class Screen:
         if nprobe not in self._ranks:
             self._ranks[nprobe] = self._ranked(nprobe)
         wanted = int((self.truth[:, :k] >= 0).sum(axis=1).max())
-        return recall_interval((self._ranks[nprobe][:, :k] < depth).sum(axis=1), wanted)
+        found = self._ranks[nprobe][:, :k] < depth
+        if self._stored_scores is not None:
+            least = np.sort(self._stored_scores, axis=1)[:, -min(k, self._stored_scores.shape[1]), None]
+            found &= self._stored_scores[:, :k] >= least
+        return recall_interval(found.sum(axis=1), wanted)
+
+    @cached_property
+    def _stored_scores(self) -> NDArray[np.float32] | None:
+        """Of the exact results (q, k or more), where results are scored with vectors that are not."""
+        stored = self.index.vectors
+        return stored.scores(self.queries, self.truth) if stored.are_there and not stored.are_exact else None
 
     def _ranked(self, nprobe: int) -> NDArray[np.int32]:
         """The rank (q, k) by code of each exact result in its shard."""

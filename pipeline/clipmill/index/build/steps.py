@@ -55,6 +55,8 @@ _EXACT_BLOCK_ROWS = 16_384
 _RANGE_ROWS = 50_000
 """Vectors that tell in which ranges components lie."""
 _BEAT_SECONDS = 5.0
+_MISTAKEN = 2
+"""So many times the results that are asked for are found exactly where stored vectors are not."""
 _PROCESS_BYTES = 400_000_000
 """Of a worker with FAISS in it, before it has read anything."""
 
@@ -253,8 +255,10 @@ def _recall_of_stored(stored: StoredVectors, queries: Queries, truth: TopK, k: i
 
 
 def _results_kept(build: Build, drawn: Drawn) -> int:
-    """Of every query, so many that none of `numbers_of_results` lacks one."""
-    return max(queries.results_asked(max(build.numbers_of_results)) for queries in drawn.kinds)
+    """Of every query, so many that none of `numbers_of_results` lacks one, and more where it is to be seen which of them
+    vectors that are not exact mistake for others."""
+    most = max(queries.results_asked(max(build.numbers_of_results)) for queries in drawn.kinds)
+    return most if build.rerank_kind == "float16" else min(_MISTAKEN * most, max(most, build.gallery.n))
 
 
 def _drawn(place: Unfinished) -> Drawn:
