@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import UserError
+from clipmill.core.schemas import FRAME, TIMESTAMP
 from clipmill.core.settings import ClusterSettings
 from clipmill.core.settings.shared import TRUST
+from clipmill.core.values import clock_text
 from clipmill.index.search.limits import MAX_RESULTS
 from clipmill.source.media import MediumName
 from clipmill_jobs.command import Job, print_json
@@ -283,10 +285,15 @@ def _print_table(results: list[dict[str, Any]]) -> None:
     columns = ["rank", "score", "id", *(name for name in results[0] if name not in ("rank", "score", "row", "id"))]
     print_table(
         [
-            {name: f"{result['score']:.4f}" if name == "score" else _cell(result[name]) for name in columns}
+            {name: f"{result['score']:.4f}" if name == "score" else _cell(_shown(result, name)) for name in columns}
             for result in results
         ]
     )
+
+
+def _shown(result: dict[str, Any], name: str) -> Any:
+    """The time of a picture of a video as people write it; other values as they are."""
+    return clock_text(result[name]) if name == TIMESTAMP and FRAME in result else result[name]
 
 
 def _cell(value: Any) -> str:

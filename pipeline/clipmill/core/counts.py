@@ -18,11 +18,18 @@ _CALLED = {"audio": "sounds", "videos": "videos"}
 
 
 class ClipCounts(Record):
-    """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column."""
+    """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column. ``kept_frames``
+    are the pictures of all videos, where each has a vector of its own."""
 
     embedded: int = 0
     rejected: int = 0
     without_column: int = 0
+    kept_frames: int | None = None
+
+    @property
+    def vectors(self) -> int:
+        """Rows of the part."""
+        return self.embedded if self.kept_frames is None else self.kept_frames
 
 
 class Counts(Record):

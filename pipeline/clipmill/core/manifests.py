@@ -25,6 +25,8 @@ EMBEDDINGS_VERSION = 2
 """Since 2, images have the column ``image_sha256``."""
 CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
+FRAMES_VERSION = 4
+"""Of embeddings in which each picture of a video has a vector."""
 INDEX_VERSION = 3
 """Of indices whose vectors for re-ranking are not float16, or not there."""
 INDEX_WITH_TRANSFORM = 2
@@ -99,7 +101,7 @@ class EmbeddingsManifest(Record):
     with what float32 makes of them, where another precision was used; ``listing_sha256`` is null where no folder was
     listed."""
 
-    NEWEST: ClassVar[int] = CLIPS_VERSION
+    NEWEST: ClassVar[int] = FRAMES_VERSION
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION
     model: ModelIdentity | None
@@ -121,6 +123,11 @@ class EmbeddingsManifest(Record):
     def imported(self) -> bool:
         """Whether the vectors were made elsewhere; the model may be known all the same."""
         return self.model is None or "images" in self.configuration
+
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether each picture of a video has a vector of its own."""
+        return any(one.kept_frames is not None for one in self.counts.clips.values())
 
     @property
     def has_hashes(self) -> bool:

@@ -110,13 +110,20 @@ def audio_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
     )
 
 
-def videos_schema(dimension: int, kept: Iterable[pa.Field] = ()) -> pa.Schema:
+FRAME, TIMESTAMP = "frame", "timestamp"
+"""Of videos whose pictures were kept: the number of the picture in the video, and the second at which it is shown."""
+
+
+def videos_schema(dimension: int, kept: Iterable[pa.Field] = (), *, frames: bool = False) -> pa.Schema:
     """``videos/part-*.parquet``: one row an embedded video, then the columns kept from the source. ``duration`` is in seconds,
-    ``fps`` the pictures a second on average, ``frames`` how many there are."""
+    ``fps`` the pictures a second on average, ``frames`` how many there are. Where ``frames`` were kept there is one row a
+    picture of it, which ``row`` and ``frame`` name."""
+    of_frame = [pa.field(FRAME, pa.int32(), nullable=False), pa.field(TIMESTAMP, pa.float32(), nullable=False)]
     return pa.schema(
         [
             pa.field("row", pa.int64(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
+            *(of_frame if frames else []),
             pa.field("duration", pa.float64()),
             pa.field("fps", pa.float32()),
             pa.field("frames", pa.int32()),

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
@@ -13,6 +13,7 @@ for _power, _letter in enumerate("KMGTP", start=1):
     _SIZES[f"{_letter}B"] = 1000**_power
     _SIZES[f"{_letter}iB"] = 1024**_power
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_MOST_FRAMES = 256
 _NUMBER = r"(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)"
 
 
@@ -64,6 +65,19 @@ def parse_count(text: str | int | float) -> int:
 def none_for_auto(value: Any) -> Any:
     """None for the word ``auto``, anything else as it is."""
     return None if value == "auto" else value
+
+
+def parse_frames(value: Any) -> Any:
+    """A number of pictures of a video, or ``keep``; None is left."""
+    if value is None or value == "keep":
+        return value
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is neither a number of pictures (8) nor keep") from None
+    if not 1 <= number <= _MOST_FRAMES:
+        raise ValueError(f"must be from 1 to {_MOST_FRAMES}; {value!r} was given")
+    return number
 
 
 def parse_names(value: Any) -> Any:
@@ -163,6 +177,13 @@ def size_text(size: int) -> str:
     return f"{size // _SIZES[unit]}{unit}" if (unit := max(whole, key=_SIZES.__getitem__, default="")) else str(size)
 
 
+def clock_text(seconds: float) -> str:
+    """A time in a film as players show it: ``01:23``, ``1:02:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
 _POSITIVE = {"type": "integer", "minimum": 1}
 _SHARE = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+%?$"}, {"type": "null"}]}
 
@@ -197,6 +218,14 @@ Span = Annotated[
     Option(separated=True, metavar="FIRST:LAST:STEP"),
 ]
 """Shares in steps: 0:1:.1."""
+
+Frames = Annotated[
+    int | Literal["keep"] | None,
+    BeforeValidator(parse_frames),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 256}, {"const": "keep"}, {"type": "null"}]}),
+    Option(metavar="N|keep"),
+]
+"""How many pictures stand for a video, or that each has a vector of its own."""
 
 CountOrAuto = Annotated[
     int | None,

@@ -78,5 +78,5 @@ def clip_decoding_of(settings: EmbedSettings, columns: Columns, clips: Clips | N
         raise UserError(
             f"--frames is for models of pictures: this one sees {clips.videos.count} of a video; leave it out"
         )
-    frames = settings.frames or DEFAULT_FRAMES
+    frames = None if settings.frames == "keep" else settings.frames or DEFAULT_FRAMES
     return ClipDecoding(clips, columns.clips, settings.window, frames, settings.max_image_pixels)

@@ -51,4 +51,5 @@ def _as_embedded(embeddings: str) -> tuple[float | None, int]:
     except ClipmillError:
         return None, DEFAULT_FRAMES
     told = manifest.configuration
-    return told.get("window"), told.get("frames") or DEFAULT_FRAMES
+    frames = told.get("frames")
+    return told.get("window"), frames if isinstance(frames, int) else DEFAULT_FRAMES

@@ -29,13 +29,17 @@ class Parts:
     kept: Sequence[pa.Field] = ()
     thumbnails: bool = False
     clips: tuple[MediumName, ...] = ()
+    frames: bool = False
+    """Whether each picture of a video has a vector of its own."""
 
     def schema(self, name: str) -> pa.Schema:
         """The schema of one of them."""
         if name == "images":
             return images_schema(self.dimension, self.kept, thumbnails=self.thumbnails, hashes=True)
-        if name in ("audio", "videos"):
-            return (audio_schema if name == "audio" else videos_schema)(self.dimension, self.kept)
+        if name == "audio":
+            return audio_schema(self.dimension, self.kept)
+        if name == "videos":
+            return videos_schema(self.dimension, self.kept, frames=self.frames)
         return captions_schema(self.dimension) if name == "captions" else REJECTED
 
     @property

@@ -9,6 +9,7 @@ from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import (
     CLIPS_VERSION,
     EMBEDDINGS_VERSION,
+    FRAMES_VERSION,
     ClipCounts,
     Counts,
     EmbeddingsManifest,
@@ -48,7 +49,7 @@ def finish(
     gpus = bool(hardware["gpus"])
     limits = limits_of(run, wall, hardware["encoders"], gpus=gpus, precisions=precisions, decodes=decodes)
     return EmbeddingsManifest(
-        schema_version=CLIPS_VERSION if plan.columns.clips else EMBEDDINGS_VERSION,
+        schema_version=_version(plan),
         model=plan.identity,
         dimension=plan.identity.dimension,
         counts=Counts(
@@ -86,13 +87,21 @@ def finish(
     )
 
 
+def _version(plan: EmbedPlan) -> int:
+    """The oldest whose readers understand the dataset."""
+    if plan.keeps_frames:
+        return FRAMES_VERSION
+    return CLIPS_VERSION if plan.columns.clips else EMBEDDINGS_VERSION
+
+
 def _clip_counts(plan: EmbedPlan, total: Statistics) -> dict[str, ClipCounts]:
     found = {}
     for medium in plan.columns.clips:
         part = MEDIA[medium].part
         embedded, rejected = getattr(total, part), getattr(total, f"rejected_{part}")
         without = total.rows - embedded - rejected
-        found[part] = ClipCounts(embedded=embedded, rejected=rejected, without_column=without)
+        frames = total.kept_frames if medium == "video" and plan.keeps_frames else None
+        found[part] = ClipCounts(embedded=embedded, rejected=rejected, without_column=without, kept_frames=frames)
     return found
 
 

@@ -135,7 +135,13 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
     def parts(self) -> Parts:
         """What the tables of the dataset hold."""
         kept = tuple(field for _, field in self.columns.kept)
-        return Parts(self.identity.dimension, kept, self.settings.thumbnails is not None, self.columns.clips)
+        thumbnails = self.settings.thumbnails is not None
+        return Parts(self.identity.dimension, kept, thumbnails, self.columns.clips, self.keeps_frames)
+
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether each picture of a video has a vector of its own."""
+        return bool(self.settings.frames == "keep")
 
     @cached_property
     def clip_decoding(self) -> ClipDecoding | None:

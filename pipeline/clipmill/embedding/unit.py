@@ -19,11 +19,20 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import IMAGE_SHA256, Reason, audio_schema, images_schema, videos_schema
+from clipmill.core.schemas import (
+    FRAME,
+    IMAGE_SHA256,
+    TIMESTAMP,
+    VIDEO_SHA256,
+    Reason,
+    audio_schema,
+    images_schema,
+    videos_schema,
+)
 from clipmill.datasets.manifests import embedding_column
 from clipmill.embedding.arrays import placed, whole
 from clipmill.embedding.captions import caption_table, captions_by_file, captions_of, token_ids
-from clipmill.embedding.clips import start_clips
+from clipmill.embedding.clips import Encoded, start_clips
 from clipmill.embedding.layout import PARTS
 from clipmill.embedding.rejects import Rejects
 from clipmill.encoders.device import Meter
@@ -191,9 +200,13 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
     _reject(decoded, has_vector, rejects)
     clips, described, has_described = {}, image_vectors, has_vector
     for medium, to_come in clips_to_come.items():
-        vectors, has_clip = placed(*to_come(), dimension)
+        encoded = to_come()
+        vectors, has_clip = placed(encoded.vectors, encoded.present, dimension)
         _reject(decoded, has_clip, rejects, medium)
-        clips[MEDIA[medium].part] = _clip_table(decoded, medium, vectors, has_clip, kept)
+        if f"{medium}_{FRAME}" in decoded.column_names:
+            clips[MEDIA[medium].part] = _frame_table(decoded, encoded, has_clip, kept)
+        else:
+            clips[MEDIA[medium].part] = _clip_table(decoded, medium, vectors, has_clip, kept)
         described = np.where(has_described[:, None], described, vectors)
         has_described = has_described | has_clip
     vectors = captions_to_come().astype(np.float16)
@@ -223,6 +236,25 @@ def _clip_table(
     schema = (audio_schema if medium == "audio" else videos_schema)(vectors.shape[1], kept)
     facts = {name: f"{medium}_{name}" for name in ("duration", "sample_rate", "fps", "frames")}
     return _with_vectors(decoded, schema, kept, vectors, has_vector, facts)
+
+
+def _frame_table(
+    decoded: pa.Table, encoded: Encoded, has_vector: NDArray[np.bool_], kept: Sequence[pa.Field]
+) -> pa.Table:
+    """A row for each picture that was kept of a video that has a vector; the others are rejects whole."""
+    counts = np.zeros(decoded.num_rows, np.int64)
+    counts[encoded.present] = encoded.counts
+    rows = np.repeat(np.arange(decoded.num_rows), counts)
+    alive = has_vector[rows]
+    schema = videos_schema(encoded.pieces.shape[1], kept, frames=True)
+    facts = {name: f"video_{name}" for name in ("duration", "fps", "frames")}
+    names = [*facts.values(), "row", "id", VIDEO_SHA256, *(KEPT_PREFIX + field.name for field in kept)]
+    of_frames = decoded.select(names).take(pa.array(rows[alive]))
+    for name in (FRAME, TIMESTAMP):
+        column = pc.list_flatten(whole(decoded.column(f"video_{name}"))).filter(pa.array(alive))
+        of_frames = of_frames.append_column(name, column)
+    vectors = encoded.pieces[alive].astype(np.float16)
+    return _with_vectors(of_frames, schema, kept, vectors, np.ones(len(vectors), np.bool_), facts)
 
 
 def _with_vectors(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clipmill.core.schemas import Reason
+from clipmill.core.schemas import FRAME, Reason
 from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.storage import Location
 from clipmill.verification.fetch import fetched
@@ -33,7 +33,8 @@ _COLUMNS = {
 
 @dataclass
 class Contents:
-    """One file, looked through. ``keys`` are by stream (see `clipmill.verification.rows`): rows and caption indices."""
+    """One file, looked through. ``keys`` are by stream (see `clipmill.verification.rows`): rows, and the index of a
+    caption or the number of a picture of a video in its row."""
 
     shard: Shard
     findings: Findings
@@ -71,9 +72,12 @@ def read_contents(
 def _look_through(parquet: pq.ParquetFile, contents: Contents) -> None:
     shard, findings = contents.shard, contents.findings
     read: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]] = []
-    for batch in parquet.iter_batches(_BATCH_ROWS, columns=_COLUMNS[shard.part], use_threads=False):
+    columns = [*_COLUMNS[shard.part], *({FRAME} & set(parquet.schema_arrow.names) if shard.part == "videos" else ())]
+    for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
         rows = batch.column("row").to_numpy()
         index = np.zeros(len(rows), np.int64)
+        if FRAME in columns:
+            index = batch.column(FRAME).to_numpy().astype(np.int64)
         streams = np.full(len(rows), shard.part)
         if "caption_index" in batch.schema.names:
             index = pc.fill_null(batch.column("caption_index"), -1).to_numpy().astype(np.int64)

@@ -76,7 +76,7 @@ def _check_tables(dataset: Embeddings, findings: Findings) -> bool:
 
 def _check_counts(dataset: Embeddings, findings: Findings) -> None:
     counts = dataset.manifest.counts
-    clips = {part: one.embedded for part, one in counts.clips.items()}
+    clips = {part: one.vectors for part, one in counts.clips.items()}
     expected = {"images": counts.images, **clips, "captions": counts.captions, "rejected": counts.rejected}
     for part, wanted in expected.items():
         found = dataset.count(part)

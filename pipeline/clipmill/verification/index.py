@@ -9,7 +9,7 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter
-from clipmill.core.schemas import captions_schema, images_schema
+from clipmill.core.schemas import FRAME, TIMESTAMP, captions_schema, images_schema, videos_schema
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, parts_of
 from clipmill.index.stored import Coding
@@ -18,6 +18,7 @@ from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
 from clipmill.verification.index_shards import IndexShard, IndexWork, check_contents, check_heads
 from clipmill.verification.parents import embeddings_of
+from clipmill.verification.sidecars import may_repeat
 from clipmill.verification.tables import open_parquet, reading
 
 _QUICK_LEAVES_OUT = [
@@ -51,7 +52,9 @@ def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     gallery = embeddings_of(manifest, findings)
     whole = _check_common(location, common, findings)
     coding = _coding(location, manifest) if whole else None
-    work = IndexWork(location, manifest, _row_table_schema(location, manifest, there), coding)
+    schema = _row_table_schema(location, manifest, there)
+    check_order((shard.rows for shard in shards), findings, repeats=may_repeat(schema.names))
+    work = IndexWork(location, manifest, schema, coding)
     if quick:
         findings.unchecked += _QUICK_LEAVES_OUT
         check_heads(work, there, findings, reporter)
@@ -89,7 +92,6 @@ def _check_counts(manifest: IndexManifest, files: list[Shard], shards: list[Inde
         findings.fault(
             f"the manifest's dimension is {manifest.dimension}, that of its model {manifest.model.dimension}"
         )
-    check_order((shard.rows for shard in shards), findings, repeats=manifest.gallery == "captions")
 
 
 def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[IndexShard]) -> pa.Schema:
@@ -108,7 +110,9 @@ def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[
     kept = [
         pa.field(name, like.field(name).type if name in like.names else pa.null()) for name in manifest.kept_columns
     ]
-    return pa.schema([schema.field("row"), schema.field("id"), *kept])
+    of_frames = videos_schema(manifest.dimension, frames=True) if FRAME in like.names else schema
+    fields = [of_frames.field(name) for name in (FRAME, TIMESTAMP) if name in of_frames.names]
+    return pa.schema([schema.field("row"), schema.field("id"), *fields, *kept])
 
 
 def _common_files(manifest: IndexManifest) -> dict[str, str]:

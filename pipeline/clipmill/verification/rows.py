@@ -66,6 +66,14 @@ class _Waiting:
         return taken
 
     @property
+    def distinct(self) -> Rows:
+        """The rows, each once where its keys differ: pictures of one video."""
+        order = np.lexsort((self.index, self.rows))
+        rows, index = self.rows[order], self.index[order]
+        others = (rows[1:] == rows[:-1]) & (index[1:] != index[:-1])
+        return rows[np.concatenate([[True], ~others])] if len(rows) else rows
+
+    @property
     def first(self) -> int | None:
         return int(self.rows[0]) if len(self.rows) else None
 
@@ -110,7 +118,7 @@ class RowAccount:
         self.without: Counter[str] = Counter()
 
     def add(self, stream: str, rows: Rows, index: Rows) -> None:
-        """Row numbers in order, with caption indices (0 for others)."""
+        """Row numbers in order, with what tells items of one row apart: caption indices, numbers of pictures (0 for others)."""
         if stream in self._waiting:
             self._waiting[stream].add(rows, index)
         elif len(rows):
@@ -142,8 +150,8 @@ class RowAccount:
         base = file.ordinal << ORDINAL_SHIFT
         stop = max(self._seen.settled, min(below - base, file.end))
         for part in self._parts:
-            found, rejects = (self._waiting[stream].take(below).rows - base for stream in (part, rejected(part)))
-            self._settle_items(file, part, found, rejects, stop)
+            found, rejects = (self._waiting[stream].take(below) for stream in (part, rejected(part)))
+            self._settle_items(file, part, found.distinct - base, rejects.rows - base, stop)
         captions, caption_rejects = (self._waiting[name].take(below) for name in ("captions", rejected("captions")))
         row = np.concatenate([captions.rows, caption_rejects.rows]) - base
         self._settle_captions(file, row, np.concatenate([captions.index, caption_rejects.index]))

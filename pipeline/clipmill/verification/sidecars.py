@@ -1,6 +1,6 @@
 """The files beside the codes of one shard, read side by side: position by position the same rows as in the embeddings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused
+from clipmill.core.schemas import FRAME
 from clipmill.datasets.manifests import Shard, vectors_of
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.stored import Coding
@@ -69,6 +70,11 @@ class _Feed:
         return pa.Table.from_batches(taken).combine_chunks()
 
 
+def may_repeat(columns: Sequence[str]) -> bool:
+    """Whether a row table with these columns may have several lines of one row: captions, or pictures of a video."""
+    return not {"caption_index", FRAME}.isdisjoint(columns)
+
+
 def check_sidecars(files: Sidecars, coding: Coding | None, gallery: Gallery | None, findings: Findings) -> None:
     """Vectors of unit length where they are stored as embedded, rows in order and the same in array and table; all as in
     ``gallery`` where there is one. What bytes of vectors mean is not known without their ``coding``."""
@@ -107,7 +113,7 @@ def _check_rows(
             f"{files.row_table.shard.path} has row {listed[place]} there"
         )
     steps = np.diff(np.concatenate([[last], rows]))
-    repeats = "caption_index" in pq.read_schema(files.row_table.path).names
+    repeats = may_repeat(pq.read_schema(files.row_table.path).names)
     for place in np.flatnonzero(steps < 0 if repeats else steps <= 0)[:1].tolist():
         what = "is here twice" if steps[place] == 0 else "comes after a later one"
         findings.fault(f"{files.rows.shard.path}: row {rows[place]} at position {files.start + at + place} {what}")

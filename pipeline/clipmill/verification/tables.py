@@ -30,8 +30,10 @@ def part_schema(dataset: Embeddings, part: str, like: pa.Schema | None) -> pa.Sc
         pa.field(name, like.field(name).type if like is not None and name in present else pa.null())
         for name in manifest.kept_columns
     ]
-    if part in ("audio", "videos"):
-        return (audio_schema if part == "audio" else videos_schema)(manifest.dimension, kept)
+    if part == "audio":
+        return audio_schema(manifest.dimension, kept)
+    if part == "videos":
+        return videos_schema(manifest.dimension, kept, frames=manifest.keeps_frames)
     asked = manifest.configuration.get("thumbnails", "thumbnail" in present)
     return images_schema(manifest.dimension, kept, thumbnails=asked not in (None, False), hashes=manifest.has_hashes)
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from clipmill import storage
 from clipmill.core import environment
 from clipmill.core.manifests import (
     CLIPS_VERSION,
     EMBEDDINGS_VERSION,
+    FRAMES_VERSION,
     ClipCounts,
     Counts,
     EmbeddingsManifest,
@@ -26,7 +28,7 @@ from clipmill.core.manifests import (
     Run,
     Throughput,
 )
-from clipmill.core.schemas import INPUTS, ORDINAL_SHIFT, ROWS_PER_SHARD, Reason
+from clipmill.core.schemas import FRAME, INPUTS, ORDINAL_SHIFT, ROWS_PER_SHARD, Reason
 from clipmill.core.settings import OutputSettings
 from clipmill.datasets.manifests import (
     INPUTS_FILE,
@@ -138,6 +140,8 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
 def _version(composition: Composition, counts: Counts) -> int:
     if not composition.has_hashes:
         return EMBEDDINGS_VERSION - 1
+    if any(one.kept_frames is not None for one in counts.clips.values()):
+        return FRAMES_VERSION
     return CLIPS_VERSION if counts.clips else EMBEDDINGS_VERSION
 
 
@@ -223,6 +227,9 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
             table = storage.read_table(dataset / file.path)
             kinds.update(table.column("kind").to_pylist())
             reasons.update(table.column("reason").to_pylist())
+    frames = _frames_of(dataset, files)
+    vectors = totals["videos"] if frames is not None else None
+    totals["videos"] = totals["videos"] if frames is None else frames
     return Counts(
         rows=rows,
         images=totals["images"],
@@ -236,11 +243,27 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
                 embedded=totals[medium.part],
                 rejected=kinds[medium.name],
                 without_column=rows - totals[medium.part] - kinds[medium.name],
+                kept_frames=vectors if medium.part == "videos" else None,
             )
             for medium in MEDIA.values()
             if medium.part in CLIP_PARTS and any(file.part == medium.part for file in files)
         },
     )
+
+
+def _frames_of(dataset: Location, files: Sequence[Shard]) -> int | None:
+    """The videos of which pictures were kept; None where each has one vector."""
+    videos = 0
+    for file in files:
+        if file.part != "videos":
+            continue
+        place = dataset / file.path
+        with place.filesystem.open_input_file(place.path) as stream:
+            parquet = pq.ParquetFile(stream)
+            if FRAME not in parquet.schema_arrow.names:
+                return None
+            videos += len(parquet.read(["row"]).column("row").unique())
+    return videos if any(file.part == "videos" for file in files) else None
 
 
 def _runs(new: EmbeddingsManifest | None, rows: int, started: datetime) -> list[Run]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill import storage
-from clipmill.core.schemas import HASHES, IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
+from clipmill.core.schemas import FRAME, HASHES, IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
 from clipmill.core.takedown import TAKEN_DOWN as TAKEN_DOWN
 from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
 from clipmill.embedding.layout import PARTS
@@ -166,9 +166,10 @@ class _TakenDown:
             down = self._is_down(table)
             if pc.any(down).as_py():
                 gone = table.filter(down)
+                once = _first_of_rows(gone, self._rows) if FRAME in gone.schema.names else gone
                 if part in HASHES:
-                    self._rows += gone.column("row").to_pylist()
-                self.rejects.append(_as_rejects(gone, part, self._sources))
+                    self._rows += once.column("row").to_pylist()
+                self.rejects.append(_as_rejects(once, part, self._sources))
                 table = table.filter(pc.invert(down))
             yield table
 
@@ -183,6 +184,13 @@ class _TakenDown:
         for name in set(HASHES.values()) & set(table.schema.names):
             down = pc.or_(down, pc.is_in(table.column(name), value_set=self._hashes))
         return pc.or_(down, pc.is_in(table.column("row"), value_set=pa.array(self._rows, pa.int64())))
+
+
+def _first_of_rows(table: pa.Table, known: Sequence[int]) -> pa.Table:
+    """One line of each row that is not ``known``: the pictures of a video are taken down together."""
+    rows = table.column("row").to_numpy()
+    first = np.concatenate([[True], rows[1:] != rows[:-1]]) & ~np.isin(rows, known)
+    return table.filter(pa.array(first))
 
 
 def _as_rejects(table: pa.Table, part: str, sources: dict[int, str]) -> pa.Table:

@@ -7,7 +7,7 @@ from pydantic import Field
 from clipmill.core.schemas import GalleryName, RerankKind
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
+from clipmill.core.values import Bytes, Count, CountOrAuto, Frames, Names, Numbers, Option, Rejects, Share, size_text
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
@@ -46,11 +46,10 @@ class EmbedSettings(ImagePathSettings, ModelSettings, OutputSettings):
         description="Hear the whole of long sounds, in windows of this length whose vectors are averaged. Default: a sound is "
         "heard from its beginning, as long as the model hears at once.",
     )
-    frames: Annotated[int | None, Option(metavar="N")] = Field(
+    frames: Frames = Field(
         default=None,
-        ge=1,
-        le=256,
-        description="Pictures, evenly over its time, whose vectors are averaged to that of a video. Default: 8.",
+        description="Pictures, evenly over its time, whose vectors are averaged to that of a video; keep: one a second, each "
+        "with a vector and a time of its own. Default: 8.",
     )
     id_column: str | None = Field(
         default=None, description="Default: id, key, uid, image_id …; without one, ids are made from file and row."

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
-from clipmill.core.schemas import GalleryName
+from clipmill.core.schemas import FRAME, TIMESTAMP, GalleryName
 from clipmill.datasets.manifests import Embeddings, Shard, vectors_of
 
 PartName = GalleryName
@@ -72,7 +72,13 @@ class Gallery:
         """The columns that travel with a row into the index: identity, caption, and those kept from the source."""
         if self.part == "captions":
             return ["row", "id", "caption_index", "caption"]
-        return ["row", "id", *self.kept_columns]
+        of_frames = [FRAME, TIMESTAMP] if self.has_frames else []
+        return ["row", "id", *of_frames, *self.kept_columns]
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether several rows of it are pictures of one video."""
+        return self.part == "videos" and self.dataset.manifest.keeps_frames
 
     def open_file(self, number: int, *, pre_buffer: bool = True) -> pq.ParquetFile:
         """As `Embeddings.open_shard`."""

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment
 
 from clipmill.core.environment import software
+from clipmill.core.schemas import FRAME, TIMESTAMP
+from clipmill.core.values import clock_text
 from clipmill.report.page_shell import page_environment
 from clipmill.report.results.pictures import Pictures
 from clipmill.report.script import script_with
@@ -40,7 +42,7 @@ def render_page(asked: Asked, results: Sequence[Mapping[str, Any]], pictures: Pi
             "picture": picture_uri(pictures.found.get(result["row"])),
             "missing": pictures.missing.get(result["row"]),
             "shown": {
-                name: value
+                name: clock_text(value) if name == TIMESTAMP and FRAME in result else value
                 for name, value in result.items()
                 if name not in ("rank", "score", "row", "id") and value is not None
             },

@@ -62,7 +62,15 @@ function card(result, answer, other, side, acts) {
 
 function columnsOf(result) {
   const pairs = Object.entries(result.columns ?? {}).filter(([name, value]) => value !== null && name !== "caption" && name !== "caption_index");
-  return element("dl", {}, ...pairs.slice(0, MOST_COLUMNS).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, shown(value)))));
+  return element("dl", {}, ...pairs.slice(0, MOST_COLUMNS).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, said(name, value, result.columns)))));
+}
+
+/** The time of a picture of a video as people write it; other values as they are. */
+function said(name, value, columns) {
+  if (name !== "timestamp" || !("frame" in columns)) return shown(value);
+  const [hours, minutes, seconds] = [value / 3600, (value / 60) % 60, value % 60].map(Math.floor);
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(seconds)}` : `${two(minutes)}:${two(seconds)}`;
 }
 
 /** On the second side: how far a result moved from its rank on the first. On the first: whether it is still there. */
@@ -81,6 +89,6 @@ export function details(item) {
   return [
     picture(item.thumbnail, item.captions[0] ?? item.id) ?? element("p", { class: "none" }, `no picture: ${item.no_thumbnail}`),
     item.captions.length ? element("ul", {}, ...item.captions.map((caption) => element("li", {}, caption))) : "",
-    element("dl", {}, ...pairs.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, shown(value))))),
+    element("dl", {}, ...pairs.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, said(name, value, item.columns))))),
   ].filter(Boolean);
 }
