@@ -151,7 +151,7 @@ class Learned:
 
     def _taken(self, label: int, other: int) -> NDArray[np.float64]:
         """The margins of the images of a class that are taken for another."""
-        return self.margins[(self.truth == label) & (self.others == other) & (self.margins < 0)]
+        return np.asarray(self.margins[(self.truth == label) & (self.others == other) & (self.margins < 0)])
 
 
 def out_of_fold(values: NDArray[np.float32], truth: NDArray[np.int64], classes: int, seed: int) -> NDArray[np.float64]:
