@@ -33,6 +33,7 @@ JOBS = {
     "prune": "Remove old versions.",
     "remove": "Take pictures and captions down from the next version on.",
     "status": "Say how the work towards an output stands, while it goes on or after.",
+    "export": "Write embeddings as a Lance dataset, or add them to an Iceberg table.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
     "models": "List models that know photographs, and download one.",
     "cache": "List or delete local copies of what lies on S3.",

@@ -231,6 +231,7 @@ MISTAKES: dict[str, list[str]] = {
     "search": ["--index", "{nowhere}", "--text", "x"],
     "explore": ["{nowhere}", "--no-browser"],
     "serve": ["{nowhere}", "--port", "0"],
+    "export": ["lance", "--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "dedup": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "filter": ["--embeddings", "{nowhere}", "--output", "{nowhere}/out"],
     "caption": ["--input", "{nowhere}", "--output", "{nowhere}/out"],

@@ -1,0 +1,1 @@
+"""Published embeddings to formats of others, each written once: the same command again changes nothing."""
