@@ -1,6 +1,7 @@
 """Faults planted in rendered scenes, embedded by the built-in model: which of them a report names, and with which counts.
 
 python -m benchmarks.findings --seeds 10
+python -m benchmarks.findings --seeds 10 --labels    # wrong labels alone, at every rate, on the same vectors
 """
 
 import argparse
@@ -18,6 +19,9 @@ from PIL import Image, ImageFilter
 import clipmill
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import SampleSettings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.evaluation.suspects.labels import find_confused
+from clipmill.evaluation.vectors import read_vectors
 from clipmill.scenes.dataset import write_scenes
 
 ROWS = 3000
@@ -110,12 +114,53 @@ def reported(table: pa.Table, folder: Path) -> dict[str, int]:
     return {one.kind: one.affected for one in report.findings}
 
 
+def labels_at_every_rate(table: pa.Table, folder: Path, seed: int) -> dict[float, tuple[int, int, int]]:
+    """By rate, 0 among them: how many labels were made wrong, how many are told of that pair of classes, and the number of
+    other pairs that are told."""
+    folder.mkdir()
+    pq.write_table(table.select(["id", "image", "label"]), folder / "rows.parquet")
+    clipmill.embed(folder / "rows.parquet", folder / "embeddings")
+    images = read_vectors(Embeddings.open(str(folder / "embeddings")), "images", folder)
+    names = sorted(set(table.column("label").to_pylist()))
+    found = {}
+    for rate in (0.0, *RATES):
+        planted, count = mislabel(table, rate, np.random.default_rng([seed, 2]))
+        before, after = (
+            np.array([names.index(one) for one in side.column("label").to_pylist()]) for side in (table, planted)
+        )
+        wrong = np.flatnonzero(before != after)
+        pair = (after[wrong[0]], before[wrong[0]]) if len(wrong) else None
+        told = find_confused(images, after, len(names))
+        right = sum(one.count for one in told if (one.label, one.other) == pair)
+        found[rate] = count, right, sum((one.label, one.other) != pair for one in told)
+    return found
+
+
+def labels_only(first: int, seeds: int) -> None:
+    """Prints a line a rate: how often wrong labels were named with a count within a tenth, and anything else was told."""
+    results = []
+    for seed in range(first, first + seeds):
+        with tempfile.TemporaryDirectory() as place:
+            results.append(labels_at_every_rate(scenes(Path(place) / "scenes", seed), Path(place) / "labels", seed))
+        print(f"seed {seed}: {results[-1]}", flush=True)
+    for rate in (0.0, *RATES):
+        of_rate = [one[rate] for one in results]
+        named = sum(right > 0 for _, right, _ in of_rate)
+        close = sum(abs(right - count) <= max(1, 0.1 * count) for count, right, _ in of_rate)
+        others = sum(other > 0 for *_, other in of_rate)
+        print(f"labels at {rate:.0%}: named {named} of {len(of_rate)}, within a tenth {close}, anything else {others}")
+
+
 def main() -> None:
     """Prints a line a fault, rate and seed, and how often each was named with a count within a tenth."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=9000)
+    parser.add_argument("--labels", action="store_true", help="wrong labels alone, at every rate")
     options = parser.parse_args()
+    if options.labels:
+        labels_only(options.first, options.seeds)
+        return
     named: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in PLANTS}
     false = []
     for seed in range(options.first, options.first + options.seeds):

@@ -3,8 +3,8 @@ memory, each built for the same target.
 
     python -m benchmarks.rerank_vectors --rows 200000 --output docs/rerank_vectors.md
 
-Vectors and queries are those of `benchmarks.clip_vectors`; queries were not tuned on. Times are medians on one thread: of queries
-in a batch of all, of one at a time, and of one whose vectors had to be read from the disk.
+Vectors and queries are those of `benchmarks.clip_vectors`; queries were not tuned on. Times are medians on one thread: of
+queries in a batch of all, of one at a time, and of one whose vectors had to be read from the disk.
 """
 
 import argparse
@@ -86,16 +86,31 @@ def _alone(index: Index, queries: NDArray[np.float32]) -> Iterator[float]:
         yield 1000 * (time.perf_counter() - began)
 
 
+_COLUMNS = (
+    "vectors",
+    "index",
+    "unseen 10-recall@10",
+    "of exact",
+    "resident bytes a vector",
+    "on disk for re-ranking",
+    "ms in a batch",
+    "ms alone",
+    "ms alone, from disk",
+    "build s",
+)
+
+
 def page(arguments: argparse.Namespace, table: list[str]) -> str:
     """The table, and what it is about."""
     return f"""# Vectors for re-ranking
 
 `python -m benchmarks.rerank_vectors --rows {arguments.rows}`: {arguments.rows:,} vectors of {DIMENSION} dimensions, a target of
-{arguments.target_recall:g}, {arguments.queries:,} unseen text queries. {machine()}. Without vectors, codes alone have to find the
-target, so a finer kind of index is built. *Of exact* is what scoring with stored vectors leaves of the exact ten, whatever is searched.
+{arguments.target_recall:g}, {arguments.queries:,} unseen text queries. {machine()}. Without vectors, codes alone have to find
+the target, so a finer kind of index is built. *Of exact* is what scoring with stored vectors leaves of the exact ten, whatever
+is searched.
 
-| vectors | index | unseen 10-recall@10 | of exact | resident bytes a vector | on disk for re-ranking | ms in a batch | ms alone | ms alone, from disk | build s |
-|---|---|---|---|---|---|---|---|---|---|
+| {" | ".join(_COLUMNS)} |
+|{"---|" * len(_COLUMNS)}
 {chr(10).join(table)}
 """
 
