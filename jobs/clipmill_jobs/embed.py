@@ -86,6 +86,8 @@ def _print_limits(manifest: EmbeddingsManifest) -> None:
         click.echo(f"encoders busy {run.encoder_busy:.0%} of the time; {', '.join(each)}")
     if run.advice:
         click.echo(f"what would make it faster: {run.advice}")
+    if manifest.truncated_captions:
+        click.echo(f"{manifest.truncated_captions:,} captions are longer than the model reads, and were cut there")
     if manifest.parity:
         least, mean = manifest.parity["minimum_cosine"], manifest.parity["mean_cosine"]
         click.echo(

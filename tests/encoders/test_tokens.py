@@ -10,7 +10,7 @@ import torch
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.model import load_model
 from clipmill.encoders.shipping import ship_tokenizer, unship_tokenizer
-from clipmill.encoders.tokens import TokenForm, Tokenizer, cut_short, tokenise
+from clipmill.encoders.tokens import TokenForm, Tokenizer, are_cut, cut_short, tokenise
 
 TEXTS = ["", "a cat", "two dogs on a bed, in the sun!", "Ünïcödé ☂ " * 4, "word " * 200, "a cat", "!!!"]
 
@@ -78,3 +78,12 @@ def test_a_text_is_cut_where_its_end_makes_no_difference(model: str | None) -> N
 def test_of_letters_that_are_cut_each_counts() -> None:
     found = cut_short(letters(0, 5), ["abcd", "abcde", "abcdef", "abcdeff"])
     assert found.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("words", [1, 74, 75, 76, 200])
+def test_a_text_is_cut_where_it_has_more_words_than_the_model_reads(words: int) -> None:
+    """CLIP reads 77 tokens: a beginning, an end, and 75 between; each of these words is one."""
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    text = " ".join(["dog"] * words)
+    assert are_cut(tokenizer, ["cat", text], tokenise(tokenizer, ["cat", text])).tolist() == [False, words > 75]
+    assert cut_short(tokenizer, ["cat", text]).tolist() == [False, words > 75]

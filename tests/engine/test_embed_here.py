@@ -216,3 +216,12 @@ def test_paths_that_lead_out_of_the_input_are_rejects_until_they_are_allowed(sou
     (tmp_path / "structs").mkdir()
     pq.write_table(pa.table({"image": column}), tmp_path / "structs/a.parquet")
     assert embed(tmp_path / "structs", tmp_path / "whole", {"cpus": 1}, keep_columns=[]).manifest.counts.images == 1
+
+
+def test_captions_that_are_longer_than_the_model_reads_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    captions = [["a dog", "dog " * 500], ["dog " * 400], [], ["", "two dogs"]]
+    pq.write_table(pa.table({"caption": captions}), tmp_path / "in" / "rows.parquet")
+    settings = EmbedSettings(input=str(tmp_path / "in"), output=str(tmp_path / "out"))
+    manifest = embed_stage(settings, ClusterSettings(cpus=1, device="cpu"), Silent()).manifest
+    assert (manifest.counts.captions, manifest.truncated_captions) == (4, 2)

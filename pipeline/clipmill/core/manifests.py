@@ -99,7 +99,7 @@ class EmbeddingsManifest(Record):
     """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
     rows by the device, precision, batch size and kind of GPU that encoded them; ``parity`` has the cosines of a few images
     with what float32 makes of them, where another precision was used; ``listing_sha256`` is null where no folder was
-    listed."""
+    listed; ``truncated_captions`` are those that are longer than the model reads, null where that was not counted."""
 
     NEWEST: ClassVar[int] = FRAMES_VERSION
     kind: Literal["embeddings"] = "embeddings"
@@ -109,6 +109,7 @@ class EmbeddingsManifest(Record):
     counts: Counts
     configuration: dict[str, Any]
     encoded_with: dict[str, int] = Field(default_factory=dict)
+    truncated_captions: int | None = None
     parity: dict[str, float] = Field(default_factory=dict)
     kept_columns: list[str]
     runs: list[Run]

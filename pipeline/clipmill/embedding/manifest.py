@@ -77,6 +77,7 @@ def finish(
                 advice=limits.advice,
             ),
         ],
+        truncated_captions=total.truncated_captions,
         parity=parity_of(total),
         throughput=_throughput(run, wall, hardware),
         software=environment.software(),

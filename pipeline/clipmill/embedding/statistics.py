@@ -43,6 +43,7 @@ class Statistics(Sums):
     rejected_audio: int = 0
     rejected_videos: int = 0
     kept_frames: int = 0
+    truncated_captions: int = 0
     encoded_with: Counter[str] = field(default_factory=Counter)
     captions_by_file: Counter[str] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
@@ -73,6 +74,7 @@ class Statistics(Sums):
             audio=unit.clips["audio"].num_rows if "audio" in unit.clips else 0,
             videos=len(unit.clips["videos"].column("row").unique()) if "videos" in unit.clips else 0,
             kept_frames=unit.clips["videos"].num_rows if "videos" in unit.clips else 0,
+            truncated_captions=unit.truncated,
             rejected_audio=kinds["audio"],
             rejected_videos=kinds["video"],
             reasons=unit.reasons,

@@ -38,7 +38,7 @@ from clipmill.embedding.rejects import Rejects
 from clipmill.encoders.device import Meter
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import WithoutPictures
-from clipmill.encoders.tokens import Tokenizer, tokenise
+from clipmill.encoders.tokens import Tokenizer, are_cut, tokenise
 from clipmill.source.decode import Rejected, thumbnail
 from clipmill.source.decode_many import JpegDecoder, decode_all
 from clipmill.source.media import CLIPS, MEDIA, MediumName
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from clipmill.encoders.protocol import Preparation
     from clipmill.source.corrupt import Corruption
 
+TRUNCATED = "truncated"
+"""In a tokenised unit, of each row the captions that are longer than the model reads."""
 Loader = Callable[[str, str], bytes]
 """(path in the image column, source file) to the image file's bytes; raises Rejected."""
 
@@ -64,6 +66,8 @@ class EmbeddedUnit:
     seconds: dict[str, float] = field(default_factory=dict)
     clips: dict[str, pa.Table] = field(default_factory=dict)
     """Of sounds and videos, by part, where the input has them."""
+    truncated: int = 0
+    """Captions that are longer than the model reads."""
 
     @property
     def tables(self) -> dict[str, pa.Table]:
@@ -154,11 +158,15 @@ class _Pixels:
 
 def tokenise_unit(decoded: pa.Table, tokenizer: Tokenizer) -> pa.Table:
     """A unit with its captions as ``tokens``: for each caption the ids without their padding, int32, null for one that is
-    empty."""
+    empty; and ``truncated``, the number of captions of a row that are longer than the model reads."""
     captions = decoded.column("captions").to_pylist()
-    given = iter(tokenise(tokenizer, [text for texts in captions for text in texts or () if _has_words(text)]))
+    texts = [text for texts in captions for text in texts or () if _has_words(text)]
+    found = tokenise(tokenizer, texts)
+    given, cut = iter(found), iter(are_cut(tokenizer, texts, found).tolist())
     tokens = [[next(given) if _has_words(text) else None for text in texts] if texts else None for texts in captions]
-    return decoded.append_column("tokens", pa.array(tokens, pa.list_(pa.list_(pa.int32()))))
+    truncated = [sum(next(cut) for text in texts or () if _has_words(text)) for texts in captions]
+    decoded = decoded.append_column("tokens", pa.array(tokens, pa.list_(pa.list_(pa.int32()))))
+    return decoded.append_column(TRUNCATED, pa.array(truncated, pa.int32()))
 
 
 def _has_words(caption: str | None) -> bool:
@@ -218,7 +226,8 @@ def encode_unit(model: ClipModel, decoded: pa.Table, kept: Sequence[pa.Field], *
         "encode_captions": captions_meter.seconds,
         **({"encode_clips": clips_meter.seconds} if clips else {}),
     }
-    return EmbeddedUnit(images, captions, rejects.table(), captions_by_file(decoded), seconds, clips)
+    truncated = pc.sum(decoded.column(TRUNCATED)).as_py() if TRUNCATED in decoded.column_names else 0
+    return EmbeddedUnit(images, captions, rejects.table(), captions_by_file(decoded), seconds, clips, truncated or 0)
 
 
 def _clips_in(decoded: pa.Table) -> list[MediumName]:

@@ -68,13 +68,20 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[TokenIds]:
 def cut_short(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.bool_]:
     """Which texts are longer than the model reads, bool (n,): they fill its context, and their last letter makes no
     difference."""
-    length = TokenForm.of(tokenizer).length
     whole = [text.strip() for text in texts]
-    full = [at for at, ids in enumerate(tokenise(tokenizer, whole)) if len(ids) >= length]
-    found = np.zeros(len(whole), np.bool_)
-    shorter = tokenise(tokenizer, [whole[at][:-1] for at in full])
-    for at, ids, less in zip(full, tokenise(tokenizer, [whole[at] for at in full]), shorter, strict=True):
-        found[at] = np.array_equal(ids, less)
+    return are_cut(tokenizer, whole, tokenise(tokenizer, whole))
+
+
+def are_cut(tokenizer: Tokenizer, texts: Sequence[str], tokens: Sequence[TokenIds]) -> NDArray[np.bool_]:
+    """As `cut_short`, of texts whose ``tokens`` are known."""
+    found = np.zeros(len(texts), np.bool_)
+    longest = max(map(len, tokens), default=0)
+    if not longest or longest < TokenForm.of(tokenizer).length:
+        return found
+    full = [at for at, ids in enumerate(tokens) if len(ids) == longest]
+    shorter = tokenise(tokenizer, [texts[at].strip()[:-1] for at in full])
+    for at, less in zip(full, shorter, strict=True):
+        found[at] = np.array_equal(tokens[at], less)
     return found
 
 

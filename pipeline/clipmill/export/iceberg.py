@@ -33,8 +33,8 @@ def commit_iceberg(
     """Adds all rows to the table, which is made where it is not there, by one commit; nothing where a snapshot of it has them.
 
     Iceberg has neither half floats nor lists of a fixed length: vectors are list<float>, twice the bytes. Raises OutputDiffers
-    for a table that holds other rows, unless they are to be replaced; UserError where pyiceberg is missing, or the catalog or the
-    table cannot be used; RunFailed where another commit came between.
+    for a table that holds other rows, unless they are to be replaced; UserError where pyiceberg is missing, or the catalog or
+    the table cannot be used; RunFailed where another commit came between.
     """
     if importlib.util.find_spec("pyiceberg") is None:
         raise UserError("an Iceberg table is written by the package pyiceberg: pip install 'clipmill[iceberg]'")

@@ -126,6 +126,7 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
             NEW: (new.counts if new else Counts()).model_dump(mode="json"),
         },
         encoded_with=dict(sorted(encoded.items())),
+        truncated_captions=_truncated(composition),
         kept_columns=sample.kept_columns,
         runs=_runs(new, counts.rows, started),
         throughput=new.throughput if new else _NOTHING,
@@ -249,6 +250,15 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
             if medium.part in CLIP_PARTS and any(file.part == medium.part for file in files)
         },
     )
+
+
+def _truncated(composition: Composition) -> int | None:
+    """Captions that were cut where the model stops reading; None where that is not known of those that are left."""
+    if composition.changes.dead or len(composition.changes.gone) or len(composition.removed):
+        return None
+    counts = [one.manifest.truncated_captions for one in (composition.base, composition.made) if one is not None]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _frames_of(dataset: Location, files: Sequence[Shard]) -> int | None:
