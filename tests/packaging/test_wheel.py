@@ -2,27 +2,16 @@
 
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from installed import ROOT, python_of
+
 HOSTILE = "raise ImportError('this is not the package that you are looking for')\n"
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built with what is installed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
-    subprocess.run([*build, str(folder), str(ROOT)], check=True, capture_output=True, timeout=300)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 def source_files() -> set[str]:
@@ -41,16 +30,6 @@ def test_the_wheel_holds_the_files_of_both_source_roots_and_no_others(wheel: Pat
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == source_files()
     assert "clipmill/py.typed" in names
-
-
-def python_of(environment: Path, wheel: Path) -> Path:
-    """A Python whose clipmill is the wheel; all that it needs comes from the environment of these tests."""
-    venv.create(environment, with_pip=False)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(packages)
-    (packages / "tests_environment.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    return environment / "bin" / "python"
 
 
 @pytest.fixture(params=["wheel", "checkout"])
