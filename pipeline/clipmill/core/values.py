@@ -4,7 +4,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictFloat, StrictInt, WithJsonSchema
 
@@ -59,6 +59,16 @@ def parse_count(text: str | int | float) -> int:
     if count is None or not math.isfinite(count) or count != int(count):
         raise ValueError(f"{text!r} is not a whole number; a letter may follow it, such as 500k, 10M or 5e9")
     return int(count)
+
+
+def parse_count_or_all(value: Any) -> Any:
+    """A number of rows as `parse_count` reads it, or the word ``all``. Raises ValueError for anything else."""
+    if value == "all":
+        return value
+    try:
+        return parse_count(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a whole number (5000, 100k) nor the word all") from None
 
 
 def none_for_auto(value: Any) -> Any:
@@ -181,6 +191,16 @@ Count = Annotated[
     WithJsonSchema({"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?$"}]}),
 ]
 """A number of rows: 5000, 500k, 10M, 5e9."""
+
+CountOrAll = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["all"],
+    BeforeValidator(parse_count_or_all),
+    WithJsonSchema(
+        {"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^(all|[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?)$"}]},
+    ),
+    Option(metavar="N|all"),
+]
+"""A number of rows, or all of them."""
 
 Workers = Annotated[
     tuple[int, int] | None,

@@ -4,7 +4,6 @@ A dataset with more queries than are kept is sampled by a hash of source file an
 are in or out together, and two reports over the same files keep the same ones.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.schemas import ORDINAL_SHIFT
-from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.datasets.row_hash import ROW_NUMBER, hash_path, hash_rows, paths_of_sources
 from clipmill.evaluation.outcomes import HITS_AT, PART_OF, Outcomes
 from clipmill.report.document import KeptQueries, QueriesPart
 from clipmill.storage import Location
@@ -27,7 +27,6 @@ TEXTS_KEPT = 20_000
 TEXT_LENGTH = 200
 _HASHES = 1 << 32
 _GROUP_ROWS = 65_536
-_ROW_NUMBER = (1 << ORDINAL_SHIFT) - 1
 
 QUERIES = pa.schema(
     [
@@ -57,20 +56,6 @@ class _Sources:
 
     paths: list[str | None]
     hashes: NDArray[np.uint64]
-
-
-def hash_path(path: str | None) -> int:
-    """64 bits that follow from the path of a source file."""
-    return int.from_bytes(hashlib.blake2b((path or "").encode(), digest_size=8).digest(), "little")
-
-
-def hash_rows(path_hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """32 evenly spread bits per row of a source file (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
-    mixed = path_hashes ^ (row_numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: NDArray[np.uint32] = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
-    return result
 
 
 def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes]) -> QueriesPart | None:
@@ -111,7 +96,7 @@ def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outco
     positions = outcome.positions[order]
     rows = _rows_of(embeddings, part)[positions]
     sources = _sources(embeddings, int(rows.max()) >> ORDINAL_SHIFT)
-    hashes = hash_rows(sources.hashes[rows >> ORDINAL_SHIFT], rows & _ROW_NUMBER)
+    hashes = hash_rows(sources.hashes[rows >> ORDINAL_SHIFT], rows & ROW_NUMBER)
     below = _bound(hashes, QUERIES_KEPT)
     chosen = np.flatnonzero(hashes < below)
     texts = _bound(hashes, TEXTS_KEPT)
@@ -139,10 +124,7 @@ def _rows_of(embeddings: Embeddings, part: str) -> NDArray[np.int64]:
 
 
 def _sources(embeddings: Embeddings, last: int) -> _Sources:
-    paths: list[str | None] = [None] * (last + 1)
-    for record in storage.read_table(embeddings.location / INPUTS_FILE).select(["ordinal", "path"]).to_pylist():
-        if record["ordinal"] <= last:
-            paths[record["ordinal"]] = record["path"]
+    paths = paths_of_sources(embeddings, last)
     return _Sources(paths, np.array([hash_path(path) for path in paths], np.uint64))
 
 
@@ -178,7 +160,7 @@ def _tables(
         found = {
             "task": pa.array([outcome.task] * len(here)),
             "path": paths.take(pa.array(rows >> ORDINAL_SHIFT)),
-            "row_number": pa.array(rows & _ROW_NUMBER),
+            "row_number": pa.array(rows & ROW_NUMBER),
             "caption_index": taken.column("caption_index") if of_captions else nothing,
             "id": taken.column("id"),
             "text": text,

@@ -7,7 +7,18 @@ from pydantic import Field
 from clipmill.core.schemas import GalleryName
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
+from clipmill.core.values import (
+    Bytes,
+    Count,
+    CountOrAll,
+    CountOrAuto,
+    Names,
+    Numbers,
+    Option,
+    Rejects,
+    Share,
+    size_text,
+)
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
@@ -189,6 +200,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "slice_by",
         "perturb_text",
         "widths",
+        "query_sample",
         "bootstrap_samples",
         "fidelity_queries",
         "seed",
@@ -239,6 +251,11 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     widths: Numbers = Field(
         default=None,
         description="Measure what vectors cut to their first N components would lose: 256,128,64.",
+    )
+    query_sample: CountOrAll = Field(
+        default=100_000,
+        description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more in "
+        "small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query.",
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")

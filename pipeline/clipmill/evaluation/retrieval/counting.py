@@ -52,6 +52,11 @@ class Levels:
         """All levels in rising order of query and falling order of score."""
         return _APART * np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)) - self.values
 
+    def of(self, queries: slice) -> "Levels":
+        """Those of a run of the queries."""
+        starts = self.starts[queries.start : queries.stop + 1]
+        return Levels(starts - starts[0], self.values[starts[0] : starts[-1]], self.dimension)
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -59,6 +64,10 @@ class Counts:
 
     equal: NDArray[np.int64]
     between: NDArray[np.int64]
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Counts of the same levels in two parts of a gallery, together."""
+        return Counts(self.equal + other.equal, self.between + other.between)
 
     def higher(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Items that score strictly higher than each level, all levels (l,) of queries that begin at ``starts``."""

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipmill.datasets.row_hash import hash_path, hash_rows
 from clipmill.report.document import KeptQueries
-from clipmill.report.queries import hash_path, hash_rows
 
 Match = Literal["path", "id"]
 _NONE = -1
