@@ -40,8 +40,8 @@ from clipmill.evaluation.retrieval.folds import coco_protocols
 from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Rank, Retrieval, answerable, rank_here, retrieve
-from clipmill.evaluation.retrieval.sampling import sample_note, sample_of
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
+from clipmill.evaluation.sampling import sample_note, sample_of
 from clipmill.evaluation.shown import Measured, Shown, choose_shown
 from clipmill.evaluation.studies.slices import worse_images
 from clipmill.evaluation.studies.slicing import Slicing, read_slicing
@@ -128,9 +128,7 @@ def measure_quality(
         Suspects,
         lambda: find_suspects(images, measured.caption_ranks, classified.labels, zero_shot, settings.seed, apart),
     )
-    found = Measured(
-        embeddings, images, captions, classified.labels, zero_shot, slicings, measured.caption_ranks, outcomes
-    )
+    found = Measured(embeddings, images, captions, classified.labels, zero_shot, slicings, outcomes)
     return replace(
         measured,
         suspects=suspects,

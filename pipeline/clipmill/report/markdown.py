@@ -28,7 +28,7 @@ def markdown_text(report: Report) -> str:
         "",
     ]
     for part in report.retrieval:
-        about = f"{part.queries:,} queries, {part.gallery:,} in the gallery"
+        about = f"{part.asked}, {part.gallery:,} in the gallery"
         lines += _figures(f"{DIRECTIONS[part.direction]} ({about})", part.figures)
     if report.zero_shot:
         lines += _figures(f"Zero-shot ({len(report.zero_shot.classes):,} classes)", report.zero_shot.figures)

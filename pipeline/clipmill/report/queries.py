@@ -40,14 +40,17 @@ QUERIES = pa.schema(
         pa.field("rank", pa.float64()),
         pa.field("reciprocal_rank", pa.float64()),
         *(pa.field(f"hit_{k}", pa.float64()) for k in HITS_AT),
+        pa.field("weight", pa.float64()),
     ]
 )
 """One row per query and task. ``task`` is t2i, i2t or zero-shot. ``path`` and ``row_number`` are the source file and the row
 in it, ``path`` null where the dataset does not list its files; ``caption_index`` is null where an image is the query.
 ``text`` is the beginning of the caption, for some of them; ``label`` the right class. ``rank`` is the expected place of
 the first positive, ``reciprocal_rank`` the expected 1 / place (null in files written before it was measured), and ``hit_K``
-whether one is among the first K: a probability where scores tie."""
-_ADDED = "reciprocal_rank"
+whether one is among the first K: a probability where scores tie. ``weight`` is how many queries of the dataset this one stands
+for, where queries were drawn at several rates; null where all stand for equally many."""
+_ADDED = ("reciprocal_rank", "weight")
+"""Columns that files of older releases lack."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,11 @@ class _Sources:
     hashes: NDArray[np.uint64]
 
 
-def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes]) -> QueriesPart | None:
-    """Writes the file at ``place`` and says what is in it; None, and no file, where nothing was asked."""
+def write_queries(
+    place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes], seed: int = 0
+) -> QueriesPart | None:
+    """Writes the file at ``place`` and says what is in it; None, and no file, where nothing was asked. ``seed`` is what queries
+    were drawn with, where not all were asked."""
     if not outcomes:
         return None
     tasks: dict[str, KeptQueries] = {}
@@ -74,23 +80,24 @@ def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Ou
         ) as writer,
     ):
         for outcome in outcomes:
-            tasks[outcome.task] = _write_task(writer, embeddings, outcome)
+            tasks[outcome.task] = _write_task(writer, embeddings, outcome, seed)
     return QueriesPart(file=QUERIES_FILE, sha256=stream.written.sha256, tasks=tasks)
 
 
 def read_queries(place: Location) -> pa.Table:
     """The rows of such a file. Raises ValueError for one with other columns, or that is no Parquet."""
     table = pq.read_table(pa.BufferReader(storage.read_bytes(place)))
-    if _ADDED not in table.schema.names:
-        table = table.append_column(_ADDED, pa.nulls(len(table), pa.float64())).select(
-            [name for name in QUERIES.names if name in {*table.schema.names, _ADDED}]
-        )
+    for name in _ADDED:
+        if name not in table.schema.names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    if set(table.schema.names) == set(QUERIES.names):
+        table = table.select(QUERIES.names)
     if table.schema.names != QUERIES.names:
         raise ValueError(f"the columns are {', '.join(table.schema.names)}")
     return table.cast(QUERIES)
 
 
-def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outcomes) -> KeptQueries:
+def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outcomes, seed: int) -> KeptQueries:
     part = PART_OF[outcome.task]
     order = np.argsort(outcome.positions, kind="stable")
     positions = outcome.positions[order]
@@ -106,7 +113,8 @@ def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outco
     ):
         writer.write_table(table)
         kept += len(table)
-    return KeptQueries(asked=len(outcome), kept=kept, hash_below=below)
+    drawn = {} if outcome.of is None else {"of": outcome.of, "seed": seed}
+    return KeptQueries(asked=len(outcome), kept=kept, hash_below=below, **drawn)
 
 
 def _bound(hashes: NDArray[np.uint32], most: int) -> int:
@@ -171,6 +179,7 @@ def _tables(
                 name: nothing if found is None else pa.array(found[values])
                 for name, found in (("rank", outcome.rank), ("reciprocal_rank", outcome.reciprocal_rank))
             },
+            "weight": nothing if outcome.weights is None else pa.array(outcome.weights[values]),
             **{f"hit_{k}": pa.array(outcome.hits[k][values]) if k in outcome.hits else nothing for k in HITS_AT},
         }
         yield pa.table({field.name: found[field.name].cast(field.type) for field in QUERIES}, schema=QUERIES)

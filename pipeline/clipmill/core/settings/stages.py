@@ -254,8 +254,8 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     )
     query_sample: CountOrAll = Field(
         default=100_000,
-        description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more in "
-        "small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query.",
+        description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more "
+        "in small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query.",
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")

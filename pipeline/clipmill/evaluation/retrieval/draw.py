@@ -86,6 +86,14 @@ def draw_sample(
     return Sample(positions[chosen], stratum_of[chosen].astype(np.int64), strata)
 
 
+def evenly(weights: NDArray[np.float64] | None, count: int, seed: int) -> NDArray[np.int64]:
+    """Numbers (n,), rising, of ``count`` drawn queries, so chosen that every query of the dataset had the same chance: each
+    stays by its weight over the largest. All of them where none has a weight."""
+    if weights is None:
+        return np.arange(count)
+    return np.flatnonzero(np.random.default_rng(seed).random(count) * weights.max() < weights)
+
+
 _COMMON = 62
 """Stands for the common rate among powers: lower than that of any slice."""
 

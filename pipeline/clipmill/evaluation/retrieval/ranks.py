@@ -1,9 +1,9 @@
 """The exact ranks of each query's positives: their scores first, then how many items of the gallery lie above each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class Ranks:
     falling order and query after query, ``level_higher`` (l,) counts the gallery items that score strictly higher,
     ``level_items`` those that score exactly that and ``level_positives`` the positives among these, at least one. Items
     that tie stand in random order: what is reported is the expectation over it. ``weights`` (q,) are of queries that were drawn
-    at several rates: how many of the dataset each stands for; None where all stand for equally many.
+    at several rates: how many of the dataset each stands for; None where all stand for equally many. ``of`` queries they were
+    drawn from; None: these are all, or a part that was not drawn.
     """
 
     rows: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Ranks:
     level_positives: NDArray[np.int64]
     gallery: int
     weights: NDArray[np.float64] | None = None
+    of: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,9 +111,9 @@ def join_ranks(pieces: Sequence[Ranks]) -> Ranks:
     """The ranks of several sets of queries in one gallery, in order, not weighted yet; of one piece at least."""
     if len(pieces) == 1:
         return pieces[0]
-    columns = [field.name for field in fields(Ranks) if field.name not in ("gallery", "weights")]
-    joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in columns}
-    return Ranks(**joined, gallery=pieces[0].gallery)
+    columns = [field.name for field in fields(Ranks) if field.name not in ("gallery", "weights", "of")]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in columns}
+    return replace(pieces[0], **joined)
 
 
 def probability_of_none(

@@ -131,7 +131,7 @@ def retrieve(
 
     found = checkpoint(f"ranks-{direction}", Ranks, lambda: rank(direction, queries, gallery, chosen, report))
     progress(len(found) - reported)
-    ranks = replace(found, weights=None if sample is None else sample.weights)
+    ranks = found if sample is None else replace(found, weights=sample.weights, of=sample.queries)
     gallery_only = int(np.sum(~np.isin(gallery.rows, queries.rows)))
     without = len(queries) - len(asked)
     result = checkpoint(

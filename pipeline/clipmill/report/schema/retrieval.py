@@ -9,11 +9,29 @@ from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.figures import Figure
 
 
+class StratumPart(Record):
+    """``drawn`` of ``queries`` queries, at random."""
+
+    drawn: int
+    queries: int
+
+
+class SampledPart(Record):
+    """The queries are a sample: of ``of`` queries, with ``seed``, by ``strata``: one, or one for each rate at which slices of
+    ``columns`` were drawn."""
+
+    of: int
+    seed: int
+    columns: list[str]
+    strata: list[StratumPart]
+
+
 class RetrievalPart(Record):
     """One direction of retrieval. ``ceiling`` and ``curve`` map K to R@K: what any model can expect, what this one has.
 
     ``smaller`` maps K, and then sizes of random galleries, to the expected R@K; ``most_positives`` is the most answers
-    that any query has.
+    that any query has. Where not all queries were ranked, ``queries`` are those that were, and figures are estimates for all
+    that ``sampled`` names.
     """
 
     direction: Direction
@@ -29,6 +47,13 @@ class RetrievalPart(Record):
     repeated_images: int
     most_positives: int = 1
     smaller: dict[int, dict[int, float]] = Field(default_factory=dict)
+    sampled: SampledPart | None = None
+
+    @property
+    def asked(self) -> str:
+        """How many queries, and of how many, in words."""
+        drawn = f" drawn of {self.sampled.of:,}" if self.sampled else ""
+        return f"{self.queries:,} queries{drawn}"
 
 
 class Result(Record):
