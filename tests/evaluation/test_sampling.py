@@ -121,7 +121,10 @@ def test_the_variance_of_a_stratified_mean_is_that_over_many_draws() -> None:
     for _ in range(400):
         world = np.where(stratum == 0, random.random(10_000) < 0.7, random.random(10_000) < 0.3)
         chosen = np.concatenate(
-            [random.choice(np.flatnonzero(stratum == number), count, replace=False) for number, count in enumerate(drawn)]
+            [
+                random.choice(np.flatnonzero(stratum == number), count, replace=False)
+                for number, count in enumerate(drawn)
+            ]
         )
         found = clustered_mean(world[chosen].astype(float), chosen, weight[stratum[chosen]])
         assert found is not None

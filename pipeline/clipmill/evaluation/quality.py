@@ -41,7 +41,7 @@ from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Rank, Retrieval, answerable, rank_here, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
-from clipmill.evaluation.sampling import sample_note, sample_of
+from clipmill.evaluation.sampling import sample_of
 from clipmill.evaluation.shown import Measured, Shown, choose_shown
 from clipmill.evaluation.studies.slices import worse_images
 from clipmill.evaluation.studies.slicing import Slicing, read_slicing
@@ -202,7 +202,7 @@ def _retrieval(
         absences=[Absence(name, why) for name in names] if why else [],
         notes=[
             *_unknown_captions(embeddings),
-            *(note for result in retrieval.values() for note in _notes(result, settings)),
+            *(note for result in retrieval.values() for note in _notes(result)),
         ],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
         asked={
@@ -282,7 +282,7 @@ def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) ->
     return None
 
 
-def _notes(result: Retrieval, settings: EvaluateSettings) -> list[str]:
+def _notes(result: Retrieval) -> list[str]:
     """What a reader should know of the queries and the gallery of one direction."""
     queries, items = (ITEMS[side] for side in sides_of(result.direction))
     trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
@@ -293,5 +293,4 @@ def _notes(result: Retrieval, settings: EvaluateSettings) -> list[str]:
         f"for {result.ties:,} queries other {items}s score exactly as high as the right one; their hits are expected "
         "numbers over a random order.": result.ties,
     }
-    found = [f"{result.direction}: {note}" for note, holds in notes.items() if holds]
-    return found if result.of is None else [f"{result.direction}: {sample_note(result, settings)}", *found]
+    return [f"{result.direction}: {note}" for note, holds in notes.items() if holds]

@@ -1,4 +1,4 @@
-"""The sample of a direction's queries that the settings ask for, and what a report says of it."""
+"""The sample of a direction's queries that the settings ask for."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,6 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.datasets.row_hash import item_keys
 from clipmill.evaluation.directions import Direction, sides_of
 from clipmill.evaluation.retrieval.draw import Sample, draw_sample
-from clipmill.evaluation.retrieval.retrieval import Retrieval
 from clipmill.evaluation.studies.slicing import Slicing
 from clipmill.evaluation.vectors import Vectors
 
@@ -42,17 +41,3 @@ def _of_queries(
     """The slice (q,) of the image of each of ``rows`` (q,), −1 without one; ``order`` puts ``image_rows`` in order."""
     image = order[np.minimum(np.searchsorted(image_rows, rows, sorter=order), len(order) - 1)]
     return np.where(image_rows[image] == rows, slicing.numbers[image], -1)
-
-
-def sample_note(result: Retrieval, settings: EvaluateSettings) -> str:
-    """What was drawn, in a sentence."""
-    columns = ", ".join(settings.slice_by)
-    strata = ""
-    if len(result.strata) > 1:
-        rates = ", ".join(f"{stratum.drawn:,} of {stratum.queries:,}" for stratum in result.strata)
-        strata = f", more of small slices of {columns} ({rates}), and weighted by what they stand for"
-    return (
-        f"{result.queries:,} of {result.of:,} queries were drawn with seed {settings.seed}{strata}. Figures are estimates for "
-        "all, and intervals cover the draw; examples, and queries in lists, are of those drawn. --query-sample all ranks "
-        "every one."
-    )

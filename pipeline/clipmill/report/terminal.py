@@ -22,8 +22,8 @@ def report_lines(report: Report) -> list[str]:
             f"{DIRECTIONS[part.direction]}  {_listed(figures)}  ({part.asked}, {part.gallery:,} in the gallery; "
             f"ceiling of R@1 {part.ceiling[1]:.4f})"
         )
-    if any(part.sampled for part in report.retrieval):
-        lines.append("sampled       intervals cover the draw; --query-sample all ranks every query")
+        if part.sampled:
+            lines.append(f"              {part.drawn}")
     if report.zero_shot:
         lines.append(f"zero-shot     {_listed(report.zero_shot.figures)}  ({len(report.zero_shot.classes):,} classes)")
     if report.probe:

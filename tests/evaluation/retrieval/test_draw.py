@@ -43,7 +43,9 @@ def test_small_slices_keep_queries_and_the_sample_is_no_larger(most: int) -> Non
     enough = min(SLICE_QUERIES, most // 40)
     for size, got in zip(sizes, drawn.tolist(), strict=True):
         assert got >= min(size, enough) * 0.6
-    assert drawn[4:].tolist() == [min(size, max(got, enough)) for size, got in zip(sizes[4:], drawn[4:].tolist(), strict=True)]
+    assert drawn[4:].tolist() == [
+        min(size, max(got, enough)) for size, got in zip(sizes[4:], drawn[4:].tolist(), strict=True)
+    ]
 
 
 def test_weights_add_up_to_the_queries_of_the_dataset_in_all_and_by_stratum() -> None:

@@ -25,6 +25,16 @@ class SampledPart(Record):
     columns: list[str]
     strata: list[StratumPart]
 
+    def in_words(self, queries: int) -> str:
+        """A sentence on so many ``queries`` that were drawn."""
+        text = f"{queries:,} of {self.of:,} queries were drawn (seed {self.seed}"
+        if len(self.strata) > 1:
+            rates = ", ".join(f"{stratum.drawn:,} of {stratum.queries:,}" for stratum in self.strata)
+            text += f"; relatively more of small slices of {', '.join(self.columns)}: {rates}"
+        return (
+            f"{text}). Figures are estimates for all, and intervals cover the draw; --query-sample all ranks every one."
+        )
+
 
 class RetrievalPart(Record):
     """One direction of retrieval. ``ceiling`` and ``curve`` map K to R@K: what any model can expect, what this one has.
@@ -48,6 +58,11 @@ class RetrievalPart(Record):
     most_positives: int = 1
     smaller: dict[int, dict[int, float]] = Field(default_factory=dict)
     sampled: SampledPart | None = None
+
+    @property
+    def drawn(self) -> str:
+        """What was drawn and by what, in a sentence; empty where all queries were ranked."""
+        return self.sampled.in_words(self.queries) if self.sampled else ""
 
     @property
     def asked(self) -> str:
