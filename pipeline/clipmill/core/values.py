@@ -61,10 +61,10 @@ def parse_count(text: str | int | float) -> int:
     return int(count)
 
 
-def parse_count_or_all(value: Any) -> Any:
+def parse_count_or_all(value: Any) -> int | Literal["all"]:
     """A number of rows as `parse_count` reads it, or the word ``all``. Raises ValueError for anything else."""
     if value == "all":
-        return value
+        return "all"
     try:
         return parse_count(value)
     except ValueError:

@@ -21,6 +21,8 @@ from clipmill.core.values import (
 )
 
 _MEMORY = 4 * 1024**3
+DEFAULT_QUERY_SAMPLE = 100_000
+"""R@K of so many queries is known to ±.003, which is less than what most changes of a model make."""
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
 
 
@@ -253,7 +255,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         description="Measure what vectors cut to their first N components would lose: 256,128,64.",
     )
     query_sample: CountOrAll = Field(
-        default=100_000,
+        default=DEFAULT_QUERY_SAMPLE,
         description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more "
         "in small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query.",
     )
