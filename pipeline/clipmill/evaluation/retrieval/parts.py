@@ -128,7 +128,7 @@ class InParts:
             positives = find_positives(queries, gallery, answers, positions[first:last])
             left = [piece for piece in group if load(piece.counts_in(self.folder), Counted) is None]
             if left:
-                save(left[0].queries_in(self.folder), _question(queries, positives))
+                save(left[0].queries_in(self.folder), question_of(queries, positives))
             found.append((group, positives))
             waiting += left
         done = len(gallery) * len(positions) - sum(piece.products for piece in waiting)
@@ -193,7 +193,8 @@ def _by_queries(pieces: list[Piece]) -> dict[tuple[int, int], list[Piece]]:
     return groups
 
 
-def _question(queries: Vectors, positives: Positives) -> Question:
+def question_of(queries: Vectors, positives: Positives) -> Question:
+    """What is kept for the pieces of some queries."""
     levels = positives.levels
     return Question(np.asarray(queries.values[positives.positions]), levels.starts, levels.values)
 
