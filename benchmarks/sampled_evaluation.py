@@ -164,10 +164,10 @@ slices that hold {slices} of them, the small ones harder.
 
 ## Whether the intervals hold
 
-All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} queries were drawn with
-{arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of all queries for
-44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower on average; the bar
-is ±{WIDEST}.
+All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} queries were
+drawn with {arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of
+all queries for 44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower on
+average; the bar is ±{WIDEST}.
 
 | direction | figure | of all queries | at one rate: held for | ± | by slices: held for | ± |
 |---|---|---|---|---|---|---|
@@ -178,9 +178,9 @@ of this one a little more often than 95 times in 100; at {arguments.queries:,} o
 
 ## What it takes at ten million rows
 
-{LARGE_SAMPLE:,} captions among {LARGE_GALLERY:,} images of {DIMENSION} dimensions are {large.pieces:,.0f} pieces of work. One of
-them, which reads its queries and its part of the gallery from files and leaves its counts in one, took {large.cpu:.1f} CPU seconds
-on {arguments.threads} thread{"s" if arguments.threads > 1 else ""}: {large.cpu_hours:.1f} CPU hours in all, which are
+{LARGE_SAMPLE:,} captions among {LARGE_GALLERY:,} images of {DIMENSION} dimensions are {large.pieces:,.0f} pieces of work. One
+of them, which reads its queries and its part of the gallery from files and leaves its counts in one, took {large.cpu:.1f} CPU
+seconds on {arguments.threads} thread{"s" if arguments.threads > 1 else ""}: {large.cpu_hours:.1f} CPU hours in all, which are
 {hours * 60:.0f} minutes of {CORES} cores ({bar} the bar of an hour). Image to text takes as much again. Every query of both
 directions would take {all_hours:,.0f} CPU hours.
 """
