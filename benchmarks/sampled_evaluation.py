@@ -67,21 +67,32 @@ class Large:
         return self.cpu * self.pieces / 3600
 
 
-def make(rows: int, seed: int) -> Data:
-    images, texts = ClipVectors(seed).make(rows, rows)
+def make(rows: int, dimension: int, seed: int) -> Data:
+    """Pairs of the first components of generated ones; captions of small slices have a part of another's."""
+    images, texts = (cut(part, dimension) for part in ClipVectors(seed).make(rows, rows))
     slices = np.random.default_rng([seed, 3]).choice(len(SHARES), rows, p=np.array(SHARES) / sum(SHARES))
     mixed = texts.astype(np.float32)
     mixed += np.array(HARDER, np.float32)[slices][:, None] * (np.roll(mixed, 1, axis=0) - mixed)
-    mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-    return Data(Vectors(np.arange(rows), images), Vectors(np.arange(rows), mixed.astype(np.float16)), slices)
+    return Data(Vectors(np.arange(rows), images), Vectors(np.arange(rows), cut(mixed, dimension)), slices)
+
+
+def cut(vectors: NDArray[np.floating], dimension: int) -> NDArray[np.float16]:
+    """The first components, of unit length."""
+    few = vectors[:, :dimension].astype(np.float32)
+    return (few / np.linalg.norm(few, axis=1, keepdims=True)).astype(np.float16)
+
+
+def written(data: Data, place: Path) -> Embeddings:
+    """The dataset of these vectors, which is made where it is not there."""
+    if not (place / "manifest.json").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        write_embeddings(place, data.images.values, data.captions.values, files=8)
+    return Embeddings.open(str(place))
 
 
 def rank_all(data: Data, place: Path, threads: int) -> dict[Direction, tuple[Ranks, float]]:
     """The ranks of every query, and the CPU seconds that they took."""
-    if not (place / "embeddings" / "manifest.json").exists():
-        (place / "embeddings").mkdir(exist_ok=True)
-        write_embeddings(place / "embeddings", data.images.values, data.captions.values, files=8)
-    dataset, found = Embeddings.open(str(place / "embeddings")), {}
+    dataset, found = written(data, place / "embeddings"), {}
     for direction in DIRECTIONS:
         kept = resolve(place / f"ranks-{direction}.npz")
         before = load(kept, tuple[Ranks, float])
@@ -129,14 +140,13 @@ def coverage(data: Data, ranks: dict[Direction, tuple[Ranks, float]], most: int,
     return rows
 
 
-def large_piece(data: Data, place: Path, threads: int) -> Large:
+def large_piece(place: Path, threads: int, seed: int) -> Large:
     """One piece of 100,000 queries of t2i among 10 million images, as an evaluation does it: it reads its queries and its part
     of the gallery from files, and leaves what it counted in one."""
-    cut = cut_pieces("t2i", LARGE_SAMPLE, LARGE_GALLERY, DIMENSION)
-    piece = cut[0]
-    dataset, folder = Embeddings.open(str(place / "embeddings")), resolve(place / "large")
-    chosen = np.sort(np.random.default_rng(5).permutation(len(data.captions))[: piece.last])
-    positives = find_positives(data.captions, data.images, Answers.of(data.images), chosen)
+    data = make(LARGE_SAMPLE, DIMENSION, seed)
+    piece = cut_pieces("t2i", LARGE_SAMPLE, LARGE_GALLERY, DIMENSION)[0]
+    dataset, folder = written(data, place / "large"), resolve(place / "piece")
+    positives = find_positives(data.captions, data.images, Answers.of(data.images), np.arange(piece.last))
     save(piece.queries_in(folder), question_of(data.captions, positives))
     storage.remove(piece.counts_in(folder))
     began = time.process_time()
@@ -158,16 +168,17 @@ def page(
     all_hours = 2 * large.cpu_hours * LARGE_GALLERY / LARGE_SAMPLE
     return f"""# Evaluation by sample
 
-`python -m benchmarks.sampled_evaluation --rows {arguments.rows}`: {arguments.rows:,} generated images with a caption each, in
-slices that hold {slices} of them, the small ones harder.
+`python -m benchmarks.sampled_evaluation --rows {arguments.rows} --dimension {arguments.dimension}`: {arguments.rows:,}
+generated images of {arguments.dimension} dimensions with a caption each, in slices that hold
+{slices} of them, the small ones harder.
 {machine()}. What is sampled and what its intervals mean: [report](report.md#a-sample-of-the-queries).
 
 ## Whether the intervals hold
 
-All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} queries were
-drawn with {arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of
-all queries for 44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower on
-average; the bar is ±{WIDEST}.
+All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} were drawn with
+{arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of all
+queries for 44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower
+on average; the bar is ±{WIDEST}.
 
 | direction | figure | of all queries | at one rate: held for | ± | by slices: held for | ± |
 |---|---|---|---|---|---|---|
@@ -191,6 +202,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=10_000, help="of each sample")
+    parser.add_argument(
+        "--dimension", type=int, default=DIMENSION, help="components of the vectors that are all ranked"
+    )
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the vectors")
     parser.add_argument("--threads", type=int, default=1)
@@ -202,9 +216,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = arguments.scratch or Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        data = make(arguments.rows, arguments.seed)
+        large = large_piece(place, arguments.threads, arguments.seed)
+        data = make(arguments.rows, arguments.dimension, arguments.seed)
         ranks = rank_all(data, place, arguments.threads)
-        large = large_piece(data, place, arguments.threads)
         text = page(arguments, ranks, coverage(data, ranks, arguments.queries, arguments.seeds), large)
     print(text)
     if arguments.output:

@@ -285,12 +285,13 @@ def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) ->
 def _notes(result: Retrieval) -> list[str]:
     """What a reader should know of the queries and the gallery of one direction."""
     queries, items = (ITEMS[side] for side in sides_of(result.direction))
+    drawn = " that were drawn" if result.of else ""
     trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
     notes = {
         f"{result.without_positive:,} {queries}s have no {items} and are not queries.": result.without_positive,
         f"{result.gallery_only:,} {items}s are no query's answer; they are in the gallery only.": result.gallery_only,
         f"the gallery has {result.gallery:,} {items}s, so {trivial} cannot fail.": trivial,
-        f"for {result.ties:,} queries other {items}s score exactly as high as the right one; their hits are expected "
+        f"for {result.ties:,} queries{drawn} other {items}s score exactly as high as the right one; their hits are expected "
         "numbers over a random order.": result.ties,
     }
     return [f"{result.direction}: {note}" for note, holds in notes.items() if holds]
