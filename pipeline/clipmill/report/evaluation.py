@@ -123,7 +123,7 @@ def evaluate(
         checkpoint = CheckpointFolder(work.folder / "parts")
         progress = told_to(reporter)
         loaders = (load_encoder, load_prompt_tower)
-        ranking = _in_pieces(embeddings, checkpoint.folder, drive) if drive else ranking_here
+        ranking = _in_pieces(evaluation, checkpoint.folder, drive) if drive else ranking_here
         report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint, ranking)
         queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes, settings.seed)
         trec = _trec(work.dataset, evaluation, {outcome.task: outcome.positions for outcome in outcomes})
@@ -134,11 +134,11 @@ def evaluate(
     return evaluation.run(work)
 
 
-def _in_pieces(embeddings: Embeddings, folder: Location, drive: Drive) -> Ranking:
+def _in_pieces(evaluation: Evaluation, folder: Location, drive: Drive) -> Ranking:
     @contextmanager
     def ranking() -> Iterator[Rank]:
         with drive() as pieces:
-            yield InParts(embeddings, folder, pieces)
+            yield InParts(evaluation.embeddings, folder, pieces, evaluation.settings.products)
 
     return ranking
 

@@ -251,7 +251,7 @@ def evaluate_stage(
         reporter,
         plan,
         lambda identity: _prompt_tower(identity, settings),
-        lambda: pieces_where_named(cluster or ClusterSettings(), "evaluate", reporter),
+        lambda: pieces_where_named(cluster or ClusterSettings(), "evaluate", reporter, settings.products),
     )
 
 

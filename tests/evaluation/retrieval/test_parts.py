@@ -7,6 +7,7 @@ import pytest
 
 from captioned import pairs, write_captioned
 from clipmill.core.errors import RunFailed
+from clipmill.core.gpus import FAKE_GPUS
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.evaluation.retrieval import parts
@@ -86,3 +87,19 @@ def test_pieces_cover_every_pair_once(queries: int, gallery: int, monkeypatch: p
     assert sum(piece.products for piece in cut) == queries * gallery
     assert len({(piece.first, piece.start) for piece in cut}) == len(cut) <= MOST_PIECES * 1.1
     assert {piece.last for piece in cut if piece.start == 0} >= {queries}
+
+
+@pytest.mark.parametrize("noise", [0.3, 2.0, 40.0])
+def test_on_a_gpu_counts_are_the_same(noise: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FAKE_GPUS, "1")
+    images, captions, rows = pairs(60, 2, noise=noise)
+    images[40:50] = images[7]  # ties
+    captions[80:90] = captions[3]
+    dataset = Embeddings.open(write_captioned(tmp_path / "e", images, captions, rows))
+    sides = Vectors(rows, captions), Vectors(np.arange(60), images)
+    found = InParts(dataset, resolve(tmp_path / "parts"), Here(1), "gpu")
+    for direction, (queries, gallery) in (("t2i", sides), ("i2t", sides[::-1])):
+        ranks = found(direction, queries, gallery, np.arange(len(queries)), lambda done: None)  # type: ignore[arg-type]
+        whole = rank_positives(queries, gallery)
+        for name in ("level_higher", "level_items", "level_positives"):
+            assert np.array_equal(getattr(ranks, name), getattr(whole, name)), (direction, name)

@@ -265,8 +265,8 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     trec: Annotated[int | None, Option(metavar="N")] = Field(
         default=None,
         ge=1,
-        description="Write the first N results of every query as TREC runs, and the right answers as qrels, for others to "
-        "score.",
+        description="Write the first N results of every query that is ranked as TREC runs, and the right answers as qrels, for "
+        "others to score.",
     )
 
 

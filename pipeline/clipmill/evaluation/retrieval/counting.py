@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _FLOAT32_ROUNDING = 2.0**-24
 _APART = 4.0
 """Scores lie within ±1, so query number · 4 − score orders the scores of all queries in one array."""
-_DENSE = 0.2
+DENSE = 0.2
 """Rows in which more than this share of the items reach the lowest level are dense: each level is counted over the row."""
 _CLOSE = 0.02
 """Dense rows in which more than this share of the items come near a level are computed in float64 throughout."""
@@ -105,9 +105,9 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     np.greater_equal(strip.scores, levels.lowest[strip.first : strip.first + rows], out=reached)
     found = np.fromiter((np.count_nonzero(row) for row in reached), np.int64, rows)
     # Rows in which many items reach a level are counted whole.
-    dense = np.flatnonzero(found > _DENSE * width)
+    dense = np.flatnonzero(found > DENSE * width)
     if len(dense):
-        _count_dense(strip, dense, levels, counts)
+        count_dense(strip, dense, levels, counts)
         reached[dense] = False
         found[dense] = 0
     # What is left of all other rows are a few pairs, counted one by one.
@@ -115,10 +115,10 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     if len(places):
         row = np.repeat(np.arange(rows), found)
         score = strip.scores.reshape(-1)[places]
-        _count_pairs(strip, row + strip.first, places - row * width, score, levels, counts)
+        count_pairs(strip, row + strip.first, places - row * width, score, levels, counts)
 
 
-def _count_pairs(
+def count_pairs(
     strip: Strip,
     query: NDArray[np.int64],
     item: NDArray[np.int64],
@@ -153,7 +153,7 @@ def _count_pairs(
     counts.between[begin:end] += np.bincount(counted - begin, minlength=end - begin)
 
 
-def _count_dense(strip: Strip, rows: NDArray[np.int64], levels: Levels, counts: Counts) -> None:
+def count_dense(strip: Strip, rows: NDArray[np.int64], levels: Levels, counts: Counts) -> None:
     """Counts whole ``rows`` of the strip, each of which many items reach."""
     close = []
     for row in rows:

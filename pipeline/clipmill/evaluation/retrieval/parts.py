@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
+from clipmill.core.settings import Products
 from clipmill.datasets.manifests import Embeddings, vectors_of
 from clipmill.evaluation.directions import Direction, sides_of
 from clipmill.evaluation.retrieval.counting import Counts, Levels
@@ -22,6 +23,7 @@ from clipmill.evaluation.retrieval.products import BLOCK, GALLERY_BLOCK, countin
 from clipmill.evaluation.retrieval.ranks import Answers, Positives, Ranks, find_positives, join_ranks, ranks_of
 from clipmill.evaluation.vectors import Vectors, blocks
 from clipmill.index.build.gallery import Gallery
+from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import load, save
 from clipmill.stage.pieces import Alive, Pieces
 from clipmill.storage import Location
@@ -103,11 +105,13 @@ def cut_pieces(direction: Direction, queries: int, gallery: int, dimension: int)
 
 @dataclass(frozen=True)
 class InParts:
-    """Ranks the queries of a dataset by ``pieces`` of work, whose results are kept in ``folder``."""
+    """Ranks the queries of a dataset by ``pieces`` of work, whose results are kept in ``folder``; what multiplies is as
+    ``products`` says."""
 
     embeddings: Embeddings
     folder: Location
     pieces: Pieces
+    products: Products = "auto"
 
     def __call__(
         self,
@@ -138,6 +142,7 @@ class InParts:
     def _count(self, waiting: list[Piece], told: "_Told", dimension: int) -> None:
         told(0)
         shared, cores = self.pieces.share(self.embeddings), self.pieces.cores_each(len(waiting))
+        gpus = int(self.products == "gpu")
         for piece in waiting:
             what = (
                 f"ranking queries {piece.first:,} to {piece.last - 1:,} of {piece.direction} among items {piece.start:,} to "
@@ -151,8 +156,10 @@ class InParts:
                 self.folder,
                 piece,
                 cores,
+                self.products,
                 cores=cores,
                 memory=memory,
+                gpus=gpus,
                 then=lambda piece: told(piece.products),
             )
         self.pieces.wait()
@@ -205,10 +212,18 @@ def piece_bytes(piece: Piece, dimension: int, threads: int) -> int:
     return stored + 4 * dimension * (BLOCK + GALLERY_BLOCK) + threads * (64 << 20) + (256 << 20)
 
 
-def count_piece(alive: Alive, embeddings: Embeddings, folder: Location, piece: Piece, threads: int) -> Piece:
+def count_piece(
+    alive: Alive,
+    embeddings: Embeddings,
+    folder: Location,
+    piece: Piece,
+    threads: int,
+    products: Products = "auto",
+) -> Piece:
     """Counts the piece's part of the gallery against its queries, unless that was done.
 
-    Raises RunFailed where its queries are gone, or the dataset does not hold what its manifest counts.
+    Raises RunFailed where its queries are gone, where a GPU is asked for and there is none, or where the dataset does not hold
+    what its manifest counts.
     """
     place = piece.counts_in(folder)
     if load(place, Counted) is not None:
@@ -219,7 +234,7 @@ def count_piece(alive: Alive, embeddings: Embeddings, folder: Location, piece: P
     items = read_part(Gallery(embeddings, sides_of(piece.direction)[1]), piece.start, piece.stop, alive)
     levels = Levels(asked.starts, asked.levels, items.shape[1])
     found = []
-    with counting(threads) as count:
+    with counting(threads, device=device_for(products)) as count:
         for part in blocks(len(asked.values), BLOCK):
             found.append(count(asked.values[part].astype(np.float32), items, levels.of(part)))
             alive()

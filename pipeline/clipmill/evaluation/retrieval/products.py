@@ -1,16 +1,24 @@
 """Counting a gallery, or a part of it, against the levels of some queries: by blocked matrix products, on several threads."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from clipmill.evaluation.retrieval.counting import Counts, Levels, Strip, count_strip
+from clipmill.evaluation.retrieval.on_device import count_on
 from clipmill.evaluation.vectors import blocks, let_go
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK = 4096
 """Queries whose vectors are held at a time, while the gallery passes by."""
@@ -26,11 +34,16 @@ Counting = Callable[[NDArray[np.float32], NDArray[np.float16], Levels], Counts]
 
 
 @contextmanager
-def counting(workers: int | None = None, gallery_block: int = GALLERY_BLOCK) -> Iterator[Counting]:
-    """What counts, for the length of the block, on so many threads (default: as many as the BLAS has).
+def counting(
+    workers: int | None = None, gallery_block: int = GALLERY_BLOCK, device: torch.device | None = None
+) -> Iterator[Counting]:
+    """What counts, for the length of the block, on so many threads (default: as many as the BLAS has), or on a ``device``.
 
     Each worker both multiplies and counts: with BLAS threads of its own, one would spin while the other works.
     """
+    if device is not None:
+        yield partial(count_on, device)
+        return
     blas = ThreadpoolController().select(user_api="blas")
     threads = workers or max([1, *(library["num_threads"] for library in blas.info())])
     threads = min(_MOST_WORKERS, threads)
