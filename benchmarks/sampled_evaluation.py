@@ -25,7 +25,8 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.retrieval.draw import draw_sample
-from clipmill.evaluation.retrieval.parts import InParts, count_piece, cut_pieces, question_of
+from clipmill.evaluation.retrieval.parts import InParts
+from clipmill.evaluation.retrieval.piece import count_piece, cut_pieces, question_of
 from clipmill.evaluation.retrieval.ranks import Answers, Ranks, find_positives
 from clipmill.evaluation.retrieval.retrieval import Retrieval, summarise
 from clipmill.evaluation.vectors import Vectors

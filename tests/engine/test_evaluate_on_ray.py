@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from captioned import identity, pairs, write_captioned
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, EvaluateSettings
-from clipmill.evaluation.retrieval import parts
+from clipmill.evaluation.retrieval import piece
 from clipmill.runs.stages import evaluate_stage
 from clipmill_jobs import evaluate as job
 
@@ -28,7 +28,7 @@ def test_the_command_ranks_a_sample_on_ray_and_finds_what_one_process_finds(
     embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("PIECE_QUERIES", 40), ("PIECE_PRODUCTS", 1), ("GALLERY_BLOCK", 120)):
-        monkeypatch.setattr(parts, name, value)
+        monkeypatch.setattr(piece, name, value)
     values: dict[str, Any] = {"embeddings": embeddings, "query_sample": 100, "bootstrap_samples": 20}
     here = evaluate_stage(
         EvaluateSettings(output=str(tmp_path / "here"), **values), Silent(), cluster=ClusterSettings()

@@ -17,7 +17,7 @@ from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation import index_quality, quality
 from clipmill.evaluation.classification import classification, few_shot, probe
-from clipmill.evaluation.retrieval import parts, retrieval
+from clipmill.evaluation.retrieval import piece, retrieval
 from clipmill.index.search.search import Index
 from clipmill.report.document import Report
 from clipmill.stage.stage import Made
@@ -29,7 +29,7 @@ WORDS = pairs(2, 1)[0]
 MARK = ".report.staging.owner.json"
 PIECE = 9
 MEASURES = [
-    (parts, "read_part"),
+    (piece, "read_part"),
     (retrieval, "summarise"),
     (quality, "align"),
     (quality, "choose_examples"),
@@ -66,9 +66,9 @@ def index(dataset: str, indexed: Callable[..., Index]) -> str:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PIECE_QUERIES", PIECE)
-    monkeypatch.setattr(parts, "PIECE_PRODUCTS", 1)
-    monkeypatch.setattr(parts, "GALLERY_BLOCK", 7)
+    monkeypatch.setattr(piece, "PIECE_QUERIES", PIECE)
+    monkeypatch.setattr(piece, "PIECE_PRODUCTS", 1)
+    monkeypatch.setattr(piece, "GALLERY_BLOCK", 7)
     monkeypatch.setattr(few_shot, "SHOTS", (1,))
     monkeypatch.setattr(probe, "FINER", ())
 

@@ -10,8 +10,9 @@ from clipmill.core.errors import RunFailed
 from clipmill.core.gpus import FAKE_GPUS
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
-from clipmill.evaluation.retrieval import parts
-from clipmill.evaluation.retrieval.parts import MOST_PIECES, InParts, cut_pieces
+from clipmill.evaluation.retrieval import piece as pieces
+from clipmill.evaluation.retrieval.parts import InParts
+from clipmill.evaluation.retrieval.piece import MOST_PIECES, cut_pieces
 from clipmill.evaluation.retrieval.ranks import Ranks, rank_positives
 from clipmill.evaluation.vectors import Vectors
 from clipmill.storage import resolve
@@ -26,9 +27,9 @@ def dataset(tmp_path: Path) -> Embeddings:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PIECE_QUERIES", 40)
-    monkeypatch.setattr(parts, "PIECE_PRODUCTS", 1)
-    monkeypatch.setattr(parts, "GALLERY_BLOCK", 7)
+    monkeypatch.setattr(pieces, "PIECE_QUERIES", 40)
+    monkeypatch.setattr(pieces, "PIECE_PRODUCTS", 1)
+    monkeypatch.setattr(pieces, "GALLERY_BLOCK", 7)
 
 
 def ranked(dataset: Embeddings, folder: Path, told: list[int] | None = None) -> Ranks:
@@ -57,8 +58,8 @@ def test_what_was_counted_is_not_counted_again(
     assert len(kept) == 4 * 8
     kept[3].unlink()
     read: list[int] = []
-    original = parts.read_part
-    monkeypatch.setattr(parts, "read_part", lambda *asked: (read.append(asked[1]), original(*asked))[1])
+    original = pieces.read_part
+    monkeypatch.setattr(pieces, "read_part", lambda *asked: (read.append(asked[1]), original(*asked))[1])
     told: list[int] = []
     again = ranked(dataset, tmp_path / "parts", told)
     assert len(read) == 1
@@ -75,14 +76,14 @@ def test_a_damaged_piece_is_counted_again(dataset: Embeddings, tmp_path: Path) -
 def test_a_piece_without_its_queries_says_what_to_do(dataset: Embeddings, tmp_path: Path) -> None:
     piece = cut_pieces("t2i", 10, 10, 16)[0]
     with pytest.raises(RunFailed, match="run the same command again"):
-        parts.count_piece(lambda: None, dataset, resolve(tmp_path), piece, 1)
+        pieces.count_piece(lambda: None, dataset, resolve(tmp_path), piece, 1)
 
 
 @pytest.mark.parametrize(("queries", "gallery"), [(1, 1), (100, 50), (1000, 3_000), (100_000, 999_999)])
 def test_pieces_cover_every_pair_once(queries: int, gallery: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PIECE_QUERIES", 131_072 // 4)
-    monkeypatch.setattr(parts, "PIECE_PRODUCTS", 2_000_000_000)
-    monkeypatch.setattr(parts, "GALLERY_BLOCK", 64)
+    monkeypatch.setattr(pieces, "PIECE_QUERIES", 131_072 // 4)
+    monkeypatch.setattr(pieces, "PIECE_PRODUCTS", 2_000_000_000)
+    monkeypatch.setattr(pieces, "GALLERY_BLOCK", 64)
     cut = cut_pieces("t2i", queries, gallery, 64)
     assert sum(piece.products for piece in cut) == queries * gallery
     assert len({(piece.first, piece.start) for piece in cut}) == len(cut) <= MOST_PIECES * 1.1
