@@ -49,7 +49,7 @@ def answer(options: dict[str, Any]) -> None:
 
 def _query_sample(text: str) -> int | Literal["all"]:
     try:
-        found = parse_count_or_all(text)
+        found: int | Literal["all"] = parse_count_or_all(text)
     except ValueError as error:
         raise UserError(f"--query-sample: {error}") from None
     if found != "all" and found < 1:

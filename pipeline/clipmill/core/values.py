@@ -61,10 +61,10 @@ def parse_count(text: str | int | float) -> int:
     return int(count)
 
 
-def parse_count_or_all(value: Any) -> int | Literal["all"]:
-    """A number of rows as `parse_count` reads it, or the word ``all``. Raises ValueError for anything else."""
-    if value == "all":
-        return "all"
+def parse_count_or_all(value: Any) -> Any:
+    """A number of rows as `parse_count` reads it; the word ``all``, and None, are left. Raises ValueError for anything else."""
+    if value in (None, "all"):
+        return value
     try:
         return parse_count(value)
     except ValueError:
@@ -193,14 +193,20 @@ Count = Annotated[
 """A number of rows: 5000, 500k, 10M, 5e9."""
 
 CountOrAll = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["all"],
+    Annotated[int, Field(ge=1)] | Literal["all"] | None,
     BeforeValidator(parse_count_or_all),
     WithJsonSchema(
-        {"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^(all|[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?)$"}]},
+        {
+            "anyOf": [
+                _POSITIVE,
+                {"type": "string", "pattern": r"^(all|[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?)$"},
+                {"type": "null"},
+            ]
+        }
     ),
     Option(metavar="N|all"),
 ]
-"""A number of rows, or all of them."""
+"""A number of rows, or all of them; None where nothing is said."""
 
 Workers = Annotated[
     tuple[int, int] | None,

@@ -27,12 +27,13 @@ def sample_of(
 
     ``slicings`` number the images, whose rows are ``image_rows``; a query is in the slices of the image of its row.
     """
-    if settings.query_sample == "all" or len(positions) <= settings.query_sample:
+    most = settings.ranked_at_most
+    if most is None or len(positions) <= most:
         return None
     order = np.argsort(image_rows, kind="stable")
     numbered = [_of_queries(slicing, queries.rows[positions], image_rows, order) for slicing in slicings]
     keys = item_keys(embeddings, sides_of(direction)[0], settings.seed)[positions]
-    return draw_sample(positions, keys, settings.query_sample, numbered)
+    return draw_sample(positions, keys, most, numbered)
 
 
 def _of_queries(

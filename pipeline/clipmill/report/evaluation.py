@@ -83,8 +83,8 @@ class Evaluation(Stage[Report]):
 
     def _ranks_all_of(self, found: Report) -> bool:
         """Whether a report ranked every query, and this would too: then how many it may draw makes no difference."""
-        most = self.settings.query_sample
-        return all(part.sampled is None and (most == "all" or part.queries <= most) for part in found.retrieval)
+        most = self.settings.ranked_at_most
+        return all(part.sampled is None and (most is None or part.queries <= most) for part in found.retrieval)
 
     @property
     def outline(self) -> Outline:

@@ -255,9 +255,10 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         description="Measure what vectors cut to their first N components would lose: 256,128,64.",
     )
     query_sample: CountOrAll = Field(
-        default=DEFAULT_QUERY_SAMPLE,
+        default=None,
         description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more "
-        "in small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query.",
+        "in small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query. "
+        f"Default: {DEFAULT_QUERY_SAMPLE:,}.",
     )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
@@ -268,6 +269,12 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         description="Write the first N results of every query that is ranked as TREC runs, and the right answers as qrels, for "
         "others to score.",
     )
+
+    @property
+    def ranked_at_most(self) -> int | None:
+        """Queries of a direction that are ranked at most; None: all."""
+        asked = DEFAULT_QUERY_SAMPLE if self.query_sample is None else self.query_sample
+        return None if asked == "all" else asked
 
 
 class GateSettings(Settings):
