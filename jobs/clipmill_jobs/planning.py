@@ -52,8 +52,6 @@ def _query_sample(text: str) -> int | Literal["all"]:
         found: int | Literal["all"] = parse_count_or_all(text)
     except ValueError as error:
         raise UserError(f"--query-sample: {error}") from None
-    if found != "all" and found < 1:
-        raise UserError(f"--query-sample: must be 1 or more; {text} was given")
     return found
 
 

@@ -62,13 +62,17 @@ def parse_count(text: str | int | float) -> int:
 
 
 def parse_count_or_all(value: Any) -> Any:
-    """A number of rows as `parse_count` reads it; the word ``all``, and None, are left. Raises ValueError for anything else."""
+    """A number of rows as `parse_count` reads it, 1 at least; the word ``all``, and None, are left. Raises ValueError for
+    anything else."""
     if value in (None, "all"):
         return value
     try:
-        return parse_count(value)
+        count = parse_count(value)
     except ValueError:
         raise ValueError(f"{value!r} is neither a whole number (5000, 100k) nor the word all") from None
+    if count < 1:
+        raise ValueError(f"must be 1 or more, or all; {value!r} was given")
+    return count
 
 
 def none_for_auto(value: Any) -> Any:
@@ -193,7 +197,7 @@ Count = Annotated[
 """A number of rows: 5000, 500k, 10M, 5e9."""
 
 CountOrAll = Annotated[
-    Annotated[int, Field(ge=1)] | Literal["all"] | None,
+    int | Literal["all"] | None,
     BeforeValidator(parse_count_or_all),
     WithJsonSchema(
         {
