@@ -99,7 +99,7 @@ def rank_all(data: Data, place: Path, threads: int) -> dict[Direction, tuple[Ran
         before = load(kept, tuple[Ranks, float])
         if before is None:
             began = time.process_time()
-            rank = InParts(dataset, resolve(place / "parts"), Here(threads))
+            rank = InParts(dataset, resolve(place / "parts"), lambda: Here(threads))
             sides = data.sides(direction)
             ranks = rank(direction, *sides, np.arange(len(sides[0])), lambda done: None)
             before = ranks, time.process_time() - began
@@ -179,7 +179,7 @@ generated images of {arguments.dimension} dimensions with a caption each, in sli
 All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} were drawn with
 {arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of all
 queries for 44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower
-on average; the bar is ±{WIDEST}.
+on average; the bar is ±{WIDEST}, and R@K of a half, which is the least certain, would have ±{0.98 / arguments.queries**0.5:.4f}.
 
 | direction | figure | of all queries | at one rate: held for | ± | by slices: held for | ± |
 |---|---|---|---|---|---|---|

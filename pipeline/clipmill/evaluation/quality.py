@@ -53,6 +53,7 @@ from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 _OF_RANKS = ("Retrieval", "Alignment of the two towers", "Example retrievals")
 Ranking = Callable[[], AbstractContextManager[Rank]]
+"""Gives what ranks queries, for as long as there are some to rank."""
 CLIP_PARTS: tuple[GalleryName, ...] = ("audio", "videos")
 
 
@@ -200,10 +201,7 @@ def _retrieval(
         if sides
         else {},
         absences=[Absence(name, why) for name in names] if why else [],
-        notes=[
-            *_unknown_captions(embeddings),
-            *(note for result in retrieval.values() for note in _notes(result)),
-        ],
+        notes=[*_unknown_captions(embeddings), *(note for result in retrieval.values() for note in _notes(result))],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
         asked={
             direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)

@@ -3,9 +3,10 @@
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache as kept
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +136,13 @@ def evaluate(
 
 
 def _in_pieces(evaluation: Evaluation, folder: Location, drive: Drive) -> Ranking:
+    """Ranks by pieces of work; the engine is begun with the first queries that no earlier start has ranked."""
+
     @contextmanager
     def ranking() -> Iterator[Rank]:
-        with drive() as pieces:
-            yield InParts(evaluation.embeddings, folder, pieces, evaluation.settings.products)
+        with ExitStack() as stack:
+            engine = kept(lambda: stack.enter_context(drive()))
+            yield InParts(evaluation.embeddings, folder, engine, evaluation.settings.products)
 
     return ranking
 

@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def ranked(dataset: Embeddings, folder: Path, told: list[int] | None = None) -> Ranks:
     sides = Vectors(ROWS, CAPTIONS), Vectors(np.arange(50), IMAGES)
     progress = told.append if told is not None else lambda done: None
-    return InParts(dataset, resolve(folder), Here(1))("t2i", *sides, np.arange(5, 150), progress)
+    return InParts(dataset, resolve(folder), lambda: Here(1))("t2i", *sides, np.arange(5, 150), progress)
 
 
 def test_they_are_those_of_one_go(dataset: Embeddings, tmp_path: Path) -> None:
@@ -64,6 +64,19 @@ def test_what_was_counted_is_not_counted_again(
     again = ranked(dataset, tmp_path / "parts", told)
     assert len(read) == 1
     assert sum(told) == 145
+    assert np.array_equal(first.level_higher, again.level_higher)
+
+
+def test_no_engine_is_begun_where_all_was_counted(dataset: Embeddings, tmp_path: Path) -> None:
+    first = ranked(dataset, tmp_path / "parts")
+
+    def none_needed() -> Here:
+        raise AssertionError("everything was counted before")
+
+    sides = Vectors(ROWS, CAPTIONS), Vectors(np.arange(50), IMAGES)
+    again = InParts(dataset, resolve(tmp_path / "parts"), none_needed)(
+        "t2i", *sides, np.arange(5, 150), lambda done: None
+    )
     assert np.array_equal(first.level_higher, again.level_higher)
 
 
@@ -98,7 +111,7 @@ def test_on_a_gpu_counts_are_the_same(noise: float, tmp_path: Path, monkeypatch:
     captions[80:90] = captions[3]
     dataset = Embeddings.open(write_captioned(tmp_path / "e", images, captions, rows))
     sides = Vectors(rows, captions), Vectors(np.arange(60), images)
-    found = InParts(dataset, resolve(tmp_path / "parts"), Here(1), "gpu")
+    found = InParts(dataset, resolve(tmp_path / "parts"), lambda: Here(1), "gpu")
     for direction, (queries, gallery) in (("t2i", sides), ("i2t", sides[::-1])):
         ranks = found(direction, queries, gallery, np.arange(len(queries)), lambda done: None)  # type: ignore[arg-type]
         whole = rank_positives(queries, gallery)

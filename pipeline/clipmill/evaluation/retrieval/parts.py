@@ -28,12 +28,12 @@ from clipmill.storage import Location
 
 @dataclass(frozen=True)
 class InParts:
-    """Ranks the queries of a dataset by ``pieces`` of work, whose results are kept in ``folder``; what multiplies is as
-    ``products`` says."""
+    """Ranks the queries of a dataset by pieces of work, whose results are kept in ``folder``. ``engine`` gives what does them,
+    once there are some to do; what multiplies is as ``products`` says."""
 
     embeddings: Embeddings
     folder: Location
-    pieces: Pieces
+    engine: Callable[[], Pieces]
     products: Products = "auto"
 
     def __call__(
@@ -64,7 +64,10 @@ class InParts:
 
     def _count(self, waiting: list[Piece], told: "_Told", dimension: int) -> None:
         told(0)
-        shared, cores = self.pieces.share(self.embeddings), self.pieces.cores_each(len(waiting))
+        if not waiting:
+            return
+        pieces = self.engine()
+        shared, cores = pieces.share(self.embeddings), pieces.cores_each(len(waiting))
         gpus = int(self.products == "gpu")
         for piece in waiting:
             what = (
@@ -72,7 +75,7 @@ class InParts:
                 f"{piece.stop - 1:,} of {self.embeddings.location}"
             )
             memory = piece_bytes(piece, dimension, cores)
-            self.pieces.start(
+            pieces.start(
                 what,
                 count_piece,
                 shared,
@@ -85,7 +88,7 @@ class InParts:
                 gpus=gpus,
                 then=lambda piece: told(piece.products),
             )
-        self.pieces.wait()
+        pieces.wait()
 
     def _sum(self, of_the_same_queries: list[Piece]) -> Counts:
         found = []
