@@ -165,6 +165,7 @@ def page(
     hours = large.cpu_hours / CORES
     seconds = sum(cpu for _, cpu in ranks.values())
     slices = ", ".join(f"{share:.2%}" for share in SHARES)
+    half = 0.98 / arguments.queries**0.5
     bar = "within" if hours <= HOURS else "beyond"
     all_hours = 2 * large.cpu_hours * LARGE_GALLERY / LARGE_SAMPLE
     return f"""# Evaluation by sample
@@ -179,7 +180,7 @@ generated images of {arguments.dimension} dimensions with a caption each, in sli
 All queries of both directions were ranked once ({seconds:,.0f} CPU seconds). Samples of {arguments.queries:,} were drawn with
 {arguments.seeds} seeds, at one rate and again with more of the small slices. A 95% interval should hold the figure of all
 queries for 44 to 50 of 50 seeds. It did for {min(counts)} to {max(counts)}. Intervals of R@K were ±{widest:.4f} or narrower
-on average; the bar is ±{WIDEST}, and R@K of a half, which is the least certain, would have ±{0.98 / arguments.queries**0.5:.4f}.
+on average; the bar is ±{WIDEST}, and R@K of a half, which is the least certain, would have ±{half:.4f}.
 
 | direction | figure | of all queries | at one rate: held for | ± | by slices: held for | ± |
 |---|---|---|---|---|---|---|
