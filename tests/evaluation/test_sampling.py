@@ -1,6 +1,7 @@
 """What a report says of a sample of queries holds for all of them, and a sample of all is all."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -58,8 +59,6 @@ def sampled(direction: str, seed: int, most: int, *, by_slices: bool) -> Retriev
 
 
 def of_sample(ranks: Ranks, sample: Sample) -> Ranks:
-    from dataclasses import replace
-
     found = ranks.take(np.isin(ranks.positions, sample.positions))
     return replace(found, weights=sample.weights, of=sample.queries)
 

@@ -13,6 +13,7 @@ from captioned import identity, pairs, write_captioned
 from clipmill.core.errors import OutputDiffers
 from clipmill.core.settings import CompareSettings, EvaluateSettings
 from clipmill.evaluation.suspects import swapped
+from clipmill.evaluation.suspects.find import Suspects
 from clipmill.report.comparison.comparison import make_comparison
 from clipmill.report.document import Report
 from clipmill.report.findings import findings
@@ -170,8 +171,6 @@ def test_samples_of_other_seeds_are_not_compared_and_the_reader_is_told_why(tmp_
 
 
 def test_wrong_captions_of_a_sample_are_told_as_such_with_what_they_come_to(sampled: Path) -> None:
-    from clipmill.evaluation.suspects.find import Suspects
-
     found = Suspects(swapped=swapped.Swapped(40, 1000, 0.2, swapped.InAll(50_000, 1500, 2600)))
     (finding,) = [one for one in findings(read(sampled), found) if one.kind == "captions"]
     assert "About 40 of 1,000 captions drawn" in finding.text

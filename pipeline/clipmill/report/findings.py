@@ -32,7 +32,7 @@ def _swapped(report: Report, suspects: Suspects) -> Iterator[FindingPart]:
         drawn = " drawn"
         in_all = (
             f", and so do {found.in_all.low:,} to {found.in_all.high:,} of all {found.in_all.captions:,} "
-            "(`--query-sample all` counts them)"
+            "(--query-sample all counts them)"
         )
     yield FindingPart(
         kind="captions",
