@@ -69,7 +69,7 @@ def test_every_form_says_how_many_of_how_many(sampled: Path) -> None:
     assert "200 queries drawn of 800" in lines
     (row,) = [row for row in csv.DictReader(io.StringIO(csv_text(report))) if row["task"] == "zeroshot_retrieval"]
     assert row["sampled"].startswith("t2i 200 of 800 seed 0")
-    assert "800 cases, as 200 that were drawn tell" in " ".join(report.summary)
+    assert "800 cases (estimated from 200 that were drawn)" in " ".join(report.summary)
     for part in report.retrieval:
         assert all("the interval covers the draw" in figure.definition for figure in part.figures)
 

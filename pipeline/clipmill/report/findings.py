@@ -31,7 +31,7 @@ def _swapped(report: Report, suspects: Suspects) -> Iterator[FindingPart]:
     if found.in_all is not None:
         drawn = " drawn"
         in_all = (
-            f", and so do {found.in_all.low:,} to {found.in_all.high:,} of all {found.in_all.captions:,} "
+            f", which comes to {found.in_all.low:,} to {found.in_all.high:,} of all {found.in_all.captions:,} "
             "(--query-sample all counts them)"
         )
     yield FindingPart(

@@ -66,7 +66,7 @@ def _retrieval(report: Report, part: RetrievalPart) -> str:
 def _cases(part: RetrievalPart) -> str:
     if part.sampled is None:
         return f"{part.queries:,} cases"
-    return f"{part.sampled.of:,} cases, as {part.queries:,} that were drawn tell,"
+    return f"{part.sampled.of:,} cases (estimated from {part.queries:,} that were drawn)"
 
 
 def _zero_shot(report: Report, part: ZeroShotPart) -> str:
