@@ -80,3 +80,14 @@ def test_an_even_choice_has_each_slice_as_often_as_the_dataset() -> None:
     share = np.mean(slices[sample.positions[chosen]] == 1)
     assert share == pytest.approx(1000 / 51_000, abs=0.006)
     assert evenly(None, 5, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 40, 333])
+def test_a_sample_of_any_size_is_no_larger_and_never_empty(most: int) -> None:
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        slicings = [random.integers(-1, random.integers(1, 30), 400) for _ in range(random.integers(0, 4))]
+        sample = draw_sample(np.arange(400), keys(400, seed), most, slicings)
+        assert sample is not None
+        assert most / 2 <= len(sample) <= most
+        assert sum(stratum.queries for stratum in sample.strata) == 400

@@ -17,6 +17,8 @@ SLICE_QUERIES = 1000
 _SHARE_FOR_SLICES = 0.25
 """Small slices together wish for so much of the sample at most; as rates are rounded up to powers of two, they get up to twice
 that, and the rest has half of the sample or more."""
+_COMMON = 62
+"""Stands for the common rate among powers: lower than that of any slice."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,7 @@ class Sample:
 def draw_sample(
     positions: NDArray[np.int64], keys: NDArray[np.uint64], most: int, slicings: Sequence[NDArray[np.int64]] = ()
 ) -> Sample | None:
-    """At most ``most`` (or one for every stratum, if that is more) of the queries at ``positions`` (n,), rising; None where
-    there are no more than that.
+    """``most`` of the queries at ``positions`` (n,), rising, at most; None where there are no more than that.
 
     Those with the least ``keys`` (n,) of each stratum are drawn: the same keys draw the same queries, and without slices a
     smaller sample is a part of a larger one. Each of ``slicings`` (n,) numbers the slices of one column, −1 for a query that
@@ -72,11 +73,10 @@ def draw_sample(
     powers = _powers(slicings, count, most)
     numbers, stratum_of = np.unique(powers, return_inverse=True)
     sizes = np.bincount(stratum_of)
-    # Strata of a rate of their own first; what is left of the sample is for the common rate, which comes last.
-    common = int(numbers[-1]) == _COMMON
+    # Strata of higher rates first. The common rate comes last, and what is left of the sample is for it: half or more, and
+    # some query has it, since slices that are so small do not hold all.
     drawn = [math.ceil(size / 2**power) for size, power in zip(sizes.tolist(), numbers.tolist(), strict=True)]
-    if common:
-        drawn[-1] = min(int(sizes[-1]), max(1, most - sum(drawn[:-1])))
+    drawn[-1] = min(int(sizes[-1]), most - sum(drawn[:-1]))
     order = np.lexsort((keys, stratum_of))
     starts = np.cumsum(sizes) - sizes
     chosen = np.sort(
@@ -92,10 +92,6 @@ def evenly(weights: NDArray[np.float64] | None, count: int, seed: int) -> NDArra
     if weights is None:
         return np.arange(count)
     return np.flatnonzero(np.random.default_rng(seed).random(count) * weights.max() < weights)
-
-
-_COMMON = 62
-"""Stands for the common rate among powers: lower than that of any slice."""
 
 
 def _powers(slicings: Sequence[NDArray[np.int64]], count: int, most: int) -> NDArray[np.int64]:
