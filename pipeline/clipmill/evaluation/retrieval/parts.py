@@ -19,6 +19,7 @@ from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.retrieval.counting import Counts
 from clipmill.evaluation.retrieval.piece import Counted, Piece, count_piece, cut_pieces, piece_bytes, question_of
+from clipmill.evaluation.retrieval.products import MOST_WORKERS
 from clipmill.evaluation.retrieval.ranks import Answers, Ranks, find_positives, join_ranks, ranks_of
 from clipmill.evaluation.vectors import Vectors
 from clipmill.stage.checkpoints import load, save
@@ -67,7 +68,7 @@ class InParts:
         if not waiting:
             return
         pieces = self.engine()
-        shared, cores = pieces.share(self.embeddings), pieces.cores_each(len(waiting))
+        shared, cores = pieces.share(self.embeddings), min(MOST_WORKERS, pieces.cores_each(len(waiting)))
         gpus = int(self.products == "gpu")
         for piece in waiting:
             what = (

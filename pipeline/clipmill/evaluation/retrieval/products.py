@@ -27,7 +27,8 @@ GALLERY_BLOCK = 16_384
 TILE_QUERIES = 512
 """Queries per matrix product: 32 MiB of float32 scores."""
 _STRIP_QUERIES = 64
-_MOST_WORKERS = BLOCK // TILE_QUERIES
+MOST_WORKERS = BLOCK // TILE_QUERIES
+"""Tiles of a block, which are what threads share out."""
 
 Counting = Callable[[NDArray[np.float32], NDArray[np.float16], Levels], Counts]
 """Queries (q, d), items (n, d) and the queries' levels to the items that reach each level."""
@@ -46,7 +47,7 @@ def counting(
         return
     blas = ThreadpoolController().select(user_api="blas")
     threads = workers or max([1, *(library["num_threads"] for library in blas.info())])
-    threads = min(_MOST_WORKERS, threads)
+    threads = min(MOST_WORKERS, threads)
     with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         yield lambda queries, items, levels: _count(queries, items, levels, gallery_block, threads, pool)
 
