@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clip_vectors import BLOCK_ROWS, ClipVectors
-from clipmill.evaluation.retrieval.ranks import BLOCK, GALLERY_BLOCK, TILE_QUERIES, rank_positives
+from clipmill.evaluation.retrieval.products import BLOCK, GALLERY_BLOCK, TILE_QUERIES
+from clipmill.evaluation.retrieval.ranks import rank_positives
 from clipmill.evaluation.vectors import Vectors, blocks, let_go
 
 CAPTIONS_EACH = 5

@@ -1,5 +1,6 @@
 """Reports of small datasets, with a text encoder of no account."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from captioned import pairs, write_captioned
 from clipmill.core.manifests import ModelIdentity
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings
+from clipmill.engine.here import Here
 from clipmill.evaluation.classification.zero_shot import Encode
 from clipmill.report import evaluation
 from clipmill.report.document import Report
@@ -28,8 +30,8 @@ def make_report(tmp_path: Path, *, slice_by: tuple[str, ...] = (), **dataset: ob
 
 
 def evaluate(settings: EvaluateSettings, load: LoadEncoder, cache: Path = Path("/dev/null")) -> Made[Report]:
-    """An evaluation that nobody watches."""
-    return evaluation.evaluate(make_evaluation(settings), load, cache, Silent())
+    """An evaluation that nobody watches, in this process."""
+    return evaluation.evaluate(make_evaluation(settings), load, cache, Silent(), drive=lambda: nullcontext(Here(1)))
 
 
 def load_encoder(identity: ModelIdentity) -> Encode:

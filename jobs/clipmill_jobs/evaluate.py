@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from clipmill.core.environment import DEFAULT_CACHE
-from clipmill.core.settings import EvaluateSettings, TextEvaluationSettings
+from clipmill.core.settings import ClusterSettings, EvaluateSettings, TextEvaluationSettings
 from clipmill.runs.stages import evaluate_stage
 from clipmill.runs.text_stages import evaluate_texts_stage
 from clipmill_jobs.command import Job, of_current, print_json
-from clipmill_jobs.options import cache_limit_option, settings_options
+from clipmill_jobs.options import cache_limit_option, cluster_options, settings_options
 from clipmill_jobs.reporting import current
 
 
@@ -32,8 +32,13 @@ from clipmill_jobs.reporting import current
 )
 @cache_limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@cluster_options
 def command(
-    settings: EvaluateSettings | None, texts: TextEvaluationSettings | None, cache: Path, as_json: bool
+    settings: EvaluateSettings | None,
+    texts: TextEvaluationSettings | None,
+    cluster: ClusterSettings,
+    cache: Path,
+    as_json: bool,
 ) -> None:
     """Measure what embeddings, or texts about pictures, are worth, and write one page that says so.
 
@@ -41,6 +46,9 @@ def command(
     ways, zero-shot classification, alignment of the towers), and the index's fidelity, with exact search as truth. What
     the dataset does not allow to be measured is named in the report, with the reason. Run it again after an
     interruption: it continues, and what was measured is not measured again.
+
+    Of more queries than --query-sample a sample is ranked, against the whole gallery: the report says so beside every figure,
+    and intervals cover the draw. Where a Ray cluster is named, its tasks rank; else this machine does.
 
     With --texts, in place of --embeddings, what `clipmill caption` or `clipmill ask` wrote is measured: overlap with
     references (CIDEr-D, BLEU, ROUGE-L), fit to the pictures (CLIPScore), diversity, and right answers.
@@ -58,7 +66,7 @@ def command(
     else:
         assert settings is not None  # one of both is built
         settings = of_current(settings)
-        made, output = evaluate_stage(settings, current(), cache), settings.output
+        made, output = evaluate_stage(settings, current(), cache, cluster=cluster), settings.output
     report, already = made.manifest, made.already
     if as_json:
         document = report.model_dump(mode="json", exclude={"pictures"})

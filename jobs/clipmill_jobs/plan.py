@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from clipmill.core.settings import DEFAULT_QUERY_SAMPLE
 from clipmill_jobs.command import Job
 from clipmill_jobs.options import COUNT, SIZE
 
@@ -28,6 +29,13 @@ from clipmill_jobs.options import COUNT, SIZE
     default="4GiB",
     show_default=True,
     help="What search of the index may keep resident.",
+)
+@click.option(
+    "--query-sample",
+    default=f"{DEFAULT_QUERY_SAMPLE}",
+    show_default=True,
+    metavar="N|all",
+    help="Queries of each direction that `clipmill evaluate` ranks, at most.",
 )
 @click.option("--calibrate", metavar="URI", help="Embeddings of an earlier run on such machines, whose rates are used.")
 @click.option("--compare", metavar="URI", help="Embeddings of a finished run: forecast and actual, side by side.")

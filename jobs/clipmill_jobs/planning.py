@@ -1,10 +1,11 @@
 """What `clipmill plan` does: from its options to figures, printed as lines or JSON."""
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from clipmill.core.errors import UserError
+from clipmill.core.values import parse_count_or_all
 from clipmill.datasets.manifests import Embeddings
 from clipmill.estimate.actual import Compared, compared
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
@@ -33,7 +34,7 @@ def answer(options: dict[str, Any]) -> None:
     columns = measured_columns(earlier.manifest, earlier.shards, thumbnail_bytes(earlier)) if earlier else ASSUMED
     index = plan_index(max(1, round(work.rows * columns.images_a_row)), model.dimension, options["memory"], 0.95)
     rates = calibrated(earlier.manifest, model, work, machine) if earlier else published(model, work, machine)
-    made = estimate(work, model, machine, rates, columns, index, price)
+    made = estimate(work, model, machine, rates, columns, index, price, _query_sample(options["query_sample"]))
     beside = compared(made, actual.manifest, actual.shards) if actual else []
     if options["as_json"]:
         print_json(_document(work, model, made, beside))
@@ -44,6 +45,14 @@ def answer(options: dict[str, Any]) -> None:
             f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.actual, one.unit)}: "
             f"{one.difference:+.1%}"
         )
+
+
+def _query_sample(text: str) -> int | Literal["all"]:
+    try:
+        found: int | Literal["all"] = parse_count_or_all(text)
+    except ValueError as error:
+        raise UserError(f"--query-sample: {error}") from None
+    return found
 
 
 def _model(name: str | None, earlier: Embeddings | None) -> ModelCost:

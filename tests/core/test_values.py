@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipmill.core.values import parse_bytes, parse_count, size_text
+from clipmill.core.values import parse_bytes, parse_count, parse_count_or_all, size_text
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,14 @@ def test_sizes_have_units(text: str, size: int | None) -> None:
 
 def test_a_size_is_told_in_the_largest_unit_that_is_whole() -> None:
     assert [size_text(size) for size in (4 << 30, 24 * 10**6, 7, 1500)] == ["4GiB", "24MB", "7", "1500"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("all", "all"), ("5000", 5000), ("100k", 100_000), (7, 7), (None, None)])
+def test_a_number_of_rows_or_all(text: object, value: object) -> None:
+    assert parse_count_or_all(text) == value
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "", "-3"])
+def test_what_is_neither_a_number_nor_all_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="nor the word all"):
+        parse_count_or_all(text)

@@ -167,7 +167,7 @@ def test_an_interrupted_evaluation_publishes_nothing_and_is_continued(tmp_path: 
     assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
     assert not (tmp_path / "r").exists()
-    (kept,) = tmp_path.glob(".r.staging/*/parts/ranks-t2i-00000.npz")
+    (kept,) = tmp_path.glob(".r.staging/*/parts/ranks-t2i.npz")
     assert load(resolve(kept), Computed[Ranks]) is not None
     done = run(*arguments)
     assert done.exit_code == 0, done.output

@@ -18,7 +18,7 @@ from clustered import image_and_caption_vectors, write_embeddings
 from estimate.manifests import manifest
 
 FIGURES = {"embed_seconds", "index_seconds", "wall_seconds", "core_hours", "embedding_bytes", "staging_bytes"}
-FIGURES |= {"index_memory_bytes", "index_bytes", "index_shards", "object_store_bytes"}
+FIGURES |= {"evaluate_seconds", "index_memory_bytes", "index_bytes", "index_shards", "object_store_bytes"}
 
 
 def run(*arguments: object) -> Result:
@@ -148,3 +148,20 @@ def test_the_plan_of_a_run_is_told_before_and_after() -> None:
         "time to embed: planned 100.0 s; what it was is not known of a run in several starts",
         "embeddings, on disk or S3: planned 2.5 MB, was 2 MB: +25.0%",
     ]
+
+
+def test_ranking_takes_what_a_sample_takes_and_all_takes_as_much_more_as_there_are_more() -> None:
+    seconds = {}
+    for most in ("100k", "all"):
+        done = run("--rows", 10_000_000, "--model", "ViT-B-32", "--machine", 8, "--query-sample", most, "--json")
+        assert done.exit_code == 0, done.output
+        seconds[most] = json.loads(done.stdout)["figures"]["evaluate_seconds"]["value"]
+    assert seconds["100k"] == pytest.approx(2 * 2 * 100_000 * 10_000_000 * 512 / 1e11 / 8)
+    assert seconds["all"] == pytest.approx(100 * seconds["100k"])
+
+
+def test_a_number_of_queries_that_is_none_is_told() -> None:
+    for text in ("many", "0"):
+        done = run("--rows", 1000, "--query-sample", text)
+        assert done.exit_code == 2
+        assert "--query-sample" in done.output

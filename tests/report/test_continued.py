@@ -17,7 +17,7 @@ from clipmill.core.settings import EvaluateSettings
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation import index_quality, quality
 from clipmill.evaluation.classification import classification, few_shot, probe
-from clipmill.evaluation.retrieval import retrieval
+from clipmill.evaluation.retrieval import piece, retrieval
 from clipmill.index.search.search import Index
 from clipmill.report.document import Report
 from clipmill.stage.stage import Made
@@ -29,7 +29,7 @@ WORDS = pairs(2, 1)[0]
 MARK = ".report.staging.owner.json"
 PIECE = 9
 MEASURES = [
-    (retrieval, "rank_positives"),
+    (piece, "read_part"),
     (retrieval, "summarise"),
     (quality, "align"),
     (quality, "choose_examples"),
@@ -40,7 +40,7 @@ MEASURES = [
     (index_quality, "exact_top_k"),
 ]
 PARTS = {
-    "rank_positives": 3 + 2,
+    "read_part": 3 * 2 + 2 * 4,
     "summarise": 2,
     "align": 1,
     "choose_examples": 1,
@@ -66,8 +66,9 @@ def index(dataset: str, indexed: Callable[..., Index]) -> str:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "BLOCK", PIECE)
-    monkeypatch.setattr(retrieval, "PIECE_PRODUCTS", 1)
+    monkeypatch.setattr(piece, "PIECE_QUERIES", PIECE)
+    monkeypatch.setattr(piece, "PIECE_PRODUCTS", 1)
+    monkeypatch.setattr(piece, "GALLERY_BLOCK", 7)
     monkeypatch.setattr(few_shot, "SHOTS", (1,))
     monkeypatch.setattr(probe, "FINER", ())
 
@@ -128,9 +129,7 @@ def test_it_may_die_at_any_instant(dataset: str, index: str, measured: Counter[s
         measured.clear()
         done = run(asked)
         if not done.already:
-            assert measured["rank_positives"] == PARTS["rank_positives"] - sum(
-                name.startswith("ranks") for name in kept
-            )
+            assert measured["read_part"] == PARTS["read_part"] - sum(name.startswith("counts") for name in kept)
             assert measured["summarise"] == 2 - sum(name.startswith("retrieval") for name in kept)
             for name, measure in (
                 ("alignment", "align"),

@@ -140,8 +140,8 @@ def evaluate(embeddings: Place, output: Place, *, reporter: Reporter | None = No
     prepare_process()
     from clipmill.runs.stages import evaluate_stage
 
-    made, _ = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
-    return evaluate_stage(made, reporter or Silent()).manifest
+    made, cluster = _settings(EvaluateSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return evaluate_stage(made, reporter or Silent(), cluster=cluster).manifest
 
 
 def evaluate_texts(texts: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> Report:

@@ -28,10 +28,26 @@ def proportion_interval(
     return Interval(value=float(value), low=float(low), high=float(high), n=len(values))
 
 
+def drawn_proportion_interval(
+    values: NDArray[np.floating], images: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Interval:
+    """The same of queries that were drawn at several rates: each stands for ``weights`` (q,) queries, alike throughout an
+    image, and those of one weight are a stratum. Raises ValueError where there is no query."""
+    if not len(values):
+        raise ValueError("no query was measured")
+    first, image_of = np.unique(images, return_index=True, return_inverse=True)[1:]
+    scaled = weights / weights.mean()
+    sums = np.bincount(image_of, scaled * values).astype(np.float64)
+    sizes = np.bincount(image_of, scaled).astype(np.float64)
+    value, low, high = clustered_ends(sums, sizes, weights[first])
+    return Interval(value=float(value), low=float(low), high=float(high), n=len(values))
+
+
 def clustered_ends(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64]
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], weights: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The share sum(``sums``) / sum(``sizes``) of values in [0, 1] and the ends of its interval, over images (…, i).
+    """The share sum(``sums``) / sum(``sizes``) of values in [0, 1] and the ends of its interval, over images (…, i), which
+    were drawn by strata where they have ``weights`` (i,) (`sum_variance`).
 
     The interval is Clopper and Pearson's (1934) for as many independent trials as have the variance seen between images:
     n / deff, with the design effect deff = n · v / (p (1 − p)) and v the linearised variance of a ratio of sums over images
@@ -43,7 +59,7 @@ def clustered_ends(
     value = sums.sum(axis=-1) / n
     largest = float((sizes**2).sum() / n)
     residual = sums - value[..., None] * sizes
-    variance = count / max(count - 1, 1) * (residual**2).sum(axis=-1) / n**2
+    variance = sum_variance(residual, weights) / n**2
     spread = value * (1 - value)
     varied = (spread > 0) & (count > 1)
     effect = np.where(varied, n * variance / np.where(varied, spread, 1.0), largest)
@@ -56,3 +72,27 @@ def clustered_ends(
         low = np.where(value > 0, betaincinv(hits, misses + 1, _TAIL), 0.0)
         high = np.where(value < 1, betaincinv(hits + 1, misses, 1 - _TAIL), 1.0)
     return value, np.minimum(low, value), np.maximum(high, value)
+
+
+def sum_variance(
+    residuals: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> NDArray[np.float64] | np.float64:
+    """The variance of a sum of ``residuals`` (…, i) over images.
+
+    Without ``weights`` images are a random choice, from the world or from a dataset that is a choice itself: it comes to the
+    same. With weights (i,), by which the residuals are multiplied already, those of one weight are a stratum of the dataset.
+    The variance then has two parts: what was drawn of each stratum is a random choice, and how large the stratum is in the
+    dataset is one too (Cochran 1977, section 12.2). Where everything is drawn it is the variance without weights.
+    """
+    if weights is None:
+        count = residuals.shape[-1]
+        whole: NDArray[np.float64] = count / max(count - 1, 1) * (residuals**2).sum(axis=-1)
+        return whole
+    total = np.zeros(residuals.shape[:-1])
+    for weight in np.unique(weights):
+        inside = residuals[..., weights == weight]
+        count, mean = inside.shape[-1], inside.mean(axis=-1)
+        spread = ((inside - mean[..., None]) ** 2).sum(axis=-1)
+        # An image that is alone in its stratum shows no spread: its residual stands for it.
+        total = total + (count / (count - 1) * spread + count * mean**2 / weight if count > 1 else mean**2)
+    return total

@@ -62,6 +62,20 @@ def parse_count(text: str | int | float) -> int:
     return int(count)
 
 
+def parse_count_or_all(value: Any) -> Any:
+    """A number of rows as `parse_count` reads it, 1 at least; the word ``all``, and None, are left. Raises ValueError for
+    anything else."""
+    if value in (None, "all"):
+        return value
+    try:
+        count = parse_count(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a whole number (5000, 100k) nor the word all") from None
+    if count < 1:
+        raise ValueError(f"must be 1 or more, or all; {value!r} was given")
+    return count
+
+
 def none_for_auto(value: Any) -> Any:
     """None for the word ``auto``, anything else as it is."""
     return None if value == "auto" else value
@@ -202,6 +216,22 @@ Count = Annotated[
     WithJsonSchema({"anyOf": [_POSITIVE, {"type": "string", "pattern": r"^[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?$"}]}),
 ]
 """A number of rows: 5000, 500k, 10M, 5e9."""
+
+CountOrAll = Annotated[
+    int | Literal["all"] | None,
+    BeforeValidator(parse_count_or_all),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _POSITIVE,
+                {"type": "string", "pattern": r"^(all|[0-9._]+(e\+?[0-9]+)? ?[kMGBT]?)$"},
+                {"type": "null"},
+            ]
+        }
+    ),
+    Option(metavar="N|all"),
+]
+"""A number of rows, or all of them; None where nothing is said."""
 
 Workers = Annotated[
     tuple[int, int] | None,

@@ -39,6 +39,16 @@ def cores_here(settings: ClusterSettings) -> int:
 
 
 @contextmanager
+def pieces_where_named(
+    settings: ClusterSettings, stage: str, reporter: Reporter, products: Products = "auto"
+) -> Iterator[Pieces]:
+    """What does the pieces of a ``stage`` that gains nothing from a cluster on one machine: this process, with all its cores,
+    unless a cluster is named."""
+    with pieces_for(settings, 0, stage, reporter, products) as (pieces, _):
+        yield pieces
+
+
+@contextmanager
 def pieces_for(
     settings: ClusterSettings, vectors: int, stage: str, reporter: Reporter, products: Products = "auto"
 ) -> Iterator[tuple[Pieces, Reporter]]:

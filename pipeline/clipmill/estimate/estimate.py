@@ -1,8 +1,11 @@
 """The whole estimate: what embedding and indexing so many rows takes on these machines."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from clipmill.core.settings import DEFAULT_QUERY_SAMPLE
 from clipmill.estimate.embedding_bytes import ColumnBytes, embedding_bytes
+from clipmill.estimate.evaluation import evaluation_seconds
 from clipmill.estimate.figure import Figure, exact
 from clipmill.estimate.index_bytes import index_bytes
 from clipmill.estimate.machine import Machine
@@ -38,9 +41,10 @@ def estimate(
     columns: ColumnBytes,
     index: Plan,
     price: float | None,
+    query_sample: int | Literal["all"] = DEFAULT_QUERY_SAMPLE,
 ) -> Estimate:
-    """``machine`` is all machines together; ``index`` the plan of the index of the images, and ``price`` what all machines
-    cost an hour."""
+    """``machine`` is all machines together; ``index`` the plan of the index of the images, ``price`` what all machines cost
+    an hour, and ``query_sample`` how many queries of each direction an evaluation ranks at most."""
     images = workload.rows * columns.images_a_row
     embed = _times("embed_seconds", workload, machine, rates)
     building = _index_seconds(index, round(images), model.dimension, machine)
@@ -57,6 +61,7 @@ def estimate(
         figures.append(_hours("gpu_hours", wall, machine.gpus, f"{machine.gpus} GPUs for all that time"))
         figures.append(_feeding_cores(machine, rates))
     figures.append(_hours("core_hours", wall, machine.cores, f"{machine.cores:g} cores for all that time"))
+    figures.append(evaluation_seconds(round(images), workload.captions, model.dimension, query_sample, machine))
     figures += _embedding_figures(workload, model, columns, images)
     figures += _index_figures(index, round(images), model.dimension, columns)
     figures.append(_object_store(workload, model, machine))

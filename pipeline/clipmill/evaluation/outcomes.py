@@ -24,7 +24,8 @@ class Outcomes:
     ``hits[K]`` float64 (q,) is whether a positive (zero-shot: the right class) is among the first K, a probability where
     scores tie. ``rank`` float64 (q,) is the expected place of the first positive from 1 and ``reciprocal_rank`` the expected
     1 / place, which is not 1 / ``rank`` where scores tie; both None for zero-shot, which has ``truth`` int64 (q,) instead,
-    numbers of ``classes``.
+    numbers of ``classes``. ``weights`` float64 (q,) are of queries that were drawn at several rates, and ``of`` queries they
+    were drawn from; None where all were asked.
     """
 
     task: Task
@@ -34,6 +35,8 @@ class Outcomes:
     reciprocal_rank: NDArray[np.float64] | None = None
     truth: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+    weights: NDArray[np.float64] | None = None
+    of: int | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -42,7 +45,8 @@ class Outcomes:
 def outcomes_of_ranks(task: Direction, ranks: Ranks) -> Outcomes:
     """The outcomes of ranked queries."""
     hits = {k: ranks.hits(k) for k in HITS_AT}
-    return Outcomes(task, ranks.positions, hits, ranks.expected_rank(), reciprocal_rank(ranks))
+    places = ranks.expected_rank(), reciprocal_rank(ranks)
+    return Outcomes(task, ranks.positions, hits, *places, weights=ranks.weights, of=ranks.of)
 
 
 def outcomes_of_classes(result: ZeroShot) -> Outcomes:

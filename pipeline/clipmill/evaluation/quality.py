@@ -1,6 +1,7 @@
 """Everything that is measured of a model with a dataset's own captions and labels as truth, and why what is absent is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,11 +39,12 @@ from clipmill.evaluation.retrieval.examples import Example, choose_examples
 from clipmill.evaluation.retrieval.folds import coco_protocols
 from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
-from clipmill.evaluation.retrieval.retrieval import Retrieval, retrieve
+from clipmill.evaluation.retrieval.retrieval import Rank, Retrieval, answerable, rank_here, retrieve
 from clipmill.evaluation.retrieval.through_index import Asked, draw_asked
+from clipmill.evaluation.sampling import sample_of
 from clipmill.evaluation.shown import Measured, Shown, choose_shown
 from clipmill.evaluation.studies.slices import worse_images
-from clipmill.evaluation.studies.slicing import read_slicing
+from clipmill.evaluation.studies.slicing import Slicing, read_slicing
 from clipmill.evaluation.studies.studies import Studied, Studies, check_studies, measure_studies
 from clipmill.evaluation.studies.variations import Classes
 from clipmill.evaluation.suspects.find import Suspects, find_suspects
@@ -50,7 +52,15 @@ from clipmill.evaluation.vectors import Vectors, read_vectors
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
 _OF_RANKS = ("Retrieval", "Alignment of the two towers", "Example retrievals")
+Ranking = Callable[[], AbstractContextManager[Rank]]
+"""Gives what ranks queries, for as long as there are some to rank."""
 CLIP_PARTS: tuple[GalleryName, ...] = ("audio", "videos")
+
+
+@contextmanager
+def ranking_here() -> Iterator[Rank]:
+    """In this process."""
+    yield rank_here
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,14 @@ def measure_quality(
     checkpoint: Checkpoint = no_checkpoints,
     prompts: PromptCache | None = None,
     prompt_tower: LoadTower | None = None,
+    ranking: Ranking = ranking_here,
 ) -> Quality:
     """Retrieval, ceilings, alignment and zero-shot of one dataset.
 
     ``text_encoder`` loads the dataset's own model and is called only for zero-shot; ``scratch`` is an empty folder.
     What takes long goes through ``checkpoint``, and the vectors of class names through ``prompts``; ``prompt_tower`` loads what
-    learns prompts. Raises UserError for
-    a label column or a template file that is not there.
+    learns prompts. ``ranking`` gives what ranks queries, for as long as there are some to rank. Raises UserError for a label
+    column or a template file that is not there.
     """
     column = check_settings(embeddings, settings)
     classified = measure_zero_shot(embeddings, settings, column, text_encoder, checkpoint, prompts)
@@ -105,22 +116,20 @@ def measure_quality(
     supervised, no_probe, probe_notes = measure_probe(
         embeddings, settings, classified, images, scratch, progress, checkpoint, prompt_tower
     )
-    measured = _retrieval(embeddings, settings, parts, progress, checkpoint)
+    slicings = [read_slicing(embeddings, one) for one in settings.slice_by] if len(images) else []
+    measured = _retrieval(embeddings, settings, parts, slicings, progress, checkpoint, ranking)
     outcomes = measured.outcomes + ([outcomes_of_classes(zero_shot)] if zero_shot else [])
     classes = Classes.of(zero_shot, classified.labels.names, templates) if zero_shot and classified.labels else None
     of_images = [outcome for outcome in outcomes if outcome.task in ("t2i", "i2t", "zero-shot")]
     studied = Studied(embeddings, images, captions, of_images, measured.caption_ranks, classes)
     studies = measure_studies(studied, settings, text_encoder, scratch, progress, checkpoint)
-    slicings = [read_slicing(embeddings, one) for one in settings.slice_by] if len(images) else []
     apart = worse_images(studies.slices, slicings) if studies.slices else None
     suspects = checkpoint(
         "suspects",
         Suspects,
         lambda: find_suspects(images, measured.caption_ranks, classified.labels, zero_shot, settings.seed, apart),
     )
-    found = Measured(
-        embeddings, images, captions, classified.labels, zero_shot, slicings, measured.caption_ranks, outcomes
-    )
+    found = Measured(embeddings, images, captions, classified.labels, zero_shot, slicings, outcomes)
     return replace(
         measured,
         suspects=suspects,
@@ -152,8 +161,10 @@ def _retrieval(
     embeddings: Embeddings,
     settings: EvaluateSettings,
     parts: dict[GalleryName, Vectors],
+    slicings: Sequence[Slicing],
     progress: Progress,
     checkpoint: Checkpoint,
+    ranking: Ranking,
 ) -> Quality:
     """Every direction that there is, and what follows from the ranks of captions among images."""
     images, captions, samples, seed = parts["images"], parts["captions"], settings.bootstrap_samples, settings.seed
@@ -165,11 +176,24 @@ def _retrieval(
             sides[direction_of(other, one)] = parts[other], parts[one]
     retrieval: dict[Direction, Retrieval] = {}
     ranked: dict[Direction, Ranks] = {}
-    for direction, side in sides.items():
-        with progress(len(side[0]), f"retrieval {direction}") as step:
-            found = retrieve(direction, *side, samples=samples, seed=seed, progress=step, checkpoint=checkpoint)
-        assert found is not None  # some query has its answer
-        retrieval[direction], ranked[direction] = found
+    with ranking() if sides else nullcontext(rank_here) as rank:
+        for direction, side in sides.items():
+            asked = answerable(*side)
+            sample = sample_of(embeddings, direction, side[0], asked, images.rows, slicings, settings)
+            with progress(len(asked if sample is None else sample), f"retrieval {direction}") as step:
+                found = retrieve(
+                    direction,
+                    *side,
+                    positions=asked,
+                    sample=sample,
+                    rank=rank,
+                    samples=samples,
+                    seed=seed,
+                    progress=step,
+                    checkpoint=checkpoint,
+                )
+            assert found is not None  # some query has its answer
+            retrieval[direction], ranked[direction] = found
     names = ("Alignment of the two towers", "Example retrievals") if sides else _OF_RANKS
     made = Quality(
         retrieval,
@@ -259,12 +283,13 @@ def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) ->
 def _notes(result: Retrieval) -> list[str]:
     """What a reader should know of the queries and the gallery of one direction."""
     queries, items = (ITEMS[side] for side in sides_of(result.direction))
+    drawn = " that were drawn" if result.of else ""
     trivial = " and ".join(f"R@{k}" for k in RECALL_AT if k >= result.gallery)
     notes = {
         f"{result.without_positive:,} {queries}s have no {items} and are not queries.": result.without_positive,
         f"{result.gallery_only:,} {items}s are no query's answer; they are in the gallery only.": result.gallery_only,
         f"the gallery has {result.gallery:,} {items}s, so {trivial} cannot fail.": trivial,
-        f"for {result.ties:,} queries other {items}s score exactly as high as the right one; their hits are expected "
+        f"for {result.ties:,} queries{drawn} other {items}s score exactly as high as the right one; their hits are expected "
         "numbers over a random order.": result.ties,
     }
     return [f"{result.direction}: {note}" for note, holds in notes.items() if holds]

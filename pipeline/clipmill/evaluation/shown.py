@@ -13,7 +13,7 @@ from clipmill.evaluation.classification.labels import Labels
 from clipmill.evaluation.classification.zero_shot import ZeroShot
 from clipmill.evaluation.hardest import hardest
 from clipmill.evaluation.outcomes import PART_OF, Outcomes, Task
-from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.counting import pair_products
 from clipmill.evaluation.studies.clusters import Clusters, names_by_labels, names_by_words
 from clipmill.evaluation.studies.map import Map
 from clipmill.evaluation.studies.slicing import Slicing
@@ -61,7 +61,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Measured:
-    """What there is to choose from; ``ranks`` are those of captions among images."""
+    """What there is to choose from."""
 
     embeddings: Embeddings
     images: Vectors
@@ -69,7 +69,6 @@ class Measured:
     labels: Labels | None
     zero_shot: ZeroShot | None
     slicings: Sequence[Slicing]
-    ranks: Ranks | None
     outcomes: Sequence[Outcomes]
 
 
@@ -106,14 +105,21 @@ def _colours(of: Measured, positions: NDArray[np.int64], clusters: Clusters | No
     if clusters is not None:
         titles = tuple(f"{number}: {name}" if name else str(number) for number, name in enumerate(names, start=1))
         colours.append(Colour("cluster", titles, clusters.numbers.astype(np.float64)))
-    if of.ranks is not None and len(of.ranks):
-        places = places_of(of.images.rows, of.ranks.rows)
-        known = places != NO_IMAGE
-        count = np.bincount(places[known], minlength=len(of.images))
-        total = np.bincount(places[known], of.ranks.score[known], minlength=len(of.images))
-        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        colours.append(Colour("cosine with its captions", (), mean[positions]))
+    means = _cosines_with_captions(of, positions)
+    if not np.isnan(means).all():
+        colours.append(Colour("cosine with its captions", (), means))
     return colours
+
+
+def _cosines_with_captions(of: Measured, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean cosine of each image at ``positions`` (n,) with its captions; NaN without one."""
+    said = np.flatnonzero(np.isin(of.captions.rows, of.images.rows[positions]))
+    places = places_of(of.images.rows[positions], of.captions.rows[said])
+    cosines = pair_products(of.captions.values, said, of.images.values, positions[places])
+    count = np.bincount(places, minlength=len(positions))
+    total = np.bincount(places, cosines, minlength=len(positions))
+    means: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return means
 
 
 def _cluster_names(of: Measured, clusters: Clusters) -> list[str]:

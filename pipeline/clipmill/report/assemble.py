@@ -83,7 +83,10 @@ def assemble(
         ),
         model=manifest.model,
         summary=[],
-        retrieval=[retrieval_part(result, quality.ceilings[name]) for name, result in quality.retrieval.items()],
+        retrieval=[
+            retrieval_part(result, quality.ceilings[name], making.settings)
+            for name, result in quality.retrieval.items()
+        ],
         examples=example_parts(embeddings, quality.examples),
         alignment=alignment_part(embeddings, quality.alignment) if quality.alignment else None,
         zero_shot=zero_shot_part(quality.zero_shot, column, *templates) if quality.zero_shot and column else None,

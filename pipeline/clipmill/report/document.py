@@ -36,11 +36,14 @@ again and compares them."""
 
 class KeptQueries(Record):
     """Of the queries ``asked`` of a task, those ``kept`` in the file: all whose source row has a 32-bit hash below
-    ``hash_below``, which is 2³² where all are kept."""
+    ``hash_below``, which is 2³² where all are kept. Those that were asked are a sample of ``of``, drawn with ``seed``; null:
+    all were asked."""
 
     asked: int
     kept: int
     hash_below: int
+    of: int | None = None
+    seed: int | None = None
 
 
 class QueriesPart(Record):

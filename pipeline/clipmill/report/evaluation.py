@@ -2,12 +2,16 @@
 
 import shlex
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache as kept
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.forecasts import Forecast
@@ -27,7 +31,9 @@ from clipmill.evaluation.classification.zero_shot import Encode
 from clipmill.evaluation.index_quality import manifest_of_index, measure_index
 from clipmill.evaluation.outcomes import Outcomes
 from clipmill.evaluation.progress import Absence, Progress
-from clipmill.evaluation.quality import check_settings, measure_quality
+from clipmill.evaluation.quality import Ranking, check_settings, measure_quality, ranking_here
+from clipmill.evaluation.retrieval.parts import InParts
+from clipmill.evaluation.retrieval.retrieval import Rank
 from clipmill.evaluation.studies.corrupted import open_corrupted
 from clipmill.evaluation.studies.studies import not_asked_for
 from clipmill.index.build.searches import Searches
@@ -38,6 +44,7 @@ from clipmill.report.trec import write_trec
 from clipmill.report.write import REPORT, write_pages
 from clipmill.stage.checkpoints import CheckpointFolder
 from clipmill.stage.outline import Outline, Step
+from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Made, Stage, Work, configuration_differences
 from clipmill.storage import Location
 
@@ -45,6 +52,8 @@ LoadEncoder = Callable[[ModelIdentity], Encode]
 """Given the identity of the embeddings' model: loads it, checks that it is the same, and returns its text encoder."""
 LoadPromptTower = Callable[[ModelIdentity], PromptTower | None]
 """The same for the text tower that learns prompts; None where it cannot."""
+Drive = Callable[[], AbstractContextManager[Pieces]]
+"""Gives the engine that does pieces of work, for as long as there are some."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,15 @@ class Evaluation(Stage[Report]):
         told = [f"the {name} is another" for name in names if found.inputs.get(name) != self.inputs.get(name)]
         defaults = EvaluateSettings(embeddings="", output="").content()  # an older report lacks newer settings
         now = {**dict.fromkeys(self.settings.LATER), **self.settings.content()}
-        return told + configuration_differences({**defaults, **found.settings}, now)
+        before = {**defaults, **found.settings}
+        if self._ranks_all_of(found):
+            before["query_sample"] = now["query_sample"]
+        return told + configuration_differences(before, now)
+
+    def _ranks_all_of(self, found: Report) -> bool:
+        """Whether a report ranked every query, and this would too: then how many it may draw makes no difference."""
+        most = self.settings.ranked_at_most
+        return all(part.sampled is None and (most is None or part.queries <= most) for part in found.retrieval)
 
     @property
     def outline(self) -> Outline:
@@ -90,9 +107,11 @@ def evaluate(
     reporter: Reporter,
     plan: Forecast | None = None,
     load_prompt_tower: LoadPromptTower | None = None,
+    drive: Drive | None = None,
 ) -> Made[Report]:
     """Measures, and publishes the report. What an earlier start measured is not measured again. ``plan`` is told in the
-    report as it is. ``load_prompt_tower`` is needed where prompts are to be learned.
+    report as it is. ``load_prompt_tower`` is needed where prompts are to be learned. With ``drive``, queries are ranked in
+    pieces of work, each of which is kept; without it, in this process at one go.
 
     Raises UserError for a mistake in the settings, and OutputDiffers when another report is at the output, or unfinished
     work towards another.
@@ -105,9 +124,10 @@ def evaluate(
         checkpoint = CheckpointFolder(work.folder / "parts")
         progress = told_to(reporter)
         loaders = (load_encoder, load_prompt_tower)
-        report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint)
-        queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes)
-        trec = _trec(work.dataset, evaluation)
+        ranking = _in_pieces(evaluation, checkpoint.folder, drive) if drive else ranking_here
+        report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint, ranking)
+        queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes, settings.seed)
+        trec = _trec(work.dataset, evaluation, {outcome.task: outcome.positions for outcome in outcomes})
         report = report.model_copy(update={"queries": queries, "plan": plan, "trec": trec})
         write_pages(report, work.dataset)
         return report
@@ -115,11 +135,23 @@ def evaluate(
     return evaluation.run(work)
 
 
-def _trec(folder: Location, evaluation: Evaluation) -> TrecPart | None:
+def _in_pieces(evaluation: Evaluation, folder: Location, drive: Drive) -> Ranking:
+    """Ranks by pieces of work; the engine is begun with the first queries that no earlier start has ranked."""
+
+    @contextmanager
+    def ranking() -> Iterator[Rank]:
+        with ExitStack() as stack:
+            engine = kept(lambda: stack.enter_context(drive()))
+            yield InParts(evaluation.embeddings, folder, engine, evaluation.settings.products)
+
+    return ranking
+
+
+def _trec(folder: Location, evaluation: Evaluation, ranked: Mapping[str, NDArray[np.int64]]) -> TrecPart | None:
     if evaluation.settings.trec is None:
         return None
     with tempfile.TemporaryDirectory(prefix="clipmill-trec-") as scratch:
-        return write_trec(folder, evaluation.embeddings, evaluation.settings.trec, Path(scratch))
+        return write_trec(folder, evaluation.embeddings, evaluation.settings.trec, Path(scratch), ranked)
 
 
 def told_to(reporter: Reporter, unit: str = "queries") -> Progress:
@@ -147,6 +179,7 @@ def _measured(
     cache: Path,
     progress: Progress,
     checkpoint: CheckpointFolder,
+    ranking: Ranking,
 ) -> tuple[Report, list[Outcomes]]:
     settings, embeddings = evaluation.settings, evaluation.embeddings
     started = datetime.now(timezone.utc)
@@ -161,7 +194,8 @@ def _measured(
 
     with tempfile.TemporaryDirectory(prefix="clipmill-evaluate-") as scratch:
         prompts = PromptCache(cache.expanduser() / "prompts")
-        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, checkpoint, prompts, tower)
+        towers = (prompts, tower, ranking)
+        quality = measure_quality(embeddings, settings, encoder, Path(scratch), progress, checkpoint, *towers)
     measured, absences = None, not_asked_for(settings)
     if index is None:
         absences.append(Absence("Index fidelity", "no --index was given"))

@@ -27,10 +27,18 @@ def _swapped(report: Report, suspects: Suspects) -> Iterator[FindingPart]:
     if (found := suspects.swapped) is None:
         return
     share = found.count / found.captions
+    drawn, in_all = "", ""
+    if found.in_all is not None:
+        drawn = " drawn"
+        in_all = (
+            f", which comes to {found.in_all.low:,} to {found.in_all.high:,} of all {found.in_all.captions:,} "
+            "(--query-sample all counts them)"
+        )
     yield FindingPart(
         kind="captions",
-        text=f"About {found.count:,} of {found.captions:,} captions ({share:.1%}) fit another picture than their own. Drop "
-        f"the pictures without a caption that fits: below a cosine of {found.below:.3f} there are about as many.",
+        text=f"About {found.count:,} of {found.captions:,} captions{drawn} ({share:.1%}) fit another picture than their "
+        f"own{in_all}. Drop the pictures without a caption that fits: below a cosine of {found.below:.3f} there are about as "
+        "many.",
         command=f"clipmill filter {_embeddings(report)} --min-clip-score {found.below:.3f} --output kept",
         affected=found.count,
         share=share,

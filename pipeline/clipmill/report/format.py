@@ -6,6 +6,7 @@ TITLES = {
     "embed_seconds": "time to embed",
     "index_seconds": "time to index",
     "wall_seconds": "time in all",
+    "evaluate_seconds": "time to rank for a report",
     "gpu_hours": "GPU hours",
     "feeding_cores": "cores to feed the GPUs",
     "core_hours": "core hours",

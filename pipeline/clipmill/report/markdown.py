@@ -28,8 +28,9 @@ def markdown_text(report: Report) -> str:
         "",
     ]
     for part in report.retrieval:
-        about = f"{part.queries:,} queries, {part.gallery:,} in the gallery"
+        about = f"{part.asked}, {part.gallery:,} in the gallery"
         lines += _figures(f"{DIRECTIONS[part.direction]} ({about})", part.figures)
+        lines += [prose(part.drawn), ""] if part.sampled else []
     if report.zero_shot:
         lines += _figures(f"Zero-shot ({len(report.zero_shot.classes):,} classes)", report.zero_shot.figures)
     if report.fidelity:

@@ -96,6 +96,7 @@ def _environment() -> Environment:
         "beyond": beyond,
         "labelled_by": labelled_by,
         "explored": explored,
+        "drawn": drawn,
         "address": address,
         "shown_findings": SHOWN,
         "sections": sections,
@@ -140,6 +141,11 @@ def address(query: QueryPart) -> str:
     """The search for a query on the page of `clipmill explore`, which keeps a whole search after the #."""
     asked = {"text": query.text} if query.text else {"parts": json.dumps([{"id": query.id, "weight": 1}])}
     return f"{EXPLORE}#{urlencode(asked)}"
+
+
+def drawn(report: Report, direction: str | None = None) -> bool:
+    """Whether the queries of a direction, or of any, are a sample."""
+    return any(part.sampled for part in report.retrieval if direction in (None, part.direction))
 
 
 def labelled_by(report: Report) -> str | None:

@@ -4,7 +4,6 @@ A dataset with more queries than are kept is sampled by a hash of source file an
 are in or out together, and two reports over the same files keep the same ones.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.schemas import ORDINAL_SHIFT
-from clipmill.datasets.manifests import INPUTS_FILE, Embeddings
+from clipmill.datasets.manifests import Embeddings
+from clipmill.datasets.row_hash import ROW_NUMBER, hash_path, hash_rows, paths_of_sources
 from clipmill.evaluation.outcomes import HITS_AT, PART_OF, Outcomes
 from clipmill.report.document import KeptQueries, QueriesPart
 from clipmill.storage import Location
@@ -27,7 +27,6 @@ TEXTS_KEPT = 20_000
 TEXT_LENGTH = 200
 _HASHES = 1 << 32
 _GROUP_ROWS = 65_536
-_ROW_NUMBER = (1 << ORDINAL_SHIFT) - 1
 
 QUERIES = pa.schema(
     [
@@ -41,14 +40,17 @@ QUERIES = pa.schema(
         pa.field("rank", pa.float64()),
         pa.field("reciprocal_rank", pa.float64()),
         *(pa.field(f"hit_{k}", pa.float64()) for k in HITS_AT),
+        pa.field("weight", pa.float64()),
     ]
 )
 """One row per query and task. ``task`` is t2i, i2t or zero-shot. ``path`` and ``row_number`` are the source file and the row
 in it, ``path`` null where the dataset does not list its files; ``caption_index`` is null where an image is the query.
 ``text`` is the beginning of the caption, for some of them; ``label`` the right class. ``rank`` is the expected place of
 the first positive, ``reciprocal_rank`` the expected 1 / place (null in files written before it was measured), and ``hit_K``
-whether one is among the first K: a probability where scores tie."""
-_ADDED = "reciprocal_rank"
+whether one is among the first K: a probability where scores tie. ``weight`` is how many queries of the dataset this one stands
+for, where queries were drawn at several rates; null where all stand for equally many."""
+_ADDED = ("reciprocal_rank", "weight")
+"""Columns that files of older releases lack."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,11 @@ class _Sources:
     hashes: NDArray[np.uint64]
 
 
-def hash_path(path: str | None) -> int:
-    """64 bits that follow from the path of a source file."""
-    return int.from_bytes(hashlib.blake2b((path or "").encode(), digest_size=8).digest(), "little")
-
-
-def hash_rows(path_hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """32 evenly spread bits per row of a source file (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
-    mixed = path_hashes ^ (row_numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: NDArray[np.uint32] = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
-    return result
-
-
-def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes]) -> QueriesPart | None:
-    """Writes the file at ``place`` and says what is in it; None, and no file, where nothing was asked."""
+def write_queries(
+    place: Location, embeddings: Embeddings, outcomes: Sequence[Outcomes], seed: int = 0
+) -> QueriesPart | None:
+    """Writes the file at ``place`` and says what is in it; None, and no file, where nothing was asked. ``seed`` is what queries
+    were drawn with, where not all were asked."""
     if not outcomes:
         return None
     tasks: dict[str, KeptQueries] = {}
@@ -89,29 +80,30 @@ def write_queries(place: Location, embeddings: Embeddings, outcomes: Sequence[Ou
         ) as writer,
     ):
         for outcome in outcomes:
-            tasks[outcome.task] = _write_task(writer, embeddings, outcome)
+            tasks[outcome.task] = _write_task(writer, embeddings, outcome, seed)
     return QueriesPart(file=QUERIES_FILE, sha256=stream.written.sha256, tasks=tasks)
 
 
 def read_queries(place: Location) -> pa.Table:
     """The rows of such a file. Raises ValueError for one with other columns, or that is no Parquet."""
     table = pq.read_table(pa.BufferReader(storage.read_bytes(place)))
-    if _ADDED not in table.schema.names:
-        table = table.append_column(_ADDED, pa.nulls(len(table), pa.float64())).select(
-            [name for name in QUERIES.names if name in {*table.schema.names, _ADDED}]
-        )
+    for name in _ADDED:
+        if name not in table.schema.names:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    if set(table.schema.names) == set(QUERIES.names):
+        table = table.select(QUERIES.names)
     if table.schema.names != QUERIES.names:
         raise ValueError(f"the columns are {', '.join(table.schema.names)}")
     return table.cast(QUERIES)
 
 
-def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outcomes) -> KeptQueries:
+def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outcomes, seed: int) -> KeptQueries:
     part = PART_OF[outcome.task]
     order = np.argsort(outcome.positions, kind="stable")
     positions = outcome.positions[order]
     rows = _rows_of(embeddings, part)[positions]
     sources = _sources(embeddings, int(rows.max()) >> ORDINAL_SHIFT)
-    hashes = hash_rows(sources.hashes[rows >> ORDINAL_SHIFT], rows & _ROW_NUMBER)
+    hashes = hash_rows(sources.hashes[rows >> ORDINAL_SHIFT], rows & ROW_NUMBER)
     below = _bound(hashes, QUERIES_KEPT)
     chosen = np.flatnonzero(hashes < below)
     texts = _bound(hashes, TEXTS_KEPT)
@@ -121,7 +113,8 @@ def _write_task(writer: pq.ParquetWriter, embeddings: Embeddings, outcome: Outco
     ):
         writer.write_table(table)
         kept += len(table)
-    return KeptQueries(asked=len(outcome), kept=kept, hash_below=below)
+    drawn = {} if outcome.of is None else {"of": outcome.of, "seed": seed}
+    return KeptQueries(asked=len(outcome), kept=kept, hash_below=below, **drawn)
 
 
 def _bound(hashes: NDArray[np.uint32], most: int) -> int:
@@ -139,10 +132,7 @@ def _rows_of(embeddings: Embeddings, part: str) -> NDArray[np.int64]:
 
 
 def _sources(embeddings: Embeddings, last: int) -> _Sources:
-    paths: list[str | None] = [None] * (last + 1)
-    for record in storage.read_table(embeddings.location / INPUTS_FILE).select(["ordinal", "path"]).to_pylist():
-        if record["ordinal"] <= last:
-            paths[record["ordinal"]] = record["path"]
+    paths = paths_of_sources(embeddings, last)
     return _Sources(paths, np.array([hash_path(path) for path in paths], np.uint64))
 
 
@@ -178,7 +168,7 @@ def _tables(
         found = {
             "task": pa.array([outcome.task] * len(here)),
             "path": paths.take(pa.array(rows >> ORDINAL_SHIFT)),
-            "row_number": pa.array(rows & _ROW_NUMBER),
+            "row_number": pa.array(rows & ROW_NUMBER),
             "caption_index": taken.column("caption_index") if of_captions else nothing,
             "id": taken.column("id"),
             "text": text,
@@ -189,6 +179,7 @@ def _tables(
                 name: nothing if found is None else pa.array(found[values])
                 for name, found in (("rank", outcome.rank), ("reciprocal_rank", outcome.reciprocal_rank))
             },
+            "weight": nothing if outcome.weights is None else pa.array(outcome.weights[values]),
             **{f"hit_{k}": pa.array(outcome.hits[k][values]) if k in outcome.hits else nothing for k in HITS_AT},
         }
         yield pa.table({field.name: found[field.name].cast(field.type) for field in QUERIES}, schema=QUERIES)

@@ -54,13 +54,19 @@ def _retrieval(report: Report, part: RetrievalPart) -> str:
     right = "a right caption" if several else f"the right {ITEMS[gallery]}"
     answers, alike = _PLURAL[gallery], f"identical {_PLURAL[queries]} or {_PLURAL[gallery]}"
     text = (
-        f"{asked}, the model puts {right} first in {_percent(report, f'{part.direction}.recall@1')} of {part.queries:,} "
-        f"cases and among the first ten in {_percent(report, f'{part.direction}.recall@10')}, out of {part.gallery:,} "
+        f"{asked}, the model puts {right} first in {_percent(report, f'{part.direction}.recall@1')} of {_cases(part)} "
+        f"and among the first ten in {_percent(report, f'{part.direction}.recall@10')}, out of {part.gallery:,} "
         f"{answers}."
     )
     if 1 - part.ceiling[1] >= _VISIBLE:
         text += f" As {alike} cannot be told apart, no model could expect more than {part.ceiling[1]:.1%} first places."
     return text
+
+
+def _cases(part: RetrievalPart) -> str:
+    if part.sampled is None:
+        return f"{part.queries:,} cases"
+    return f"{part.sampled.of:,} cases (estimated from {part.queries:,} that were drawn)"
 
 
 def _zero_shot(report: Report, part: ZeroShotPart) -> str:

@@ -19,9 +19,11 @@ def report_lines(report: Report) -> list[str]:
     for part in report.retrieval:
         figures = [figure for figure in part.figures if figure.metric in _SHOWN]
         lines.append(
-            f"{DIRECTIONS[part.direction]}  {_listed(figures)}  ({part.queries:,} queries, {part.gallery:,} in the gallery; "
+            f"{DIRECTIONS[part.direction]}  {_listed(figures)}  ({part.asked}, {part.gallery:,} in the gallery; "
             f"ceiling of R@1 {part.ceiling[1]:.4f})"
         )
+        if part.sampled:
+            lines.append(f"              {part.drawn}")
     if report.zero_shot:
         lines.append(f"zero-shot     {_listed(report.zero_shot.figures)}  ({len(report.zero_shot.classes):,} classes)")
     if report.probe:

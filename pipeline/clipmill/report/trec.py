@@ -4,7 +4,7 @@ A line of a run is ``query Q0 item rank score clipmill``, of qrels ``query 0 ite
 by row and caption index: ``12/0``. Both are those of the Parquet files of the embeddings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,15 @@ _MARGIN = 16
 """Results beyond those asked for whose exact scores are looked at too, since float32 scores may be in another order."""
 
 
-def write_trec(folder: Location, embeddings: Embeddings, depth: int, scratch: Path) -> TrecPart | None:
-    """Writes the first ``depth`` results of every query that has an answer, both ways, and all answers.
+def write_trec(
+    folder: Location,
+    embeddings: Embeddings,
+    depth: int,
+    scratch: Path,
+    ranked: Mapping[str, NDArray[np.int64]] | None = None,
+) -> TrecPart | None:
+    """Writes the first ``depth`` results of every query that was ranked, both ways, and all answers. ``ranked`` are the
+    positions of these by direction; default: every query that has an answer.
 
     Results are those of exact search, by float64 scores, and where these tie by position. None, and no file, where nothing
     can be asked. ``scratch`` holds what memory cannot.
@@ -42,7 +49,7 @@ def write_trec(folder: Location, embeddings: Embeddings, depth: int, scratch: Pa
         ("t2i", captions, images, names[1], names[0]),
         ("i2t", images, captions, names[0], names[1]),
     ):
-        asked = np.flatnonzero(np.isin(queries.rows, gallery.rows))
+        asked = np.flatnonzero(np.isin(queries.rows, gallery.rows)) if ranked is None else ranked[direction]
         for kind, lines in (
             ("run", _run(queries, gallery, asked, of_queries, of_gallery, depth)),
             ("qrels", _qrels(queries, gallery, asked, of_queries, of_gallery)),

@@ -227,10 +227,16 @@ def filter_stage(settings: FilterSettings, reporter: Reporter) -> Made[Selection
 
 
 def evaluate_stage(
-    settings: EvaluateSettings, reporter: Reporter, cache: Path | None = None, plan: Forecast | None = None
+    settings: EvaluateSettings,
+    reporter: Reporter,
+    cache: Path | None = None,
+    plan: Forecast | None = None,
+    cluster: ClusterSettings | None = None,
 ) -> Made[Report]:
-    """Measures embeddings, and the index over them, and writes a report. ``plan`` is told in it as it is."""
+    """Measures embeddings, and the index over them, and writes a report. ``plan`` is told in it as it is. Queries are ranked
+    by tasks where a ``cluster`` is named, else in this process."""
     from clipmill.core.environment import DEFAULT_CACHE
+    from clipmill.engine.choose import pieces_where_named
     from clipmill.engine.device import ON_GPU, check_products
     from clipmill.report.evaluation import evaluate, make_evaluation
 
@@ -245,6 +251,7 @@ def evaluate_stage(
         reporter,
         plan,
         lambda identity: _prompt_tower(identity, settings),
+        lambda: pieces_where_named(cluster or ClusterSettings(), "evaluate", reporter, settings.products),
     )
 
 

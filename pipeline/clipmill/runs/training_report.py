@@ -94,7 +94,7 @@ def _evaluated(
         label_column=settings.label_column if settings.label_column in kept else None,
         templates=settings.templates,
     )
-    replacing(evaluated, lambda chosen: evaluate_stage(chosen, reporter))
+    replacing(evaluated, lambda chosen: evaluate_stage(chosen, reporter, cluster=cluster))
     return evaluated.output
 
 

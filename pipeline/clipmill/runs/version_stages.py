@@ -176,7 +176,7 @@ class VersionStages:
         }
         report = replacing(
             self.run.evaluate.model_copy(update=places),
-            lambda chosen: evaluate_stage(chosen, self.reporter, plan=plan),
+            lambda chosen: evaluate_stage(chosen, self.reporter, plan=plan, cluster=self.run.cluster),
         ).manifest
         self.tell("evaluate", f"report.html, {len(report.absences)} things not measured")
         return report

@@ -85,3 +85,28 @@ def test_holm_is_the_worked_example() -> None:
     assert found == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
     assert len(holm(np.empty(0))) == 0
+
+
+def test_a_slice_is_compared_with_what_the_rest_is_in_the_dataset_and_not_in_the_sample() -> None:
+    """An easy slice of another column, of which far more was drawn, makes the rest look better than it is."""
+    weighted, unweighted = [], []
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        easy = np.repeat([False, True], [600, 600])
+        weights = np.where(easy, 1.0, 50.0)
+        hits = (random.random(1200) < np.where(easy, 0.99, 0.7)).astype(float)
+        members = ~easy & (random.random(1200) < 0.5)
+        values, level = residual_levels(hits, np.ones(1200))
+        weighted.append(p_worse(values, level, members, 1000, random, weights))
+        unweighted.append(p_worse(values, level, members, 1000, random))
+    assert np.mean(np.array(weighted) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200) + 0.03
+    assert np.mean(np.array(unweighted) <= 0.05) > 0.9
+
+
+def test_a_worse_slice_of_which_more_was_drawn_is_still_found() -> None:
+    random = np.random.default_rng(0)
+    members = np.repeat([True, False], [400, 2000])
+    weights = np.where(members, 1.0, 40.0)
+    hits = (random.random(2400) < np.where(members, 0.6, 0.75)).astype(float)
+    values, level = residual_levels(hits, np.ones(2400))
+    assert p_worse(values, level, members, 5000, random, weights) < 0.001

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from clipmill.evaluation.retrieval.ranks import rank_positives
+from clipmill.evaluation.retrieval.ranks import Ranks, rank_positives
 from clipmill.evaluation.suspects.swapped import find_swapped, uniform_share
 from clipmill.evaluation.vectors import Vectors
 from clustered import image_and_caption_vectors
@@ -60,3 +60,26 @@ def test_a_small_gallery_tells_nothing() -> None:
     images, _ = image_and_caption_vectors(50, 50, 16, seed=1)
     rows = np.arange(50)
     assert find_swapped(rank_positives(Vectors(rows, np.roll(images, 1, axis=0)), Vectors(rows, images), rows)) is None
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.08])
+def test_of_a_sample_drawn_at_several_rates_it_is_told_what_they_come_to_in_all(rate: float) -> None:
+    held = 0
+    for seed in range(10):
+        place, count = places(seed, rate, 5.0)
+        rng = np.random.default_rng(seed)
+        swapped = np.arange(GALLERY) < count
+        often = swapped & (rng.random(GALLERY) < 0.5)  # a slice of captions that are all wrong, of which all were drawn
+        chosen = np.flatnonzero(often | (rng.random(GALLERY) < 0.5))
+        weights = np.where(often[chosen], 1.0, np.sum(~often) / np.sum(~often[chosen]))
+        nothing, one = np.zeros(len(chosen), np.int64), np.ones(len(chosen), np.int64)
+        higher = np.round(place[chosen] * (GALLERY - 1)).astype(np.int64)
+        ranks = Ranks(chosen, chosen, -place[chosen], nothing, one, higher, one, one, GALLERY, weights, GALLERY)
+        found = find_swapped(ranks)
+        assert found is not None
+        assert found.in_all is not None
+        assert found.captions == len(chosen)
+        assert found.in_all.captions == GALLERY
+        assert found.in_all.low <= found.count / found.captions * GALLERY <= found.in_all.high
+        held += found.in_all.low <= count <= found.in_all.high
+    assert held >= 8

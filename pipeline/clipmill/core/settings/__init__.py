@@ -8,6 +8,7 @@ from clipmill.core.settings.running import RunSettings
 from clipmill.core.settings.serving import ExploreSettings, ServeSettings
 from clipmill.core.settings.shared import ClusterSettings, ModelSettings, Products, ProductSettings
 from clipmill.core.settings.stages import (
+    DEFAULT_QUERY_SAMPLE,
     DedupSettings,
     EmbedSettings,
     EvaluateSettings,
@@ -26,6 +27,7 @@ from clipmill.core.settings.training import TrainSettings
 from clipmill.core.settings.words import AskSettings, CaptionSettings, GeneratorSettings, RecaptionSettings
 
 __all__ = [
+    "DEFAULT_QUERY_SAMPLE",
     "AskSettings",
     "CaptionSettings",
     "ClusterSettings",

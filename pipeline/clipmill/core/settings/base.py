@@ -35,6 +35,7 @@ class Settings(BaseModel):
         "rerank_vectors",
         "resident",
         "queries",
+        "query_sample",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 

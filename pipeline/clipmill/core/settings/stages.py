@@ -7,9 +7,23 @@ from pydantic import Field
 from clipmill.core.schemas import GalleryName, RerankKind
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Frames, Names, Numbers, Option, Rejects, Share, size_text
+from clipmill.core.values import (
+    Bytes,
+    Count,
+    CountOrAll,
+    CountOrAuto,
+    Frames,
+    Names,
+    Numbers,
+    Option,
+    Rejects,
+    Share,
+    size_text,
+)
 
 _MEMORY = 4 * 1024**3
+DEFAULT_QUERY_SAMPLE = 100_000
+"""R@K of so many queries is known to ±.003, which is less than what most changes of a model make."""
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
 
 
@@ -194,6 +208,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "slice_by",
         "perturb_text",
         "widths",
+        "query_sample",
         "bootstrap_samples",
         "fidelity_queries",
         "resident",
@@ -246,6 +261,12 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         default=None,
         description="Measure what vectors cut to their first N components would lose: 256,128,64.",
     )
+    query_sample: CountOrAll = Field(
+        default=None,
+        description="Rank at most so many queries of each direction of retrieval. Of more, so many are drawn, relatively more "
+        "in small slices of --slice-by; figures are then estimates, and their intervals cover the draw. all: rank every query. "
+        f"Default: {DEFAULT_QUERY_SAMPLE:,}.",
+    )
     bootstrap_samples: int = Field(default=1000, ge=0, description="Resamples for the intervals.")
     fidelity_queries: int = Field(default=1000, ge=1, description="Queries that the index is measured with.")
     resident: bool | None = Field(
@@ -256,9 +277,15 @@ class EvaluateSettings(OutputSettings, ProductSettings):
     trec: Annotated[int | None, Option(metavar="N")] = Field(
         default=None,
         ge=1,
-        description="Write the first N results of every query as TREC runs, and the right answers as qrels, for others to "
-        "score.",
+        description="Write the first N results of every query that is ranked as TREC runs, and the right answers as qrels, for "
+        "others to score.",
     )
+
+    @property
+    def ranked_at_most(self) -> int | None:
+        """Queries of a direction that are ranked at most; None: all."""
+        asked = DEFAULT_QUERY_SAMPLE if self.query_sample is None else self.query_sample
+        return None if asked == "all" else asked
 
 
 class GateSettings(Settings):

@@ -11,6 +11,7 @@ from clipmill.evaluation.figures import Figure, metric
 from clipmill.evaluation.results import HistogramData
 from clipmill.evaluation.retrieval.contrastive import Loss, info_nce, sigmoid_loss
 from clipmill.evaluation.retrieval.counting import pair_products
+from clipmill.evaluation.retrieval.draw import evenly
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.statistics.bootstrap import share_intervals
 from clipmill.evaluation.statistics.clustered import clustered_mean
@@ -63,14 +64,16 @@ def align(
     worst: int = 8,
     seed: int = 0,
 ) -> Alignment:
-    """Measures the captions that were ranked among images. A caption has one image, so its best positive is its image.
+    """Measures the captions that were ranked among images, all or a sample. A caption has one image, so its best positive is
+    its image.
 
     Unmatched pairs and the loss batch (one caption per image) are drawn with ``seed``. ``temperature`` is the model's, and
-    ``bias`` that of a model which was trained with sigmoids;
-    ``worst`` captions are shown.
+    ``bias`` that of a model which was trained with sigmoids; ``worst`` captions are shown.
     """
-    positions, scores = ranks.positions, ranks.score
+    scores = ranks.score
     random = np.random.default_rng(seed)
+    # Each caption of the dataset has the same chance to be in what is drawn here, also where they were ranked at several rates.
+    positions = ranks.positions[evenly(ranks.weights, len(ranks), seed)]
     count = min(UNMATCHED_PAIRS, len(positions) * max(1, len(images) - 1))
     # Captions with random images, less those that drew their own.
     caption, image = positions[random.integers(len(positions), size=count)], random.integers(len(images), size=count)
@@ -92,14 +95,14 @@ def align(
     lowest = np.argsort(scores, kind="stable")[:worst]
     below = (scores < (unmatched.mean() if len(unmatched) else 0.0))[:, None].astype(np.float64)
     return Alignment(
-        matched=_histogram("matched", scores, edges),
+        matched=_histogram("matched", scores, edges, ranks.weights),
         unmatched=_histogram("unmatched", unmatched, edges),
         losses=tuple(losses),
-        worst=positions[lowest],
+        worst=ranks.positions[lowest],
         worst_images=ranks.best[lowest],
         worst_scores=scores[lowest],
-        matched_mean=clustered_mean(scores, ranks.rows),
-        share_below=share_intervals(below, ranks.rows)[0] if len(unmatched) else None,
+        matched_mean=clustered_mean(scores, ranks.rows, ranks.weights),
+        share_below=share_intervals(below, ranks.rows, ranks.weights)[0] if len(unmatched) else None,
     )
 
 
@@ -108,7 +111,14 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linspace(low, high if high > low else low + 1e-3, BINS + 1)
 
 
-def _histogram(name: str, values: NDArray[np.float64], edges: NDArray[np.float64]) -> HistogramData:
-    """Counts of values between edges; ``mean`` is 0 where there are none."""
-    mean, counts = float(values.mean()) if len(values) else 0.0, np.histogram(values, edges)[0]
+def _histogram(
+    name: str, values: NDArray[np.float64], edges: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+) -> HistogramData:
+    """Counts of values between edges; ``mean`` is 0 where there are none. With ``weights`` counts are rounded, of as many
+    values as there are."""
+    if weights is None:
+        mean, counts = float(values.mean()) if len(values) else 0.0, np.histogram(values, edges)[0]
+    else:
+        mean = float(np.average(values, weights=weights))
+        counts = np.round(np.histogram(values, edges, weights=weights / weights.mean())[0]).astype(np.int64)
     return HistogramData(name=name, edges=edges.tolist(), counts=counts.tolist(), mean=mean, n=len(values))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _FLOAT32_ROUNDING = 2.0**-24
 _APART = 4.0
 """Scores lie within ±1, so query number · 4 − score orders the scores of all queries in one array."""
-_DENSE = 0.2
+DENSE = 0.2
 """Rows in which more than this share of the items reach the lowest level are dense: each level is counted over the row."""
 _CLOSE = 0.02
 """Dense rows in which more than this share of the items come near a level are computed in float64 throughout."""
@@ -52,6 +52,11 @@ class Levels:
         """All levels in rising order of query and falling order of score."""
         return _APART * np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)) - self.values
 
+    def of(self, queries: slice) -> "Levels":
+        """Those of a run of the queries."""
+        starts = self.starts[queries.start : queries.stop + 1]
+        return Levels(starts - starts[0], self.values[starts[0] : starts[-1]], self.dimension)
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -59,6 +64,10 @@ class Counts:
 
     equal: NDArray[np.int64]
     between: NDArray[np.int64]
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Counts of the same levels in two parts of a gallery, together."""
+        return Counts(self.equal + other.equal, self.between + other.between)
 
     def higher(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Items that score strictly higher than each level, all levels (l,) of queries that begin at ``starts``."""
@@ -96,9 +105,9 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     np.greater_equal(strip.scores, levels.lowest[strip.first : strip.first + rows], out=reached)
     found = np.fromiter((np.count_nonzero(row) for row in reached), np.int64, rows)
     # Rows in which many items reach a level are counted whole.
-    dense = np.flatnonzero(found > _DENSE * width)
+    dense = np.flatnonzero(found > DENSE * width)
     if len(dense):
-        _count_dense(strip, dense, levels, counts)
+        count_dense(strip, dense, levels, counts)
         reached[dense] = False
         found[dense] = 0
     # What is left of all other rows are a few pairs, counted one by one.
@@ -106,10 +115,10 @@ def count_strip(strip: Strip, levels: Levels, counts: Counts, reached: NDArray[n
     if len(places):
         row = np.repeat(np.arange(rows), found)
         score = strip.scores.reshape(-1)[places]
-        _count_pairs(strip, row + strip.first, places - row * width, score, levels, counts)
+        count_pairs(strip, row + strip.first, places - row * width, score, levels, counts)
 
 
-def _count_pairs(
+def count_pairs(
     strip: Strip,
     query: NDArray[np.int64],
     item: NDArray[np.int64],
@@ -144,7 +153,7 @@ def _count_pairs(
     counts.between[begin:end] += np.bincount(counted - begin, minlength=end - begin)
 
 
-def _count_dense(strip: Strip, rows: NDArray[np.int64], levels: Levels, counts: Counts) -> None:
+def count_dense(strip: Strip, rows: NDArray[np.int64], levels: Levels, counts: Counts) -> None:
     """Counts whole ``rows`` of the strip, each of which many items reach."""
     close = []
     for row in rows:

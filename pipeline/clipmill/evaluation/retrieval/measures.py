@@ -61,27 +61,29 @@ Values = Callable[[Ranks], NDArray[np.float64]]
 """The ranks of q queries to a value for each, float64 (q,)."""
 
 
+Estimate = Callable[[NDArray[np.float64], NDArray[np.int64], int, int, NDArray[np.float64] | None], list[Interval]]
+"""Values (q, m), the images (q,) of the queries, resamples, seed, and the queries' weights (q,) to an interval a metric."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Metrics of a direction, by key, whose intervals come from ``estimate``: from the same resamples of the images, where it
     draws any. By default the values are shares, from 0 to 1."""
 
     metrics: dict[str, Values]
-    estimate: Callable[[NDArray[np.float64], NDArray[np.int64], int, int], list[Interval]] = (
-        lambda values, rows, samples, seed: share_intervals(values, rows)
-    )
+    estimate: Estimate = lambda values, rows, samples, seed, weights: share_intervals(values, rows, weights)
 
     def intervals(self, ranks: Ranks, samples: int, seed: int) -> dict[str, Interval]:
         """Each metric with its 95% interval."""
         values = np.stack([values(ranks) for values in self.metrics.values()], axis=1)
-        return dict(zip(self.metrics, self.estimate(values, ranks.rows, samples, seed), strict=True))
+        return dict(zip(self.metrics, self.estimate(values, ranks.rows, samples, seed, ranks.weights), strict=True))
 
 
 FAMILIES = (
     Family({f"recall@{k}": partial(Ranks.hits, k=k) for k in RECALL_AT}),
     Family(
         {"median_rank": Ranks.expected_rank},
-        lambda values, rows, samples, seed: [median_interval(values[:, 0], rows, samples, seed)],
+        lambda values, rows, samples, seed, weights: [median_interval(values[:, 0], rows, samples, seed, weights)],
     ),
     Family({"mean_rank": Ranks.expected_rank}, mean_intervals),
     Family(

@@ -1,28 +1,18 @@
-"""The exact ranks of each query's positives, by blocked matrix products."""
+"""The exact ranks of each query's positives: their scores first, then how many items of the gallery lie above each."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from clipmill.evaluation.retrieval.counting import Counts, Levels, Strip, count_strip, pair_products
-from clipmill.evaluation.vectors import Vectors, blocks, let_go
+from clipmill.evaluation.retrieval.counting import Counts, Levels, pair_products
+from clipmill.evaluation.retrieval.products import BLOCK, GALLERY_BLOCK, Counting, counting
+from clipmill.evaluation.vectors import Vectors, blocks
 
 Number = TypeVar("Number", bound=np.number)
-BLOCK = 4096
-"""Queries whose vectors are held at a time, while the gallery passes by."""
-GALLERY_BLOCK = 16_384
-"""Gallery items that are held at a time."""
-TILE_QUERIES = 512
-"""Queries per matrix product: 32 MiB of float32 scores."""
-_STRIP_QUERIES = 64
-_MOST_WORKERS = BLOCK // TILE_QUERIES
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,9 @@ class Ranks:
     (q,) its score. Query i has ``levels[i]`` distinct scores among its positives, at least one; of each such level, in
     falling order and query after query, ``level_higher`` (l,) counts the gallery items that score strictly higher,
     ``level_items`` those that score exactly that and ``level_positives`` the positives among these, at least one. Items
-    that tie stand in random order: what is reported is the expectation over it.
+    that tie stand in random order: what is reported is the expectation over it. ``weights`` (q,) are of queries that were drawn
+    at several rates: how many of the dataset each stands for; None where all stand for equally many. ``of`` queries they were
+    drawn from; None: these are all, or a part that was not drawn.
     """
 
     rows: NDArray[np.int64]
@@ -45,6 +37,8 @@ class Ranks:
     level_items: NDArray[np.int64]
     level_positives: NDArray[np.int64]
     gallery: int
+    weights: NDArray[np.float64] | None = None
+    of: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,7 +81,12 @@ class Ranks:
             level_items=self.level_items[levels],
             level_positives=self.level_positives[levels],
             gallery=self.gallery,
+            weights=None if self.weights is None else self.weights[chosen],
         )
+
+    def mean(self, values: NDArray[np.float64]) -> float:
+        """The mean of ``values`` (q,) over all queries that these stand for."""
+        return float(values.mean()) if self.weights is None else float(np.average(values, weights=self.weights))
 
     def sum_levels(self, values: NDArray[Number]) -> NDArray[Number]:
         """Sums of ``values`` (l,) over the levels of each query (q,)."""
@@ -109,12 +108,12 @@ class Ranks:
 
 
 def join_ranks(pieces: Sequence[Ranks]) -> Ranks:
-    """The ranks of several sets of queries in one gallery, in order; of one piece at least."""
+    """The ranks of several sets of queries in one gallery, in order, not weighted yet; of one piece at least."""
     if len(pieces) == 1:
         return pieces[0]
-    columns = [field.name for field in fields(Ranks) if field.name != "gallery"]
-    joined = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in columns}
-    return Ranks(**joined, gallery=pieces[0].gallery)
+    columns = [field.name for field in fields(Ranks) if field.name not in ("gallery", "weights", "of")]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in columns}
+    return replace(pieces[0], **joined)
 
 
 def probability_of_none(
@@ -131,6 +130,76 @@ def probability_of_none(
     return missed
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Which items of a gallery are the positives of a row: ``order`` (n,) are their positions in order of row, ``rows`` (n,)
+    the rows in that order."""
+
+    order: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @staticmethod
+    def of(gallery: Vectors) -> "Answers":
+        order = np.argsort(gallery.rows, kind="stable")
+        return Answers(order, gallery.rows[order])
+
+    def stretches(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each of ``rows`` (q,) where its positives begin in ``order``, and how many there are."""
+        first = np.searchsorted(self.rows, rows, "left")
+        return first, np.searchsorted(self.rows, rows, "right") - first
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The queries at ``positions`` (q,), each with a positive: the gallery position ``best`` (q,) of its best one, how many
+    positives share each level (l,), and the levels, which the gallery is counted against."""
+
+    positions: NDArray[np.int64]
+    best: NDArray[np.int64]
+    level_positives: NDArray[np.int64]
+    levels: Levels
+
+
+def find_positives(queries: Vectors, gallery: Vectors, answers: Answers, positions: NDArray[np.int64]) -> Positives:
+    """The positives of the queries at ``positions`` that have one: gallery items of the same row."""
+    first, count = answers.stretches(queries.rows[positions])
+    at, first, count = positions[count > 0], first[count > 0], count[count > 0]
+    # Every pair of a query and a positive of it, with its exact score.
+    starts = np.cumsum(count) - count
+    query = np.repeat(np.arange(len(at)), count)
+    own = answers.order[np.repeat(first - starts, count) + np.arange(count.sum())]
+    scores = pair_products(queries.values, at[query], gallery.values, own)
+    # The positives of each query in falling order of score; where several score the same, they share a level.
+    falling = np.lexsort((own, -scores, query))
+    scores, own = scores[falling], own[falling]
+    begins = np.ones(len(scores), np.bool_)
+    begins[1:] = (scores[1:] != scores[:-1]) | (query[1:] != query[:-1])
+    level_at = np.flatnonzero(begins)
+    levels = np.bincount(query[level_at], minlength=len(at))
+    return Positives(
+        positions=at,
+        best=own[starts],
+        level_positives=np.diff(np.append(level_at, len(scores))),
+        levels=Levels(np.concatenate([[0], np.cumsum(levels)]), scores[level_at], queries.dimension),
+    )
+
+
+def ranks_of(queries: Vectors, gallery: int, positives: Positives, counts: Counts) -> Ranks:
+    """The ranks that follow from what was counted in the whole gallery."""
+    starts = positives.levels.starts
+    return Ranks(
+        rows=queries.rows[positives.positions],
+        positions=positives.positions,
+        score=positives.levels.values[starts[:-1]],
+        best=positives.best,
+        levels=np.diff(starts),
+        level_higher=counts.higher(starts),
+        level_items=counts.equal,
+        level_positives=positives.level_positives,
+        gallery=gallery,
+    )
+
+
 def rank_positives(
     queries: Vectors,
     gallery: Vectors,
@@ -143,105 +212,22 @@ def rank_positives(
 
     Memory is a few blocks, whatever the sizes. ``progress`` is called with the number of queries just done.
     """
-    # The gallery in order of row: the positives of a query are the stretch that has its row.
+    answers = Answers.of(gallery)
     chosen = np.arange(len(queries)) if positions is None else positions
-    order = np.argsort(gallery.rows, kind="stable")
-    ordered = gallery.rows[order]
-    first = np.searchsorted(ordered, queries.rows[chosen], "left")
-    last = np.searchsorted(ordered, queries.rows[chosen], "right")
-    answerable = last > first
-    chosen, first, last = chosen[answerable], first[answerable], last[answerable]
+    chosen = chosen[answers.stretches(queries.rows[chosen])[1] > 0]
     done = []
-    blas = ThreadpoolController().select(user_api="blas")
-    workers = min(_MOST_WORKERS, max([1, *(library["num_threads"] for library in blas.info())]))
-    # Each worker both multiplies and counts: with BLAS threads of its own, one would spin while the other works.
-    with blas.limit(limits=1), ThreadPoolExecutor(workers) as pool:
+    with counting(gallery_block=gallery_block) as count:
         for part in blocks(len(chosen), block):
-            at, own = chosen[part], (first[part], last[part])
-            done.append(_rank_block(queries, gallery, at, order, *own, gallery_block, workers, pool))
+            positives = find_positives(queries, gallery, answers, chosen[part])
+            done.append(ranks_of(queries, len(gallery), positives, _count(count, queries, gallery, positives)))
             progress(len(chosen[part]))
     return join_ranks(done) if done else _no_ranks(len(gallery))
+
+
+def _count(count: Counting, queries: Vectors, gallery: Vectors, positives: Positives) -> Counts:
+    return count(queries.values[positives.positions].astype(np.float32), gallery.values, positives.levels)
 
 
 def _no_ranks(gallery: int) -> Ranks:
     nothing = np.empty(0, np.int64)
     return Ranks(nothing, nothing, np.empty(0), nothing, nothing, nothing, nothing, nothing, gallery)
-
-
-def _rank_block(
-    queries: Vectors,
-    gallery: Vectors,
-    at: NDArray[np.int64],
-    order: NDArray[np.int64],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-    gallery_block: int,
-    workers: int,
-    pool: ThreadPoolExecutor,
-) -> Ranks:
-    """Ranks of the queries at positions ``at`` (q,), the positives of each of which are ``order[first:last]``."""
-    # Every pair of a query and a positive of it, with its exact score.
-    positives = last - first
-    starts = np.cumsum(positives) - positives
-    query = np.repeat(np.arange(len(at)), positives)
-    own = order[np.repeat(first - starts, positives) + np.arange(positives.sum())]
-    scores = pair_products(queries.values, at[query], gallery.values, own)
-    # The positives of each query in falling order of score; where several score the same, they share a level.
-    falling = np.lexsort((own, -scores, query))
-    scores, own = scores[falling], own[falling]
-    begins = np.r_[True, (scores[1:] != scores[:-1]) | (query[1:] != query[:-1])]
-    level_at = np.flatnonzero(begins)
-    levels = np.bincount(query[level_at], minlength=len(at))
-    # How many items of the whole gallery lie above each level, and at it.
-    counted = Levels(np.concatenate([[0], np.cumsum(levels)]), scores[level_at], queries.dimension)
-    counts = _count(queries.values[at].astype(np.float32), gallery, counted, gallery_block, workers, pool)
-    return Ranks(
-        rows=queries.rows[at],
-        positions=at,
-        score=scores[starts],
-        best=own[starts],
-        levels=levels,
-        level_higher=counts.higher(counted.starts),
-        level_items=counts.equal,
-        level_positives=np.diff(np.append(level_at, len(scores))),
-        gallery=len(gallery),
-    )
-
-
-def _count(
-    queries: NDArray[np.float32],
-    gallery: Vectors,
-    levels: Levels,
-    gallery_block: int,
-    workers: int,
-    pool: ThreadPoolExecutor,
-) -> Counts:
-    """Counts the whole gallery against the levels of the ``queries`` (q, d), block by block, tiles of queries at a time."""
-    counts = Counts(np.zeros(len(levels.values), np.int64), np.zeros(len(levels.values), np.int64))
-    width = min(gallery_block, len(gallery))
-    rows = min(TILE_QUERIES, len(queries))
-    items = np.empty((width, gallery.dimension), np.float32)
-    free: SimpleQueue[tuple[NDArray[np.float32], NDArray[np.bool_]]] = SimpleQueue()
-    for _ in range(workers):
-        free.put((np.empty(rows * width, np.float32), np.empty(_STRIP_QUERIES * width, np.bool_)))
-
-    def count_tile(tile: slice, held: NDArray[np.float32]) -> None:
-        buffers = free.get()
-        try:
-            size, across = tile.stop - tile.start, len(held)
-            scores, reached = buffers[0][: size * across].reshape(size, across), buffers[1]
-            np.matmul(queries[tile], held.T, out=scores)
-            for strip in blocks(size, _STRIP_QUERIES):
-                mask = reached[: (strip.stop - strip.start) * across].reshape(-1, across)
-                count_strip(Strip(scores[strip], tile.start + strip.start, queries, held), levels, counts, mask)
-        finally:
-            free.put(buffers)
-
-    # Each block of the gallery is widened once; its tiles change different counts, so they run at the same time.
-    for part in blocks(len(gallery), width):
-        held = items[: part.stop - part.start]
-        held[:] = gallery.values[part]
-        let_go(gallery.values)
-        for tile in [pool.submit(count_tile, tile, held) for tile in blocks(len(queries), rows)]:
-            tile.result()
-    return counts

@@ -2,7 +2,8 @@
 and COCO and CLIP_benchmark define it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +11,42 @@ from numpy.typing import NDArray
 from clipmill.core.manifests import Interval
 from clipmill.evaluation.directions import Direction
 from clipmill.evaluation.figures import Figure, metric
+from clipmill.evaluation.retrieval.draw import Sample, Stratum
 from clipmill.evaluation.retrieval.gallery_size import gallery_sizes, recall_in_gallery
 from clipmill.evaluation.retrieval.measures import FAMILIES, RECALL_AT
-from clipmill.evaluation.retrieval.ranks import BLOCK, Ranks, join_ranks, rank_positives
-from clipmill.evaluation.vectors import Vectors, blocks
+from clipmill.evaluation.retrieval.ranks import Answers, Ranks, rank_positives
+from clipmill.evaluation.vectors import Vectors
 from clipmill.stage.checkpoints import Checkpoint, no_checkpoints
 
-__all__ = ["Direction", "Retrieval", "queries_per_piece", "retrieve", "summarise"]
+__all__ = ["Direction", "Rank", "Retrieval", "answerable", "rank_here", "retrieve", "summarise"]
 
 SMALLER_AT = (1, 10)
 """K of the recall in smaller galleries."""
 CURVE_AT = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-PIECE_PRODUCTS = 2_000_000_000_000
-"""Products of components between two checkpoints of ranks: under a minute's work of a few cores."""
+
+
+class Rank(Protocol):
+    """Ranks the queries at ``positions``, each of which has a positive; ``progress`` is called with queries just done."""
+
+    def __call__(
+        self,
+        direction: Direction,
+        queries: Vectors,
+        gallery: Vectors,
+        positions: NDArray[np.int64],
+        progress: Callable[[int], object],
+    ) -> Ranks: ...
+
+
+def rank_here(
+    direction: Direction,
+    queries: Vectors,
+    gallery: Vectors,
+    positions: NDArray[np.int64],
+    progress: Callable[[int], object],
+) -> Ranks:
+    """In this process, from vectors that are at hand."""
+    return rank_positives(queries, gallery, positions, progress)
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,9 @@ class Retrieval:
     ``hits[K]`` is the number of queries with a positive among the first K. Where items score exactly the same it is an
     expected number, over a random order of them, so that vectors which are all alike score no better than chance.
     ``intervals`` are by the key of the metric, without its direction. ``most_positives`` is the most that any query has,
-    and ``smaller[K]`` maps sizes of random galleries to the expected R@K in them.
+    and ``smaller[K]`` maps sizes of random galleries to the expected R@K in them. Where not all queries were ranked,
+    ``queries`` are those that were, figures are estimates for all ``of`` them, and ``strata`` says how many of how many were
+    drawn at each rate; else ``of`` is None.
     """
 
     direction: Direction
@@ -46,6 +72,8 @@ class Retrieval:
     intervals: dict[str, Interval]
     most_positives: int = 1
     smaller: dict[int, dict[int, float]] = field(default_factory=dict)
+    of: int | None = None
+    strata: tuple[Stratum, ...] = ()
 
     def recall(self, k: int) -> float:
         """R@K, for every K of the curve."""
@@ -57,8 +85,17 @@ class Retrieval:
 
     @property
     def figures(self) -> list[Figure]:
-        """All metrics of the direction."""
-        return [metric(f"{self.direction}.{key}").figure(interval) for key, interval in self.intervals.items()]
+        """All metrics of the direction. Where queries were drawn, definitions say so."""
+        found = [metric(f"{self.direction}.{key}").figure(interval) for key, interval in self.intervals.items()]
+        if self.of is None:
+            return found
+        drawn = f" Estimated for all {self.of:,} queries from {self.queries:,} that were drawn; the interval covers the draw."
+        return [figure.model_copy(update={"definition": figure.definition + drawn}) for figure in found]
+
+
+def answerable(queries: Vectors, gallery: Vectors) -> NDArray[np.int64]:
+    """The positions of the queries that have a positive: a gallery item of their row."""
+    return np.flatnonzero(Answers.of(gallery).stretches(queries.rows)[1] > 0)
 
 
 def retrieve(
@@ -67,52 +104,24 @@ def retrieve(
     gallery: Vectors,
     *,
     positions: NDArray[np.int64] | None = None,
+    sample: Sample | None = None,
+    rank: Rank = rank_here,
     samples: int = 1000,
     seed: int = 0,
     progress: Callable[[int], object] = lambda done: None,
     checkpoint: Checkpoint = no_checkpoints,
 ) -> tuple[Retrieval, Ranks] | None:
-    """Ranks every query of ``positions`` (default: all) against the whole gallery; None when none has a positive.
+    """Ranks queries against the whole gallery; None when none has a positive.
 
     A positive is a gallery item of the query's row. A query without one is counted in ``without_positive`` and not
     ranked; gallery items that are no query's positive compete like the others and are counted in ``gallery_only``.
-    Ranks go through ``checkpoint`` piece by piece, and then the result; ``progress`` is called with queries just done.
+    ``positions`` are those of `answerable`, where they are known already; of them a ``sample`` is ranked, or all. Ranks go
+    through ``checkpoint``, and then the result; ``progress`` is called with queries just done, now or by an earlier start.
     """
-    chosen = np.arange(len(queries)) if positions is None else positions
-    if not len(chosen) or not len(gallery):
+    asked = answerable(queries, gallery) if positions is None else positions
+    if not len(asked):
         return None
-    pieces = blocks(len(chosen), queries_per_piece(gallery))
-    ranks = join_ranks(
-        [
-            _rank_piece(f"ranks-{direction}-{number:05d}", queries, gallery, chosen[piece], progress, checkpoint)
-            for number, piece in enumerate(pieces)
-        ]
-    )
-    if not len(ranks):
-        return None
-    gallery_only = int(np.sum(~np.isin(gallery.rows, queries.rows)))
-    result = checkpoint(
-        f"retrieval-{direction}",
-        Retrieval,
-        lambda: summarise(direction, ranks, len(chosen), gallery_only, samples, seed),
-    )
-    return result, ranks
-
-
-def queries_per_piece(gallery: Vectors) -> int:
-    """Queries between two checkpoints of ranks, in whole blocks."""
-    return BLOCK * max(1, PIECE_PRODUCTS // (BLOCK * max(1, len(gallery) * gallery.dimension)))
-
-
-def _rank_piece(
-    name: str,
-    queries: Vectors,
-    gallery: Vectors,
-    positions: NDArray[np.int64],
-    progress: Callable[[int], object],
-    checkpoint: Checkpoint,
-) -> Ranks:
-    """Ranks of one piece; ``progress`` hears of all its queries, whether they are ranked now or were before."""
+    chosen = asked if sample is None else sample.positions
     reported = 0
 
     def report(done: int) -> None:
@@ -120,13 +129,29 @@ def _rank_piece(
         reported += done
         progress(done)
 
-    ranks = checkpoint(name, Ranks, lambda: rank_positives(queries, gallery, positions, report))
-    progress(len(ranks) - reported)
-    return ranks
+    found = checkpoint(f"ranks-{direction}", Ranks, lambda: rank(direction, queries, gallery, chosen, report))
+    progress(len(found) - reported)
+    ranks = found if sample is None else replace(found, weights=sample.weights, of=sample.queries)
+    gallery_only = int(np.sum(~np.isin(gallery.rows, queries.rows)))
+    without = len(queries) - len(asked)
+    result = checkpoint(
+        f"retrieval-{direction}",
+        Retrieval,
+        lambda: summarise(direction, ranks, without, gallery_only, samples, seed, sample),
+    )
+    return result, ranks
 
 
-def summarise(direction: Direction, ranks: Ranks, asked: int, gallery_only: int, samples: int, seed: int) -> Retrieval:
-    """Counts and intervals from ranks. Those of ``asked`` queries that have no positive are not among the ranks."""
+def summarise(
+    direction: Direction,
+    ranks: Ranks,
+    without_positive: int,
+    gallery_only: int,
+    samples: int,
+    seed: int,
+    sample: Sample | None = None,
+) -> Retrieval:
+    """Counts and intervals from ranks: those of all queries with a positive, or of a ``sample`` of them."""
     intervals: dict[str, Interval] = {}
     for family in FAMILIES:
         intervals |= family.intervals(ranks, samples, seed)
@@ -134,14 +159,22 @@ def summarise(direction: Direction, ranks: Ranks, asked: int, gallery_only: int,
         direction=direction,
         queries=len(ranks),
         gallery=ranks.gallery,
-        without_positive=asked - len(ranks),
+        without_positive=without_positive,
         gallery_only=gallery_only,
         ties=int(np.sum(ranks.tied > 0)),
-        hits={k: float(ranks.hits(k).sum()) for k in CURVE_AT if k in RECALL_AT or k < ranks.gallery},
+        hits={k: _hits(ranks, k) for k in CURVE_AT if k in RECALL_AT or k < ranks.gallery},
         intervals=intervals,
         most_positives=int(ranks.positives.max()),
         smaller={
-            k: {size: float(recall_in_gallery(ranks, size, k).mean()) for size in gallery_sizes(ranks.gallery)}
+            k: {size: ranks.mean(recall_in_gallery(ranks, size, k)) for size in gallery_sizes(ranks.gallery)}
             for k in SMALLER_AT
         },
+        of=sample.queries if sample else None,
+        strata=sample.strata if sample else (),
     )
+
+
+def _hits(ranks: Ranks, k: int) -> float:
+    """Queries with a positive among the first ``k``; of a sample as many as its weights come to."""
+    found = ranks.hits(k)
+    return float(found.sum()) if ranks.weights is None else ranks.mean(found) * len(ranks)

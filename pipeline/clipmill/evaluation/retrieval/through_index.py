@@ -11,6 +11,7 @@ from clipmill.core.manifests import Interval
 from clipmill.evaluation.figures import metric
 from clipmill.evaluation.results import ThroughPart
 from clipmill.evaluation.retrieval.ceiling import hash_vectors
+from clipmill.evaluation.retrieval.draw import evenly
 from clipmill.evaluation.retrieval.measures import RECALL_AT
 from clipmill.evaluation.retrieval.ranks import Ranks
 from clipmill.evaluation.retrieval.retrieval import Direction
@@ -32,8 +33,9 @@ class Asked:
 
 
 def draw_asked(ranks: Ranks, queries: Vectors, count: int, seed: int = 0) -> Asked:
-    """``count`` ranked queries at random, or all where there are fewer."""
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(ranks))[:count])
+    """``count`` ranked queries at random, or all where there are fewer; each of the dataset with the same chance."""
+    alike = evenly(ranks.weights, len(ranks), seed)
+    drawn = alike[np.sort(np.random.default_rng(seed).permutation(len(alike))[:count])]
     hits = np.stack([ranks.hits(k)[drawn] for k in RECALL_AT], axis=1)
     return Asked(ranks.rows[drawn], np.asarray(queries.values[ranks.positions[drawn]]), hits)
 

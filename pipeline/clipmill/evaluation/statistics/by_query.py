@@ -17,21 +17,24 @@ _CHANGE = (
 
 @dataclass(frozen=True)
 class ByQuery:
-    """``values`` float64 (q,), whose mean is the figure, and ``rows`` int64 (q,) of the queries' images; q ≥ 1."""
+    """``values`` float64 (q,), whose mean is the figure, and ``rows`` int64 (q,) of the queries' images; q ≥ 1. ``weights``
+    float64 (q,) are those of queries that were drawn at several rates."""
 
     metric: Metric
     rows: NDArray[np.int64]
     values: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
 
     def take(self, chosen: NDArray[np.bool_]) -> "ByQuery":
         """The same metric over some of the queries."""
-        return ByQuery(self.metric, self.rows[chosen], self.values[chosen])
+        weights = None if self.weights is None else self.weights[chosen]
+        return ByQuery(self.metric, self.rows[chosen], self.values[chosen], weights)
 
     def interval(self) -> Interval:
         """The mean."""
         if self.metric.unit == "proportion":
-            return share_intervals(self.values[:, None], self.rows)[0]
-        interval = clustered_mean(self.values, self.rows)
+            return share_intervals(self.values[:, None], self.rows, self.weights)[0]
+        interval = clustered_mean(self.values, self.rows, self.weights)
         assert interval is not None  # there is a query
         return interval
 
@@ -50,4 +53,4 @@ class ByQuery:
             definition=_CHANGE + self.metric.definition,
         )
         differences = (self.values - before.values)[:, None]
-        return metric.figure(mean_intervals(differences, self.rows, samples, seed)[0])
+        return metric.figure(mean_intervals(differences, self.rows, samples, seed, self.weights)[0])

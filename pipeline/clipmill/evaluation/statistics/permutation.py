@@ -38,6 +38,7 @@ def p_worse(
     members: NDArray[np.bool_],
     draws: int,
     random: np.random.Generator,
+    weights: NDArray[np.float64] | None = None,
 ) -> float:
     """P-value, one-sided, of the hypothesis that the ``members`` (n,) are a random choice of the images.
 
@@ -45,9 +46,12 @@ def p_worse(
     interchangeable, what is permuted is how many of each level the slice gets: the multivariate hypergeometric
     distribution, so time and memory do not grow with the number of images. At most ``draws`` permutations, fewer where
     ten of them soon do as badly (Besag and Clifford 1991). Valid at every sample size: P(p ≤ α) ≤ α.
+
+    Of images that were drawn at several rates, the members and the others are each taken in the shares that they have in the
+    dataset by their ``weights`` (n,), and to be as many as unweighted ones that would be as sure (Kish 1965, section 11.7).
     """
-    sizes = np.bincount(level, minlength=len(values))
-    inside = np.bincount(level[members], minlength=len(values))
+    inside = _level_sizes(level, members, weights, len(values))
+    sizes = inside + _level_sizes(level, ~members, weights, len(values))
     observed = float(inside @ values) + _EQUAL * max(1.0, float(np.abs(values).max()))
     as_bad = done = 0
     while done < draws:
@@ -59,6 +63,17 @@ def p_worse(
         as_bad += len(reached)
         done += len(drawn)
     return (as_bad + 1) / (draws + 1)
+
+
+def _level_sizes(
+    level: NDArray[np.int64], chosen: NDArray[np.bool_], weights: NDArray[np.float64] | None, levels: int
+) -> NDArray[np.int64]:
+    """Images of each level (l,) among those ``chosen`` (n,)."""
+    if weights is None:
+        return np.bincount(level[chosen], minlength=levels)
+    weight = weights[chosen]
+    scale = weight.sum() / max(float((weight**2).sum()), 1.0) if len(weight) else 0.0
+    return np.round(np.bincount(level[chosen], weight * scale, levels)).astype(np.int64)
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -108,17 +108,18 @@ def _p_values(
     by_image = [_by_image(figure, of_query) for figure, of_query in zip(figures, images, strict=True)]
     found = np.empty(len(compared))
     for number, cell in enumerate(compared):
-        present, values, level = by_image[cell.figure]
+        present, values, level, weights = by_image[cell.figure]
         members = slicings[cell.column].numbers[present] == cell.slice
-        found[number] = p_worse(values, level, members, draws, np.random.default_rng([seed, number]))
+        found[number] = p_worse(values, level, members, draws, np.random.default_rng([seed, number]), weights)
     pairs = iter(zip(found.tolist(), holm(found).tolist(), strict=True))
     return [next(pairs) if cell.has_rest else (None, None) for cell in cells]
 
 
 def _by_image(
     figure: ByQuery, image_of_query: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """The positions (n,) of the images that have a query, the values of their residuals, and the level (n,) of each."""
-    present, query = np.unique(image_of_query, return_inverse=True)
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64] | None]:
+    """The positions (n,) of the images that have a query, the values of their residuals, the level (n,) of each, and the
+    weight (n,) of each, if they have any."""
+    present, first, query = np.unique(image_of_query, return_index=True, return_inverse=True)
     sums, counts = (np.bincount(query, weights).astype(np.float64) for weights in (figure.values, None))
-    return (present, *residual_levels(sums, counts))
+    return (present, *residual_levels(sums, counts), None if figure.weights is None else figure.weights[first])

@@ -141,4 +141,4 @@ def _alignment(images: Vectors, captions: Vectors, ranks: Ranks, random: np.rand
         said = unit(captions.values[ranks.positions[chosen[part]]])
         shown = unit(images.values[ranks.best[chosen[part]]])
         distances[part] = np.sum((said - shown) ** 2, axis=1)
-    return clustered_mean(distances, ranks.rows[chosen])
+    return clustered_mean(distances, ranks.rows[chosen], None if ranks.weights is None else ranks.weights[chosen])

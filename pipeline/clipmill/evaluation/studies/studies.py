@@ -14,6 +14,7 @@ from clipmill.evaluation.progress import Absence, Progress
 from clipmill.evaluation.results import RobustnessPart, SlicesPart, VariationPart
 from clipmill.evaluation.retrieval.measures import hit_rate_of
 from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.retrieval.retrieval import answerable
 from clipmill.evaluation.statistics.by_query import ByQuery
 from clipmill.evaluation.studies.clusters import Clusters, find_clusters
 from clipmill.evaluation.studies.corrupted import measure_corruption, open_corrupted
@@ -142,9 +143,9 @@ def _slices(of: Studied, settings: EvaluateSettings, progress: Progress) -> Slic
         side = of.captions if PART_OF[outcome.task] == "captions" else of.images
         for k in _SLICED_AT[outcome.task]:
             hits = metric("zero-shot.acc1") if outcome.task == "zero-shot" else hit_rate_of(outcome.task, k)
-            figures.append(ByQuery(hits, side.rows[outcome.positions], outcome.hits[k]))
+            figures.append(ByQuery(hits, side.rows[outcome.positions], outcome.hits[k], outcome.weights))
     if of.ranks is not None:
-        figures.append(ByQuery(metric("alignment.clip_score"), of.ranks.rows, of.ranks.score))
+        figures.append(ByQuery(metric("alignment.clip_score"), of.ranks.rows, of.ranks.score, of.ranks.weights))
     slicings = [read_slicing(of.embeddings, column) for column in settings.slice_by]
     with progress(len(figures) * len(slicings), "slices") as step:
         return measure_slices(of.images.rows, figures, slicings, seed=settings.seed, progress=step)
@@ -190,6 +191,6 @@ def _writing(of: Studied, asked: Asked, settings: EvaluateSettings, encode: Enco
     texts: list[str] = []
     rows = of.captions.rows[:0]
     if of.ranks is not None:
-        positions, texts = draw_captions(of.embeddings, of.ranks.positions, settings.seed)
+        positions, texts = draw_captions(of.embeddings, answerable(of.captions, of.images), settings.seed)
         rows = of.captions.rows[positions]
     return measure_writing(encode, of.images, rows, texts, asked.classes, settings.bootstrap_samples, settings.seed)

@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from clipmill.evaluation.retrieval.ranks import Ranks
+from clipmill.evaluation.statistics.bootstrap import share_intervals
 
 _BINS = 60
 _SURE = 12.0
@@ -32,12 +33,23 @@ _KNOWN = 2.0
 
 
 @dataclass(frozen=True)
+class InAll:
+    """What was found in a sample comes to ``low`` to ``high`` of all ``captions`` that it was drawn from."""
+
+    captions: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
 class Swapped:
-    """``count`` of ``captions`` describe another picture; those with a cosine below ``below`` are about as many."""
+    """``count`` of ``captions`` describe another picture; those with a cosine below ``below`` are about as many. Where the
+    captions are a sample, ``in_all`` says what that comes to."""
 
     count: int
     captions: int
     below: float
+    in_all: InAll | None = None
 
 
 def find_swapped(ranks: Ranks) -> Swapped | None:
@@ -45,18 +57,37 @@ def find_swapped(ranks: Ranks) -> Swapped | None:
     if ranks.gallery < _LEAST_GALLERY or not len(ranks):
         return None
     others = np.maximum(ranks.gallery - ranks.positives, 1)
-    share = uniform_share((ranks.higher + ranks.tied / 2) / others, ranks.gallery)
+    place = (ranks.higher + ranks.tied / 2) / others
+    weights = None if ranks.weights is None else ranks.weights / ranks.weights.mean()
+    share = uniform_share(place, ranks.gallery, weights)
     count = round(share * len(ranks))
     if not count:
         return None
-    scores = np.sort(ranks.score)
-    return Swapped(count, len(ranks), float(scores[min(count, len(scores) - 1)]))
+    return Swapped(count, len(ranks), _score_of(ranks.score, count, weights), _in_all(ranks, place, share))
 
 
-def uniform_share(place: NDArray[np.float64], gallery: int) -> float:
-    """The share of places (n,), from 0 to 1 in a gallery of so many, that are spread evenly; 0 where none can be told."""
+def _score_of(scores: NDArray[np.float64], count: int, weights: NDArray[np.float64] | None) -> float:
+    """The score below which ``count`` of ``scores`` (n,) lie, or as many as weigh that much."""
+    if weights is None:
+        return float(np.sort(scores)[min(count, len(scores) - 1)])
+    order = np.argsort(scores, kind="stable")
+    return float(scores[order][min(int(np.searchsorted(np.cumsum(weights[order]), count)), len(scores) - 1)])
+
+
+def _in_all(ranks: Ranks, place: NDArray[np.float64], share: float) -> InAll | None:
+    """What a ``share`` of a sample comes to among all: as unsure as the share of places beyond the hard ones is."""
+    if ranks.of is None:
+        return None
+    beyond = share_intervals((place > _HARD)[:, None].astype(np.float64), ranks.rows, ranks.weights)[0]
+    low, high = (share + (end - beyond.value) / (1 - _HARD) for end in (beyond.low, beyond.high))
+    return InAll(ranks.of, round(max(0.0, low) * ranks.of), round(high * ranks.of))
+
+
+def uniform_share(place: NDArray[np.float64], gallery: int, weights: NDArray[np.float64] | None = None) -> float:
+    """The share of places (n,), from 0 to 1 in a gallery of so many, that are spread evenly; 0 where none can be told.
+    ``weights`` (n,), of mean 1, tell how much each counts."""
     edges = np.concatenate([[0.0], np.geomspace(1 / gallery, 1.0, _BINS)])
-    counts = np.histogram(np.minimum(place, 1 - 1e-12), edges)[0]
+    counts = np.histogram(np.minimum(place, 1 - 1e-12), edges, weights=weights)[0]
     upper = norm.isf(edges)  # deviates of the edges, from infinity down
     widths = np.diff(edges)
 
@@ -79,7 +110,8 @@ def uniform_share(place: NDArray[np.float64], gallery: int) -> float:
         return 0.0
     left = (1 - share) * float(norm.cdf((norm.isf(_HARD) - centre) / spread))
     if left <= _MOST_LEFT * share:
-        share = (float(np.mean(place > _HARD)) - left) / (1 - _HARD)
+        beyond = np.mean(place > _HARD) if weights is None else np.average(place > _HARD, weights=weights)
+        share = (float(beyond) - left) / (1 - _HARD)
     return share if _LEAST_SHARE <= share <= _MOST_SHARE else 0.0
 
 

@@ -50,7 +50,7 @@ def top_k(
     order, and rows (q, k) int64. ``k`` is at most the number of vectors, all are finite; which of equal scores at the edge is
     not said."""
     scores, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    with _in_float32():
+    with in_float32():
         asked, there = moved(queries, device), moved(vectors, device)
         for rows in tiles(len(queries), len(vectors)):
             best = (asked[rows] @ there.T).topk(k, dim=1)
@@ -63,7 +63,7 @@ def nearest(vectors: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     import torch
 
     found = torch.empty(len(vectors), dtype=torch.int64, device=vectors.device)
-    with _in_float32():
+    with in_float32():
         for rows in tiles(len(vectors), len(centroids)):
             found[rows] = (vectors[rows] @ centroids.T).argmax(dim=1)
     return found
@@ -78,7 +78,7 @@ def pairs_reaching(
     there = here if other is one else moved(other, device)
 
     def reaching(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Pairs:
-        with _in_float32():
+        with in_float32():
             products = here[moved(rows, device)] @ there[moved(columns, device)].T
         first, second = (places.cpu().numpy() for places in (products >= least).nonzero(as_tuple=True))
         return rows[first], columns[second]
@@ -101,7 +101,7 @@ def tiles(rows: int, columns: int) -> Iterator[slice]:
 
 
 @contextmanager
-def _in_float32() -> Iterator[None]:
+def in_float32() -> Iterator[None]:
     """GPUs multiply in 19 bits where the environment says so, as that of NVIDIA's containers does; cosines are compared to six
     digits here."""
     import torch

@@ -100,7 +100,8 @@ class TaskChange(Record):
     """One task of two reports. ``why_not`` says why nothing was tested; then there are no changes and no flips.
 
     ``shared`` queries are in both reports, of the ``first`` and ``second`` ones that are kept of each; ``first_gallery``
-    and ``second_gallery`` are how many items they searched (zero-shot: classes).
+    and ``second_gallery`` are how many items they searched (zero-shot: classes). Where either report ranked a sample,
+    ``sampled_of`` are the queries that it was drawn from: differences are estimates for all of these.
     """
 
     task: str
@@ -113,6 +114,7 @@ class TaskChange(Record):
     why_not: str | None
     changes: list[Change]
     flips: Flips | None
+    sampled_of: int | None = None
 
 
 class Candidate(Record):

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from clipmill.datasets.row_hash import hash_path, hash_rows
 from clipmill.report.document import KeptQueries
-from clipmill.report.queries import hash_path, hash_rows
 
 Match = Literal["path", "id"]
 _NONE = -1
@@ -19,7 +19,8 @@ class Pairs:
     """Queries that two tables share: their places in each, int64 (n,), and the number of the image each belongs to.
 
     ``of_first`` and ``of_second`` count the queries that could have been shared. A key that is there twice in one table
-    names no query: such are left out and counted in ``ambiguous``.
+    names no query: such are left out and counted in ``ambiguous``. Where queries were drawn at several rates, ``weights`` (n,)
+    are how many of the dataset each pair stands for. ``drawn`` says whether the queries of either table are a sample.
     """
 
     at_first: NDArray[np.int64]
@@ -28,14 +29,18 @@ class Pairs:
     of_first: int
     of_second: int
     ambiguous: int
+    weights: NDArray[np.float64] | None = None
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.at_first)
 
     @property
     def share(self) -> float:
-        """Shared queries, as a share of those of the larger side."""
-        return len(self) / max(1, self.of_first, self.of_second)
+        """Shared queries, as a share of those of the larger side; of the smaller one where queries were drawn: the other may
+        have drawn more, or all."""
+        sides = (self.of_first, self.of_second)
+        return len(self) / max(1, min(sides) if self.drawn else max(sides))
 
 
 def pair(first: pa.Table, second: pa.Table, kept: tuple[KeptQueries, KeptQueries], match: Match) -> Pairs:
@@ -59,14 +64,35 @@ def pair(first: pa.Table, second: pa.Table, kept: tuple[KeptQueries, KeptQueries
     other, other_at, other_twice = _unique(queries[split:])
     _, at_one, at_other = np.intersect1d(one, other, assume_unique=True, return_indices=True)
     at_first, at_second = one_at[at_one], other_at[at_other]
+    of_both = chosen[0][at_first], chosen[1][at_second]
     return Pairs(
-        at_first=chosen[0][at_first],
-        at_second=chosen[1][at_second],
+        at_first=of_both[0],
+        at_second=of_both[1],
         images=images[:split][at_first],
         of_first=split,
         of_second=len(tables[1]),
         ambiguous=one_twice + other_twice,
+        weights=_weights_of_pairs((first.take(of_both[0]), second.take(of_both[1])), kept),
+        drawn=any(part.of is not None for part in kept),
     )
+
+
+def _weights_of_pairs(
+    paired: tuple[pa.Table, pa.Table], kept: tuple[KeptQueries, KeptQueries]
+) -> NDArray[np.float64] | None:
+    """How many queries of the dataset each pair stands for: None where all stand for equally many.
+
+    Samples of one seed draw in the same order, so the smaller of two is a part of the larger; others are independent.
+    """
+    one, other = (_weights(table, part) for table, part in zip(paired, kept, strict=True))
+    both = np.maximum(one, other) if kept[0].seed == kept[1].seed or None in (kept[0].of, kept[1].of) else one * other
+    return None if not len(both) or np.ptp(both) == 0 else both
+
+
+def _weights(table: pa.Table, kept: KeptQueries) -> NDArray[np.float64]:
+    alike = (kept.of or kept.asked) / max(1, kept.asked)
+    result: NDArray[np.float64] = pa.compute.fill_null(table.column("weight"), alike).to_numpy()
+    return result
 
 
 def _images(first: pa.Table, second: pa.Table, match: Match) -> NDArray[np.int64]:

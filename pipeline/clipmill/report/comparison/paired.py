@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.intervals import LEVEL
-from clipmill.evaluation.statistics.bootstrap import draw_outcomes, resampled_medians, sum_by_image
+from clipmill.evaluation.statistics.bootstrap import (
+    draw_outcomes,
+    median,
+    resampled_means,
+    resampled_medians,
+    sum_by_image,
+)
 
 _TAIL = (1 - LEVEL) / 2
 
@@ -43,34 +49,58 @@ def mean_differences(
     images: NDArray[np.int64],
     samples: int,
     seed: int = 0,
+    weights: NDArray[np.float64] | None = None,
     *,
     proportions: bool,
 ) -> list[Difference]:
-    """The differences of the means of each column of (q, m) values; ``images`` (q,) names the image of each query.
+    """The differences of the means of each column of (q, m) values; ``images`` (q,) names the image of each query, ``weights``
+    (q,) are of queries that were drawn at several rates.
 
     Where ``proportions`` differ alike for every image a resample cannot vary; then the interval is as wide as an image that
     differs otherwise could go unseen (Clopper and Pearson 1934).
     """
     change = second - first
-    by_image = sum_by_image(change, images)
-    outcomes, occurrences = np.unique(by_image, axis=0, return_counts=True)
-    totals = [drawn @ outcomes for drawn in draw_outcomes(occurrences, samples, seed)]
-    summed = np.concatenate([np.empty((0, outcomes.shape[1])), *totals])
-    resampled = summed[:, 1:] / summed[:, :1]
-    found = []
+    resampled, found = _resampled_changes(change, images, samples, seed, weights), []
+    count = len(np.unique(images))
     for column in range(change.shape[1]):
-        margin = 1 - _TAIL ** (1 / len(by_image)) if proportions and np.ptp(change[:, column]) == 0 else None
-        means = float(first[:, column].mean()), float(second[:, column].mean())
+        margin = 1 - _TAIL ** (1 / count) if proportions and np.ptp(change[:, column]) == 0 else None
+        means = _mean(first[:, column], weights), _mean(second[:, column], weights)
         found.append(_difference(means, resampled[:, column], len(change), margin))
     return found
 
 
+def _resampled_changes(
+    change: NDArray[np.float64],
+    images: NDArray[np.int64],
+    samples: int,
+    seed: int,
+    weights: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Means (samples, m) of the columns of ``change`` (q, m), whole images drawn with replacement."""
+    if weights is not None:
+        return resampled_means(change, images, samples, seed, weights)
+    outcomes, occurrences = np.unique(sum_by_image(change, images), axis=0, return_counts=True)
+    totals = [drawn @ outcomes for drawn in draw_outcomes(occurrences, samples, seed)]
+    summed = np.concatenate([np.empty((0, outcomes.shape[1])), *totals])
+    means: NDArray[np.float64] = summed[:, 1:] / summed[:, :1]
+    return means
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> float:
+    return float(values.mean()) if weights is None else float(np.average(values, weights=weights))
+
+
 def median_difference(
-    first: NDArray[np.float64], second: NDArray[np.float64], images: NDArray[np.int64], samples: int, seed: int = 0
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    images: NDArray[np.int64],
+    samples: int,
+    seed: int = 0,
+    weights: NDArray[np.float64] | None = None,
 ) -> Difference:
     """The difference of the medians of (q,) values; fewer samples of very many queries."""
-    medians = resampled_medians([first, second], images, samples, 1000, seed)
-    values = float(np.median(first)), float(np.median(second))
+    medians = resampled_medians([first, second], images, samples, 1000, seed, weights)
+    values = median(first, weights), median(second, weights)
     return _difference(values, medians[:, 1] - medians[:, 0], len(first), None)
 
 

@@ -75,7 +75,12 @@ def notes(reports: Sequence[Report], compared: Sequence[Compared], candidates: S
             if task.why_not:
                 continue
             of_all = max(task.first, task.second)
-            if task.shared < of_all:
+            if task.sampled_of is not None:
+                found.append(
+                    f"{task.title}, {second.name} against {first.name}: {task.shared:,} queries were tested that both ranked, "
+                    f"of {task.sampled_of:,} that they were drawn from."
+                )
+            elif task.shared < of_all:
                 found.append(
                     f"{task.title}, {second.name} against {first.name}: {task.shared:,} of {of_all:,} queries are in both "
                     "and were tested; the figures of each report are over all of its own."

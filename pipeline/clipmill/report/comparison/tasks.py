@@ -79,6 +79,7 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
             "why_not": why_not,
             "changes": [],
             "flips": None,
+            "sampled_of": _sampled_of(first, second, task),
         }
         return TaskChange.model_validate({**values, **found})
 
@@ -95,7 +96,7 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
     same = _same_content(task, *paired)
     agreeing = pc.sum(pc.fill_null(same, True)).as_py() / len(pairs) if len(pairs) else 0.0
     if pairs.share * agreeing < MIN_SHARE:
-        why = _why_not(pairs, agreeing, match)
+        why = _other_draws(first.kept(task), second.kept(task)) or _why_not(pairs, agreeing, match)
         if match == "path" and not len(pairs):
             by_id = len(pair(one, other, (first.kept(task), second.kept(task)), "id"))
             why += f"; {by_id:,} have the same id: --match id pairs them" if by_id else ""
@@ -109,7 +110,15 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
         None,
         pairs,
         shared=len(use),
-        changes=_changes(task, tested[0], tested[1], pairs.images[use], sampling, _known(first, second)),
+        changes=_changes(
+            task,
+            tested[0],
+            tested[1],
+            pairs.images[use],
+            None if pairs.weights is None else pairs.weights[use],
+            sampling,
+            _known(first, second),
+        ),
         flips=find_flips(
             "right class first" if task == "zero-shot" else "hit@10",
             "hit_1" if task == "zero-shot" else "hit_10",
@@ -129,6 +138,23 @@ def _same_content(task: Task, first: pa.Table, second: pa.Table) -> pa.Array:
     return pc.equal(first.column(column), second.column(column)).combine_chunks()
 
 
+def _sampled_of(first: Side, second: Side, task: Task) -> int | None:
+    """The queries that the larger sample was drawn from; None where neither report has one."""
+    parts = [side.opened.report.queries for side in (first, second)]
+    drawn = [part.tasks[task].of for part in parts if part is not None and task in part.tasks]
+    return max((of for of in drawn if of is not None), default=None)
+
+
+def _other_draws(first: KeptQueries, second: KeptQueries) -> str | None:
+    """Why samples of the same queries may share few; None where it is not that they are samples."""
+    if None in (first.of, second.of) or first.seed == second.seed:
+        return None
+    return (
+        f"their queries were drawn with other seeds, {first.seed} and {second.seed}, so few are in both: evaluate one again "
+        f"with --seed {first.seed}, or both with --query-sample all"
+    )
+
+
 def _why_not(pairs: Pairs, agreeing: float, match: Match) -> str:
     if not len(pairs):
         many = f"; {pairs.ambiguous:,} have an id that is not unique" if pairs.ambiguous else ""
@@ -143,6 +169,7 @@ def _changes(
     first: pa.Table,
     second: pa.Table,
     images: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
     sampling: Sampling,
     known: Mapping[str, Figure],
 ) -> list[Change]:
@@ -150,7 +177,7 @@ def _changes(
     samples, seed = sampling.samples, sampling.seed
     ks = [k for k in HITS_AT if not any(table.column(f"hit_{k}").null_count for table in (first, second))]
     hits = [np.stack([values_of(table, f"hit_{k}") for k in ks], axis=1) for table in (first, second)]
-    at_k = mean_differences(hits[0], hits[1], images, samples, seed, proportions=True)
+    at_k = mean_differences(hits[0], hits[1], images, samples, seed, weights, proportions=True)
     name = "acc{}" if task == "zero-shot" else "recall@{}"
     found = {name.format(k): difference for k, difference in zip(ks, at_k, strict=True)}
     if task == "zero-shot":
@@ -167,9 +194,9 @@ def _changes(
             if not any(table.column(name).null_count for table in (first, second))
         ]
         placed = [np.stack([values_of(table, name) for name in names], axis=1) for table in (first, second)]
-        means = mean_differences(placed[0], placed[1], images, samples, seed, proportions=False)
+        means = mean_differences(placed[0], placed[1], images, samples, seed, weights, proportions=False)
         found |= {f"mean_{name}": difference for name, difference in zip(names, means, strict=True)}
-        found["median_rank"] = median_difference(placed[0][:, -1], placed[1][:, -1], images, samples, seed)
+        found["median_rank"] = median_difference(placed[0][:, -1], placed[1][:, -1], images, samples, seed, weights)
     return [_change(known[key], found[metric]) for metric in found if (key := f"{task}.{metric}") in known]
 
 

@@ -1,15 +1,18 @@
 """Retrieval results and example queries as parts of the document."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from clipmill.datasets.manifests import Embeddings
 from clipmill.evaluation.retrieval.ceiling import Ceiling
 from clipmill.evaluation.retrieval.examples import Example
 from clipmill.evaluation.retrieval.retrieval import Retrieval
 from clipmill.report.lookup import rows_at
-from clipmill.report.schema.retrieval import ExamplePart, Result, RetrievalPart
+from clipmill.report.schema.retrieval import ExamplePart, Result, RetrievalPart, SampledPart, StratumPart
 
 
-def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
-    """One direction with its ceiling."""
+def retrieval_part(result: Retrieval, ceiling: Ceiling, settings: Mapping[str, Any]) -> RetrievalPart:
+    """One direction with its ceiling; ``settings`` are those of the evaluation, by name."""
     return RetrievalPart(
         direction=result.direction,
         queries=result.queries,
@@ -24,6 +27,18 @@ def retrieval_part(result: Retrieval, ceiling: Ceiling) -> RetrievalPart:
         repeated_images=ceiling.repeated_images,
         most_positives=result.most_positives,
         smaller=result.smaller,
+        sampled=_sampled(result, settings),
+    )
+
+
+def _sampled(result: Retrieval, settings: Mapping[str, Any]) -> SampledPart | None:
+    if result.of is None:
+        return None
+    return SampledPart(
+        of=result.of,
+        seed=settings["seed"],
+        columns=list(settings["slice_by"]),
+        strata=[StratumPart(drawn=stratum.drawn, queries=stratum.queries) for stratum in result.strata],
     )
 
 

@@ -48,7 +48,7 @@ class QueryPart(Record):
 
 
 class ListedPart(Record):
-    """The hardest queries and some drawn at random; ``asked`` are all of each task."""
+    """The hardest queries and some drawn at random; ``asked`` is how many were asked of each task."""
 
     columns: list[str]
     asked: dict[str, int]
