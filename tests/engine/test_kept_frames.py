@@ -16,12 +16,19 @@ from apart import apart
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import FRAMES_VERSION, ClipCounts, EmbeddingsManifest
 from clipmill.core.reporter import Silent
-from clipmill.core.settings import ClusterSettings, EmbedSettings, IndexSettings, ModelSettings, OutputSettings
+from clipmill.core.settings import (
+    ClusterSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    IndexSettings,
+    ModelSettings,
+    OutputSettings,
+)
 from clipmill.datasets.manifests import Embeddings, vectors_of
 from clipmill.embedding.clips import MOST_KEPT, kept_frames
 from clipmill.encoders.model import load_model
 from clipmill.index.search.open import open_index
-from clipmill.runs.stages import embed_stage, index_stage
+from clipmill.runs.stages import embed_stage, evaluate_stage, index_stage
 from clipmill.source.inputs import find_inputs
 from clipmill.verification.dataset import verify
 from clipmill.versions.changes import changes_since
@@ -233,3 +240,21 @@ def test_a_cluster_makes_the_same_tables(source: Path, kept: Path, tmp_path: Pat
     apart(embed, source, tmp_path / "there", ClusterSettings(address="local", cpus=1))
     for part in ("videos", "captions", "rejected"):
         assert table_of(kept, part).equals(table_of(tmp_path / "there", part)), part
+
+
+def test_a_report_asks_for_videos_and_not_with_their_pictures(kept: Path, tmp_path: Path) -> None:
+    """A caption is answered by any picture of its video; brute force over both says how many are."""
+    settings = EvaluateSettings(embeddings=str(kept), output=str(tmp_path / "report"), bootstrap_samples=0)
+    report = evaluate_stage(settings, Silent()).manifest
+    assert [part.direction for part in report.retrieval] == ["t2v"]
+    table, captions = table_of(kept, "videos"), table_of(kept, "captions")
+    rows = np.array(table.column("row"))
+    asked = np.isin(np.array(captions.column("row")), rows)
+    scores = (
+        vectors_of(captions.column("embedding")).astype(np.float64)[asked]
+        @ vectors_of(table.column("embedding")).astype(np.float64).T
+    )
+    first = rows[scores.argmax(axis=1)] == np.array(captions.column("row"))[asked]
+    (part,) = report.retrieval
+    found = next(figure for figure in part.figures if figure.key == "t2v.recall@1")
+    assert found.value == pytest.approx(first.mean())

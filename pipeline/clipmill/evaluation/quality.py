@@ -33,6 +33,7 @@ from clipmill.evaluation.retrieval.ceiling import (
     hash_captions,
     hash_vectors,
     image_to_text_ceiling,
+    open_ceiling,
     text_to_image_ceiling,
 )
 from clipmill.evaluation.retrieval.examples import Example, choose_examples
@@ -173,7 +174,8 @@ def _retrieval(
     for one, other in PAIRS:
         if one in parts and other in parts and np.isin(parts[one].rows, parts[other].rows).any():
             sides[direction_of(one, other)] = parts[one], parts[other]
-            sides[direction_of(other, one)] = parts[other], parts[one]
+            if other != "videos" or not embeddings.manifest.keeps_frames:  # a picture out of a video is no query for it
+                sides[direction_of(other, one)] = parts[other], parts[one]
     retrieval: dict[Direction, Retrieval] = {}
     ranked: dict[Direction, Ranks] = {}
     with ranking() if sides else nullcontext(rank_here) as rank:
@@ -201,7 +203,11 @@ def _retrieval(
         if sides
         else {},
         absences=[Absence(name, why) for name in names] if why else [],
-        notes=[*_unknown_captions(embeddings), *(note for result in retrieval.values() for note in _notes(result))],
+        notes=[
+            *_unknown_captions(embeddings),
+            *_cut_captions(embeddings),
+            *(note for result in retrieval.values() for note in _notes(result)),
+        ],
         outcomes=[outcomes_of_ranks(direction, ranks) for direction, ranks in ranked.items()],
         asked={
             direction: draw_asked(ranks, sides[direction][0], settings.fidelity_queries, seed)
@@ -244,7 +250,9 @@ def _ceilings(embeddings: Embeddings, sides: dict[Direction, tuple[Vectors, Vect
     found: dict[Direction, Ceiling] = {}
     for direction, (queries, gallery) in sides.items():
         asked, searched = sides_of(direction)
-        if searched == "captions":
+        if searched == "videos" and embeddings.manifest.keeps_frames:
+            found[direction] = open_ceiling(_hashes(embeddings, queries, asked), queries.rows, gallery.rows, RECALL_AT)
+        elif searched == "captions":
             sources = _hashes(embeddings, gallery, searched), gallery.rows, hash_vectors(queries.values), queries.rows
             found[direction] = image_to_text_ceiling(*sources, RECALL_AT)
         else:
@@ -264,6 +272,12 @@ def _unknown_captions(embeddings: Embeddings) -> list[str]:
     unknown = sum(batch.column(0).null_count for batch in embeddings.batches("captions", ["caption"]))
     told = f"the text of {unknown:,} captions is not known; none of them counts as a copy of another in the ceiling."
     return [told] if unknown else []
+
+
+def _cut_captions(embeddings: Embeddings) -> list[str]:
+    cut, captions = embeddings.manifest.truncated_captions or 0, embeddings.manifest.counts.captions
+    told = f"{cut:,} of {captions:,} captions are longer than the model reads; what follows there was not encoded."
+    return [told] if cut else []
 
 
 def _no_retrieval(embeddings: Embeddings, images: Vectors, captions: Vectors) -> str | None:

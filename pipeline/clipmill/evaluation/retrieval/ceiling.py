@@ -96,6 +96,15 @@ def text_to_image_ceiling(
     return Ceiling(int(has_image.sum()), hits, _repeated(captions), _repeated(image_looks))
 
 
+def open_ceiling(
+    captions: NDArray[np.uint64], caption_rows: NDArray[np.int64], rows: NDArray[np.int64], at: tuple[int, ...]
+) -> Ceiling:
+    """No bound, of captions whose video has several pictures, any of which answers them: which pictures look the same says
+    little of what a model could find."""
+    queries = int(np.isin(caption_rows, rows).sum())
+    return Ceiling(queries, {k: float(queries) for k in at}, _repeated(captions), 0)
+
+
 def image_to_text_ceiling(
     captions: NDArray[np.uint64],
     caption_rows: NDArray[np.int64],
