@@ -7,9 +7,9 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.curate.dedup import GROUPS_FILE, PAIRS_FILE
 from clipmill.curate.filter import DROPPED, KEPT
 from clipmill.curate.near import MARGIN
+from clipmill.curate.published import GROUPS_FILE, PAIRS_FILE
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order

@@ -33,6 +33,7 @@ class Settings(BaseModel):
         "tune_on",
         "tune_k",
         "queries",
+        "linkage",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 

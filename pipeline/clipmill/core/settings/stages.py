@@ -2,12 +2,25 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from clipmill.core.near_pairs import DedupMethod as DedupMethod
 from clipmill.core.schemas import GalleryName
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
-from clipmill.core.values import Bytes, Count, CountOrAuto, Names, Numbers, Option, Rejects, Share, size_text
+from clipmill.core.values import (
+    Bytes,
+    Count,
+    CountOrAuto,
+    Names,
+    Numbers,
+    Option,
+    Rejects,
+    Share,
+    none_for_auto,
+    none_for_chain,
+    size_text,
+)
 
 _MEMORY = 4 * 1024**3
 _MOVED_WEIGHTS = "Where the weights of the embeddings' model are now. Default: as their manifest says."
@@ -139,6 +152,7 @@ class DedupSettings(OutputSettings, ProductSettings):
         "threshold",
         "gallery",
         "keep",
+        "linkage",
     )
 
     embeddings: str = Field(description="Embeddings dataset to search for duplicates; local or s3://.")
@@ -148,6 +162,27 @@ class DedupSettings(OutputSettings, ProductSettings):
         default="first",
         description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
         "kept column, whose greatest value wins.",
+    )
+    method: Annotated[
+        DedupMethod | None,
+        BeforeValidator(none_for_auto),
+        WithJsonSchema({"enum": ["auto", "exact", "clusters", None]}),
+        Option(metavar="auto|exact|clusters", default="auto"),
+    ] = Field(
+        default=None,
+        description="exact compares every row with every other and finds all pairs. clusters compares rows within clusters: it "
+        "finds nearly all in far less time, and measures what share. auto is clusters for more than 100,000 rows and a "
+        "threshold of .9 or more, else exact.",
+    )
+    linkage: Annotated[
+        Literal["complete"] | None,
+        BeforeValidator(none_for_chain),
+        WithJsonSchema({"enum": ["chain", "complete", None]}),
+        Option(metavar="chain|complete", default="chain"),
+    ] = Field(
+        default=None,
+        description="What makes a group: chain, rows that a chain of pairs connects; complete, rows of which every two are a "
+        "pair.",
     )
 
 

@@ -1,0 +1,43 @@
+"""How near-duplicates are found: all pairs compared exactly, or rows within clusters, which finds nearly all for far less."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from clipmill.core.near_pairs import DedupMethod
+
+EXACT_ROWS = 100_000
+"""Rows that `auto` compares exactly: 5·10⁹ comparisons, some minutes on two cores. What clusters would save of that is not
+worth a pair that is missed; from here on the time of exact comparison grows with the square."""
+LEAST_THRESHOLD = 0.9
+"""Below it `auto` compares exactly: rows that are only so much alike lie so many cells apart that clusters save little."""
+_COMPARISONS_A_CORE_HOUR = 5.2e10
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method, and why it is the one, in a sentence without its full stop."""
+
+    method: DedupMethod
+    why: str
+
+
+def choose_method(asked: DedupMethod | None, n: int, threshold: float) -> Choice:
+    """What is done with ``n`` rows; ``asked`` is None where the choice is left to us. The same for the same arguments on any
+    machine."""
+    if asked is not None:
+        return Choice(asked, f"--method {asked} was given")
+    if n <= EXACT_ROWS:
+        return Choice("exact", f"up to {EXACT_ROWS:,} rows are compared exactly in minutes, and no pair is missed")
+    if threshold < LEAST_THRESHOLD:
+        why = f"clusters save little below a threshold of {LEAST_THRESHOLD:g}"
+        return Choice("exact", why)
+    hours = n * (n - 1) / 2 / _COMPARISONS_A_CORE_HOUR
+    return Choice("clusters", f"comparing {n:,} rows exactly would take about {hours:,.1f} core-hours")
+
+
+def cells_for(n: int) -> int:
+    """Cells for ``n`` rows: n^.6. A row is then compared with a few times n^.4 others, and finds its cell by about n^.3
+    products, so that time grows little faster than n."""
+    return max(1, round(math.pow(n, 0.6)))
