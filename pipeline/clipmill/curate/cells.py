@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 _ITERATIONS = 8
 _BLOCK_BYTES = 64 << 20
@@ -82,13 +83,11 @@ def k_means(vectors: NDArray[np.float32], count: int, rng: np.random.Generator) 
     centroids = vectors[np.sort(rng.choice(len(vectors), min(count, len(vectors)), replace=False))]
     for _ in range(_ITERATIONS):
         belong, _ = nearest(vectors, centroids)
-        order = np.argsort(belong, kind="stable")
-        there, first = np.unique(belong[order], return_index=True)
-        sums = np.add.reduceat(vectors[order], first, axis=0)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centroids[there] = np.where(
-            lengths > 0, sums / np.maximum(lengths, np.finfo(np.float32).tiny), centroids[there]
-        )
+        ones = np.ones(len(vectors), np.float32)
+        sums = csr_array((ones, (belong, np.arange(len(vectors)))), (len(centroids), len(vectors))) @ vectors
+        lengths = np.linalg.norm(sums, axis=1)
+        kept = lengths > 0
+        centroids[kept] = sums[kept] / lengths[kept, None]
     return centroids
 
 

@@ -129,7 +129,13 @@ def tune(dedup: Dedup, plan: Plan) -> Margins:
     found = load(dedup.margins, Margins)
     if found is None:
         natural = Needs.join([_there(dedup.drawn(strip), DrawnPairs).needs for strip in dedup.strips])
-        found = choose_margins(natural, plan.made, dedup.settings.threshold)
+        rows = unit(plan.drawn.vectors)
+        homes = homes_of(plan.cells, rows)
+
+        def looks(margins: Margins) -> float:
+            return len(looks_of(plan.cells, rows, homes, margins)[0])
+
+        found = choose_margins(natural, plan.made, dedup.settings.threshold, cost=looks)
         save(dedup.margins, found)
     return found
 

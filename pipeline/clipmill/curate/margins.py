@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,24 @@ from clipmill.curate.cells import Cells, Homes, Margins, homes_of
 
 BAND = 0.01
 """Width of the bands of cosine in which recall is tuned and told."""
-LEAST_IN_BAND, LEAST_OF_ALL = 0.985, 0.995
-"""Recall that is tuned for. The promise is .97 and .99: what is tuned on a few hundred rows is a little worse on others."""
-_LEAST_BY_REGION = 0.998
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The share of pairs that is to be found in each band, and of all."""
+
+    in_band: float
+    of_all: float
+
+
+_NATURAL = Wanted(in_band=0.985, of_all=0.995)
+"""Of the pairs that the drawn rows have. The promise is .97 and .99, and what suits a few hundred rows suits others a little
+less."""
+_MADE = Wanted(in_band=0.97, of_all=0.99)
+"""Of pairs that are made, of which there are thousands and which are harder to find than those of a collection."""
+_BY_REGION = (0.2, 0.4, 0.6)
+"""What part of the pairs that may be missed is missed for want of a look into the right region. Each is tried, since how much
+work a region saves depends on the vectors."""
 _PAIRS = 1 << 15
 """Compared at a time: their vectors take a quarter of a gigabyte at 512 dimensions."""
 _ROUNDING = 1e-6
@@ -108,26 +124,31 @@ def bands_of(cosine: NDArray[np.float32], threshold: float) -> NDArray[np.int64]
     return np.clip(np.floor((cosine.astype(np.float64) - threshold) / BAND + 1e-6), 0, last).astype(np.int64)
 
 
-def choose_margins(natural: Needs, made: Needs, threshold: float) -> Margins:
-    """The least margins with which rows find so many of the pairs that were drawn (natural) and of those that were made: in
-    each band `LEAST_IN_BAND`, of all `LEAST_OF_ALL`."""
-    kinds = [needs for needs in (natural, made) if len(needs.cosine)]
-    region = max(
-        _least(needs, needs.region.min(axis=1), _LEAST_BY_REGION, _LEAST_BY_REGION, threshold) for needs in kinds
-    )
-    cell = 0.0
-    for needs in kinds:
-        reached = np.where(needs.region <= region, needs.cell, np.inf).min(axis=1)
-        cell = max(cell, _least(needs, reached, LEAST_IN_BAND, LEAST_OF_ALL, threshold))
-    return Margins(region, cell)
+def choose_margins(natural: Needs, made: Needs, threshold: float, cost: Callable[[Margins], float]) -> Margins:
+    """The margins of least ``cost`` with which rows find as much as is wanted of the pairs that the drawn rows have (natural),
+    and of those that were made."""
+    kinds = [(needs, wanted) for needs, wanted in ((natural, _NATURAL), (made, _MADE)) if len(needs.cosine)]
+    tried = []
+    for part in _BY_REGION:
+        region = max(
+            _least(needs, needs.region.min(axis=1), _missing(wanted, part), threshold) for needs, wanted in kinds
+        )
+        reached = [np.where(needs.region <= region, needs.cell, np.inf).min(axis=1) for needs, _ in kinds]
+        cell = max(_least(needs, most, wanted, threshold) for (needs, wanted), most in zip(kinds, reached, strict=True))
+        tried.append(Margins(region, cell))
+    return min(tried, key=cost)
 
 
-def _least(needs: Needs, wanted: NDArray[np.float32], in_band: float, of_all: float, threshold: float) -> float:
-    """The least margin that is as great as what so large a share of the pairs want."""
+def _missing(wanted: Wanted, part: float) -> Wanted:
+    """What misses only such a part of what may be missed."""
+    return Wanted(in_band=1 - part * (1 - wanted.in_band), of_all=1 - part * (1 - wanted.of_all))
+
+
+def _least(needs: Needs, asked: NDArray[np.float32], wanted: Wanted, threshold: float) -> float:
+    """The least margin that is as great as what is ``asked`` (p,) by as many pairs as are wanted."""
     bands = bands_of(needs.cosine, threshold)
-    shares = [(wanted, of_all), *((wanted[bands == band], in_band) for band in np.unique(bands))]
-    found = max(_quantile(values, share) for values, share in shares)
-    return max(found, 0.0) + _ROUNDING
+    shares = [(asked, wanted.of_all), *((asked[bands == band], wanted.in_band) for band in np.unique(bands))]
+    return max(0.0, *(_quantile(values, share) for values, share in shares)) + _ROUNDING
 
 
 def _quantile(values: NDArray[np.float32], share: float) -> float:

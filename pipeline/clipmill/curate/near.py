@@ -28,6 +28,8 @@ _LEFT_FOR_WHOLE = 1 / 32
 _BLOCK = 1024
 _GATHERED = 1 << 15
 _MANY_ALIKE = 64
+_SUMMED = 16
+_WEIGHTS = np.random.default_rng(0).integers(0, 1 << 63, _SUMMED, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def rotation_of(sample: NDArray[np.float16]) -> NDArray[np.float32]:
 def unit(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
     """The same directions (n, d) in float32, of unit length."""
     whole = vectors.astype(np.float32)
-    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    whole /= np.sqrt(np.einsum("ij,ij->i", whole, whole))[:, None]
     return whole
 
 
@@ -113,14 +115,24 @@ class Tile:
 
 
 def _collapse(stored: NDArray[np.float16], start: int) -> tuple[NDArray[np.int64], Pairs]:
-    as_bytes = np.ascontiguousarray(stored).view(f"V{stored.shape[1] * 2}").reshape(-1)
-    _, leaders, inverse, counts = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
-    leader = leaders[inverse]
     rows = np.arange(len(stored))
-    follows = (counts[inverse] > _MANY_ALIKE) & (leader != rows)
+    leader = rows.copy()
+    several = _perhaps_alike(stored)
+    as_bytes = np.ascontiguousarray(stored[several]).view(f"V{stored.shape[1] * 2}").reshape(-1)
+    _, leaders, inverse, counts = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
+    leader[several] = np.where(counts[inverse] > _MANY_ALIKE, several[leaders[inverse]], several)
+    follows = leader != rows
     followers = rows[follows]
     alike = Pairs(leader[follows] + start, followers + start, np.ones(len(followers), np.float32))
     return rows[~follows], alike
+
+
+def _perhaps_alike(stored: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Rows among which all are that very many have the same vector with: by a sum of a few of their components, which is sorted
+    far sooner than vectors are."""
+    bits = stored[:, :_SUMMED].view(np.uint16).astype(np.uint64)
+    _, inverse, counts = np.unique(bits @ _WEIGHTS[: bits.shape[1]], return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[inverse] > _MANY_ALIKE)
 
 
 def near_pairs(one: Tile, other: Tile, threshold: float, device: torch.device | None = None) -> Pairs:

@@ -11,6 +11,9 @@ from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange
 from clipmill.stage.pieces import Alive, no_heartbeat
 
+_MAGNITUDE, _INFINITE = 0x7FFF, 0x7C00
+"""The bits of a float16 but its sign, and those of infinity; above them lie those of NaN."""
+
 
 def read_strip(gallery: Gallery, strip: ShardRange, alive: Alive = no_heartbeat) -> NDArray[np.float16]:
     """The vectors (rows, d) of a run, as they are stored. Raises RunFailed where one is zero or not finite, or rows lack."""
@@ -19,8 +22,8 @@ def read_strip(gallery: Gallery, strip: ShardRange, alive: Alive = no_heartbeat)
         parts.append(vectors_of(batch.column("embedding")))
         alive()
     stored = np.concatenate(parts)
-    lengths = np.linalg.norm(stored.astype(np.float32), axis=1)
-    unusable = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    greatest = (stored.view(np.uint16) & _MAGNITUDE).max(axis=1)
+    unusable = np.flatnonzero((greatest == 0) | (greatest >= _INFINITE))
     if len(unusable) or len(stored) != strip.rows:
         raise RunFailed(
             f"{gallery.dataset.location}: the vector of position {strip.start + int(unusable[0])} in "
