@@ -23,6 +23,7 @@ from clipmill.curate.cells import Cells, Margins, homes_of, looks_of, train_cell
 from clipmill.curate.dedup import Dedup
 from clipmill.curate.grouping import BlockRows, Blocks, Grouped, Looks, group_rows, rows_of
 from clipmill.curate.margins import Needs, Side, choose_margins, made_needs, needs_of
+from clipmill.curate.method import ROWS_A_CELL
 from clipmill.curate.near import Comparison, Found, Pairs, Tile, unit
 from clipmill.curate.recall import TruePairs
 from clipmill.curate.steps import rotation
@@ -36,8 +37,8 @@ from clipmill.storage import Location
 
 TUNING_ROWS, MEASURING_ROWS = 1024, 3072
 """Rows that are drawn and compared with all others: of a million rows, less than a hundredth of what exact comparison takes."""
-_ROWS_A_CELL, _MOST_TRAINING_ROWS = 32, 262_144
-"""Of the sample that cells are trained on: half a gigabyte at 512 dimensions at most."""
+_MOST_TRAINING_ROWS = 262_144
+"""Of the sample that cells are trained on: half a gigabyte at 512 dimensions."""
 _MADE_ROWS = 4096
 """Rows of that sample from which pairs are made to tune with, beside those that the drawn rows have."""
 _DRAWN_SEED, _CELLS_SEED = 1, 2
@@ -88,7 +89,7 @@ def train(dedup: Dedup, alive: Alive = no_heartbeat) -> Plan:
     found = load(dedup.plan, Plan)
     if found is not None:
         return found
-    size = min(_ROWS_A_CELL * dedup.cells, _MOST_TRAINING_ROWS)
+    size = min(ROWS_A_CELL * dedup.cells, _MOST_TRAINING_ROWS)
     sample = unit(_usable(sample_vectors(dedup.gallery, size, _CELLS_SEED, alive)))
     cells = train_cells(sample, dedup.cells, _CELLS_SEED)
     blocks = Blocks.of(cells, homes_of(cells, sample).cell, dedup.blocks)

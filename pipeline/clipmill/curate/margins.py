@@ -34,6 +34,8 @@ _PAIRS = 1 << 15
 """Compared at a time: their vectors take a quarter of a gigabyte at 512 dimensions."""
 _ROUNDING = 1e-6
 """Cosines in float32 differ by as much with the order of their sums."""
+_BAND_ROUNDING = 1e-5
+"""The same as a part of the width of a band: a cosine of .96 in float32 is of the band from .96 on."""
 _EDGES = 3
 """Pairs are made at the lower edge of so many bands, where they are hardest to find: recall rises with the cosine."""
 
@@ -121,7 +123,7 @@ def edges(threshold: float) -> NDArray[np.float64]:
 def bands_of(cosine: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
     """The number of the band of each cosine (p,)."""
     last = len(edges(threshold)) - 1
-    return np.clip(np.floor((cosine.astype(np.float64) - threshold) / BAND + 1e-6), 0, last).astype(np.int64)
+    return np.clip(np.floor((cosine.astype(np.float64) - threshold) / BAND + _BAND_ROUNDING), 0, last).astype(np.int64)
 
 
 def choose_margins(natural: Needs, made: Needs, threshold: float, cost: Callable[[Margins], float]) -> Margins:

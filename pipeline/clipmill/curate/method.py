@@ -12,7 +12,10 @@ EXACT_ROWS = 100_000
 worth a pair that is missed; from here on the time of exact comparison grows with the square."""
 LEAST_THRESHOLD = 0.9
 """Below it `auto` compares exactly: rows that are only so much alike lie so many cells apart that clusters save little."""
-_COMPARISONS_A_CORE_HOUR = 5.2e10
+ROWS_A_CELL = 32
+"""Rows of the sample that a cell is trained on: from fewer its centre is not known."""
+_COMPARISONS_A_CORE_HOUR = 2e11
+"""From 5·10¹⁰ to 10¹² were seen, by the machine and by how alike vectors are."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,6 @@ def choose_method(asked: DedupMethod | None, n: int, threshold: float) -> Choice
 
 
 def cells_for(n: int) -> int:
-    """Cells for ``n`` rows: n^.6. A row is then compared with a few times n^.4 others, and finds its cell by about n^.3
-    products, so that time grows little faster than n."""
-    return max(1, round(math.pow(n, 0.6)))
+    """Cells for ``n`` rows: n^.6, but no more than there are 32 rows for each. A row is then compared with a few times n^.4
+    others, and finds its cell by about n^.3 products, so that time grows little faster than n."""
+    return max(1, min(round(math.pow(n, 0.6)), n // ROWS_A_CELL))
