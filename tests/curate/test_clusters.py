@@ -171,7 +171,7 @@ def test_every_start_agrees_and_a_killed_one_continues(
                 yield done
 
     starts = len(list(begun_again(asked(embeddings, tmp_path / "killed"))))
-    assert starts == 8 + 8 + 8 + 2 - 1  # strips twice, blocks, cells and margins; the last start finishes
+    assert starts == 8 + 8 + 8 + 8 + 2 - 1  # strips three times, blocks, cells and margins; the last start finishes
     for name in ("pairs.parquet", "groups.parquet"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
     killed = DuplicatesManifest.model_validate_json((tmp_path / "killed/manifest.json").read_bytes())

@@ -1,7 +1,8 @@
 """The steps of finding near-duplicates by clusters. Each leaves its result in the staging folder, and does nothing where it is
 there.
 
-    cells.npz            cells, trained on a sample; and rows drawn at random: some to tune with, others to measure with
+    taken/00000.npz      the rows of a strip that were drawn at random: to train cells on, and to tune and measure with
+    cells.npz            cells, and the rows drawn to tune and to measure with
     drawn/00000.npz      all pairs of the drawn rows with the rows of a strip, and how far a row must look to find each
     margins.npz          how far rows look, so that the pairs of the rows to tune with are found
     grouped/00000.*      the rows of a strip, by the blocks of cells that compare them
@@ -29,7 +30,6 @@ from clipmill.curate.recall import TruePairs
 from clipmill.curate.steps import rotation
 from clipmill.curate.strips import read_strip
 from clipmill.index.build.layout import ShardRange
-from clipmill.index.build.sample import draw_sample, sample_vectors
 from clipmill.index.search.products import device_for
 from clipmill.stage.checkpoints import load, save
 from clipmill.stage.pieces import Alive, no_heartbeat
@@ -41,10 +41,18 @@ _MOST_TRAINING_ROWS = 262_144
 """Of the sample that cells are trained on: half a gigabyte at 512 dimensions."""
 _MADE_ROWS = 4096
 """Rows of that sample from which pairs are made to tune with, beside those that the drawn rows have."""
-_DRAWN_SEED, _CELLS_SEED = 1, 2
+_SEED = 0
 
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Vectors (rows, d) that are of the samples: to train cells on, and to tune and measure with."""
+
+    training: NDArray[np.float16]
+    drawn: NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -84,23 +92,41 @@ class BlockPairs:
     compared: int
 
 
-def train(dedup: Dedup, alive: Alive = no_heartbeat) -> Plan:
-    """Finds the cells from a sample, and draws the rows to tune and measure with."""
+def take(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
+    """Takes the rows of a strip that are of the samples."""
+    if load(dedup.taken(strip), Taken) is None:
+        stored, chosen = read_strip(dedup.gallery, strip, alive), samples_of(dedup)
+        save(dedup.taken(strip), Taken(*(stored[_inside(positions, strip)] for positions in chosen)))
+
+
+def samples_of(dedup: Dedup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions drawn at random, in rising order: of rows to train cells on, and of rows to tune and measure with. Each row of
+    the gallery is as likely as any other."""
+    n = dedup.gallery.n
+    sizes = (min(ROWS_A_CELL * dedup.cells, _MOST_TRAINING_ROWS), TUNING_ROWS + MEASURING_ROWS)
+    rngs = (np.random.default_rng([_SEED, number]) for number in range(len(sizes)))
+    training, drawn = (
+        np.sort(rng.choice(n, min(n, size), replace=False)) for rng, size in zip(rngs, sizes, strict=True)
+    )
+    return training, drawn
+
+
+def train(dedup: Dedup) -> Plan:
+    """Finds the cells, once the rows of the samples are taken from all strips."""
     found = load(dedup.plan, Plan)
     if found is not None:
         return found
-    size = min(ROWS_A_CELL * dedup.cells, _MOST_TRAINING_ROWS)
-    sample = unit(_usable(sample_vectors(dedup.gallery, size, _CELLS_SEED, alive)))
-    cells = train_cells(sample, dedup.cells, _CELLS_SEED)
+    taken = [_there(dedup.taken(strip), Taken) for strip in dedup.strips]
+    sample = unit(np.concatenate([part.training for part in taken]))
+    cells = train_cells(sample, dedup.cells, _SEED)
     blocks = Blocks.of(cells, homes_of(cells, sample).cell, dedup.blocks)
-    drawn = draw_sample(dedup.gallery, TUNING_ROWS + MEASURING_ROWS, _DRAWN_SEED, alive)
-    count = len(drawn.positions)
-    tunes = np.zeros(count, bool)
-    tunes[
-        np.random.default_rng(_DRAWN_SEED).permutation(count)[: count * TUNING_ROWS // (TUNING_ROWS + MEASURING_ROWS)]
-    ] = True
-    made = made_needs(cells, sample[:: -(-len(sample) // _MADE_ROWS)], dedup.settings.threshold, _CELLS_SEED)
-    plan = Plan(cells, blocks, Drawn(drawn.positions, drawn.vectors, tunes), made)
+    _, positions = samples_of(dedup)
+    tunes = np.zeros(len(positions), bool)
+    tuning = len(positions) * TUNING_ROWS // (TUNING_ROWS + MEASURING_ROWS)
+    tunes[np.random.default_rng([_SEED, 2]).permutation(len(positions))[:tuning]] = True
+    drawn = Drawn(positions, np.concatenate([part.drawn for part in taken]), tunes)
+    made = made_needs(cells, sample[:: -(-len(sample) // _MADE_ROWS)], dedup.settings.threshold, _SEED)
+    plan = Plan(cells, blocks, drawn, made)
     save(dedup.plan, plan)
     return plan
 
@@ -174,6 +200,13 @@ def compare_block(dedup: Dedup, plan: Plan, block: int, alive: Alive = no_heartb
     save(dedup.block(block), BlockPairs(Found(pairs, alike), compared))
 
 
+def strips_to_take(dedup: Dedup) -> list[ShardRange]:
+    """The strips from which no earlier start has taken the rows of the samples; none once cells are trained on them."""
+    if load(dedup.plan, Plan) is not None:
+        return []
+    return [strip for strip in dedup.strips if load(dedup.taken(strip), Taken) is None]
+
+
 def strips_to_draw(dedup: Dedup) -> list[ShardRange]:
     """The strips with which no earlier start has compared the drawn rows."""
     return [strip for strip in dedup.strips if load(dedup.drawn(strip), DrawnPairs) is None]
@@ -207,11 +240,10 @@ def truth_of(dedup: Dedup, plan: Plan) -> tuple[TruePairs, int]:
     return TruePairs(truth.row[measures], truth.other[measures], truth.cosine[measures]), int((~plan.drawn.tunes).sum())
 
 
-def _usable(sample: NDArray[np.float16]) -> NDArray[np.float16]:
-    """Rows of a sample that have a direction; a strip that holds others is refused when it is read."""
-    lengths = np.linalg.norm(sample.astype(np.float32), axis=1)
-    usable: NDArray[np.float16] = sample[np.isfinite(lengths) & (lengths > 0)]
-    return usable
+def _inside(positions: NDArray[np.int64], strip: ShardRange) -> NDArray[np.int64]:
+    """Those of some positions, in rising order, that are in a strip, counted from its start."""
+    start, stop = np.searchsorted(positions, [strip.start, strip.stop])
+    return positions[start:stop] - strip.start
 
 
 def _read_block(dedup: Dedup, block: int, alive: Alive) -> BlockRows:

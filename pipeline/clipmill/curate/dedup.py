@@ -60,12 +60,13 @@ class Dedup(Stage[DuplicatesManifest]):
 
     @property
     def outline(self) -> Outline:
-        """A piece per strip, and by clusters a piece per strip or block for each of three steps."""
+        """A piece per strip, and by clusters a piece per strip or block for each of four steps."""
         strips = len(self.strips)
         if not self.by_clusters:
             step = Step(doing="comparing strips of vectors", total=strips, files={"strips/*.npz": 1})
             return Outline(stage=self.name, unit="strips", steps=(step,))
         steps = (
+            Step(doing="drawing rows at random", total=strips, files={"taken/*.npz": 1}),
             Step(doing="comparing rows drawn to tune and measure with", total=strips, files={"drawn/*.npz": 1}),
             Step(doing="grouping rows by cells", total=strips, files={"grouped/*.npz": 1}),
             Step(doing="comparing rows within cells", total=self.blocks, files={"blocks/*.npz": 1}),
@@ -99,6 +100,10 @@ class Dedup(Stage[DuplicatesManifest]):
     def strip(self, place: ShardRange) -> Location:
         """Where the pairs lie whose first row is in this strip."""
         return self._piece("strips", place.number)
+
+    def taken(self, place: ShardRange) -> Location:
+        """Where the rows of this strip lie that were drawn at random."""
+        return self._piece("taken", place.number)
 
     @property
     def plan(self) -> Location:

@@ -1,4 +1,4 @@
-"""Finding near-duplicates in pieces of work: exactly, a piece for each strip of vectors; by clusters, three rounds of them."""
+"""Finding near-duplicates in pieces of work: exactly, a piece for each strip of vectors; by clusters, four rounds of them."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ def _exactly(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter) -> tu
 
 
 def _by_clusters(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter) -> tuple[Started, Found, Measured]:
-    plan = cluster_steps.train(dedup)
+    taking = cluster_steps.strips_to_take(dedup)
     drawing, grouping = cluster_steps.strips_to_draw(dedup), cluster_steps.strips_to_group(dedup)
     comparing = cluster_steps.blocks_to_compare(dedup)
     start = work.start(dedup.gallery.n - sum(strip.rows for strip in grouping))
-    total = 2 * len(dedup.strips) + dedup.blocks
+    total = 3 * len(dedup.strips) + dedup.blocks
     progress = _Progress(dedup, reporter, total, "pieces")
-    progress.add(total - len(drawing) - len(grouping) - len(comparing))
+    progress.add(total - len(taking) - len(drawing) - len(grouping) - len(comparing))
 
     def in_pieces(doing: str, function: Callable[..., int], shared: object, left: Sequence[ShardRange | int]) -> None:
-        gpus = int(dedup.settings.products == "gpu" and function is not _group)
+        gpus = int(dedup.settings.products == "gpu" and function in (_compare_drawn, _compare_block))
         handle, cores = pieces.share(shared), pieces.cores_each(len(left))
         for piece in left:
             rows = f"rows {piece.start:,} to {piece.stop - 1:,}" if isinstance(piece, ShardRange) else f"block {piece}"
@@ -101,6 +101,8 @@ def _by_clusters(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter) -
             pieces.start(what, function, handle, piece, cores=cores, gpus=gpus, then=progress.add)
         pieces.wait()
 
+    in_pieces("drawing rows of", _take, dedup, taking)
+    plan = cluster_steps.train(dedup)
     in_pieces("comparing drawn rows with", _compare_drawn, (dedup, plan), drawing)
     margins = cluster_steps.tune(dedup, plan)
     in_pieces("grouping", _group, (dedup, plan, margins), grouping)
@@ -137,6 +139,11 @@ def _least_cosines(dedup: Dedup, groups: Groups, pairs: Pairs, pieces: Pieces) -
 def _compare(alive: Alive, dedup: Dedup, strip: ShardRange) -> ShardRange:
     steps.compare(dedup, strip, alive)
     return strip
+
+
+def _take(alive: Alive, dedup: Dedup, strip: ShardRange) -> int:
+    cluster_steps.take(dedup, strip, alive)
+    return 1
 
 
 def _compare_drawn(alive: Alive, shared: tuple[Dedup, Plan], strip: ShardRange) -> int:
