@@ -42,14 +42,20 @@ _MOST_TRAINING_ROWS = 262_144
 _MADE_ROWS = 4096
 """Rows of that sample from which pairs are made to tune with, beside those that the drawn rows have."""
 _SEED = 0
-
-
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Positions drawn at random, int64 in rising order: of rows to train cells on, and of rows to tune and measure with."""
+
+    training: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Taken:
-    """Vectors (rows, d) that are of the samples: to train cells on, and to tune and measure with."""
+    """The vectors (rows, d) of the samples that are in a strip."""
 
     training: NDArray[np.float16]
     drawn: NDArray[np.float16]
@@ -92,26 +98,24 @@ class BlockPairs:
     compared: int
 
 
-def take(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
-    """Takes the rows of a strip that are of the samples."""
-    if load(dedup.taken(strip), Taken) is None:
-        stored, chosen = read_strip(dedup.gallery, strip, alive), samples_of(dedup)
-        save(dedup.taken(strip), Taken(*(stored[_inside(positions, strip)] for positions in chosen)))
-
-
-def samples_of(dedup: Dedup) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions drawn at random, in rising order: of rows to train cells on, and of rows to tune and measure with. Each row of
-    the gallery is as likely as any other."""
+def samples_of(dedup: Dedup) -> Samples:
+    """Draws the rows that are looked at before others. Each row of the gallery is as likely as any other."""
     n = dedup.gallery.n
     sizes = (min(ROWS_A_CELL * dedup.cells, _MOST_TRAINING_ROWS), TUNING_ROWS + MEASURING_ROWS)
     rngs = (np.random.default_rng([_SEED, number]) for number in range(len(sizes)))
-    training, drawn = (
-        np.sort(rng.choice(n, min(n, size), replace=False)) for rng, size in zip(rngs, sizes, strict=True)
-    )
-    return training, drawn
+    chosen = (rng.choice(n, min(n, size), replace=False) for rng, size in zip(rngs, sizes, strict=True))
+    return Samples(*(np.sort(positions) for positions in chosen))
 
 
-def train(dedup: Dedup) -> Plan:
+def take(dedup: Dedup, samples: Samples, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
+    """Takes the rows of a strip that are of the samples."""
+    if load(dedup.taken(strip), Taken) is None:
+        stored = read_strip(dedup.gallery, strip, alive)
+        sides = (samples.training, samples.drawn)
+        save(dedup.taken(strip), Taken(*(stored[_inside(positions, strip)] for positions in sides)))
+
+
+def train(dedup: Dedup, samples: Samples) -> Plan:
     """Finds the cells, once the rows of the samples are taken from all strips."""
     found = load(dedup.plan, Plan)
     if found is not None:
@@ -120,11 +124,11 @@ def train(dedup: Dedup) -> Plan:
     sample = unit(np.concatenate([part.training for part in taken]))
     cells = train_cells(sample, dedup.cells, _SEED)
     blocks = Blocks.of(cells, homes_of(cells, sample).cell, dedup.blocks)
-    _, positions = samples_of(dedup)
-    tunes = np.zeros(len(positions), bool)
-    tuning = len(positions) * TUNING_ROWS // (TUNING_ROWS + MEASURING_ROWS)
-    tunes[np.random.default_rng([_SEED, 2]).permutation(len(positions))[:tuning]] = True
-    drawn = Drawn(positions, np.concatenate([part.drawn for part in taken]), tunes)
+    count = len(samples.drawn)
+    tunes = np.zeros(count, bool)
+    tuning = count * TUNING_ROWS // (TUNING_ROWS + MEASURING_ROWS)
+    tunes[np.random.default_rng([_SEED, 2]).permutation(count)[:tuning]] = True
+    drawn = Drawn(samples.drawn, np.concatenate([part.drawn for part in taken]), tunes)
     made = made_needs(cells, sample[:: -(-len(sample) // _MADE_ROWS)], dedup.settings.threshold, _SEED)
     plan = Plan(cells, blocks, drawn, made)
     save(dedup.plan, plan)

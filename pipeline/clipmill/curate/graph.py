@@ -12,7 +12,7 @@ from clipmill.core.manifests import Clusters, DuplicatesManifest
 from clipmill.core.reporter import Reporter
 from clipmill.curate import cluster_steps, steps
 from clipmill.curate.cells import Margins
-from clipmill.curate.cluster_steps import Plan
+from clipmill.curate.cluster_steps import Plan, Samples
 from clipmill.curate.dedup import Dedup
 from clipmill.curate.near import Found, Pairs
 from clipmill.curate.published import Measured, finish_duplicates, group_pairs
@@ -101,8 +101,9 @@ def _by_clusters(dedup: Dedup, work: Work, pieces: Pieces, reporter: Reporter) -
             pieces.start(what, function, handle, piece, cores=cores, gpus=gpus, then=progress.add)
         pieces.wait()
 
-    in_pieces("drawing rows of", _take, dedup, taking)
-    plan = cluster_steps.train(dedup)
+    samples = cluster_steps.samples_of(dedup)
+    in_pieces("drawing rows of", _take, (dedup, samples), taking)
+    plan = cluster_steps.train(dedup, samples)
     in_pieces("comparing drawn rows with", _compare_drawn, (dedup, plan), drawing)
     margins = cluster_steps.tune(dedup, plan)
     in_pieces("grouping", _group, (dedup, plan, margins), grouping)
@@ -141,8 +142,8 @@ def _compare(alive: Alive, dedup: Dedup, strip: ShardRange) -> ShardRange:
     return strip
 
 
-def _take(alive: Alive, dedup: Dedup, strip: ShardRange) -> int:
-    cluster_steps.take(dedup, strip, alive)
+def _take(alive: Alive, shared: tuple[Dedup, Samples], strip: ShardRange) -> int:
+    cluster_steps.take(*shared, strip, alive)
     return 1
 
 
