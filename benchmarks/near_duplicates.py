@@ -6,8 +6,8 @@
 Vectors are those of `benchmarks.clip_vectors`, of two kinds. ``spread``: a cluster for every four rows, since a collection that
 grows brings new subjects; pairs from a cosine of .95 on. ``crowded``: 4,096 clusters however many rows there are, so that pairs
 grow with the square of the rows and lie close together, where clusters are hardest to tell apart; pairs from .96 on. Among them
-a twentieth of the rows is replaced by near-copies of others, evenly over the cosines from the threshold to 1: half of them aside
-in any direction (noise), half towards another row (as an edit that changes what is shown).
+a twentieth of the rows is replaced by near-copies of others, evenly over the cosines from the threshold to 1: half of them
+aside in any direction (noise), half towards another row (as an edit that changes what is shown).
 
 Recall of planted pairs is that of all of them. Recall of other pairs is that of the pairs of a twentieth of the rows, which are
 compared with all rows exactly. The CPU time of exact comparison is scaled from the same: its comparisons by the pairs that
@@ -287,14 +287,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="a page for the tables")
     arguments = parser.parse_args()
-    trials = []
-    for kind in arguments.kind or KINDS:
-        for rows in arguments.rows:
+    trials: list[Trial] = []
+    for rows in arguments.rows:
+        for kind in arguments.kind or KINDS:
             with tempfile.TemporaryDirectory() as folder:
                 trials.append(try_one(kind, rows, arguments.seed, Path(folder)))
-            print(kind, rows, trials[-1].cost.seconds, trials[-1].exact_seconds, flush=True)
-    command = " ".join(f"--rows {rows}" for rows in arguments.rows)
-    page = PAGE.format(
+            text = page(sorted(trials, key=lambda trial: list(KINDS).index(trial.kind)), arguments.rows)
+            if arguments.output:
+                arguments.output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def page(trials: list[Trial], rows: list[int]) -> str:
+    """The page of what was tried so far; it is written anew after every trial, since a large one takes long."""
+    command = " ".join(f"--rows {number}" for number in rows)
+    return PAGE.format(
         command=f"    python -m benchmarks.near_duplicates {command} --output docs/near_duplicates.md",
         machine=machine(),
         share=f"1/{SHARE}",
@@ -302,9 +309,6 @@ def main() -> None:
         growth=growth(trials),
         recalls=recalls(trials),
     )
-    print(page)
-    if arguments.output:
-        arguments.output.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

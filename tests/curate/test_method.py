@@ -10,10 +10,10 @@ from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
 from clipmill.core.settings.base import build
-from clipmill.curate import method
 from clipmill.curate.dedup import make_dedup
 from clipmill.curate.graph import find_duplicates
 from clipmill.curate.method import cells_for, choose_method
+from clipmill.curate.steps import rotate
 from clipmill.engine.here import Here
 from clipmill_jobs import dedup as job
 from clipmill_jobs import status
@@ -31,19 +31,26 @@ def find_here(embeddings: str, output: Path, **settings: str) -> DuplicatesManif
     return dedup.run(lambda work: find_duplicates(dedup, work, Here(1), Silent())).manifest
 
 
+def begin(embeddings: str, output: Path, **settings: str) -> None:
+    """Begins work and leaves it."""
+    dedup = make_dedup(build(DedupSettings, {"embeddings": embeddings, "output": str(output), **settings}))
+    dedup.staging.open()
+    rotate(dedup)
+
+
 @pytest.mark.parametrize(
     ("asked", "rows", "threshold", "chosen", "why"),
     [
-        (None, 100_000, 0.95, "exact", "up to 100,000 rows are compared exactly in minutes"),
-        (None, 100_001, 0.95, "clusters", "comparing 100,001 rows exactly would take about 0.0 core-hours"),
-        (None, 10_000_000, 0.95, "clusters", "would take about 250.0 core-hours"),
-        (None, 10_000_000, 0.5, "exact", "clusters save little below a threshold of 0.9"),
+        ("auto", 100_000, 0.95, "exact", "up to 100,000 rows are compared exactly in minutes"),
+        ("auto", 100_001, 0.95, "clusters", "comparing 100,001 rows exactly would take about 2 core-minutes"),
+        ("auto", 10_000_000, 0.95, "clusters", "would take about 250 core-hours"),
+        ("auto", 10_000_000, 0.5, "exact", "clusters save little below a threshold of 0.9"),
         ("exact", 10_000_000, 0.95, "exact", "--method exact was given"),
         ("clusters", 10, 0.95, "clusters", "--method clusters was given"),
     ],
 )
 def test_the_method_follows_from_rows_and_threshold(
-    asked: method.DedupMethod | None, rows: int, threshold: float, chosen: str, why: str
+    asked: str, rows: int, threshold: float, chosen: str, why: str
 ) -> None:
     choice = choose_method(asked, rows, threshold)
     assert choice.method == chosen
@@ -70,12 +77,14 @@ def test_the_method_that_was_chosen_is_in_the_manifest_and_auto_takes_either(emb
 
 def test_another_linkage_is_another_output(embeddings: str, tmp_path: Path) -> None:
     chain = find_here(embeddings, tmp_path / "chain", linkage="chain")
-    assert "linkage" not in chain.configuration  # as it was not before there was one
-    with pytest.raises(OutputDiffers, match="linkage: was None, now complete"):
+    with pytest.raises(OutputDiffers, match="linkage: was chain, now complete"):
         find_here(embeddings, tmp_path / "chain", linkage="complete")
     complete = find_here(embeddings, tmp_path / "complete", linkage="complete")
     with pytest.raises(OutputDiffers, match="linkage: was complete, now chain"):
         find_here(embeddings, tmp_path / "complete")
+    begin(embeddings, tmp_path / "begun", threshold="0.95", linkage="complete")
+    with pytest.raises(OutputDiffers, match="linkage"):
+        find_here(embeddings, tmp_path / "begun")
     assert (chain.groups, chain.rows_in_groups, chain.largest_group) == (2, 5, 3)
     assert (complete.groups, complete.rows_in_groups, complete.largest_group) == (2, 4, 2)
     assert chain.least_cosine == pytest.approx(0.97 * 0.96, abs=0.08)

@@ -66,11 +66,6 @@ def none_for_auto(value: Any) -> Any:
     return None if value == "auto" else value
 
 
-def none_for_chain(value: Any) -> Any:
-    """None for the word ``chain``, anything else as it is."""
-    return None if value == "chain" else value
-
-
 def parse_names(value: Any) -> Any:
     """Names from one text with commas between them, or from a list."""
     if isinstance(value, str):

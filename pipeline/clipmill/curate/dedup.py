@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from clipmill.core.manifests import DuplicatesManifest, Linkage
+from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.settings import DedupSettings
 from clipmill.curate.method import Choice, cells_for, choose_method
 from clipmill.curate.worth import worth_columns
@@ -40,21 +40,23 @@ class Dedup(Stage[DuplicatesManifest]):
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for pairs that one start found to be of use to another."""
         clusters = {"clusters": {"version": _CLUSTERS_VERSION, "cells": self.cells}} if self.by_clusters else {}
+        complete = {"linkage": self.settings.linkage} if self.settings.linkage != "chain" else {}
         return {
             "job": "dedup",
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.settings.content(),
             "strips": len(self.strips),
             **clusters,
+            **complete,
         }
 
     def differences(self, found: DuplicatesManifest) -> list[str]:
         """How near-duplicates at the output differ from what this finds, in words. Where the method was left to us, those of
         either are what was asked for."""
         told = differences_of_derived(found, self.settings.content(), self.gallery.dataset.manifest_sha256)
-        if self.linkage == "chain" != found.linkage:
-            told.append(f"linkage: was {found.linkage}, now {self.linkage}")
-        if self.settings.method is not None and found.method != self.settings.method:
+        if found.linkage != self.settings.linkage:
+            told.append(f"linkage: was {found.linkage}, now {self.settings.linkage}")
+        if self.settings.method not in ("auto", found.method):
             told.append(f"method: was {found.method}, now {self.settings.method}")
         return told
 
@@ -72,10 +74,6 @@ class Dedup(Stage[DuplicatesManifest]):
             Step(doing="comparing rows within cells", total=self.blocks, files={"blocks/*.npz": 1}),
         )
         return Outline(stage=self.name, unit="pieces", steps=steps)
-
-    @property
-    def linkage(self) -> Linkage:
-        return self.settings.linkage or "chain"
 
     @cached_property
     def strips(self) -> list[ShardRange]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from clipmill.core.near_pairs import DedupMethod
 
@@ -26,10 +27,9 @@ class Choice:
     why: str
 
 
-def choose_method(asked: DedupMethod | None, n: int, threshold: float) -> Choice:
-    """What is done with ``n`` rows; ``asked`` is None where the choice is left to us. The same for the same arguments on any
-    machine."""
-    if asked is not None:
+def choose_method(asked: DedupMethod | Literal["auto"], n: int, threshold: float) -> Choice:
+    """What is done with ``n`` rows. The same for the same arguments on any machine."""
+    if asked != "auto":
         return Choice(asked, f"--method {asked} was given")
     if n <= EXACT_ROWS:
         return Choice("exact", f"up to {EXACT_ROWS:,} rows are compared exactly in minutes, and no pair is missed")
@@ -37,7 +37,8 @@ def choose_method(asked: DedupMethod | None, n: int, threshold: float) -> Choice
         why = f"clusters save little below a threshold of {LEAST_THRESHOLD:g}"
         return Choice("exact", why)
     hours = n * (n - 1) / 2 / _COMPARISONS_A_CORE_HOUR
-    return Choice("clusters", f"comparing {n:,} rows exactly would take about {hours:,.1f} core-hours")
+    long = f"{hours:,.0f} core-hours" if hours >= 2 else f"{60 * hours:,.0f} core-minutes"
+    return Choice("clusters", f"comparing {n:,} rows exactly would take about {long}")
 
 
 def cells_for(n: int) -> int:

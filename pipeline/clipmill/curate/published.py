@@ -36,7 +36,7 @@ class Measured:
 
 def group_pairs(dedup: Dedup, found: Found) -> Groups:
     """The groups that pairs make by the linkage asked for."""
-    if dedup.linkage == "complete":
+    if dedup.settings.linkage == "complete":
         return Groups(*complete_groups_of(found.pairs, found.alike))
     return Groups(*groups_of(found.pairs.first, found.pairs.second))
 
@@ -73,7 +73,7 @@ def finish_duplicates(
         why=dedup.choice.why,
         recall=measured.recall,
         clusters=measured.clusters,
-        linkage=dedup.linkage,
+        linkage=dedup.settings.linkage,
         least_cosine=float(least.min()) if len(least) else None,
         bounded_groups=int((sizes > EXACT_MEMBERS).sum()),
         configuration=dedup.settings.content(),

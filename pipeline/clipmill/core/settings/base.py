@@ -33,7 +33,6 @@ class Settings(BaseModel):
         "tune_on",
         "tune_k",
         "queries",
-        "linkage",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 

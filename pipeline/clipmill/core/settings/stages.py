@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from clipmill.core.near_pairs import DedupMethod as DedupMethod
+from clipmill.core.near_pairs import Linkage
 from clipmill.core.schemas import GalleryName
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
@@ -17,8 +17,6 @@ from clipmill.core.values import (
     Option,
     Rejects,
     Share,
-    none_for_auto,
-    none_for_chain,
     size_text,
 )
 
@@ -152,7 +150,6 @@ class DedupSettings(OutputSettings, ProductSettings):
         "threshold",
         "gallery",
         "keep",
-        "linkage",
     )
 
     embeddings: str = Field(description="Embeddings dataset to search for duplicates; local or s3://.")
@@ -163,24 +160,14 @@ class DedupSettings(OutputSettings, ProductSettings):
         description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
         "kept column, whose greatest value wins.",
     )
-    method: Annotated[
-        DedupMethod | None,
-        BeforeValidator(none_for_auto),
-        WithJsonSchema({"enum": ["auto", "exact", "clusters", None]}),
-        Option(metavar="auto|exact|clusters", default="auto"),
-    ] = Field(
-        default=None,
+    method: Literal["auto", "exact", "clusters"] = Field(
+        default="auto",
         description="exact compares every row with every other and finds all pairs. clusters compares rows within clusters: it "
         "finds nearly all in far less time, and measures what share. auto is clusters for more than 100,000 rows and a "
         "threshold of .9 or more, else exact.",
     )
-    linkage: Annotated[
-        Literal["complete"] | None,
-        BeforeValidator(none_for_chain),
-        WithJsonSchema({"enum": ["chain", "complete", None]}),
-        Option(metavar="chain|complete", default="chain"),
-    ] = Field(
-        default=None,
+    linkage: Linkage = Field(
+        default="chain",
         description="What makes a group: chain, rows that a chain of pairs connects; complete, rows of which every two are a "
         "pair.",
     )
