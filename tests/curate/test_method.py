@@ -10,6 +10,7 @@ from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
 from clipmill.core.settings.base import build
+from clipmill.curate import method
 from clipmill.curate.dedup import make_dedup
 from clipmill.curate.graph import find_duplicates
 from clipmill.curate.method import cells_for, choose_method
@@ -73,6 +74,14 @@ def test_the_method_that_was_chosen_is_in_the_manifest_and_auto_takes_either(emb
     assert find_here(embeddings, tmp_path / "exact", method="exact") == exact
     with pytest.raises(OutputDiffers, match="method: was exact, now clusters"):
         find_here(embeddings, tmp_path / "exact", method="clusters")
+
+
+def test_auto_is_clusters_above_so_many_rows(embeddings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(method, "EXACT_ROWS", 2000)
+    made = find_here(embeddings, tmp_path / "found", keep="first")
+    assert (made.method, made.why) == ("clusters", "comparing 3,000 rows exactly would take about 0 core-minutes")
+    assert made.recall is not None
+    assert made.recall.in_words(0.95).startswith("finds ")
 
 
 def test_another_linkage_is_another_output(embeddings: str, tmp_path: Path) -> None:
