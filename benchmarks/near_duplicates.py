@@ -16,7 +16,6 @@ there are in all, reading and preparing vectors by how often it does so.
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from dataclasses import dataclass
@@ -162,7 +161,14 @@ def find(settings: DedupSettings) -> Cost:
     began = time.process_time()
     manifest = dedup.run(work).manifest
     seconds = time.process_time() - began
-    return Cost(manifest, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, staged)
+    return Cost(manifest, seconds, peak_memory(), staged)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process held. What the system counts as ``ru_maxrss`` begins with those of the process that
+    started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def try_one(kind: Kind, rows: int, seed: int, folder: Path) -> Trial:
