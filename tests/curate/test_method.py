@@ -45,7 +45,7 @@ def begin(embeddings: str, output: Path, **settings: str) -> None:
         ("auto", 100_000, 0.95, "exact", "up to 100,000 rows are compared exactly in minutes"),
         ("auto", 100_001, 0.95, "clusters", "comparing 100,001 rows exactly would take about 2 core-minutes"),
         ("auto", 10_000_000, 0.95, "clusters", "would take about 250 core-hours"),
-        ("auto", 10_000_000, 0.5, "exact", "clusters save little below a threshold of 0.9"),
+        ("auto", 10_000_000, 0.5, "exact", "below a threshold of 0.9 rows look into many clusters"),
         ("exact", 10_000_000, 0.95, "exact", "--method exact was given"),
         ("clusters", 10, 0.95, "clusters", "--method clusters was given"),
     ],

@@ -12,7 +12,8 @@ EXACT_ROWS = 100_000
 """Rows that `auto` compares exactly: 5·10⁹ comparisons, some minutes on two cores. What clusters would save of that is not
 worth a pair that is missed; from here on the time of exact comparison grows with the square."""
 LEAST_THRESHOLD = 0.9
-"""Below it `auto` compares exactly: rows that are only so much alike lie so many cells apart that clusters save little."""
+"""Below it `auto` compares exactly: the less alike rows are, the more cells lie between them. Of 100,000 generated rows a row
+looked into 6 of 1,000 cells at .9, into 18 at .85 and 39 at .8."""
 ROWS_A_CELL = 32
 """Rows of the sample that a cell is trained on: from fewer its centre is not known."""
 _COMPARISONS_A_CORE_HOUR = 2e11
@@ -34,7 +35,7 @@ def choose_method(asked: DedupMethod | Literal["auto"], n: int, threshold: float
     if n <= EXACT_ROWS:
         return Choice("exact", f"up to {EXACT_ROWS:,} rows are compared exactly in minutes, and no pair is missed")
     if threshold < LEAST_THRESHOLD:
-        why = f"clusters save little below a threshold of {LEAST_THRESHOLD:g}"
+        why = f"below a threshold of {LEAST_THRESHOLD:g} rows look into many clusters; --method clusters uses them all the same"
         return Choice("exact", why)
     hours = n * (n - 1) / 2 / _COMPARISONS_A_CORE_HOUR
     long = f"{hours:,.0f} core-hours" if hours >= 2 else f"{60 * hours:,.0f} core-minutes"
