@@ -56,8 +56,10 @@ def write_embeddings(
     thumbnails: list[bytes | None] | None = None,
     identity: manifests.ModelIdentity | None = None,
     source: Path | None = None,
+    plain: bool = False,
 ) -> Path:
-    """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``."""
+    """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``. ``plain``
+    columns are neither compressed nor in a dictionary, as those that `clipmill embed` writes: where time is measured."""
     dimension = images.shape[1]
     location = resolve(folder)
     shards = []
@@ -91,7 +93,8 @@ def write_embeddings(
             table = pa.table([values[name] for name in schema.names], schema=schema)
             path = f"{part}/part-{number:05d}.parquet"
             (folder / part).mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, folder / path, row_group_size=row_group_size)
+            options = {"compression": "none", "use_dictionary": False} if plain else {}
+            pq.write_table(table, folder / path, row_group_size=row_group_size, **options)
             ends = (int(rows[0]), int(rows[-1])) if len(rows) else (None, None)
             shards.append(describe_shard(location, path, part, len(rows), *ends))
     inputs = schemas.INPUTS.empty_table()

@@ -45,6 +45,7 @@ MADE = (
     Scenario("embed", ("embed", "--input", "in", *_MADE)),
     Scenario("index", ("index", *_E, *_MADE), (_EMBED,)),
     Scenario("dedup", ("dedup", *_E, *_MADE), (_EMBED,)),
+    Scenario("dedup by clusters", ("dedup", *_E, "--method", "clusters", *_MADE), (_EMBED,)),
     Scenario("filter", ("filter", *_E, "--where", "width > 1", *_MADE), (_EMBED,)),
     Scenario("evaluate", ("evaluate", *_E, "--templates", "plain", *_MADE), (_EMBED,)),
 )

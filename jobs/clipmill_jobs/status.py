@@ -106,7 +106,8 @@ def _finished(manifest: AnyManifest) -> str:
         dropped = sum(manifest.counts.dropped_by_reason.values())
         pictures = f"{manifest.counts.captioned:,} of {manifest.counts.rows:,} pictures"
         return f"{kept:,} texts of {pictures} kept, {dropped:,} dropped{when}"
-    return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{when}"
+    found = f", {manifest.method}: {manifest.recall_in_words}" if manifest.recall is not None else ""
+    return f"{manifest.pairs:,} pairs in {manifest.groups:,} groups of near-duplicates{found}{when}"
 
 
 def _unfinished(work: WorkStatus) -> str:

@@ -16,6 +16,7 @@ from clipmill.curate import dedup as dedup_module
 from clipmill.curate import steps
 from clipmill.curate.dedup import make_dedup
 from clipmill.curate.graph import find_duplicates
+from clipmill.curate.worth import describe
 from clipmill.datasets.manifests import Embeddings
 from clipmill.engine.here import Here
 from clipmill.index.build.gallery import Gallery
@@ -136,9 +137,9 @@ def test_the_best_of_a_group_is_the_largest_or_the_best_described(tmp_path: Path
     pq.write_table(scores, dataset / "captions/part-00000.parquet")
     gallery = Gallery(Embeddings.open(str(dataset)), "images")
     members = np.array([0, 2, 3])
-    assert dedup_module._describe(gallery, members, "first")[1].tolist() == [0, 0, 0]
-    assert dedup_module._describe(gallery, members, "largest")[1].tolist() == [80, 160, 40]
-    worth = dedup_module._describe(gallery, members, "clip-score")[1]
+    assert describe(gallery, members, "first")[1].tolist() == [0, 0, 0]
+    assert describe(gallery, members, "largest")[1].tolist() == [80, 160, 40]
+    worth = describe(gallery, members, "clip-score")[1]
     np.testing.assert_allclose(worth, [0.1, np.nan, 0.3], rtol=1e-6)
 
 

@@ -166,7 +166,8 @@ def _write_duplicates(folder: Path, embeddings: Path, **changes: object) -> Path
     """Groups (3, 5, 8), of which 5 is kept, and (10, 11), of which 10 is."""
     members = {3: (0, False), 5: (0, True), 8: (0, False), 10: (1, True), 11: (1, False)}
     groups = [
-        {"group": group, "row": row, "id": f"image-{row}", "kept": kept} for row, (group, kept) in members.items()
+        {"group": group, "row": row, "id": f"image-{row}", "kept": kept, "least_cosine": 1.0}
+        for row, (group, kept) in members.items()
     ]
     folder.mkdir()
     pq.write_table(pa.Table.from_pylist(groups, groups_schema(captions=False)), folder / "groups.parquet")

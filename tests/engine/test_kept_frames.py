@@ -258,3 +258,10 @@ def test_a_report_asks_for_videos_and_not_with_their_pictures(kept: Path, tmp_pa
     (part,) = report.retrieval
     found = next(figure for figure in part.figures if figure.key == "t2v.recall@1")
     assert found.value == pytest.approx(first.mean())
+
+
+def test_pictures_of_one_video_are_no_duplicates_of_it(kept: Path, tmp_path: Path) -> None:
+    arguments = ["dedup", "--embeddings", str(kept), "--output", str(tmp_path / "d"), "--gallery", "videos"]
+    told = CliRunner().invoke(main, arguments)
+    assert told.exit_code == 2
+    assert "made without it" in told.output

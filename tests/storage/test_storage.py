@@ -178,3 +178,12 @@ storage.write_bytes(storage.resolve(sys.argv[1]), b"x")
 sys.exit("boto3" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "x")], check=False).returncode == 0
+
+
+def test_a_range_of_a_file_is_read_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    location = storage.resolve(tmp_path / "file")
+    assert storage.read_range(location, 10, 5) == bytes(range(10, 15))
+    assert storage.read_range(location, 98, 5) == bytes([98, 99])
+    with pytest.raises(FileNotFoundError):
+        storage.read_range(storage.resolve(tmp_path / "gone"), 0, 1)

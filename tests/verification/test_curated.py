@@ -76,7 +76,7 @@ def set_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
 
 
 def test_what_was_made_is_whole(duplicates: Path, selection: Path) -> None:
-    assert check(duplicates).checked == {"files": 2, "rows": 4 + 5}
+    assert check(duplicates).checked == {"files": 2, "rows": 4 + 5, "cosines": 4}
     for folder in (duplicates, selection):
         for quick in (True, False):
             assert check(folder, quick=quick).faults == []
@@ -101,6 +101,21 @@ def test_what_was_made_is_whole(duplicates: Path, selection: Path) -> None:
             lambda table: set_column(table, "kept", [True] * 5),
             "not every one of 2 groups keeps one row",
         ),
+        (
+            "pairs.parquet",
+            lambda table: set_column(table, "cosine", [0.95, 1, 1, 1]),
+            "1 of 4 pairs looked at have another",
+        ),
+        (
+            "groups.parquet",
+            lambda table: set_column(table, "least_cosine", [0.95, 1, 1, 1, 1]),
+            "in 1 groups not every row has the same least_cosine",
+        ),
+        (
+            "groups.parquet",
+            lambda table: set_column(table, "least_cosine", [0.95] * 5),
+            "the least cosine is 0.950000, the manifest says 1.0",
+        ),
         ("groups.parquet", lambda table: table.slice(1), "groups.parquet holds 4 rows, the manifest counts 5"),
     ],
 )
@@ -109,6 +124,23 @@ def test_duplicates_that_contradict_themselves_are_found(
 ) -> None:
     replace_table(duplicates, path, change)
     assert any(says in fault for fault in check(duplicates).faults), check(duplicates).faults
+
+
+def test_groups_wider_than_their_pairs_or_their_linkage_allow_are_found(duplicates: Path) -> None:
+    replace_table(duplicates, "pairs.parquet", lambda table: set_column(table, "cosine", [0.95, 1, 1, 1]))
+    assert any(
+        "in 1 groups least_cosine is greater than the cosine of a pair" in one for one in check(duplicates).faults
+    )
+    replace_table(duplicates, "groups.parquet", lambda table: set_column(table, "least_cosine", [0.8] * 5))
+    manifest = json.loads((duplicates / "manifest.json").read_text())
+    (duplicates / "manifest.json").write_text(json.dumps({**manifest, "linkage": "complete"}))
+    assert any("2 groups hold two rows below the threshold" in one for one in check(duplicates).faults)
+
+
+def test_clusters_without_a_recall_are_found(duplicates: Path) -> None:
+    manifest = json.loads((duplicates / "manifest.json").read_text())
+    (duplicates / "manifest.json").write_text(json.dumps({**manifest, "method": "clusters"}))
+    assert any("does not say what share of pairs was found" in one for one in check(duplicates, quick=True).faults)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def build_index(
 def dedup(embeddings: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> DuplicatesManifest:
     """Finds the near-duplicates in ``embeddings`` and writes pairs and groups to ``output``; returns their manifest.
 
-    ``settings`` are the options of ``clipmill dedup``: ``threshold=0.96``. Raises as `embed` does.
+    ``settings`` are the options of ``clipmill dedup``: ``threshold=0.96``, ``method="exact"``, ``linkage="complete"``. The
+    manifest's ``method`` and ``recall`` say how pairs were found and what share of them. Raises as `embed` does.
     """
     prepare_process()
     from clipmill.runs.stages import dedup_stage

@@ -12,6 +12,11 @@ from pydantic import (
 from clipmill.core.counts import ClipCounts as ClipCounts
 from clipmill.core.counts import Counts as Counts
 from clipmill.core.counts import Record as Record
+from clipmill.core.near_pairs import BandRecall as BandRecall
+from clipmill.core.near_pairs import Clusters as Clusters
+from clipmill.core.near_pairs import DedupMethod as DedupMethod
+from clipmill.core.near_pairs import Linkage as Linkage
+from clipmill.core.near_pairs import PairsRecall as PairsRecall
 from clipmill.core.promises import GALLERY_VECTORS as GALLERY_VECTORS
 from clipmill.core.promises import SEARCHES as SEARCHES
 from clipmill.core.promises import Interval as Interval
@@ -268,9 +273,13 @@ class IndexManifest(Record):
 
 
 class DuplicatesManifest(Record):
-    """``manifest.json`` of near-duplicates: ``n`` rows of a gallery were all compared with each other.
+    """``manifest.json`` of near-duplicates: ``n`` rows of a gallery were compared with each other.
 
-    ``rows_in_groups`` have a near-duplicate; ``rows_dropped`` of them are not the one that is kept of their group.
+    ``method`` says whether with all others or within ``clusters``, ``why`` what it was chosen for; ``recall`` is the share of
+    pairs that clusters found, null where all were compared. ``rows_in_groups`` are in a group, ``rows_dropped`` of them are not
+    the one that is kept of it. ``linkage`` is how groups follow from pairs: by chains of them, or so that every two rows of a
+    group are a pair (complete). ``least_cosine`` is the least of two rows of any group (null where there is no group, or it
+    was not measured); of ``bounded_groups``, which are very large, a lower bound stands in its place.
     """
 
     kind: Literal["duplicates"] = "duplicates"
@@ -283,6 +292,13 @@ class DuplicatesManifest(Record):
     rows_in_groups: int
     rows_dropped: int
     largest_group: int
+    method: DedupMethod = "exact"
+    why: str = ""
+    recall: PairsRecall | None = None
+    clusters: Clusters | None = None
+    linkage: Linkage = "chain"
+    least_cosine: float | None = None
+    bounded_groups: int = 0
     configuration: dict[str, Any]
     embeddings: str
     embeddings_manifest_sha256: Sha256
@@ -290,6 +306,11 @@ class DuplicatesManifest(Record):
     runs: list[Run]
     software: dict[str, str]
     hardware: dict[str, Any]
+
+    @property
+    def recall_in_words(self) -> str:
+        """The share of pairs that was found, as one sentence without its full stop."""
+        return "finds all pairs" if self.recall is None else self.recall.in_words(self.threshold)
 
 
 class SelectionManifest(Record):

@@ -284,7 +284,9 @@ def pairs_schema(*, captions: bool) -> pa.Schema:
 
 
 def groups_schema(*, captions: bool) -> pa.Schema:
-    """``groups.parquet``: one row per member of a group, sorted by group and position; one member of each is ``kept``."""
+    """``groups.parquet``: one row per member of a group, sorted by group and position; one member of each is ``kept``.
+    ``least_cosine`` is that of the two members of the group which are least alike, or a lower bound of it where a group is very
+    large. Files of earlier versions have no such column."""
     of_captions = [pa.field("caption_index", pa.int32(), nullable=False)] if captions else []
     return pa.schema(
         [
@@ -293,6 +295,7 @@ def groups_schema(*, captions: bool) -> pa.Schema:
             pa.field("id", pa.string(), nullable=False),
             *of_captions,
             pa.field("kept", pa.bool_(), nullable=False),
+            pa.field("least_cosine", pa.float32(), nullable=False),
         ]
     )
 

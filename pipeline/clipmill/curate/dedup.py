@@ -1,38 +1,25 @@
-"""Finding near-duplicates, before and after the work: what is to be compared, and what is published of it."""
+"""Finding near-duplicates, before the work: what is to be compared, how, and where the results of each piece lie."""
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-
-from clipmill import storage
-from clipmill.core import environment
-from clipmill.core.errors import UserError
-from clipmill.core.manifests import DuplicatesManifest, Run
-from clipmill.core.schemas import groups_schema, pairs_schema
+from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.settings import DedupSettings
-from clipmill.curate.groups import groups_of, kept_of
-from clipmill.curate.near import Pairs
-from clipmill.datasets.manifests import Shard, describe_shard, write_shards
+from clipmill.curate.method import Choice, cells_for, choose_method
+from clipmill.curate.worth import worth_columns
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange, places
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import DUPLICATES
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage
-from clipmill.stage.staging import Started
 from clipmill.storage import Location
 
-PAIRS_FILE, GROUPS_FILE = "pairs.parquet", "groups.parquet"
 STRIP_ROWS = 32_768
 """Vectors compared at a time: two such runs in float32 fit in a quarter of a gigabyte at 512 dimensions."""
-_READ_ROWS = 65_536
-_RULES = ("first", "largest", "clip-score")
+_CLUSTERS_VERSION = 1
+"""Raised when the same settings would find other pairs by clusters: work of another version is not continued."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +30,66 @@ class Dedup(Stage[DuplicatesManifest]):
     kind = DUPLICATES
     settings: DedupSettings
     gallery: Gallery
+    choice: Choice
+
+    @property
+    def by_clusters(self) -> bool:
+        return self.choice.method == "clusters"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for pairs that one start found to be of use to another."""
+        clusters = {"clusters": {"version": _CLUSTERS_VERSION, "cells": self.cells}} if self.by_clusters else {}
+        complete = {"linkage": self.settings.linkage} if self.settings.linkage != "chain" else {}
         return {
             "job": "dedup",
             "embeddings": self.gallery.dataset.manifest_sha256,
             "configuration": self.settings.content(),
             "strips": len(self.strips),
+            **clusters,
+            **complete,
         }
 
     def differences(self, found: DuplicatesManifest) -> list[str]:
-        """How near-duplicates at the output differ from what this finds, in words."""
-        return differences_of_derived(found, self.settings.content(), self.gallery.dataset.manifest_sha256)
+        """How near-duplicates at the output differ from what this finds, in words. Where the method was left to us, those of
+        either are what was asked for."""
+        told = differences_of_derived(found, self.settings.content(), self.gallery.dataset.manifest_sha256)
+        if found.linkage != self.settings.linkage:
+            told.append(f"linkage: was {found.linkage}, now {self.settings.linkage}")
+        if self.settings.method not in ("auto", found.method):
+            told.append(f"method: was {found.method}, now {self.settings.method}")
+        return told
 
     @property
     def outline(self) -> Outline:
-        """A piece per strip."""
-        step = Step(doing="comparing strips of vectors", total=len(self.strips), files={"strips/*.npz": 1})
-        return Outline(stage=self.name, unit="strips", steps=(step,))
+        """A piece per strip, and by clusters a piece per strip or block for each of four steps."""
+        strips = len(self.strips)
+        if not self.by_clusters:
+            step = Step(doing="comparing strips of vectors", total=strips, files={"strips/*.npz": 1})
+            return Outline(stage=self.name, unit="strips", steps=(step,))
+        steps = (
+            Step(doing="drawing rows at random", total=strips, files={"taken/*.npz": 1}),
+            Step(doing="comparing rows drawn to tune and measure with", total=strips, files={"drawn/*.npz": 1}),
+            Step(doing="grouping rows by cells", total=strips, files={"grouped/*.npz": 1}),
+            Step(doing="comparing rows within cells", total=self.blocks, files={"blocks/*.npz": 1}),
+        )
+        return Outline(stage=self.name, unit="pieces", steps=steps)
 
     @cached_property
     def strips(self) -> list[ShardRange]:
-        """Runs of positions, each of which is compared with itself and with all after it."""
+        """Runs of positions: pieces of what is read of the gallery. In the exact method each is compared with itself and with
+        all after it."""
         return places(self.gallery.n, -(-self.gallery.n // STRIP_ROWS))
+
+    @property
+    def cells(self) -> int:
+        """Clusters that are asked for."""
+        return cells_for(self.gallery.n)
+
+    @property
+    def blocks(self) -> int:
+        """Runs of cells that are compared at a time: about as many rows are at home in one as are in a strip."""
+        return min(len(self.strips), self.cells)
 
     @property
     def rotation(self) -> Location:
@@ -75,126 +97,53 @@ class Dedup(Stage[DuplicatesManifest]):
 
     def strip(self, place: ShardRange) -> Location:
         """Where the pairs lie whose first row is in this strip."""
-        return self.staging.folder / "strips" / f"{place.number:05d}.npz"
+        return self._piece("strips", place.number)
+
+    def taken(self, place: ShardRange) -> Location:
+        """Where the rows of this strip lie that were drawn at random."""
+        return self._piece("taken", place.number)
+
+    @property
+    def plan(self) -> Location:
+        """Where the cells lie, and the rows that were drawn to tune and to measure with."""
+        return self.staging.folder / "cells.npz"
+
+    @property
+    def margins(self) -> Location:
+        return self.staging.folder / "margins.npz"
+
+    def drawn(self, place: ShardRange) -> Location:
+        """Where the pairs lie of the drawn rows with the rows of this strip."""
+        return self._piece("drawn", place.number)
+
+    def grouped(self, place: ShardRange) -> Location:
+        """Where it is told what `vectors` holds of this strip."""
+        return self._piece("grouped", place.number)
+
+    def vectors(self, number: int) -> Location:
+        """Where the vectors of a strip lie once more, by blocks."""
+        return self.staging.folder / "grouped" / f"{number:05d}.vectors"
+
+    def block(self, number: int) -> Location:
+        """Where the pairs lie that were found in the cells of this block."""
+        return self._piece("blocks", number)
+
+    def widths(self, number: int) -> Location:
+        """Where the least cosines lie of a batch of groups."""
+        return self._piece("widths", number)
+
+    def _piece(self, folder: str, number: int) -> Location:
+        return self.staging.folder / folder / f"{number:05d}.npz"
 
 
 def make_dedup(settings: DedupSettings) -> Dedup:
-    """Opens the embeddings. Raises UserError for a rule by which none of their rows could be chosen."""
+    """Opens the embeddings. Raises UserError for a rule by which none of their rows could be chosen, and for pictures that were
+    kept of videos: those of one video are alike, and it would be dropped for itself."""
     gallery = Gallery.open(settings.embeddings, settings.gallery)
-    _worth_columns(gallery, settings.keep)
-    return Dedup(settings, gallery)
-
-
-def finish_duplicates(dedup: Dedup, start: Started, pairs: Pairs, hardware: dict[str, Any]) -> DuplicatesManifest:
-    """Writes pairs and groups of all near-duplicates, and returns their manifest."""
-    captions = dedup.gallery.part == "captions"
-    members, groups = groups_of(pairs.first, pairs.second)
-    rows, worth = _describe(dedup.gallery, members, dedup.settings.keep)
-    kept = kept_of(groups, worth)
-    order = np.lexsort((members, groups))
-    columns = ["row", "id", *(["caption_index"] if captions else [])]
-    table = rows.select(columns).append_column("group", pa.array(groups)).append_column("kept", pa.array(kept))
-    written = [
-        _write(dedup.staging.dataset, PAIRS_FILE, _pair_table(pairs, members, rows, captions=captions)),
-        _write(dedup.staging.dataset, GROUPS_FILE, table.take(order).select(groups_schema(captions=captions).names)),
-    ]
-    return DuplicatesManifest(
-        n=dedup.gallery.n,
-        gallery=dedup.gallery.part,
-        threshold=dedup.settings.threshold,
-        pairs=len(pairs),
-        groups=int(kept.sum()),
-        rows_in_groups=len(members),
-        rows_dropped=int((~kept).sum()),
-        largest_group=int(np.bincount(groups).max()) if len(groups) else 0,
-        configuration=dedup.settings.content(),
-        embeddings=dedup.gallery.dataset.location.uri,
-        embeddings_manifest_sha256=dedup.gallery.dataset.manifest_sha256,
-        shards_sha256=write_shards(dedup.staging.dataset, written),
-        runs=[
-            *start.earlier,
-            Run(
-                started=start.at,
-                finished=datetime.now(timezone.utc),
-                rows_encoded=dedup.gallery.n - start.rows_reused,
-                rows_reused=start.rows_reused,
-            ),
-        ],
-        software=environment.software(),
-        hardware=hardware,
-    )
-
-
-def _write(dataset: Location, name: str, table: pa.Table) -> Shard:
-    captions = "caption_index" in table.column_names or "caption_index_a" in table.column_names
-    schema = (pairs_schema if name == PAIRS_FILE else groups_schema)(captions=captions)
-    written = storage.write_table(dataset / name, table.cast(schema), compression="zstd")
-    return describe_shard(dataset, name, name.removesuffix(".parquet"), table.num_rows, None, None, written)
-
-
-def _pair_table(pairs: Pairs, members: NDArray[np.int64], rows: pa.Table, *, captions: bool) -> pa.Table:
-    sides = {side: np.searchsorted(members, at) for side, at in (("a", pairs.first), ("b", pairs.second))}
-    names = ["row", "id", *(["caption_index"] if captions else [])]
-    columns = {f"{name}_{side}": rows.column(name).take(at) for name in names for side, at in sides.items()}
-    return pa.table({**columns, "cosine": pairs.cosine})
-
-
-def _worth_columns(gallery: Gallery, keep: str) -> list[str]:
-    """The columns by which one row of a group is chosen. Raises UserError for a rule that this gallery does not allow."""
-    if keep == "first":
-        return []
-    if keep == "largest" and gallery.part == "images":
-        return ["width", "height"]
-    if keep == "clip-score" and gallery.dataset.count("captions"):
-        return ["clip_score"] if gallery.part == "captions" else []
-    if keep not in _RULES and keep in gallery.kept_columns:
-        kind = gallery.open_file(0).schema_arrow.field(keep).type
-        if (
-            pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or pa.types.is_decimal(kind)
-            or pa.types.is_temporal(kind)
-        ):
-            return [keep]
+    if gallery.has_frames:
         raise UserError(
-            f"--keep {keep}: the column is {kind}, and of such values none is the greatest; name a number or time"
+            f"--gallery videos: {settings.embeddings} holds the pictures of videos one by one (--frames keep); compare embeddings "
+            "that were made without it, which have a vector for each video"
         )
-    there = ", ".join(gallery.kept_columns) or "none"
-    raise UserError(
-        f"--keep {keep}: {gallery.dataset.location} has no such column among its {gallery.part} (kept columns: {there}); "
-        f"give one, or {', '.join(_RULES)} where images or captions have that"
-    )
-
-
-def _describe(gallery: Gallery, members: NDArray[np.int64], keep: str) -> tuple[pa.Table, NDArray[np.float64]]:
-    """The identity of positions, and what each is worth by the rule; one pass over those columns."""
-    identity = ["row", "id", *(["caption_index"] if gallery.part == "captions" else [])]
-    worth_columns = _worth_columns(gallery, keep)
-    found: list[pa.Table] = []
-    position = 0
-    columns = list(dict.fromkeys([*identity, *worth_columns]))
-    for batch in gallery.batches(0, gallery.n, columns, _READ_ROWS):
-        inside = members[np.searchsorted(members, position) : np.searchsorted(members, position + batch.num_rows)]
-        found.append(pa.Table.from_batches([batch]).take(inside - position))
-        position += batch.num_rows
-    rows = pa.concat_tables(found)
-    if keep == "clip-score" and gallery.part != "captions":
-        return rows, _best_clip_scores(gallery, rows.column("row").to_numpy())
-    worth = np.zeros(len(members)) if keep == "first" else np.ones(len(members))
-    for name in worth_columns:
-        column = rows.column(name)
-        if pa.types.is_temporal(column.type):
-            column = column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64())
-        worth *= pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy()
-    return rows, worth
-
-
-def _best_clip_scores(gallery: Gallery, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each image row (in order) the greatest clip score of its captions; NaN where it has none."""
-    best = np.full(len(rows), -np.inf)
-    for batch in gallery.dataset.batches("captions", ["row", "clip_score"]):
-        at = np.minimum(np.searchsorted(rows, batch.column("row").to_numpy()), len(rows) - 1)
-        scores = pc.fill_null(batch.column("clip_score"), float("-inf")).to_numpy(zero_copy_only=False)
-        ours = rows[at] == batch.column("row").to_numpy()
-        np.maximum.at(best, at[ours], scores[ours])
-    return np.where(np.isinf(best), np.nan, best)
+    worth_columns(gallery, settings.keep)
+    return Dedup(settings, gallery, choose_method(settings.method, gallery.n, settings.threshold))

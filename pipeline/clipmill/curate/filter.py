@@ -21,8 +21,8 @@ from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import selection_schema
 from clipmill.core.settings import FilterSettings
 from clipmill.curate.captions import CaptionsByRow
-from clipmill.curate.dedup import GROUPS_FILE
 from clipmill.curate.prompts import Prompt
+from clipmill.curate.published import GROUPS_FILE
 from clipmill.datasets.expressions import Expression
 from clipmill.datasets.manifests import (
     MANIFEST,

@@ -28,6 +28,8 @@ _LEFT_FOR_WHOLE = 1 / 32
 _BLOCK = 1024
 _GATHERED = 1 << 15
 _MANY_ALIKE = 64
+_SUMMED = 16
+_WEIGHTS = np.random.default_rng(0).integers(0, 1 << 63, _SUMMED, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,27 @@ class Pairs:
         order = np.lexsort((second, first))
         return Pairs(first[order], second[order], np.concatenate([part.cosine for part in parts])[order])
 
+    def of_positions(self, positions: NDArray[np.int64]) -> Pairs:
+        """The same pairs of rows that are counted otherwise: ``positions`` (rows,) are what their numbers stand for. In
+        order, each pair once, however often and whichever way around it was found."""
+        one, other = positions[self.first], positions[self.second]
+        return Pairs.join([Pairs(np.minimum(one, other), np.maximum(one, other), self.cosine)]).distinct()
+
+    def distinct(self) -> Pairs:
+        """Pairs that are in order, each once."""
+        again = np.zeros(len(self), bool)
+        again[1:] = (np.diff(self.first) == 0) & (np.diff(self.second) == 0)
+        return Pairs(self.first[~again], self.second[~again], self.cosine[~again])
+
+
+@dataclass(frozen=True)
+class Found:
+    """All ``pairs`` of a piece of work; ``alike`` are those of them whose second row was compared with no other, since it has
+    the vector of the first."""
+
+    pairs: Pairs
+    alike: Pairs
+
 
 def rotation_of(sample: NDArray[np.float16]) -> NDArray[np.float32]:
     """A rotation (d, d) whose first columns are the directions in which a sample (rows, d) is longest."""
@@ -62,7 +85,7 @@ def rotation_of(sample: NDArray[np.float16]) -> NDArray[np.float32]:
 def unit(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
     """The same directions (n, d) in float32, of unit length."""
     whole = vectors.astype(np.float32)
-    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    whole /= np.sqrt(np.einsum("ij,ij->i", whole, whole))[:, None]
     return whole
 
 
@@ -92,33 +115,33 @@ class Tile:
 
 
 def _collapse(stored: NDArray[np.float16], start: int) -> tuple[NDArray[np.int64], Pairs]:
-    as_bytes = np.ascontiguousarray(stored).view(f"V{stored.shape[1] * 2}").reshape(-1)
-    _, leaders, inverse, counts = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
-    leader = leaders[inverse]
     rows = np.arange(len(stored))
-    follows = (counts[inverse] > _MANY_ALIKE) & (leader != rows)
+    leader = rows.copy()
+    several = _perhaps_alike(stored)
+    as_bytes = np.ascontiguousarray(stored[several]).view(f"V{stored.shape[1] * 2}").reshape(-1)
+    _, leaders, inverse, counts = np.unique(as_bytes, return_index=True, return_inverse=True, return_counts=True)
+    leader[several] = np.where(counts[inverse] > _MANY_ALIKE, several[leaders[inverse]], several)
+    follows = leader != rows
     followers = rows[follows]
     alike = Pairs(leader[follows] + start, followers + start, np.ones(len(followers), np.float32))
     return rows[~follows], alike
 
 
+def _perhaps_alike(stored: NDArray[np.float16]) -> NDArray[np.int64]:
+    """Rows among which all are that very many have the same vector with: by a sum of a few of their components, which is sorted
+    far sooner than vectors are."""
+    bits = stored[:, :_SUMMED].view(np.uint16).astype(np.uint64)
+    _, inverse, counts = np.unique(bits @ _WEIGHTS[: bits.shape[1]], return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[inverse] > _MANY_ALIKE)
+
+
 def near_pairs(one: Tile, other: Tile, threshold: float, device: torch.device | None = None) -> Pairs:
     """Pairs between two tiles, or within one when both are the same, whose cosine is ``threshold`` or more. With a ``device``,
     torch finds there which pairs come near it: the same but for those within rounding of it, with the same cosines."""
-    within = one.start == other.start
-    found = [one.alike] if within else []
-    look = (
-        _by_bounds(one, other, threshold)
-        if device is None
-        else pairs_reaching(one.vectors, other.vectors, threshold - _BOUND_MARGIN, device)
-    )
-    for begin in range(0, len(one.active), _BLOCK):
-        rows = one.active[begin : begin + _BLOCK]
-        first, second = look(rows, other.active[begin:] if within else other.active)
-        if within:
-            first, second = first[first < second], second[first < second]
-        found += _that_reach(one, first, other, second, threshold)
-    return Pairs.join(found)
+    comparison = Comparison.of(one, other, threshold, device)
+    if one.start == other.start:
+        return Pairs.join([one.alike, *comparison.within(one.active)])
+    return Pairs.join(comparison.across(one.active, other.active))
 
 
 _Look = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -136,6 +159,42 @@ def _by_bounds(one: Tile, other: Tile, threshold: float) -> _Look:
         return rows[left[0]], columns[left[1]]
 
     return look
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of one tile with rows of another, or of the same one, that reach a threshold. Rows are counted from the start of
+    their tile; the pairs found are positions, as everywhere."""
+
+    one: Tile
+    other: Tile
+    threshold: float
+    look: _Look
+
+    @staticmethod
+    def of(one: Tile, other: Tile, threshold: float, device: torch.device | None = None) -> Comparison:
+        """By the bounds of the tiles, or by torch on a ``device``, to which the vectors are moved here, once."""
+        if device is None:
+            return Comparison(one, other, threshold, _by_bounds(one, other, threshold))
+        look = pairs_reaching(one.vectors, other.vectors, threshold - _BOUND_MARGIN, device)
+        return Comparison(one, other, threshold, look)
+
+    def within(self, rows: NDArray[np.int64]) -> list[Pairs]:
+        """Pairs of some rows (r,), in rising order, of a tile that is compared with itself."""
+        found = []
+        for begin in range(0, len(rows), _BLOCK):
+            first, second = self.look(rows[begin : begin + _BLOCK], rows[begin:])
+            later = first < second
+            found += _that_reach(self.one, first[later], self.other, second[later], self.threshold)
+        return found
+
+    def across(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> list[Pairs]:
+        """Pairs of some rows (r,) of one tile with some (c,) of the other."""
+        found = []
+        for begin in range(0, len(rows), _BLOCK):
+            first, second = self.look(rows[begin : begin + _BLOCK], columns)
+            found += _that_reach(self.one, first, self.other, second, self.threshold)
+        return found
 
 
 def _that_reach(

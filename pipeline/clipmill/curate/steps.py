@@ -1,4 +1,5 @@
-"""The steps of finding near-duplicates. Each leaves its result in the staging folder, and does nothing where it is there.
+"""The steps of finding near-duplicates exactly, and the first and last of every method. Each leaves its result in the staging
+folder, and does nothing where it is there.
 
 ``alive`` is called when something was read or compared, so that those who wait know that the step is moving.
 """
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.curate.dedup import Dedup
-from clipmill.curate.near import Pairs, Tile, near_pairs, rotation_of
-from clipmill.datasets.manifests import vectors_of
+from clipmill.curate.near import Found, Pairs, Tile, near_pairs, rotation_of
+from clipmill.curate.strips import read_positions, read_strip
+from clipmill.curate.widths import Groups, Width, widths_by_vectors
 from clipmill.index.build.layout import ShardRange
 from clipmill.index.build.sample import sample_vectors
 from clipmill.index.search.products import device_for
@@ -28,54 +30,64 @@ def rotate(dedup: Dedup, alive: Alive = no_heartbeat) -> None:
         save(dedup.rotation, [rotation_of(sample)])
 
 
-def compare(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
-    """Compares a strip with itself and with all strips after it."""
-    place = dedup.strip(strip)
-    if load(place, Pairs) is not None:
-        return
+def rotation(dedup: Dedup) -> NDArray[np.float32]:
+    """What `rotate` found. Raises RunFailed where it is gone."""
     found = load(dedup.rotation, list[NDArray[np.float32]])
     if found is None:
         raise RunFailed(f"{dedup.rotation} is gone; run the same command again to make it anew")
+    return found[0]
+
+
+def compare(dedup: Dedup, strip: ShardRange, alive: Alive = no_heartbeat) -> None:
+    """Compares a strip with itself and with all strips after it."""
+    place = dedup.strip(strip)
+    if load(place, Found) is not None:
+        return
+    turned = rotation(dedup)
     device = device_for(dedup.settings.products)
-    one = _tile(dedup, strip, found[0], alive)
+    one = Tile.of(strip.start, read_strip(dedup.gallery, strip, alive), turned)
     pairs = []
     for other in dedup.strips[strip.number :]:
-        tile = one if other.number == strip.number else _tile(dedup, other, found[0], alive)
+        tile = one
+        if other.number != strip.number:
+            tile = Tile.of(other.start, read_strip(dedup.gallery, other, alive), turned)
         pairs.append(near_pairs(one, tile, dedup.settings.threshold, device))
         alive()
-    save(place, Pairs.join(pairs))
+    save(place, Found(Pairs.join(pairs), one.alike))
 
 
-def collect(dedup: Dedup) -> Pairs:
+def collect(dedup: Dedup) -> Found:
     """The pairs of all strips. Raises RunFailed when those of one are gone."""
     found = []
     for strip in dedup.strips:
-        pairs = load(dedup.strip(strip), Pairs)
+        pairs = load(dedup.strip(strip), Found)
         if pairs is None:
             storage.remove(dedup.strip(strip))
             raise RunFailed(f"{dedup.strip(strip)} is gone or damaged; run the same command again to make it anew")
         found.append(pairs)
-    return Pairs.join(found)
+    return Found(Pairs.join([part.pairs for part in found]), Pairs.join([part.alike for part in found]))
 
 
 def to_compare(dedup: Dedup) -> list[ShardRange]:
     """The strips that no earlier start has compared."""
-    return [strip for strip in dedup.strips if load(dedup.strip(strip), Pairs) is None]
+    return [strip for strip in dedup.strips if load(dedup.strip(strip), Found) is None]
 
 
-def _tile(dedup: Dedup, strip: ShardRange, rotation: NDArray[np.float32], alive: Alive) -> Tile:
-    parts = []
-    for batch in dedup.gallery.batches(strip.start, strip.stop, ["embedding"], strip.rows):
-        parts.append(vectors_of(batch.column("embedding")))
-        alive()
-    stored = np.concatenate(parts)
-    lengths = np.linalg.norm(stored.astype(np.float32), axis=1)
-    unusable = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(unusable) or len(stored) != strip.rows:
-        raise RunFailed(
-            f"{dedup.gallery.dataset.location}: the vector of position {strip.start + int(unusable[0])} in "
-            f"{dedup.gallery.part} is zero, NaN or infinite; embed it again"
-            if len(unusable)
-            else f"{dedup.gallery.dataset.location} does not hold the rows that its manifest counts"
-        )
-    return Tile.of(strip.start, stored, rotation)
+def measure_widths(dedup: Dedup, groups: Groups, number: int, wanted: NDArray[np.int64], alive: Alive) -> None:
+    """The least cosine of each group of a batch, by the vectors of their rows."""
+    place = dedup.widths(number)
+    if load(place, Width) is None:
+        inside = np.isin(groups.numbers, wanted)
+        stored = read_positions(dedup.gallery, dedup.strips, groups.members[inside], alive)
+        save(place, widths_by_vectors(groups.numbers[inside], stored))
+
+
+def collect_widths(dedup: Dedup, batches: int) -> list[Width]:
+    """The least cosines of all batches. Raises RunFailed when those of one are gone."""
+    found = []
+    for number in range(batches):
+        width = load(dedup.widths(number), Width)
+        if width is None:
+            raise RunFailed(f"{dedup.widths(number)} is gone or damaged; run the same command again to make it anew")
+        found.append(width)
+    return found

@@ -171,7 +171,7 @@ class Staging:
     def _refuse(self, others: Iterable[str]) -> None:
         for found in _plans(storage.staging_of(self.output), others):
             wanted = json.loads(json.dumps(self.fingerprint))
-            parts = " and ".join(_difference(key, found.get(key), wanted[key]) for key in _differing(found, wanted))
+            parts = " and ".join(_difference(key, found.get(key), wanted.get(key)) for key in _differing(found, wanted))
             raise OutputDiffers(
                 f"an unfinished run towards {self.output} had other {parts}; run that one again to finish it, or "
                 "--overwrite to drop what it did"
@@ -210,14 +210,16 @@ def _can_be_continued(names: set[str]) -> bool:
 
 
 def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    return [key for key in wanted if found.get(key) != wanted[key]]
+    return [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
 
 
 def _difference(name: str, found: Any, wanted: Any) -> str:
     """A part of a plan that is another now; of a part with names, which of these are."""
     if not isinstance(found, dict) or not isinstance(wanted, dict):
         return name
-    return f"{name} ({', '.join(f'{key}: {found.get(key)}, now {wanted[key]}' for key in _differing(found, wanted))})"
+    return (
+        f"{name} ({', '.join(f'{key}: {found.get(key)}, now {wanted.get(key)}' for key in _differing(found, wanted))})"
+    )
 
 
 def _remove_halves(folder: Location) -> None:

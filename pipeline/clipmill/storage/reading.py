@@ -63,6 +63,14 @@ def read_bytes(location: Location) -> bytes:
         return result
 
 
+def read_range(location: Location, start: int, length: int) -> bytes:
+    """So many bytes of a file from ``start`` on; fewer where it ends before. Raises FileNotFoundError when there is no such
+    file."""
+    with location.filesystem.open_input_file(location.path) as stream:
+        result: bytes = stream.read_at(length, start)
+        return result
+
+
 @dataclass(frozen=True)
 class Versioned:
     """A small file: its bytes, the version they are, and how old they are in seconds.

@@ -7,11 +7,11 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.curate.dedup import GROUPS_FILE, PAIRS_FILE
 from clipmill.curate.filter import DROPPED, KEPT
-from clipmill.curate.near import MARGIN
+from clipmill.curate.published import GROUPS_FILE, PAIRS_FILE
 from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
 from clipmill.storage import Location
+from clipmill.verification.duplicates import check_cosines, check_groups, check_manifest
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
 from clipmill.verification.parents import parent_is_there
@@ -23,34 +23,19 @@ def verify_duplicates(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     location = storage.resolve(uri)
     manifest = read_manifest(location, DuplicatesManifest)
     findings = Findings("duplicates", location.uri)
-    sound = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
+    sound, parent = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
     expected = {PAIRS_FILE: manifest.pairs, GROUPS_FILE: manifest.rows_in_groups}
     for path, rows in expected.items():
         listed = sum(shard.rows for shard in sound if shard.path == path)
         if any(shard.path == path for shard in sound) and listed != rows:
             findings.fault(f"{path} holds {listed} rows, the manifest counts {rows}")
+    check_manifest(manifest, findings)
     if not quick and {shard.path for shard in sound} == set(expected):
-        _check_groups(location, manifest, findings)
+        pairs, groups = (storage.read_table(location / name) for name in (PAIRS_FILE, GROUPS_FILE))
+        check_groups(manifest, pairs, groups, findings)
+        if parent is not None:
+            check_cosines(manifest, pairs, parent.uri, findings)
     return findings
-
-
-def _check_groups(location: Location, manifest: DuplicatesManifest, findings: Findings) -> None:
-    pairs, groups = (storage.read_table(location / name) for name in (PAIRS_FILE, GROUPS_FILE))
-    below = pc.sum(pc.less(pairs.column("cosine"), np.float32(manifest.threshold - MARGIN))).as_py()
-    if below:
-        findings.fault(f"{PAIRS_FILE}: {below} pairs have a cosine below the threshold of {manifest.threshold:g}")
-    numbers, kept = groups.column("group").to_numpy(), groups.column("kept").to_numpy(zero_copy_only=False)
-    if not np.array_equal(np.bincount(numbers, weights=kept), np.ones(manifest.groups)):
-        findings.fault(f"{GROUPS_FILE}: not every one of {manifest.groups} groups keeps one row")
-    names = ["row", "caption_index"] if manifest.gallery == "captions" else ["row"]
-    members = groups.select([*names, "group"])
-    both = pairs
-    for side in "ab":
-        found = members.rename_columns([f"{name}_{side}" for name in (*names, "group")])
-        both = both.join(found, keys=[f"{name}_{side}" for name in names], join_type="left outer")
-    together = pc.fill_null(pc.equal(both.column("group_a"), both.column("group_b")), False)
-    if apart := len(together) - pc.sum(together).as_py() if len(together) else 0:
-        findings.fault(f"{apart} pairs in {PAIRS_FILE} are not in one group in {GROUPS_FILE}")
 
 
 def verify_selection(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
@@ -58,7 +43,7 @@ def verify_selection(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     location = storage.resolve(uri)
     manifest = read_manifest(location, SelectionManifest)
     findings = Findings("selection", location.uri)
-    sound = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
+    sound, _ = _check_all(location, manifest, findings, quick=quick, reporter=reporter)
     rows: list[np.ndarray] = []
     for part, expected in ((KEPT, manifest.kept), (DROPPED, manifest.dropped)):
         shards = [shard for shard in sound if shard.part == part]
@@ -90,8 +75,9 @@ def _check_all(
     *,
     quick: bool,
     reporter: Reporter,
-) -> list[Shard]:
-    """What both kinds have: the files, their checksums and footers, and the embeddings. Returns the sound files."""
+) -> tuple[list[Shard], Location | None]:
+    """What both kinds have: the files, their checksums and footers, and the embeddings. Returns the sound files, and where the
+    embeddings are, if they are still those."""
     try:
         shards = read_shards(location, manifest.shards_sha256)
     except (StorageFailed, StorageRefused):
@@ -99,8 +85,8 @@ def _check_all(
     except ClipmillError as error:
         findings.fault(str(error))
         findings.unchecked.append("the files, since their list is damaged")
-        return []
-    parent_is_there("embeddings dataset", manifest.embeddings, manifest.embeddings_manifest_sha256, findings)
+        return [], None
+    parent = parent_is_there("embeddings dataset", manifest.embeddings, manifest.embeddings_manifest_sha256, findings)
     sound = []
     tally = Tally(reporter, "verify", sum(shard.bytes for shard in shards), "B")
     for shard in check_files(location, shards, (SHARDS_FILE,), findings):
@@ -115,4 +101,4 @@ def _check_all(
         tally.add(shard.bytes)
     if quick:
         findings.unchecked.append("the bytes of the files (--quick reads footers only)")
-    return sound
+    return sound, parent

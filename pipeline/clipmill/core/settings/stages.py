@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from clipmill.core.near_pairs import Linkage
 from clipmill.core.schemas import GalleryName, RerankKind
 from clipmill.core.settings.base import OutputSettings, Settings
 from clipmill.core.settings.shared import TRUST, ImagePathSettings, ModelSettings, ProductSettings
@@ -167,6 +168,17 @@ class DedupSettings(OutputSettings, ProductSettings):
         default="first",
         description="Which row of a group is kept: first, largest (in pixels), clip-score (the best), or the name of a "
         "kept column, whose greatest value wins.",
+    )
+    method: Literal["auto", "exact", "clusters"] = Field(
+        default="auto",
+        description="exact compares every row with every other and finds all pairs. clusters compares rows within clusters: it "
+        "finds nearly all in far less time, and measures what share. auto is clusters for more than 100,000 rows and a "
+        "threshold of .9 or more, else exact.",
+    )
+    linkage: Linkage = Field(
+        default="chain",
+        description="What makes a group: chain, rows that a chain of pairs connects; complete, rows of which every two are a "
+        "pair.",
     )
 
 
