@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from clipmill.core.errors import UserError
 from clipmill.core.manifests import DuplicatesManifest
 from clipmill.core.settings import DedupSettings
 from clipmill.curate.method import Choice, cells_for, choose_method
@@ -142,8 +143,8 @@ def make_dedup(settings: DedupSettings) -> Dedup:
     gallery = Gallery.open(settings.embeddings, settings.gallery)
     if gallery.has_frames:
         raise UserError(
-            f"--gallery videos: {settings.embeddings} holds the pictures of videos one by one (--frames keep); compare embeddings "
-            "that were made without it, which have a vector for each video"
+            f"--gallery videos: {settings.embeddings} holds the pictures of videos one by one (--frames keep); compare "
+            "embeddings that were made without it, which have a vector for each video"
         )
     worth_columns(gallery, settings.keep)
     return Dedup(settings, gallery, choose_method(settings.method, gallery.n, settings.threshold))
