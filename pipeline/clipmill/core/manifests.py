@@ -12,6 +12,7 @@ from pydantic import (
 from clipmill.core.counts import ClipCounts as ClipCounts
 from clipmill.core.counts import Counts as Counts
 from clipmill.core.counts import Record as Record
+from clipmill.core.counts import Sha256 as Sha256
 from clipmill.core.near_pairs import BandRecall as BandRecall
 from clipmill.core.near_pairs import Clusters as Clusters
 from clipmill.core.near_pairs import DedupMethod as DedupMethod
@@ -22,8 +23,11 @@ from clipmill.core.promises import SEARCHES as SEARCHES
 from clipmill.core.promises import Interval as Interval
 from clipmill.core.promises import OperatingPoint as OperatingPoint
 from clipmill.core.promises import Promise as Promise
+from clipmill.core.promises import QueryTransform as QueryTransform
+from clipmill.core.promises import RerankVectors as RerankVectors
+from clipmill.core.promises import Tried as Tried
 from clipmill.core.promises import queries_in_words as queries_in_words
-from clipmill.core.schemas import GalleryName, RerankKind
+from clipmill.core.schemas import GalleryName
 
 SCHEMA_VERSION = 1
 EMBEDDINGS_VERSION = 2
@@ -38,7 +42,6 @@ INDEX_WITH_TRANSFORM = 2
 """Of indices with a query transform, whose shards hold none."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A digest in hex, as we write it: it becomes the name of a file in the cache."""
 
 Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
@@ -139,37 +142,6 @@ class EmbeddingsManifest(Record):
     def has_hashes(self) -> bool:
         """Whether images have the column ``image_sha256``."""
         return self.model is not None and self.schema_version >= EMBEDDINGS_VERSION
-
-
-class QueryTransform(Record):
-    """``query_transform.npy``, which queries are multiplied by where they are projected otherwise than vectors: to so many
-    ``directions``, learned from so many ``queries``. ``version`` is that of its format."""
-
-    version: Literal[1] = 1
-    sha256: Sha256
-    directions: int
-    queries: int
-
-
-class RerankVectors(Record):
-    """How the vectors for re-ranking are stored: as they were embedded (float16), a byte a component (int8) in the ranges of
-    ``vectors_range.npy``, or not at all. ``recall`` is the share of the exact results that int8 vectors alone would leave among
-    as many; null where nothing is lost, or nothing stored."""
-
-    kind: RerankKind = "float16"
-    ranges_sha256: Sha256 | None = None
-    recall: Interval | None = None
-
-
-class Tried(Record):
-    """A kind of index that was built and missed the target: the recall measured for it, and the bytes that search kept
-    resident."""
-
-    factory: str
-    k: int
-    query_kind: str
-    recall: Interval
-    bytes: int
 
 
 class IndexManifest(Record):

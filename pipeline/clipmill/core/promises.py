@@ -1,8 +1,11 @@
-"""What an index promises: the recall measured for a kind of query and a number of results, and how it is searched for that."""
+"""What an index promises: the recall measured for a kind of query and a number of results, and how it is searched for that; and
+what it has beside its codes to keep it."""
 
 import math
+from typing import Literal
 
-from clipmill.core.counts import Record
+from clipmill.core.counts import Record, Sha256
+from clipmill.core.schemas import RerankKind
 
 _LISTS_BY_RESULTS = 0.3
 """The power by which lists grow with the number of results. Of 200,000 vectors pictures took 32 lists for 10 results and 56 for
@@ -58,3 +61,34 @@ class Promise(Record):
         nearly as many of them as was promised."""
         point, beyond = self.operating_point, max(1.0, k / self.k)
         return math.ceil(point.nprobe * beyond**_LISTS_BY_RESULTS), math.ceil(point.rerank * beyond)
+
+
+class QueryTransform(Record):
+    """``query_transform.npy``, which queries are multiplied by where they are projected otherwise than vectors: to so many
+    ``directions``, learned from so many ``queries``. ``version`` is that of its format."""
+
+    version: Literal[1] = 1
+    sha256: Sha256
+    directions: int
+    queries: int
+
+
+class RerankVectors(Record):
+    """How the vectors for re-ranking are stored: as they were embedded (float16), a byte a component (int8) in the ranges of
+    ``vectors_range.npy``, or not at all. ``recall`` is the share of the exact results that int8 vectors alone would leave among
+    as many; null where nothing is lost, or nothing stored."""
+
+    kind: RerankKind = "float16"
+    ranges_sha256: Sha256 | None = None
+    recall: Interval | None = None
+
+
+class Tried(Record):
+    """A kind of index that was built and missed the target: the recall measured for it, and the bytes that search kept
+    resident."""
+
+    factory: str
+    k: int
+    query_kind: str
+    recall: Interval
+    bytes: int

@@ -52,16 +52,7 @@ def finish(
         schema_version=_version(plan),
         model=plan.identity,
         dimension=plan.identity.dimension,
-        counts=Counts(
-            rows=total.rows,
-            images=total.images,
-            captions=total.captions,
-            rejected_images=total.rejected_images,
-            rejected_captions=total.rejected_captions,
-            without_image_column=total.without_image_column,
-            rejected_by_reason=dict(sorted(total.reasons.items())),
-            clips=_clip_counts(plan, total),
-        ),
+        counts=_counts(plan, total),
         configuration=described(plan),
         encoded_with=dict(sorted(total.encoded_with.items())),
         kept_columns=[field.name for _, field in plan.columns.kept],
@@ -93,6 +84,19 @@ def _version(plan: EmbedPlan) -> int:
     if plan.keeps_frames:
         return FRAMES_VERSION
     return CLIPS_VERSION if plan.columns.clips else EMBEDDINGS_VERSION
+
+
+def _counts(plan: EmbedPlan, total: Statistics) -> Counts:
+    return Counts(
+        rows=total.rows,
+        images=total.images,
+        captions=total.captions,
+        rejected_images=total.rejected_images,
+        rejected_captions=total.rejected_captions,
+        without_image_column=total.without_image_column,
+        rejected_by_reason=dict(sorted(total.reasons.items())),
+        clips=_clip_counts(plan, total),
+    )
 
 
 def _clip_counts(plan: EmbedPlan, total: Statistics) -> dict[str, ClipCounts]:

@@ -84,11 +84,7 @@ def fill_shard(
                 table_writer = stack.enter_context(pq.ParquetWriter(table_stream, kept.schema, compression="zstd"))
             table_writer.write_table(kept, row_group_size=ROW_GROUP_ROWS)
             on_batch()
-    if index.ntotal != place.rows:
-        raise RunFailed(
-            f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
-            f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
-        )
+    _refuse_missing(index, place, gallery)
     written = bare(index) if without_transform else index
     files = {
         "index": write_index(written, output / place.file("index")),
@@ -101,6 +97,14 @@ def fill_shard(
         for part, file in files.items()
     ]
     return Filled(shards, measured_footprint(written))
+
+
+def _refuse_missing(index: Any, place: ShardRange, gallery: Gallery) -> None:
+    if index.ntotal != place.rows:
+        raise RunFailed(
+            f"{gallery.dataset.location}: {index.ntotal} {gallery.part} were read for positions {place.start} to "
+            f"{place.stop - 1}, which are {place.rows}: its files do not hold the rows that its manifest counts"
+        )
 
 
 def write_index(index: Any, location: Location) -> Written:

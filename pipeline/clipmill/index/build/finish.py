@@ -73,22 +73,23 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
             kind=build.rerank_kind, ranges_sha256=trained.ranges_sha256, recall=tuned.of_vectors
         ),
         shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
-        runs=[
-            *progress.start.earlier,
-            Run(
-                started=progress.start.at,
-                finished=datetime.now(timezone.utc),
-                rows_encoded=build.gallery.n - progress.start.rows_reused,
-                rows_reused=progress.start.rows_reused,
-                limited_by=max(seconds, key=lambda stage: seconds[stage]),
-            ),
-        ],
+        runs=[*progress.start.earlier, _run(build, progress, seconds)],
         stage_seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         software=environment.software(),
         hardware=hardware,
     )
     warn_of_queries(manifest)
     return manifest
+
+
+def _run(build: Build, progress: Progress, seconds: dict[str, float]) -> Run:
+    return Run(
+        started=progress.start.at,
+        finished=datetime.now(timezone.utc),
+        rows_encoded=build.gallery.n - progress.start.rows_reused,
+        rows_reused=progress.start.rows_reused,
+        limited_by=max(seconds, key=lambda stage: seconds[stage]),
+    )
 
 
 def _version(build: Build, trained: Trained) -> int:

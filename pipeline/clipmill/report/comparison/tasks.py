@@ -105,26 +105,11 @@ def compare_task(task: Task, first: Side, second: Side, match: Match, sampling: 
         what = "classes" if task == "zero-shot" else "in the gallery"
         return change(f"ranks do not compare where there are {sizes[0]:,} and {sizes[1]:,} {what}", pairs)
     use = np.flatnonzero(pc.fill_null(same, True).to_numpy(zero_copy_only=False))
-    tested = tuple(table.take(pa.array(use)) for table in paired)
-    return change(
-        None,
-        pairs,
-        shared=len(use),
-        changes=_changes(
-            task,
-            tested[0],
-            tested[1],
-            pairs.images[use],
-            None if pairs.weights is None else pairs.weights[use],
-            sampling,
-            _known(first, second),
-        ),
-        flips=find_flips(
-            "right class first" if task == "zero-shot" else "hit@10",
-            "hit_1" if task == "zero-shot" else "hit_10",
-            *tested,
-        ),
-    )
+    tested = paired[0].take(pa.array(use)), paired[1].take(pa.array(use))
+    weights = None if pairs.weights is None else pairs.weights[use]
+    changes = _changes(task, *tested, pairs.images[use], weights, sampling, _known(first, second))
+    hit = ("right class first", "hit_1") if task == "zero-shot" else ("hit@10", "hit_10")
+    return change(None, pairs, shared=len(use), changes=changes, flips=find_flips(*hit, *tested))
 
 
 def _known(first: Side, second: Side) -> dict[str, Figure]:
