@@ -133,7 +133,7 @@ def test_an_index_is_told_by_its_steps_and_then_by_its_recall(build: Build, tmp_
     with Lease.acquire(storage.staging_of(build.output)) as lease:
         build.staging.open()
         build.staging.write_outline(build.outline)
-        progress = find_progress(build, Work(build.staging, lease, build.outline, continued=True))
+        progress = find_progress(build, Work(build.staging, lease, build.outline, continued=True).start)
         assert "0% index" in run(index).stdout
         assert "training" in run(index).stdout
         trained = steps.train(build)

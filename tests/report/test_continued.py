@@ -37,7 +37,7 @@ MEASURES = [
     (classification, "classify"),
     (classification, "measure_supervised"),
     (index_quality, "measure_fidelity"),
-    (index_quality, "exact_top_k"),
+    (index_quality, "exact_results"),
 ]
 PARTS = {
     "read_part": 3 * 2 + 2 * 4,
@@ -48,7 +48,7 @@ PARTS = {
     "classify": 1,
     "measure_supervised": 1,
     "measure_fidelity": 1,
-    "exact_top_k": 1,
+    "exact_results": 1,
 }
 
 

@@ -28,6 +28,12 @@ class ClipCounts(Record):
     without_column: int = 0
     kept_frames: int | None = None
 
+    @model_serializer(mode="wrap")
+    def _without_no_frames(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before pictures could be kept, where they are not."""
+        values: dict[str, Any] = serialise(self)
+        return {name: value for name, value in values.items() if name != "kept_frames" or value is not None}
+
     @property
     def vectors(self) -> int:
         """Rows of the part."""

@@ -97,3 +97,10 @@ def test_a_classifier_that_knows_little_tells_nothing() -> None:
         flat /= np.linalg.norm(flat, axis=1, keepdims=True)
         told += bool(find_confused(Vectors(images.rows, flat.astype(np.float16)), truth, CLASSES))
     assert told <= 1
+
+
+@pytest.mark.parametrize("rows", [10, 12, 24])
+def test_few_images_and_images_that_are_all_alike_tell_nothing(rows: int) -> None:
+    labels = np.arange(rows) % 2
+    for vectors in (np.ones((rows, 4)), np.zeros((rows, 4)), np.eye(rows, 4) + 1):
+        assert find_confused(Vectors(np.arange(rows), vectors.astype(np.float16)), labels, 2) == []

@@ -169,14 +169,17 @@ def _scores(
     fold = np.random.default_rng(seed).permutation(len(truth)) % _FOLDS
     centred = (values - values.mean(axis=0)).astype(np.float64)
     features = np.concatenate([centred, np.ones((len(centred), 1))], axis=1)
-    scores: NDArray[np.float64] = np.empty((len(truth), classes))
+    scores: NDArray[np.float64] = np.full((len(truth), classes), _UNSEEN)
     for at in range(_FOLDS):
         train, test = trusted & (fold != at), fold == at
+        if not train.any():
+            continue
         sizes = np.bincount(truth[train], minlength=classes)
         weight = 1 / np.maximum(sizes[truth[train]], 1)
         weighted = features[train] * weight[:, None]
         gram = weighted.T @ features[train]
-        gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram[:-1, :-1]) / max(1, len(gram) - 1)
+        ridge = _RIDGE * np.trace(gram[:-1, :-1]) / max(1, len(gram) - 1)
+        gram[np.diag_indices_from(gram)] += max(float(ridge), float(np.finfo(np.float32).eps))
         targets = np.zeros((int(train.sum()), classes))
         targets[np.arange(len(targets)), truth[train]] = 1
         scores[test] = features[test] @ np.linalg.solve(gram, weighted.T @ targets)
