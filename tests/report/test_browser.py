@@ -14,6 +14,7 @@ from captioned import identity, pairs
 from clipmill.report.page import html_text
 from reported import make_report
 
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)> ' + "long" * 60
