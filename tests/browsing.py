@@ -1,6 +1,7 @@
 """What is looked for in a page by a real browser."""
 
 import shutil
+from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
@@ -23,3 +24,12 @@ CUT = """() => [...document.querySelectorAll("svg.plot")].flatMap((plot) => {
 """Every label of a plot that reaches out of its column to the left, or out of the page to the right."""
 FITS = "document.documentElement.scrollWidth <= innerWidth"
 """Whether nothing is wider than the window."""
+
+
+def until(page: Any, condition: str, milliseconds: int = 5000) -> None:
+    """Waits for a condition in JavaScript: playwright's own way to wait evaluates text, which a page's policy may forbid."""
+    for _ in range(milliseconds // 50):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not within {milliseconds} ms: {condition}")

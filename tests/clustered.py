@@ -57,15 +57,17 @@ def write_embeddings(
     identity: manifests.ModelIdentity | None = None,
     source: Path | None = None,
     plain: bool = False,
+    kept: dict[str, pa.Array] | None = None,
 ) -> Path:
     """A finished embeddings dataset of these vectors, by the schemas of the project; image i has the id ``image-i``. ``plain``
     columns are neither compressed nor in a dictionary, as those that `clipmill embed` writes: where time is measured."""
     dimension = images.shape[1]
     location = resolve(folder)
     shards = []
-    kept = [pa.field("label", pa.string())] if labels else []
+    columns = {**({"label": pa.array(labels, pa.string())} if labels else {}), **(kept or {})}
+    fields = [pa.field(name, column.type) for name, column in columns.items()]
     image_schema = schemas.images_schema(
-        dimension, kept, thumbnails=thumbnails is not None, hashes=identity is not None
+        dimension, fields, thumbnails=thumbnails is not None, hashes=identity is not None
     )
     for part, vectors in (("images", images), ("captions", captions)):
         bounds = np.linspace(0, len(vectors), files + 1).astype(int)
@@ -80,8 +82,7 @@ def write_embeddings(
                 sizes = pa.array(np.full(len(rows), 8, np.int32))
                 hashes = [hashlib.sha256(f"image-{row}".encode()).digest() for row in rows]
                 values |= {"width": sizes, "height": sizes, "image_sha256": pa.array(hashes, pa.binary(32))}
-                if labels:
-                    values["label"] = pa.array(labels[start:stop], pa.string())
+                values |= {name: column[start:stop] for name, column in columns.items()}
                 if thumbnails is not None:
                     values["thumbnail"] = pa.array(thumbnails[start:stop], pa.binary())
                 schema = image_schema
@@ -118,7 +119,7 @@ def write_embeddings(
             dimension=dimension,
             counts=manifests.Counts(rows=len(images), images=len(images), captions=len(captions)),
             configuration={},
-            kept_columns=["label"] if labels else [],
+            kept_columns=list(columns),
             runs=[manifests.Run(started=now, finished=now, rows_encoded=0, rows_reused=0, limited_by="test")],
             throughput=manifests.Throughput(
                 wall_seconds=1, images_per_second=1, captions_per_second=1, images_per_cpu_second=1, stage_seconds={}

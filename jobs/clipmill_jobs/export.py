@@ -44,7 +44,7 @@ def command() -> None:
     """
 
 
-@command.command("lance", cls=Job, doing="reading the embeddings' manifest", short_help="A Lance dataset.")
+@click.command("export lance", cls=Job, doing="reading the embeddings' manifest", short_help="A Lance dataset.")
 @_EMBEDDINGS
 @click.option("--output", required=True, type=PLACE, metavar="URI", help="Folder of the Lance dataset; local or s3://.")
 @_GALLERY
@@ -64,7 +64,9 @@ def lance_command(embeddings: str, output: str, gallery: Any, overwrite: bool, a
     _tell(rows, made, output, as_json=as_json)
 
 
-@command.command("iceberg", cls=Job, doing="reading the embeddings' manifest", short_help="Rows of an Iceberg table.")
+@click.command(
+    "export iceberg", cls=Job, doing="reading the embeddings' manifest", short_help="Rows of an Iceberg table."
+)
 @_EMBEDDINGS
 @click.option("--table", required=True, metavar="NAMESPACE.NAME", help="The table; made where it is not there.")
 @click.option(
@@ -128,6 +130,10 @@ def _tell(rows: "Rows", made: "Written", place: str, *, as_json: bool) -> None:
         return
     already = " is already complete" if made.already else ""
     click.echo(f"{place}{already}: {made.rows:,} {rows.part} of {rows.dataset.location} as version {made.version}")
+
+
+command.add_command(lance_command, "lance")
+command.add_command(iceberg_command, "iceberg")
 
 
 if __name__ == "__main__":

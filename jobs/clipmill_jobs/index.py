@@ -72,6 +72,8 @@ def _advice(manifest: "IndexManifest") -> str:
         return "leave out --factory and --foreign to have a kind chosen that reaches it"
     from clipmill.index.build.footprint import flat_footprint
 
+    if manifest.rerank_vectors.kind == "none":
+        return "give --rerank-vectors int8 or float16, with which results are re-ranked, or more --memory"
     exact = flat_footprint(manifest.n, manifest.dimension).total
     return f"give --memory {exact} or more for exact search, or more --tuning-queries for a narrower interval"
 
@@ -101,7 +103,10 @@ def _print_plan(work: "Build", as_json: bool) -> None:
     click.echo(f"{plan.factory}: {plan.why}")
     for later in work.plans[1:]:
         click.echo(f"where that misses the target: {later.factory}, {later.chosen.remark}")
-    click.echo("Bytes are what search keeps resident; vectors for re-ranking stay on disk.")
+    kept = (
+        "there are no vectors for re-ranking" if work.rerank_kind == "none" else "vectors for re-ranking stay on disk"
+    )
+    click.echo(f"Bytes are what search keeps resident; {kept}.")
     click.echo("Core-seconds are an estimate for training and adding; exact search and tuning come on top.")
 
 

@@ -13,6 +13,7 @@ from clipmill.export import iceberg
 from clipmill.export.iceberg import IcebergTable, commit_iceberg
 from clipmill.export.rows import SOURCE, Rows
 from clipmill_jobs.__main__ import main
+from clustered import write_embeddings
 from export.test_lance import published
 from wholesome import Source, write_whole_embeddings
 
@@ -121,3 +122,37 @@ def test_mistakes_are_told_in_a_sentence(dataset: Path, target: IcebergTable) ->
     done = CliRunner().invoke(main, [*command, "--table", "photos.images", *properties, "--json"])
     assert done.exit_code == 0, done.output
     assert '"already_complete": false' in done.output
+
+
+KEPT = {
+    "seen": pa.array([1, 2, 3], pa.timestamp("ns")),
+    "at": pa.array([1, 2, 3], pa.time32("s")),
+    "count": pa.array([1, 2, 250], pa.uint8()),
+    "half": pa.array([0.5, 1.5, 2.5], pa.float16()),
+}
+
+
+def test_columns_that_iceberg_has_not_become_such_as_it_has(tmp_path: Path, target: IcebergTable) -> None:
+    place = write_embeddings(tmp_path / "e", np.eye(3, 8, dtype=np.float16), np.eye(1, 8, dtype=np.float16), kept=KEPT)
+    commit_iceberg(Rows.open(str(place), "images"), target)
+    found = table_of(target).scan().to_arrow().sort_by("row")
+    assert found.column("count").to_pylist() == [1, 2, 250]
+    assert found.column("half").to_pylist() == [0.5, 1.5, 2.5]
+    assert found.column("seen").type == pa.timestamp("us")
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (pa.array([1, 2, 3], pa.duration("s")), "column odd is duration"),
+        (pa.array([1, 2, 2**63 + 5], pa.uint64()), "column odd: Integer value"),
+    ],
+)
+def test_a_value_that_iceberg_cannot_hold_is_told(
+    tmp_path: Path, target: IcebergTable, column: pa.Array, told: str
+) -> None:
+    place = write_embeddings(
+        tmp_path / "e", np.eye(3, 8, dtype=np.float16), np.eye(1, 8, dtype=np.float16), kept={"odd": column}
+    )
+    with pytest.raises(UserError, match=told):
+        commit_iceberg(Rows.open(str(place), "images"), target)

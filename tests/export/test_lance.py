@@ -119,3 +119,21 @@ def test_it_is_written_to_s3_too(dataset: Path, monkeypatch: pytest.MonkeyPatch)
         rows = Rows.open(str(dataset), "images")
         first, again = (write_lance(rows, "s3://bucket/tables/t.lance") for _ in range(2))
         assert (first.rows, first.already, again.already) == (rows.count, False, True)
+
+
+def test_a_folder_of_something_else_is_left_alone(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("manifest.json", "data/part.parquet"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match="no Lance dataset"):
+        write_lance(Rows.open(str(dataset), "images"), str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "manifest.json"]
+
+
+def test_rows_that_others_added_or_deleted_are_not_taken_for_ours(dataset: Path, tmp_path: Path) -> None:
+    rows = Rows.open(str(dataset), "images")
+    write_lance(rows, str(tmp_path / "t.lance"))
+    lance.dataset(str(tmp_path / "t.lance")).delete("true")
+    with pytest.raises(OutputDiffers, match="rows were changed since"):
+        write_lance(rows, str(tmp_path / "t.lance"))
+    assert write_lance(rows, str(tmp_path / "t.lance"), overwrite=True).rows == rows.count

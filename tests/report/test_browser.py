@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browsing import CUT, FITS, OVERLAPS, SIZES
+from browsing import CUT, FITS, OVERLAPS, SIZES, until
 from captioned import identity, pairs
 from clipmill.report.page import html_text
 from reported import make_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
 HOSTILE = '</q><script>alert("caption")</script><img src=x onerror=alert(1)> ' + "long" * 60
@@ -143,7 +142,7 @@ def test_queries_are_sorted_and_narrowed_by_hand(opened: Callable, pages: dict[s
     assert all(some in text for text in shown.locator("td:nth-child(2)").all_inner_texts())
     assert page.locator("form.sieve output").inner_text() == f"{shown.count()} of {everything}"
     page.click('form.sieve button[type="reset"]')
-    page.wait_for_function(f"document.querySelector('form.sieve output').value === '{everything} of {everything}'")
+    until(page, f"document.querySelector('form.sieve output').value === '{everything} of {everything}'")
 
 
 def test_a_bar_leads_to_its_queries(opened: Callable, pages: dict[str, Path]) -> None:
@@ -188,7 +187,7 @@ def test_the_map_shows_what_lies_under_the_pointer(opened: Callable, pages: dict
     assert here.locator("b").inner_text() == drawn["ids"][far]
     assert here.locator("span").inner_text() == f"label: a class of pictures {far % 7}"
     pixels = "(tile) => new Set(tile.getContext('2d').getImageData(0, 0, 48, 48).data).size"
-    page.wait_for_function(f"({pixels})(document.querySelector('.here canvas')) > 20")
+    until(page, f"({pixels})(document.querySelector('.here canvas')) > 20")
     before = canvas.evaluate("(one) => one.toDataURL()")
     page.select_option('select[name="colour"]', label="cosine with its captions")
     assert canvas.evaluate("(one) => one.toDataURL()") != before

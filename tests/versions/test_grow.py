@@ -15,6 +15,7 @@ from clipmill.datasets.manifests import Embeddings, read_shards
 from clipmill.index.build import plan as plan_module
 from clipmill.index.build.build import Build, make_build
 from clipmill.index.build.train import train_index
+from clipmill.index.build.unfinished import Attempts, Trained, Unfinished, read_record, write_record
 from clipmill.index.search.open import open_index
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve
@@ -298,3 +299,27 @@ def test_a_build_with_cuts_is_another_work_than_one_without(tmp_path: Path) -> N
     assert cut.staging.token != build.staging.token
     assert isinstance(run_here(cut), IndexManifest)
     assert faults(tmp_path / "index") == []
+
+
+def test_a_training_that_is_taken_over_is_of_the_kind_that_it_was_made_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that grew an index, missed the target and was killed has left word of the next kind; the next grows again."""
+    monkeypatch.setattr(plan_module, "EXACT_COMPONENTS", 100)
+    base = write_whole_embeddings(tmp_path)
+    planned: dict[str, object] = {"factory": "auto", "target_recall": 0.5}
+    base_build = build_of(base, tmp_path / "index", **planned)
+    first = run_here(base_build)
+    grown = grown_from(next_version(tmp_path, base), tmp_path / "index", base_build, tmp_path / "next/index", **planned)
+    assert grown.reuses
+    assert not grown.build.follows
+    place = Unfinished(grown.build)
+    write_record(place.attempts, Attempts(grown.build.attempt + 1, []))
+    again = grown_from(tmp_path / "next/embeddings", tmp_path / "index", base_build, tmp_path / "next/index", **planned)
+    assert not place.attempts.filesystem.get_file_info(place.attempts.path).is_file
+    taken = read_record(place.trained, Trained)
+    assert taken is not None
+    assert taken.factory == first.factory == again.build.plan.factory
+    made = run_here(again.build)
+    assert (made.factory, made.trained_sha256) == (first.factory, first.trained_sha256)
+    assert faults(tmp_path / "next/index") == []

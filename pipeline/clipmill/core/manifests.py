@@ -5,7 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
@@ -107,7 +109,8 @@ class EmbeddingsManifest(Record):
     """``manifest.json`` of an embeddings dataset. ``model`` is null for vectors made elsewhere; ``encoded_with`` counts
     rows by the device, precision, batch size and kind of GPU that encoded them; ``parity`` has the cosines of a few images
     with what float32 makes of them, where another precision was used; ``listing_sha256`` is null where no folder was
-    listed; ``truncated_captions`` are those that are longer than the model reads, null where that was not counted."""
+    listed; ``truncated_captions`` are those that are longer than the model reads, null where there are none or it was not
+    counted."""
 
     NEWEST: ClassVar[int] = FRAMES_VERSION
     kind: Literal["embeddings"] = "embeddings"
@@ -127,6 +130,12 @@ class EmbeddingsManifest(Record):
     inputs_sha256: Sha256
     shards_sha256: Sha256
     listing_sha256: Sha256 | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where no caption was cut, the manifest is as it always was, so that older readers know it."""
+        values: dict[str, Any] = serialise(self)
+        return {name: value for name, value in values.items() if name != "truncated_captions" or value}
 
     @property
     def imported(self) -> bool:
@@ -198,6 +207,13 @@ class IndexManifest(Record):
         if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
             return {**document, "target_met": None}
         return document
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An index as it always was is written as it always was, so that older readers know it."""
+        values: dict[str, Any] = serialise(self)
+        plain = {"rerank_vectors": self.rerank_vectors == RerankVectors(), "tried": not self.tried}
+        return {name: value for name, value in values.items() if not plain.get(name)}
 
     @property
     def bytes_of_stored(self) -> int:

@@ -15,9 +15,9 @@ MAX_FILES = 1 << 21
 
 
 GalleryName = Literal["images", "audio", "videos", "captions"]
+"""The parts of embeddings whose vectors can be searched and compared."""
 RerankKind = Literal["float16", "int8", "none"]
 """How an index stores the vectors that it scores results with."""
-"""The parts of embeddings whose vectors can be searched and compared."""
 
 
 class Reason(str, Enum):

@@ -215,7 +215,8 @@ def _copies(asked: BatchSearch, cluster: Cluster) -> list[_Copy]:
         )
     threads = threads_each(copies * len(runs))
     held = ("index", "vectors") if asked.resident else ("index",)
-    sizes = np.sum([[shard.bytes for shard in shards if shard.part == part] or 0 for part in held], axis=0).tolist()
+    of_parts = [[shard.bytes for shard in shards if shard.part == part] for part in held]
+    sizes = [sum(of_shard) for of_shard in zip(*filter(None, of_parts), strict=True)]
     memory = _memory([sum(sizes[run.start : run.stop]) for run in runs], copies, cluster)
     return [_Copy(asked, runs, [int(starts[run.start]) for run in runs], threads, memory) for _ in range(copies)]
 

@@ -82,7 +82,7 @@ def measure_index(
     exact = functools.cache(
         lambda: checkpoint("exact", _Exact, lambda: _search_exactly(opened(), embeddings, settings))
     )
-    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), exact(), progress))
+    fidelity = checkpoint("fidelity", Fidelity, lambda: _measure(opened(), embeddings, exact(), progress))
     slices = checkpoint("index-slices", list[SlicesPart], lambda: _slices(fidelity, exact().rows, embeddings, settings))
     return fidelity, through[0] if through else None, slices[0] if slices else None
 
@@ -108,7 +108,8 @@ def _recall_through(
     return [found] if found else []
 
 
-def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
+def _measure(index: Index, embeddings: Embeddings, exact: _Exact, progress: Progress) -> Fidelity:
+    gallery = Gallery(embeddings, index.manifest.gallery)
     k = exact.k
     nprobe, rerank = index.manifest.promise_of(exact.kind, k).at(k)
     search = functools.partial(index.search, nprobe=nprobe, rerank=rerank)
@@ -119,7 +120,7 @@ def _measure(index: Index, exact: _Exact, progress: Progress) -> Fidelity:
             found = measure_fidelity(
                 search,
                 exact.scores[:, :k],
-                exact_scores(index, (exact.scores, exact.positions)),
+                exact_scores(index, gallery, (exact.scores, exact.positions)),
                 exact.queries,
                 index.n,
                 exact.kind,

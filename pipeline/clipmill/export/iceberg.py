@@ -65,10 +65,10 @@ def commit_iceberg(
 
 def _table(rows: Rows, target: IcebergTable) -> Any:
     from pyiceberg.catalog import load_catalog
-    from pyiceberg.exceptions import NoSuchTableError, ValidationError
+    from pyiceberg.exceptions import NoSuchTableError
 
-    namespace, dot, name = target.name.rpartition(".")
-    if not dot or not name:
+    namespace, _, name = target.name.rpartition(".")
+    if not namespace.strip(".") or not name:
         raise UserError(f"--table {target.name}: name the namespace too, such as photos.images")
     try:
         catalog = load_catalog(target.catalog, **target.properties)
@@ -81,24 +81,50 @@ def _table(rows: Rows, target: IcebergTable) -> Any:
     try:
         table = catalog.load_table(target.name)
     except NoSuchTableError:
-        catalog.create_namespace_if_not_exists(namespace)
         try:
+            catalog.create_namespace_if_not_exists(namespace)
             return catalog.create_table(target.name, schema)
-        except (ValidationError, TypeError, ValueError) as error:
-            raise UserError(f"--table {target.name}: a column has no type in Iceberg ({_first_line(error)})") from None
+        except Exception as error:  # as above
+            raise UserError(f"--table {target.name} cannot be made ({_first_line(error)})") from None
     names = {field.name for field in table.schema().fields}
     if names != set(schema.names):
+        there, wanted = (", ".join(sorted(one)) for one in (names, schema.names))
         raise UserError(
-            f"--table {target.name} has the columns {sorted(names)}, and the embeddings {sorted(schema.names)}"
+            f"--table {target.name} has the columns {there}, and the embeddings {wanted}: rows of other columns cannot be "
+            "replaced; give another table"
         )
     return table
 
 
 def _schema(rows: Rows) -> pa.Schema:
     """That of the part, with vectors as Iceberg can have them."""
-    at = rows.schema.get_field_index(_EMBEDDING)
     element = pa.field("element", pa.float32(), nullable=False)
-    return rows.schema.set(at, pa.field(_EMBEDDING, pa.list_(element), nullable=False))
+    return pa.schema(
+        [
+            pa.field(_EMBEDDING, pa.list_(element), nullable=False)
+            if field.name == _EMBEDDING
+            else field.with_type(_type_of(field))
+            for field in rows.schema
+        ]
+    )
+
+
+def _type_of(field: pa.Field) -> pa.DataType:
+    """The type of Iceberg that holds all values of a column. Raises UserError where there is none."""
+    kind = field.type
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_unsigned_integer(kind):
+        return pa.int64()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind) or pa.types.is_interval(kind):
+        raise UserError(
+            f"column {field.name} is {kind}, which Iceberg does not have; embed without it (--keep-columns)"
+        )
+    return kind
 
 
 def _write(rows: Rows, shard: Shard, number: int, table: Any, on_read: Callable[[int], object]) -> str:
@@ -118,8 +144,19 @@ def _converted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     vectors = vectors_of(batch.column(_EMBEDDING)).astype(np.float32)
     starts = pa.array(np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1])
     lists = pa.ListArray.from_arrays(starts, pa.array(vectors.reshape(-1)), type=schema.field(_EMBEDDING).type)
-    columns = [lists if name == _EMBEDDING else batch.column(name) for name in schema.names]
+    columns = [lists if field.name == _EMBEDDING else _cast(batch.column(field.name), field) for field in schema]
     return pa.record_batch(columns, schema=schema)
+
+
+def _cast(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Raises UserError for a value that the type in Iceberg cannot hold."""
+    if column.type == field.type:
+        return column
+    try:
+        whole = pa.types.is_timestamp(column.type) or pa.types.is_time(column.type)  # what is under a microsecond goes
+        return column.cast(field.type, safe=not whole)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"column {field.name}: {_first_line(error)}; embed without it (--keep-columns)") from None
 
 
 def _source_of(snapshot: Any) -> str | None:

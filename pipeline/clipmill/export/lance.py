@@ -31,10 +31,14 @@ def write_lance(
     found = _opened(uri, options)
     if found is not None:
         source = (found.schema.metadata or {}).get(SOURCE.encode(), b"").decode() or None
-        if source == rows.key:
-            return Written(found.count_rows(), str(found.version), already=True)
+        if source == rows.key and found.count_rows() == rows.count:  # others may have added or deleted rows since
+            return Written(rows.count, str(found.version), already=True)
         if not overwrite:
             refuse_other(f"--output {place}", source, rows)
+    elif not all(_is_of_lance(info.path, place) for info in storage.list_files(place)):
+        raise UserError(
+            f"--output {place} holds files that are no Lance dataset; give a new folder, such as photos.lance"
+        )
 
     def batches() -> Iterator[pa.RecordBatch]:
         for shard in rows.shards:
@@ -45,6 +49,11 @@ def write_lance(
     mode = "create" if found is None else "overwrite"
     written = lance.write_dataset(reader, uri, mode=mode, storage_options=options or None)
     return Written(written.count_rows(), str(written.version), already=False)
+
+
+def _is_of_lance(path: str, place: Location) -> bool:
+    """Whether a file may be what an interrupted write has left."""
+    return path.removeprefix(place.path).lstrip("/").startswith(("data/", "_transactions/", "_versions/"))
 
 
 def _address(place: Location) -> tuple[str, dict[str, str]]:
@@ -64,6 +73,9 @@ def _opened(uri: str, options: dict[str, str]) -> Any:
     except (ValueError, OSError, FileNotFoundError) as error:
         if "not found" in str(error).lower():
             return None
-        raise UserError(
-            f"--output {uri} cannot be opened as a Lance dataset: {str(error).splitlines()[0][:200]}"
-        ) from None
+        raise UserError(f"--output {uri} cannot be opened as a Lance dataset: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """What Lance says, without the place in its source."""
+    return str(error).splitlines()[0].split(", /")[0][:200]

@@ -70,7 +70,8 @@ class Written:
 def refuse_other(where: str, found: str | None, rows: Rows) -> None:
     """Raises OutputDiffers for a table that was written from other content, or by others; ``found`` is its `SOURCE`."""
     what = "of other embeddings" if found else "that clipmill did not write"
+    what = "of these embeddings whose rows were changed since" if found == rows.key else what
     raise OutputDiffers(
-        f"{where} is a table {what}, and not of {rows.dataset.location} as it is now; give another place, or --overwrite to "
+        f"{where} is a table {what}, and not {rows.dataset.location} as it is now; give another place, or --overwrite to "
         "replace its rows in one commit"
     )

@@ -163,10 +163,14 @@ def configuration_differences(before: Mapping[str, Any], now: Mapping[str, Any])
     """The settings of ``now`` that a manifest's configuration has otherwise, each in words."""
     left_out = {name: None for name in OutputSettings.LATER if name in before}
     return [
-        f"{key.replace('_', ' ')}: was {before.get(key)}, now {value}"
+        f"{key.replace('_', ' ')}: was {_said(before.get(key))}, now {_said(value)}"
         for key, value in {**left_out, **now}.items()
         if before.get(key) != value
     ]
+
+
+def _said(value: Any) -> Any:
+    return "not given" if value is None else value
 
 
 def refuse_differences(output: Location, differences: Sequence[str]) -> None:

@@ -253,12 +253,11 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
 
 
 def _truncated(composition: Composition) -> int | None:
-    """Captions that were cut where the model stops reading; None where that is not known of those that are left."""
+    """Captions that were cut where the model stops reading; None where there are none, or it is not known which are left."""
     if composition.changes.dead or len(composition.changes.gone) or len(composition.removed):
         return None
-    counts = [one.manifest.truncated_captions for one in (composition.base, composition.made) if one is not None]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+    made = [one.manifest.truncated_captions or 0 for one in (composition.base, composition.made) if one is not None]
+    return sum(made) or None
 
 
 def _frames_of(dataset: Location, files: Sequence[Shard]) -> int | None:

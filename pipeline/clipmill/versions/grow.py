@@ -54,10 +54,10 @@ def grow(build: Build, base: Location, training: Training | None, *, same_vector
     caller owns the output. Raises RunFailed when a file of the old index is not what it should be.
     """
     manifest = read_manifest(base, IndexManifest)
-    build = _of_the_same_kind(build, manifest)
+    anew, build = build, _of_the_same_kind(build, manifest)
     why_not = _why_not(build, manifest, training, same_vectors=same_vectors)
     if why_not or training is None:
-        return Grown(build, False, [f"the index is trained: {why_not}"])
+        return Grown(anew, False, [f"the index is trained: {why_not}"])
     data = storage.read_bytes(base / TRAINED_FILE)
     if hashlib.sha256(data).hexdigest() != manifest.trained_sha256:
         raise RunFailed(f"{base / TRAINED_FILE} was altered; `clipmill verify {base}` tells more")
@@ -65,7 +65,7 @@ def grow(build: Build, base: Location, training: Training | None, *, same_vector
     if training.error is not None or training.distance is not None:
         drift = _drift(build, base, training, from_bytes(np.frombuffer(data, np.uint8)))
         if drift.too_far:
-            return Grown(build, False, [f"the index is trained: {drift}"])
+            return Grown(anew, False, [f"the index is trained: {drift}"])
         notes = [f"the index keeps its training: {drift}"]
     files = read_shards(base, manifest.shards_sha256)
     stretches = _stretches(build, base, files) if build.settings.shards is None else []
@@ -96,9 +96,12 @@ def _drift(build: Build, base: Location, training: Training, trained: Any) -> Dr
 
 
 def _of_the_same_kind(build: Build, manifest: IndexManifest) -> Build:
-    """The build with the plan of the index that is there, where that is one that follows when its own misses the target."""
+    """The build with the plan of the index that is there, where that is one of its own. Where an old training misses the
+    target, it is trained anew before another kind is tried, so none follows."""
     kinds = [plan.factory for plan in build.plans]
-    return replace(build, attempt=kinds.index(manifest.factory)) if manifest.factory in kinds else build
+    if manifest.factory not in kinds:
+        return build
+    return replace(build, attempt=kinds.index(manifest.factory), follows=False)
 
 
 def _why_not(build: Build, manifest: IndexManifest, training: Training | None, *, same_vectors: bool) -> str:
@@ -182,7 +185,8 @@ def _stage(
     place = Unfinished(build)
     build.staging.open()
     ranges = manifest.rerank_vectors.ranges_sha256
-    training = Trained(manifest.trained_sha256, len(trained), 0.0, manifest.query_transform, ranges)
+    training = Trained(manifest.trained_sha256, len(trained), 0.0, manifest.query_transform, ranges, manifest.factory)
+    storage.remove(place.attempts)
     for name in training.files:
         storage.reference(base / name, place.dataset / name)
     write_record(place.trained, training)

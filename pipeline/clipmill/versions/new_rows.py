@@ -55,7 +55,7 @@ def recall_of_new(dataset: Embeddings, place: Location, base: Location, cache: P
     k = min(manifest.k, index.n)
     exact = exact_results(index, gallery, queries, k)
     _, positions = index.search(queries, k)
-    return recall_interval(hits(exact_scores(index, exact)(queries, positions), exact[0][:, :k]), k)
+    return recall_interval(hits(exact_scores(index, gallery, exact)(queries, positions), exact[0][:, :k]), k)
 
 
 def _queries(side: Gallery, rows: NDArray[np.int64], seed: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clipmill.core.errors import UserError
 from clipmill.core.manifests import GALLERY_VECTORS, Interval, OperatingPoint, Promise
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import IndexSettings
@@ -170,3 +171,16 @@ def test_the_bytes_that_were_planned_are_not_exceeded(dataset: Embeddings, tmp_p
     planned = work.plans[1].chosen.footprint
     assert planned is not None
     assert index.manifest.memory["total"] <= planned.total
+
+
+def test_where_nothing_like_what_will_be_asked_is_known_no_other_kind_is_tried(
+    clustered_embeddings: Callable[..., Embeddings], tmp_path: Path
+) -> None:
+    index = build_here(build(clustered_embeddings(N, 0, DIMENSION, seed=7), tmp_path))
+    assert index.manifest.tried == []
+    assert index.manifest.query_kind == GALLERY_VECTORS
+
+
+def test_a_factory_that_leaves_no_rows_out_needs_stored_vectors(dataset: Embeddings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="HNSW16 leaves no rows out"):
+        build(dataset, tmp_path, factory="HNSW16")

@@ -45,7 +45,8 @@ def test_more_is_asked_until_it_is_confirmed(
     queries = Queries("captions", vectors, 2 * vectors)
     truth = (np.ones((40, 1), np.float32), np.zeros((40, 1), np.int64))
     screen = Screen(index, queries.tuning, truth[1][:20], 128, 1)
-    found = choose_operating_point(index, queries, truth, 1, 0.92, screen, nlist=8, exact=False)
+    bench = Bench(index, queries.all, truth, 1)
+    found = choose_operating_point(bench, queries, 0.92, screen, nlist=8, exact=False)
     assert found.met == met
     if met:
         assert found.point.confirmed_recall is not None

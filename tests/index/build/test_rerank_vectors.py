@@ -16,7 +16,7 @@ from clipmill.index.build.build import make_build
 from clipmill.index.search.open import open_index
 from clipmill.index.search.search import Index
 from clipmill.verification.index import verify_index
-from clustered import image_and_caption_vectors
+from clustered import image_and_caption_vectors, write_embeddings
 from indexing import run_here
 
 N, DIMENSION, SEED = 6000, 64, 3
@@ -163,6 +163,57 @@ def test_another_form_is_another_index(index: Index) -> None:
 
 def test_an_index_that_was_made_before_is_of_float16(index: Index) -> None:
     document = index.manifest.model_dump(mode="json")
-    del document["rerank_vectors"]
+    document.pop("rerank_vectors", None)
     assert IndexManifest.model_validate(document).rerank_vectors.kind == "float16"
     assert replace(index, manifest=IndexManifest.model_validate(document)).manifest.bytes_of_stored == 2 * N * DIMENSION
+
+
+def test_queries_of_the_gallery_are_no_results_of_their_own(
+    clustered_embeddings: Callable[..., Embeddings], indexed: Callable[..., Index]
+) -> None:
+    """Without captions the gallery's vectors are asked with; bytes that lose little must not look as if they lost the best."""
+    dataset = clustered_embeddings(4000, 0, DIMENSION, SEED)
+    index = indexed(dataset, rerank_vectors="int8", **{**SETTINGS, "target_recall": 0.9})
+    lost, point = index.manifest.rerank_vectors.recall, index.manifest.operating_point
+    images = image_and_caption_vectors(4000, 0, DIMENSION, SEED)[0].astype(np.float32)
+    exact, near = (images[:300] @ other.T for other in (images, index.vectors_at(np.arange(4000))))
+    for scores in (exact, near):
+        scores[np.arange(300), np.arange(300)] = -np.inf
+    best, found = (np.argsort(-scores, axis=1)[:, :10] for scores in (exact, near))
+    expected = np.mean([len(set(one) & set(other)) for one, other in zip(found, best, strict=True)]) / 10
+    assert lost is not None
+    assert lost.value == pytest.approx(expected, abs=0.02)
+    assert point.recall.value >= 0.9
+    assert point.rerank < 1000, "the first depths that reach it are enough"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_few_vectors_lose_nothing(
+    clustered_embeddings: Callable[..., Embeddings], indexed: Callable[..., Index], rows: int
+) -> None:
+    index = indexed(clustered_embeddings(rows, 0, DIMENSION, SEED), rerank_vectors="int8")
+    assert index.manifest.rerank_vectors.recall is not None
+    assert index.manifest.rerank_vectors.recall.value <= 1
+
+
+@pytest.mark.parametrize("kind", ["int8", "none"])
+def test_each_of_many_copies_is_as_good_as_another(tmp_path: Path, kind: str, indexed: Callable[..., Index]) -> None:
+    """Of ten vectors a hundred times each, any hundred of the right ones are the best."""
+    images, captions = image_and_caption_vectors(10, 10, DIMENSION, SEED)
+    place = write_embeddings(tmp_path / "e", np.repeat(images, 100, axis=0), captions)
+    index = indexed(Embeddings.open(str(place)), rerank_vectors=kind, factory="IVF8,SQ8", tune_k=(20,))
+    assert index.manifest.measured_recall.value >= 0.9
+
+
+def test_vectors_of_more_components_than_a_header_has_room_for_are_used_too(
+    clustered_embeddings: Callable[..., Embeddings], indexed: Callable[..., Index]
+) -> None:
+    dataset = clustered_embeddings(60, 20, 8200, SEED)
+    index = indexed(dataset, rerank_vectors="int8", factory="IVF2,SQ8", target_recall=0.5)
+    assert index.search_like(7, 1)[1][0, 0] == 7
+
+
+def test_the_default_may_be_named(index: Index, dataset: Embeddings) -> None:
+    values = {"embeddings": dataset.location.uri, "output": "unused"}
+    named, left_out = (IndexSettings.model_validate({**values, **one}) for one in ({"rerank_vectors": "float16"}, {}))
+    assert named == left_out

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from clipmill.core.near_pairs import Linkage
 from clipmill.core.schemas import GalleryName, RerankKind
@@ -144,7 +144,11 @@ class IndexSettings(OutputSettings, ProductSettings):
         default=None,
         description="Numbers of results to tune for beside -k, each with a promise of its own: 100,1000. Default: 10 times -k.",
     )
-    rerank_vectors: Annotated[RerankKind | None, Option(metavar="float16|int8|none", default="float16")] = Field(
+    rerank_vectors: Annotated[
+        RerankKind | None,
+        AfterValidator(lambda kind: None if kind == "float16" else kind),
+        Option(metavar="float16|int8|none", default="float16"),
+    ] = Field(
         default=None,
         description="How vectors are stored for re-ranking: as embedded, in half of the bytes, or not at all. Without them "
         "results have the order of their codes, and nothing is searched by id.",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from clipmill.core.manifests import Promise, Tried
+from clipmill.core.manifests import GALLERY_VECTORS, Promise, Tried
 from clipmill.index.build.build import Build
 from clipmill.index.build.unfinished import (
     Attempts,
@@ -33,7 +33,7 @@ def missed_before(build: Build) -> list[Tried]:
 def next_attempt(build: Build, trained: Trained) -> Build | None:
     """The build with the next plan, where the index that was just tuned misses the target for what was asked for; None where it
     does not, or there is no other. A start after this one follows it too."""
-    missed = missed_promise(build)
+    missed = missed_promise(build) if build.follows else None
     if missed is None or build.attempt + 1 == len(build.plans):
         return None
     held = resident_bytes(trained, read_filled(Unfinished(build), trained), build.gallery.dimension).total
@@ -57,6 +57,8 @@ def missed_promise(build: Build) -> Promise | None:
     if drawn is None or tuned is None:
         return None  # who reads them next says so
     kind, asked = drawn.queries.kind, build.settings.tune_k or ()
+    if kind == GALLERY_VECTORS:
+        return None  # of what will be asked, nothing is known
     operation = tuned.operation
     first = Promise(query_kind=kind, k=build.settings.k, target_met=operation.met, operating_point=operation.point)
     others = [promise for promise in tuned.promises if promise.query_kind == kind and promise.k in asked]

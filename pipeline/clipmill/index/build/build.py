@@ -11,6 +11,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.schemas import RerankKind
 from clipmill.core.settings import IndexSettings
+from clipmill.index.build.factory import empty_index
 from clipmill.index.build.foreign import Foreign, look_at_foreign
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.ladder import plans_for
@@ -18,6 +19,7 @@ from clipmill.index.build.layout import ShardRange, places
 from clipmill.index.build.plan import Plan, plan_foreign, plan_index
 from clipmill.index.build.searches import Searches
 from clipmill.index.search.limits import MAX_RESULTS
+from clipmill.index.search.selection import selects
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import INDEX
 from clipmill.stage.outline import Outline, Step
@@ -39,6 +41,8 @@ class Build(Stage[IndexManifest]):
     """The kinds of index that are tried one after the other until the target is reached."""
     attempt: int = 0
     """The number of the plan that is followed."""
+    follows: bool = True
+    """Whether the next plan is followed where this one misses the target."""
     cuts: tuple[int, ...] | None = None
     """Positions at which shards begin, and n at the end; None cuts them evenly."""
     foreign: Foreign | None = None
@@ -128,5 +132,10 @@ def make_build(settings: IndexSettings) -> Build:
     n, dimension, memory, target = gallery.n, gallery.dimension, settings.memory, settings.target_recall
     if settings.factory != "auto":
         plan = plan_index(n, dimension, memory, target, factory=settings.factory, shards=settings.shards)
+        if settings.rerank_vectors == "none" and not selects(empty_index(settings.factory, dimension)):
+            raise UserError(
+                f"--rerank-vectors none: {settings.factory} leaves no rows out while it is searched, so rows that were taken "
+                "down or do not meet a condition could not be left out without stored vectors; give int8 or float16"
+            )
         return Build(settings, gallery, (plan,), searches=searches)
     return Build(settings, gallery, plans_for(n, dimension, memory, target, settings.shards), searches=searches)

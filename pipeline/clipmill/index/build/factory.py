@@ -55,6 +55,14 @@ def training_floor(index: Any) -> int:
     return max(nlist_of(index), per_quantizer, 1)
 
 
+def holds_vectors(index: Any) -> bool:
+    """Whether an index scores with the vectors themselves, or with halves of them, and not with codes."""
+    inner = faiss.downcast_index(index)
+    while isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    return isinstance(inner, (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat))
+
+
 def nlist_of(index: Any) -> int:
     """Inverted lists of the index; 0 when it has none."""
     ivf = faiss.try_extract_index_ivf(index)

@@ -25,8 +25,8 @@ from clipmill.index.stored import Coding
 from clipmill.storage import Location, Written
 
 BATCH_ROWS = 8192
-_NPY_START, _NPY_ALIGNED = 10, 64
-"""Bytes of an `.npy` file before the text of its header, and the multiple at which the array begins."""
+_NPY_START, _NPY_ALIGNED, _NPY_MOST = 10, 64, 65_472
+"""Bytes of an `.npy` file before the text of its header, the multiple at which the array begins, and the last where it may."""
 ROW_GROUP_ROWS = 1024
 """Rows read to fetch the columns of one result: few, so that it takes a millisecond or two."""
 
@@ -115,11 +115,12 @@ def write_index(index: Any, location: Location) -> Written:
 
 
 def write_npy_header(stream: Any, dtype: str, shape: tuple[int, ...], least: int = 0) -> None:
-    """What an `.npy` file of such an array begins with, of ``least`` bytes or more: the format allows spaces at its end."""
+    """What an `.npy` file of such an array begins with, of ``least`` bytes or more, where the format allows so many: it may
+    end with spaces."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     text = header.getvalue()[_NPY_START:].rstrip()
-    size = max(len(header.getvalue()), -(-least // _NPY_ALIGNED) * _NPY_ALIGNED)
+    size = max(len(header.getvalue()), -(-least // _NPY_ALIGNED) * _NPY_ALIGNED if least <= _NPY_MOST else 0)
     filled = text.ljust(size - _NPY_START - 1) + b"\n"
     stream.write(header.getvalue()[: _NPY_START - 2] + struct.pack("<H", len(filled)) + filled)
 

@@ -14,6 +14,7 @@ from clipmill.core.schemas import FRAME, TIMESTAMP, GalleryName
 from clipmill.datasets.manifests import Embeddings, Shard, vectors_of
 
 PartName = GalleryName
+_READ_ROWS = 8192
 _OTHERS: tuple[PartName, ...] = ("images", "videos", "audio")
 """What captions belong to, the first that there is."""
 
@@ -115,6 +116,19 @@ class Gallery:
         for batch in self.batches(0, self.n, ["embedding"], rows):
             yield position, vectors_of(batch.column("embedding"))
             position += batch.num_rows
+
+    def vectors_at(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors (n, d) at ``positions`` (n,); row groups that hold none of them are not read."""
+        found = np.empty((len(positions), self.dimension), np.float32)
+        order = np.argsort(positions, kind="stable")
+        at = positions[order]
+        for start in np.unique(at // _READ_ROWS) * _READ_ROWS:
+            stop = min(int(start) + _READ_ROWS, self.n)
+            batches = self.batches(int(start), stop, ["embedding"], _READ_ROWS)
+            vectors = np.concatenate([vectors_of(batch.column("embedding")) for batch in batches])
+            inside = slice(*np.searchsorted(at, [start, stop]))
+            found[order[inside]] = vectors[at[inside] - start]
+        return found
 
 
 def _runs(parquet: pq.ParquetFile, groups: Sequence[int], rows: int) -> Iterator[list[int]]:

@@ -127,7 +127,8 @@ class _Graph:
 
     def _note(self, rows: int) -> None:
         self._filled += rows
-        self._reporter.progress(self._build.name, self._filled, self._build.gallery.n, "vectors")
+        again = f", kind {self._build.attempt + 1}" if self._build.attempt else ""
+        self._reporter.progress(f"{self._build.name}{again}", self._filled, self._build.gallery.n, "vectors")
 
 
 def _named(build: Build, place: ShardRange) -> str:

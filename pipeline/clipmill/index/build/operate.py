@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmill.core.manifests import Interval, OperatingPoint
-from clipmill.index.build.factory import nlist_of
+from clipmill.index.build.factory import holds_vectors, nlist_of
+from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.queries import Queries
 from clipmill.index.build.screen import Screen
 from clipmill.index.build.tune import Measured, Parameters, Tuner
@@ -45,6 +46,8 @@ class Bench:
     truth: TopK
     k: int
     own: NDArray[np.int64] | None = None
+    gallery: Gallery | None = None
+    """What the index was built over, which tells exact scores where stored vectors do not."""
 
     def part(self, chosen: slice) -> "Bench":
         """A bench of some of the queries."""
@@ -69,7 +72,7 @@ class Bench:
         found, milliseconds = self._timed(parameters)
         scores, positions = without_own(found, self.own, self.k)
         if not self.index.vectors.are_exact:
-            scores = known_scores(self.truth, positions)
+            scores = known_scores(self.truth, positions, self.queries, self.gallery)
         elif not parameters[1]:  # else they are exact
             scores = self.index.vectors.scores(self.queries, positions)
         best = min(self.k, self.index.n - (self.own is not None))
@@ -85,6 +88,7 @@ def tune_all(
     target: float,
     *,
     exact: bool,
+    gallery: Gallery | None = None,
 ) -> list[tuple[str, int, Operation]]:
     """The operating point for each kind of queries and each number of results. ``truth`` are exact results (q, more than any
     of ``numbers``) of all queries, kind by kind; those of a query itself, where it is of the gallery, are among them."""
@@ -93,27 +97,21 @@ def tune_all(
     for queries in kinds:
         chosen = slice(first, first + len(queries.all))
         first = chosen.stop
-        of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, truth[0].shape[1])
+        kept = truth[0].shape[1] - (queries.own is not None)  # the query itself is not kept at their end either
+        of_kind = without_own((truth[0][chosen], truth[1][chosen]), queries.own, kept)
         most = queries.results_asked(max(numbers))
         depth = max(_depths(most, index)) or most
         half = len(queries.tuning)
         screen = Screen(index, queries.tuning, of_kind[1][:half], depth, threads)
         for k in numbers:
-            operation = choose_operating_point(index, queries, of_kind, k, target, screen, nlist=nlist, exact=exact)
+            bench = Bench(index, queries.all, of_kind, k, queries.own, gallery)
+            operation = choose_operating_point(bench, queries, target, screen, nlist=nlist, exact=exact)
             tuned.append((queries.kind, k, operation))
     return tuned
 
 
 def choose_operating_point(
-    index: ShardedIndex,
-    queries: Queries,
-    truth: TopK,
-    k: int,
-    target: float,
-    screen: Screen,
-    *,
-    nlist: int,
-    exact: bool,
+    bench: Bench, queries: Queries, target: float, screen: Screen, *, nlist: int, exact: bool
 ) -> Operation:
     """Tunes nprobe × re-rank depth until the target recall holds, confirmed by queries that were not tuned on.
 
@@ -122,8 +120,7 @@ def choose_operating_point(
     well. Where none does, more is asked of the tuning queries, by as much as was missing, until no point has it; then the best
     recall seen is kept.
     """
-    half = len(queries.tuning)
-    bench = Bench(index, queries.all, truth, k, queries.own)
+    half, k, index = len(queries.tuning), bench.k, bench.index
     tuning, unseen = bench.part(slice(half)), bench.part(slice(half, None))
     if exact:
         point = tuning.measure((0, 0))
@@ -164,8 +161,9 @@ def _probes(nlist: int) -> list[int]:
 
 
 def _depths(k: int, index: ShardedIndex) -> list[int]:
-    """In growing order; only 0 where there is nothing to score results with."""
-    if not index.vectors.are_there:
+    """In growing order; only 0 where there is nothing to score results with, or nothing better than the codes."""
+    stored = index.vectors
+    if not stored.are_there or (not stored.are_exact and all(map(holds_vectors, index.shards))):
         return [0]
     deepest = max(DEEPEST, RERANK_STEPS[2] * k)
     return sorted({min(round(k * step), deepest, index.n) for step in RERANK_STEPS})

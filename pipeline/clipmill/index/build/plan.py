@@ -93,9 +93,7 @@ def plan_index(
             f"{least.factory}, keeps {_bytes(least)} bytes resident; give --memory {_bytes(least)} or more"
         )
     chosen = fitting[0]
-    why = (
-        "compact codes searched list by list, then re-ranked exactly: a fraction of the memory and time of exact search"
-    )
+    why = "compact codes searched list by list: a fraction of the memory and time of exact search"
     if chosen is not coded[0]:
         why = f"the finest codes that fit in --memory; {coded[0].factory} would keep {_bytes(coded[0])} bytes resident"
     directions = dimension // 2 if dimension >= ROTATED_DIMENSION else 0

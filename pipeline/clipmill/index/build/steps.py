@@ -234,7 +234,8 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
     with TemporaryDirectory() as cache, _beating(alive):
         sharded, _ = open_files(place.dataset, files, trained.common(build.rerank_kind), Path(cache))
         numbers, target = build.numbers_of_results, build.settings.target_recall
-        first, *others = tune_all(sharded, drawn.kinds, truth, numbers, target, exact=build.plan.exact)
+        tuned = tune_all(sharded, drawn.kinds, truth, numbers, target, exact=build.plan.exact, gallery=build.gallery)
+        first, *others = tuned
         lossy = sharded.vectors.are_there and not sharded.vectors.are_exact
         of_vectors = _recall_of_stored(sharded.vectors, drawn.queries, truth, first[1]) if lossy else None
     promises = [
@@ -248,10 +249,12 @@ def tune(build: Build, trained: Trained, alive: Alive = no_heartbeat) -> None:
 def _recall_of_stored(stored: StoredVectors, queries: Queries, truth: TopK, k: int) -> Interval:
     """The share of the exact ``k`` results that are among as many where all of ``truth`` is scored with stored vectors."""
     asked = queries.all
-    scores, positions = without_own((truth[0][: len(asked)], truth[1][: len(asked)]), queries.own, truth[0].shape[1])
-    found = best_of(stored.scores(asked, positions), positions, k)[1]
+    kept = truth[0].shape[1] - (queries.own is not None)
+    scores, positions = without_own((truth[0][: len(asked)], truth[1][: len(asked)]), queries.own, kept)
     wanted = int((positions[:, :k] >= 0).sum(axis=1).max())
-    return recall_interval(hits(known_scores((scores, positions), found), scores[:, :wanted]), wanted)
+    found = best_of(stored.scores(asked, positions), positions, wanted)[1]
+    scored = known_scores((scores, positions), found, asked, None)
+    return recall_interval(hits(scored, scores[:, :wanted]), wanted)
 
 
 def _results_kept(build: Build, drawn: Drawn) -> int:

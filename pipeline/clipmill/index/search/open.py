@@ -156,8 +156,11 @@ def _open_sidecars(
         ranges = _read_array(location, RANGES_FILE, how.ranges_sha256, (2, dimension), cache)
     coding = Coding(dimension, ranges)
     for shard, array in zip(files["vectors"], vectors, strict=True):
-        if array.dtype != np.dtype(coding.dtype):
-            raise RunFailed(f"{location / shard.path} holds {array.dtype} and not {coding.dtype}; {_remedy()}")
+        if array.dtype != np.dtype(coding.dtype) or array.shape[1:] != (dimension,):
+            raise RunFailed(
+                f"{location / shard.path} holds {array.dtype} of shape {array.shape} and not {coding.dtype} of "
+                f"{(shard.rows, dimension)}; {_remedy()}"
+            )
     rows = [_map_array(location, shard, cache, "r") for shard in files["rows"]]
     for shard, numbers in zip(files["rows"], rows, strict=True):
         if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):

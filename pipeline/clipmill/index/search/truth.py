@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 _BLOCK_ROWS = 65_536
 _BEYOND = 4
-"""So many times k exact results tell the scores of what an index found where it cannot tell them itself: items that score as
-the k-th best are as good as it, unless more than three times k do."""
+"""So many times k exact results tell the scores of most of what an index found where it cannot tell them itself."""
 
 Scores = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 
@@ -35,8 +34,10 @@ def exact_results(
     return exact_top_k(queries, gallery.vectors(_BLOCK_ROWS), min(_BEYOND * k, index.n), device)
 
 
-def exact_scores(index: Index, truth: TopK) -> Scores:
-    """What gives the exact scores (q, k) of those queries at some positions (q, k): −inf for positions that are neither stored
-    nor among the exact results."""
+def exact_scores(index: Index, gallery: Gallery, truth: TopK) -> Scores:
+    """What gives the exact scores (q, k) of those queries at some positions (q, k); −inf for what is surely worse than the k-th
+    best, where these are not stored."""
     stored = index.sharded.vectors
-    return stored.scores if stored.are_exact else lambda _, positions: known_scores(truth, positions)
+    if stored.are_exact:
+        return stored.scores
+    return lambda queries, positions: known_scores(truth, positions, queries, gallery)

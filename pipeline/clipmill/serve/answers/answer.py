@@ -90,6 +90,7 @@ class IndexFacts(BaseModel):
     recall: Recall
     followed: bool
     thumbnails: bool
+    asks_by_row: bool = Field(description="Whether a query may be a row of the index, by its id or number.")
     columns: list[str]
     caution: str = Field(description="What has to be known before results are believed; empty where there is nothing.")
 

@@ -50,6 +50,7 @@ def facts(served: Served, *, followed: bool) -> dict[str, Any]:
         "recall": promised(manifest, None, manifest.k, exact=manifest.exact),
         "followed": followed,
         "thumbnails": served.opened.beside.has_thumbnails,
+        "asks_by_row": manifest.rerank_vectors.kind != "none",
         "columns": [name for name in served.index.table.columns if name not in ("row", "id")],
         "caution": caution(manifest.model, manifest.kept_columns, None, published_at(manifest.embeddings)),
     }

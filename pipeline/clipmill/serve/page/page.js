@@ -19,6 +19,7 @@ let running = null;
 let waiting = 0;
 
 const acts = {
+  byRow: (index) => known.find((one) => one.name === index)?.asks_by_row ?? true,
   more: (result) => addPart({ id: result.id, weight: 1, uri: result.thumbnail }, true),
   less: (result) => addPart({ id: result.id, weight: -0.5, uri: result.thumbnail }, false),
   open: async (result, index) => {

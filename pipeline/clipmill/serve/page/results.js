@@ -4,7 +4,8 @@ import { element, picture, shown } from "/page/elements.js";
 
 const MOST_COLUMNS = 4;
 
-/** Shows answers in `place`. `acts` are called with a result and its index: `more`, `less`, `open`. */
+/** Shows answers in `place`. `acts` are called with a result and its index: `more`, `less`, `open`; `byRow` says whether an index can be
+    asked with a row of its own. */
 export function showResults(place, answers, acts) {
   const two = answers.length > 1;
   place.classList.toggle("two", two);
@@ -53,10 +54,11 @@ function card(result, answer, other, side, acts) {
       element("p", { class: "id" }, result.id),
       columnsOf(result),
     ),
-    element("div", { class: "acts" }, act("more", "More like this"), act("less", "Less")),
+    acts.byRow(answer.index) ? element("div", { class: "acts" }, act("more", "More like this"), act("less", "Less")) : "",
   );
   frame.addEventListener("click", () => acts.open(result, answer.index));
-  made.acts = { more: () => acts.more(result, answer.index), less: () => acts.less(result, answer.index), open: () => acts.open(result, answer.index) };
+  const byRow = (act) => () => acts.byRow(answer.index) && act(result, answer.index);
+  made.acts = { more: byRow(acts.more), less: byRow(acts.less), open: () => acts.open(result, answer.index) };
   return made;
 }
 
