@@ -70,7 +70,7 @@ def parse_count_or_all(value: Any) -> Any:
     try:
         count = parse_count(value)
     except ValueError:
-        raise ValueError(f"{value!r} is neither a whole number (5000, 100k) nor the word all") from None
+        raise ValueError(f"{value!r} is neither a number of queries from 1 up (5000, 100k) nor the word all") from None
     if count < 1:
         raise ValueError(f"must be 1 or more, or all; {value!r} was given")
     return count
