@@ -120,7 +120,7 @@ def test_the_same_command_finds_an_old_dataset_complete(frozen: Path, name: str)
 def test_another_setting_is_told_and_leaves_an_old_dataset_alone(frozen: Path) -> None:
     refused = clipmill(*options_of("embeddings"), "--limit", 10)
     assert refused.exit_code == 2
-    assert "limit: was None, now 10" in refused.stderr
+    assert "limit: was not given, now 10" in refused.stderr
     assert "whole" in succeeds("verify", frozen / "embeddings")
 
 

@@ -230,7 +230,7 @@ def test_the_same_again_is_complete_and_anything_else_differs(tmp_path: Path) ->
     save(tmp_path / "i.npy", random(4))
     with pytest.raises(UserError, match="the files have changed"):
         import_vectors(settings, Silent())
-    with pytest.raises(UserError, match="texts: was None"):
+    with pytest.raises(UserError, match="texts: was not given"):
         import_vectors(settings.model_copy(update={"texts": images}), Silent())
     again = import_vectors(settings.model_copy(update={"overwrite": True}), Silent())
     assert again.manifest.counts.images == 4

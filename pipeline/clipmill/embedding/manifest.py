@@ -68,7 +68,7 @@ def finish(
                 advice=limits.advice,
             ),
         ],
-        truncated_captions=total.truncated_captions,
+        truncated_captions=total.truncated_captions or None,
         parity=parity_of(total),
         throughput=_throughput(run, wall, hardware),
         software=environment.software(),
