@@ -156,3 +156,18 @@ def test_a_value_that_iceberg_cannot_hold_is_told(
     )
     with pytest.raises(UserError, match=told):
         commit_iceberg(Rows.open(str(place), "images"), target)
+
+
+def test_rows_that_others_added_are_told_and_replaced_where_that_is_asked_for(
+    dataset: Path, target: IcebergTable
+) -> None:
+    rows = Rows.open(str(dataset), "images")
+    commit_iceberg(rows, target)
+    table = table_of(target)
+    table.append(table.scan().to_arrow().slice(0, 3))
+    with pytest.raises(OutputDiffers, match="that clipmill did not write"):
+        commit_iceberg(rows, target)
+    assert commit_iceberg(rows, target, overwrite=True).rows == rows.count
+    ids = table_of(target).scan().to_arrow().column("id").to_pylist()
+    assert sorted(ids) == sorted(published(dataset, "images").column("id").to_pylist()), "no row is lost or there twice"
+    assert commit_iceberg(rows, target).already

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
@@ -10,9 +10,21 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``."""
+    """Base of what is written to a manifest. Unknown keys of a newer version are refused by ``schema_version``. Fields of
+    ``LATER`` came after manifests had been made without them: where they say nothing they are left out, so that older readers
+    know the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        fields = type(self).model_fields
+        plain = {
+            name for name in self.LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in values.items() if name not in plain} if plain else values
 
 
 _CALLED = {"audio": "sounds", "videos": "videos"}
@@ -23,16 +35,11 @@ class ClipCounts(Record):
     """What became of sounds or videos: ``rows`` = embedded + rejected + rows of files without such a column. ``kept_frames``
     are the pictures of all videos, where each has a vector of its own."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("kept_frames",)
     embedded: int = 0
     rejected: int = 0
     without_column: int = 0
     kept_frames: int | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_no_frames(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As before pictures could be kept, where they are not."""
-        values: dict[str, Any] = serialise(self)
-        return {name: value for name, value in values.items() if name != "kept_frames" or value is not None}
 
     @property
     def vectors(self) -> int:
@@ -44,6 +51,7 @@ class Counts(Record):
     """What became of the input: ``rows`` = images + rejected images + rows of files without an image column. ``clips`` has the
     same of the parts ``audio`` and ``videos``, where there are such."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("clips",)
     rows: int = 0
     images: int = 0
     captions: int = 0
@@ -52,12 +60,6 @@ class Counts(Record):
     without_image_column: int = 0
     rejected_by_reason: dict[str, int] = {}
     clips: dict[str, ClipCounts] = {}
-
-    @model_serializer(mode="wrap")
-    def _without_no_clips(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As before there were sounds and videos, where there are none."""
-        values: dict[str, Any] = serialise(self)
-        return values if self.clips else {name: value for name, value in values.items() if name != "clips"}
 
     @property
     def embedded(self) -> dict[str, int]:

@@ -5,9 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
-    model_serializer,
     model_validator,
 )
 
@@ -113,6 +111,7 @@ class EmbeddingsManifest(Record):
     counted."""
 
     NEWEST: ClassVar[int] = FRAMES_VERSION
+    LATER: ClassVar[tuple[str, ...]] = ("truncated_captions",)
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION
     model: ModelIdentity | None
@@ -130,12 +129,6 @@ class EmbeddingsManifest(Record):
     inputs_sha256: Sha256
     shards_sha256: Sha256
     listing_sha256: Sha256 | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_what_says_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Where no caption was cut, the manifest is as it always was, so that older readers know it."""
-        values: dict[str, Any] = serialise(self)
-        return {name: value for name, value in values.items() if name != "truncated_captions" or value}
 
     @property
     def imported(self) -> bool:
@@ -167,6 +160,7 @@ class IndexManifest(Record):
     """
 
     NEWEST: ClassVar[int] = INDEX_VERSION
+    LATER: ClassVar[tuple[str, ...]] = ("rerank_vectors", "tried")
     kind: Literal["index"] = "index"
     schema_version: int = SCHEMA_VERSION
     model: ModelIdentity | None
@@ -207,13 +201,6 @@ class IndexManifest(Record):
         if isinstance(document, dict) and document.get("query_kind") == GALLERY_VECTORS and document.get("target_met"):
             return {**document, "target_met": None}
         return document
-
-    @model_serializer(mode="wrap")
-    def _without_what_says_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An index as it always was is written as it always was, so that older readers know it."""
-        values: dict[str, Any] = serialise(self)
-        plain = {"rerank_vectors": self.rerank_vectors == RerankVectors(), "tried": not self.tried}
-        return {name: value for name, value in values.items() if not plain.get(name)}
 
     @property
     def bytes_of_stored(self) -> int:
