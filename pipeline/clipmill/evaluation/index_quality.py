@@ -148,7 +148,7 @@ def _search_exactly(index: Index, embeddings: Embeddings, settings: EvaluateSett
     if drawn.positions is not None:
         rows = _rows_of(embeddings, manifest.gallery if drawn.kind == GALLERY_VECTORS else drawn.kind)
         asked = rows[drawn.positions[unseen][: len(queries)]]
-    return _Exact(queries, asked, drawn.kind, *without_own(found, own, found[0].shape[1]), own, k)
+    return _Exact(queries, asked, drawn.kind, *without_own(found, own, found[0].shape[1] - (own is not None)), own, k)
 
 
 def _asked(manifest: IndexManifest, gallery: Gallery, settings: EvaluateSettings) -> tuple[Queries, bool]:
