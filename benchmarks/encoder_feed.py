@@ -36,7 +36,7 @@ from clipmill.encoders.device import Meter
 from clipmill.encoders.model import ClipModel, Pending, load_model
 from clipmill.encoders.tokens import TokenIds
 from clipmill.engine.embed_stages import CONCURRENT_UNITS
-from clipmill.source.units import rows_per_unit
+from clipmill.source.cutting import rows_per_unit
 from clipmill.stage.units.commit import one_value, serialise
 
 BATCH, BATCH_SECONDS = 256, 0.013

@@ -27,7 +27,7 @@ from clipmill.embedding.plan import find_source, make_plan
 from clipmill.encoders.model import load_model
 from clipmill.engine.cluster import connect
 from clipmill.engine.embed import embed
-from clipmill.source.units import plan_units
+from clipmill.source.cutting import plan_units
 
 BATCH = 32
 _BATCHES_A_UNIT = 2

@@ -20,7 +20,7 @@ from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.shipping import Shipment, ship
 from clipmill.engine import embed_on_ray
 from clipmill.engine.embed import embed
-from clipmill.source.units import plan_units
+from clipmill.source.cutting import plan_units
 
 POISONED_WIDTH = 97
 _ROWS_A_UNIT = 20

@@ -12,9 +12,9 @@ from clipmill.core.manifests import Run
 from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.text_manifests import GeneratorIdentity, TextCounts, TextsManifest, TextThroughput
 from clipmill.datasets.manifests import describe_shard, write_manifest, write_shards
+from clipmill.source.cutting import plan_units
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import digest_of_inputs, write_inputs
-from clipmill.source.units import plan_units
 
 
 def write_texts(folder: Path, input: str, texts: Mapping[int, Sequence[str]], prompt: str = "") -> str:

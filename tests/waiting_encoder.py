@@ -33,11 +33,11 @@ def main() -> None:
     """The command line."""
     import waiting_encoder
     from clipmill.engine import embed_on_ray
-    from clipmill.source import units
+    from clipmill.source import cutting
     from clipmill_jobs.__main__ import main as command_line
 
     embed_on_ray.Encoder = waiting_encoder.WaitingEncoder  # type: ignore[misc]
-    units.MAX_ROWS = ROWS_A_UNIT
+    cutting.MAX_ROWS = ROWS_A_UNIT
     command_line()
 
 

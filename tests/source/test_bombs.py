@@ -20,11 +20,11 @@ from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.settings import ImportSettings
 from clipmill.source import decode, tar_samples
 from clipmill.source.columns import choose_columns
+from clipmill.source.cutting import plan_units
 from clipmill.source.decode import Rejected, decode_image
 from clipmill.source.importers.webdataset import read_webdataset
 from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import read_units
-from clipmill.source.units import plan_units
 from clipmill.storage import resolve
 
 VALUE, ROWS = 2_700_000, 700
@@ -72,7 +72,7 @@ from clipmill.core.errors import RunFailed
 from clipmill.source.columns import choose_columns
 from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import read_units
-from clipmill.source.units import plan_units
+from clipmill.source.cutting import plan_units
 inputs = find_inputs(sys.argv[1])
 before = afresh()
 try:

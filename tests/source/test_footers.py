@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmill.core.errors import UserError
-from clipmill.source import footers
+from clipmill.source import footers, inputs
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve
@@ -39,7 +39,7 @@ def test_footers_read_back_are_those_of_the_files(folder: Path, tmp_path: Path) 
     files = find_inputs(str(folder))
     save_footers(resolve(tmp_path / "footers.arrow"), files)
     garble(folder / "a.parquet")
-    assert find_inputs(str(folder), read_footers(resolve(tmp_path / "footers.arrow"))) == files
+    assert find_inputs(str(folder), resolve(tmp_path / "footers.arrow")) == files
     with pytest.raises(UserError):
         find_inputs(str(folder))
 
@@ -48,14 +48,14 @@ def test_a_file_that_changed_is_read_again(folder: Path, tmp_path: Path) -> None
     save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
     pq.write_table(pa.table({"caption": ["e", "f"]}), folder / "a.parquet")
     os.utime(folder / "a.parquet", ns=(0, 1))
-    known = read_footers(resolve(tmp_path / "footers.arrow"))
+    known = resolve(tmp_path / "footers.arrow")
     assert [file.rows for file in find_inputs(str(folder), known)] == [2, 1]
 
 
 def test_ordinals_follow_the_listing_of_now(folder: Path, tmp_path: Path) -> None:
     save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
     pq.write_table(pa.table({"caption": ["z"]}), folder / "0.parquet")
-    known = read_footers(resolve(tmp_path / "footers.arrow"))
+    known = resolve(tmp_path / "footers.arrow")
     found = find_inputs(str(folder), known)
     assert [(file.ordinal, Path(file.path).name) for file in found] == [
         (0, "0.parquet"),
@@ -77,3 +77,29 @@ def test_of_few_files_nothing_is_kept_since_they_are_as_quickly_opened(
     monkeypatch.setattr(footers, "LEAST_FILES", 3)
     save_footers(resolve(tmp_path / "footers.arrow"), find_inputs(str(folder)))
     assert read_footers(resolve(tmp_path / "footers.arrow")) == {}
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many files, pieces are kept as they are read; here the last is damaged."""
+    monkeypatch.setattr(inputs, "_A_PIECE", 1)
+    kept = resolve(tmp_path / "footers.arrow")
+    garble(folder / "b.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet"):
+        find_inputs(str(folder), kept)
+    assert [Path(path).name for path in read_footers(kept)] == ["a.parquet"]
+    garble(folder / "a.parquet")
+    pq.write_table(pa.table({"caption": ["d"], "label": [1]}), folder / "b.parquet")
+    assert [file.rows for file in find_inputs(str(folder), kept)] == [3, 1]
+
+
+def test_pieces_become_one_file_once_all_is_saved(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "_A_PIECE", 1)
+    kept = resolve(tmp_path / "footers.arrow")
+    found = find_inputs(str(folder), kept)
+    save_footers(kept, found)
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("footers")] == ["footers.arrow"]
+    assert find_inputs(str(folder), kept) == found

@@ -17,11 +17,11 @@ import pytest
 import datasets
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.cutting import plan_units
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import read_units
-from clipmill.source.units import plan_units
 from clipmill.storage import resolve
 from pictures import noisy
 

@@ -11,9 +11,9 @@ import pytest
 import clipmill
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.source.columns import choose_columns
+from clipmill.source.cutting import plan_units
 from clipmill.source.inputs import find_inputs, refuse_unreachable
 from clipmill.source.reading import read_units
-from clipmill.source.units import plan_units
 from pictures import noisy
 
 ROWS = 250

@@ -13,10 +13,11 @@ import pytest
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.source import reading
 from clipmill.source.columns import choose_columns
+from clipmill.source.cutting import plan_units
+from clipmill.source.grouping import read_groups
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.reading import read_units, refuse_urls
-from clipmill.source.units import plan_units, read_groups
 
 Write = Callable[..., Path]
 

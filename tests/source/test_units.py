@@ -1,14 +1,15 @@
 """Units cover the input once, in order, within their size, and never make a row group be read twice."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from clipmill.source import units as source_units
+from clipmill.source.cutting import MAX_ENCODED_BYTES, plan_units, rows_per_unit
+from clipmill.source.grouping import read_groups, slices
 from clipmill.source.input_file import InputFile
-from clipmill.source.units import MAX_ENCODED_BYTES, executions, plan_units, read_groups, rows_per_unit
 
 
 def an_input(ordinal: int, row_groups: list[int], row_bytes: int = 100) -> InputFile:
@@ -85,17 +86,65 @@ def test_a_row_group_beyond_the_bound_stays_one_tasks() -> None:
     assert [int(group.rows.sum()) for group in groups] == [1000, 10]
 
 
-def test_executions_hold_what_a_scheduler_can_and_cut_no_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", range(100))
+def test_slices_hold_all_units_in_order_and_share_no_row_group(seed: int) -> None:
+    inputs = some_inputs(seed)
+    units = plan_units(inputs, 20)
+    most = random.Random(seed).choice([1, 4, 7, 50])
+    runs = [units[one] for one in slices(units, inputs, most)]
+    assert [unit for run in runs for unit in run] == list(units)
+    groups = [[list(group) for group in read_groups(run, inputs)] for run in runs]
+    assert [group for run in groups for group in run] == [list(group) for group in read_groups(units, inputs)]
+    assert all(len(run) <= most or len(read_groups(run, inputs)) == 1 for run in runs)
+
+
+def test_slices_are_of_about_one_size() -> None:
     inputs = [an_input(ordinal, [50, 10]) for ordinal in range(40)]
     units = plan_units(inputs, 20)
-    monkeypatch.setattr(source_units, "MOST_UNITS", 7)
-    runs = executions(units, inputs)
-    assert [unit for run in runs for unit in run] == list(units)
-    assert len(runs) > 1
-    assert all(len(run) <= 7 for run in runs)
-    tasks = [[list(group) for group in read_groups(run, inputs)] for run in runs]
-    assert [group for run in tasks for group in run] == [list(group) for group in read_groups(units, inputs)]
-    assert executions(units[:0], inputs) == []
+    sizes = [len(units[one]) for one in slices(units, inputs, 50)]
+    assert len(sizes) == -(-len(units) // 50)
+    assert max(sizes) - min(sizes) <= 4
+
+
+def naive_units(inputs: list[InputFile], most: int, limit: int | None) -> list[list[tuple[int, int, int]]]:
+    """Row group by row group: what fits into the unit before joins it, what fits into no unit is cut evenly."""
+    units: list[list[tuple[int, int, int]]] = []
+    rows = size = 0
+    room = False
+    left = sum(file.rows for file in inputs) if limit is None else limit
+    for file in inputs:
+        start = 0
+        for group, group_bytes in zip(file.row_group_rows, file.row_group_bytes, strict=True):
+            taken = min(group, left)
+            left -= taken
+            if taken:
+                taken_bytes = group_bytes * taken // group
+                pieces = min(taken, max(-(-taken // most), -(-taken_bytes // MAX_ENCODED_BYTES)))
+                if pieces > 1:
+                    cuts = [start + taken * at // pieces for at in range(pieces + 1)]
+                    units += [[(file.ordinal, a, b)] for a, b in pairwise(cuts)]
+                    room = False
+                elif room and rows + taken <= most and size + taken_bytes <= MAX_ENCODED_BYTES:
+                    rows, size = rows + taken, size + taken_bytes
+                    last = units[-1][-1]
+                    if last[0] == file.ordinal:
+                        units[-1][-1] = (last[0], last[1], start + taken)
+                    else:
+                        units[-1].append((file.ordinal, start, start + taken))
+                else:
+                    units.append([(file.ordinal, start, start + taken)])
+                    rows, size, room = taken, taken_bytes, True
+            start += group
+    return units
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_units_are_those_of_packing_row_group_by_row_group(seed: int) -> None:
+    inputs = some_inputs(seed)
+    chosen = random.Random(seed)
+    most, limit = chosen.choice([1, 2, 7, 64, 1024]), chosen.choice([None, None, 1, 17, 300])
+    found = [[(s.ordinal, s.start, s.stop) for s in unit.spans] for unit in plan_units(inputs, most, limit)]
+    assert found == naive_units(inputs, most, limit)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -18,12 +18,12 @@ from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.library import refuse_unusable_model
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.corrupt import Corruption
-from clipmill.source.footers import read_footers
+from clipmill.source.cutting import plan_units, rows_per_unit
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import Progress, digest_of_inputs, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
-from clipmill.source.units import Units, plan_units, rows_per_unit
+from clipmill.source.units import Units
 from clipmill.stage.kinds import EMBEDDINGS
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Stage, configuration_differences
@@ -166,7 +166,7 @@ def find_source(settings: EmbedSettings, footers: Location | None = None) -> Emb
     refuse_unusable_model(settings.model_settings)
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
-    inputs = find_inputs(settings.input, read_footers(footers or footers_of(settings.output)))
+    inputs = find_inputs(settings.input, footers or footers_of(settings.output))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,

@@ -14,7 +14,8 @@ from clipmill.embedding.plan import EmbedPlan
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Committed, Decoding, Seconds, UnitEncoder, commit, read_rows
 from clipmill.engine.here import Here
-from clipmill.source.units import Units, read_groups
+from clipmill.source.grouping import read_groups
+from clipmill.source.units import Units
 
 if TYPE_CHECKING:
     from clipmill.encoders.model import ClipModel

@@ -25,7 +25,8 @@ from clipmill.engine.metrics import EmbedMetrics
 from clipmill.engine.ray_pieces import RayPieces
 from clipmill.engine.stop import StopSwitch
 from clipmill.engine.watch import Patience, Reported, start_tally, units_under_way, watched
-from clipmill.source.units import Units, executions
+from clipmill.source.grouping import slices
+from clipmill.source.units import Units
 from clipmill.stage.units.shard_maker import WRITE_CORES
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class _Graph:
     def run(self) -> list[dict[str, Any]]:
         """Embeds and commits the units; returns the statistics of what each write task wrote. Raises what Ray raises."""
         _set_context(self.switch, self.encoders)
-        runs = executions(self.todo, self.plan.inputs)
-        return [written for units in runs for written in self._execute(units)]
+        runs = slices(self.todo, self.plan.inputs, 100_000)
+        return [written for one in runs for written in self._execute(self.todo[one])]
 
     def _execute(self, units: Units) -> list[dict[str, Any]]:
         plan, encoders, settings = self.plan, self.encoders, self.plan.settings

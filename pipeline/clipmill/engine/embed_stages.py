@@ -23,9 +23,10 @@ from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
 from clipmill.engine.device import enter_device
 from clipmill.source.columns import Columns
+from clipmill.source.grouping import read_groups
 from clipmill.source.input_file import InputFile
 from clipmill.source.listed import part_of
-from clipmill.source.units import Units, read_groups
+from clipmill.source.units import Units
 from clipmill.stage.units.commit import STATISTICS, one_value, serialise
 from clipmill.stage.units.layout import Layout
 

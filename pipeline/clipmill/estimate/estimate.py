@@ -13,7 +13,7 @@ from clipmill.estimate.rates import RateRange
 from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.index.build.cost import MATRIX_FLOPS
 from clipmill.index.build.plan import Plan
-from clipmill.source.units import MAX_ENCODED_BYTES, rows_per_unit
+from clipmill.source.cutting import MAX_ENCODED_BYTES, rows_per_unit
 
 TUNING_QUERIES = 4000
 """Those that are tuned on and those that confirm, as `IndexSettings` has them; each is compared with every vector."""

@@ -8,7 +8,7 @@ from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.embedding.steps import DECODED_THERE
 from clipmill.estimate.machine import Machine
 from clipmill.estimate.workload import ModelCost, Workload
-from clipmill.source.units import rows_per_unit
+from clipmill.source.cutting import rows_per_unit
 
 GPU_SHARE = (0.10, 0.30, 0.50)
 """Share of a GPU's peak that encoders reach: least, likely, most. Small models reach less than large ones."""

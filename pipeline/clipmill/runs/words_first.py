@@ -34,7 +34,7 @@ from clipmill.runs.stages import replacing
 from clipmill.runs.summary import RunRecord
 from clipmill.runs.text_stages import recaption_stage, words_stage
 from clipmill.source.columns import choose_columns
-from clipmill.source.footers import read_footers, save_footers
+from clipmill.source.footers import save_footers
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import Location
@@ -72,7 +72,7 @@ class WordsFirst:
     @cached_property
     def words(self) -> list[FileWords]:
         """Of every file of the input of `embed`."""
-        found = find_inputs(self.run.embed.input, read_footers(self.place.footers))
+        found = find_inputs(self.run.embed.input, self.place.footers)
         if found[0].listing is not None:
             return [self._of_batch(batch) for batch in batches(found[0], self._listings(found[0]))]
         save_footers(self.place.footers, found)

@@ -1,9 +1,14 @@
 """What the footers of the input say, kept between starts: a run that continues reads no footer twice.
 
 Opening a file costs two or three requests on S3. An input of half a million files is listed in seconds and read in many
-minutes, so a listing that shows the same path, size and modification time is taken for the same file.
+minutes, so a listing that shows the same path, size and modification time is taken for the same file. While many are read,
+pieces of what they say are kept, which become one file when the run that reads them has begun:
+
+    footers.arrow              of all files
+    footers/TOKEN.arrow        of some thousands that were read since
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -32,6 +37,29 @@ def save_footers(location: Location, files: Sequence[InputFile]) -> None:
     """Writes what is known of the files; of few nothing, since they are as quickly opened again."""
     if len(files) < LEAST_FILES:
         return
+    storage.write_bytes(location, _packed(files))
+    storage.remove(_pieces(location))
+
+
+def save_piece(location: Location, files: Sequence[InputFile]) -> None:
+    """Keeps what the footers of some files said, beside what is kept of others, until all is saved."""
+    storage.write_bytes(_pieces(location) / f"{secrets.token_hex(8)}.arrow", _packed(files))
+
+
+def read_footers(location: Location) -> Mapping[str, InputFile]:
+    """What was saved, by path; nothing where nothing, or something else, is there."""
+    known: dict[str, InputFile] = {}
+    folder = _pieces(location)
+    for place in (location, *(folder / info.base_name for info in storage.list_files(folder))):
+        known.update(_unpacked(place))
+    return known
+
+
+def _pieces(location: Location) -> Location:
+    return location.sibling(location.name.removesuffix(".arrow"))
+
+
+def _packed(files: Sequence[InputFile]) -> bytes:
     schemas = list(dict.fromkeys(file.schema for file in files))
     number = {schema: at for at, schema in enumerate(schemas)}
     coded = pa.DictionaryArray.from_arrays(
@@ -40,15 +68,13 @@ def save_footers(location: Location, files: Sequence[InputFile]) -> None:
     )
     plain = [[getattr(file, name) for file in files] for name in _SCHEMA.names[:-1]]
     columns = [pa.array(values, field.type) for values, field in zip(plain, _SCHEMA, strict=False)]
-    table = pa.table([*columns, coded], schema=_SCHEMA)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, _SCHEMA) as writer:
-        writer.write_table(table)
-    storage.write_bytes(location, sink.getvalue().to_pybytes())
+        writer.write_table(pa.table([*columns, coded], schema=_SCHEMA))
+    return bytes(sink.getvalue().to_pybytes())
 
 
-def read_footers(location: Location) -> Mapping[str, InputFile]:
-    """What was saved, by path; nothing where nothing, or something else, is there."""
+def _unpacked(location: Location) -> dict[str, InputFile]:
     try:
         table = pa.ipc.open_file(pa.py_buffer(storage.read_bytes(location))).read_all()
     except (FileNotFoundError, pa.ArrowInvalid):

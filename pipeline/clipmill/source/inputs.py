@@ -2,11 +2,10 @@
 
 import fnmatch
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -17,6 +16,7 @@ from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import MAX_FILES, ORDINAL_SHIFT
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.source.advice import by_kind, kinds_text, tell_unread, what_to_do
+from clipmill.source.footers import read_footers, save_piece
 from clipmill.source.formats import Format, arrow, format_of
 from clipmill.source.input_file import InputFile
 from clipmill.source.lance_table import is_lance, lance_fragments
@@ -28,17 +28,21 @@ from clipmill.source.written import files_listed, refuse_half_published
 from clipmill.storage import Location
 
 _WILDCARDS = "*?["
-_FOOTER_THREADS = 16
+_THREADS_HERE, _THREADS_ON_S3 = 16, 256
+"""That read footers: on S3 each waits for two or three answers a file."""
+_A_PIECE = 8192
+"""Files of which what was read is kept together: less is lost to a kill, or to a file that is damaged."""
 _LOG = logging.getLogger(__name__)
 _REMEDY = "replace the file or leave it out"
 
 
-def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({})) -> list[InputFile]:
+def find_inputs(uri: str, footers: Location | None = None) -> list[InputFile]:
     """The source files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0: its Parquet files;
     where there is none, its Arrow files; else its tar archives; else its pictures, sounds or videos as one listed folder; or
     a CSV or JSONL file that is named. A notice tells of files that could have been read too.
 
-    ``known`` are files seen earlier, by path: one whose size and time of change are as then is not opened again.
+    ``footers`` is where what is known of files is kept: one whose size and time of change are as then is not opened again.
+    Of many that are opened, it is kept there as they are read.
 
     In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
     there is nothing to embed, when a file is damaged, or when there are more than row numbers have room for.
@@ -55,19 +59,34 @@ def find_inputs(uri: str, known: Mapping[str, InputFile] = MappingProxyType({}))
     _refuse_too_many(len(infos), uri)
     prefix = "s3://" if uri.startswith("s3://") else ""
     infos.sort(key=lambda info: info.path.encode())
+    return _numbered(_described_all(infos, "s3://" if uri.startswith("s3://") else "", footers), uri)
 
-    def read(ordinal: int, info: fs.FileInfo) -> InputFile:
-        path, modified = prefix + info.path, info.mtime_ns or 0
-        before = known.get(path)
-        if before is not None and (before.size, before.modified) == (info.size, modified):
-            return replace(before, ordinal=ordinal)
+
+def _described_all(infos: Sequence[fs.FileInfo], prefix: str, footers: Location | None) -> list[InputFile]:
+    """What is known of each file or read of it, numbered in this order."""
+    known = read_footers(footers) if footers is not None else {}
+    files: list[InputFile | None] = []
+    for ordinal, info in enumerate(infos):
+        before = known.get(prefix + info.path)
+        same = before is not None and (before.size, before.modified) == (info.size, info.mtime_ns or 0)
+        files.append(replace(before, ordinal=ordinal) if before is not None and same else None)
+    unread = [ordinal for ordinal, file in enumerate(files) if file is None]
+
+    def read(ordinal: int) -> InputFile:
+        path, modified = prefix + infos[ordinal].path, infos[ordinal].mtime_ns or 0
         kind = format_of(path)
         made = _read_footer(ordinal, path) if kind is None else _described(ordinal, path, kind)
         return replace(made, modified=modified)
 
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        files = list(pool.map(read, range(len(infos)), infos))
-    return _numbered(files, uri)
+    with ThreadPoolExecutor(_THREADS_ON_S3 if prefix else _THREADS_HERE) as pool:
+        for start in range(0, len(unread), _A_PIECE):
+            piece = list(pool.map(read, unread[start : start + _A_PIECE]))
+            for file in piece:
+                files[file.ordinal] = file
+            if footers is not None and len(unread) > _A_PIECE:
+                save_piece(footers, piece)
+                _LOG.info("read the footers of %s of %s files", f"{start + len(piece):,}", f"{len(unread):,}")
+    return [file for file in files if file is not None]
 
 
 def _numbered(files: list[InputFile], uri: str) -> list[InputFile]:

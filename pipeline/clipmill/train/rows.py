@@ -13,11 +13,12 @@ from clipmill.core.errors import UserError
 from clipmill.encoders.protocol import Preparation
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.cutting import plan_units, rows_per_unit
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs, locate
 from clipmill.source.reading import read_units
-from clipmill.source.units import Unit, plan_units, rows_per_unit
+from clipmill.source.units import Unit
 from clipmill.storage import Location
 from clipmill.train.augment import Augment
 from clipmill.train.mined import Mined

@@ -11,12 +11,12 @@ from clipmill.core.settings import AskSettings, GeneratorSettings
 from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import GeneratorIdentity, TextsManifest
 from clipmill.source.columns import Columns, choose_columns
-from clipmill.source.footers import read_footers
+from clipmill.source.cutting import plan_units
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import Progress, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
-from clipmill.source.units import Units, plan_units
+from clipmill.source.units import Units
 from clipmill.stage.kinds import TEXTS as KIND
 from clipmill.stage.stage import configuration_differences
 from clipmill.stage.units.follow import Followed
@@ -115,7 +115,7 @@ class WordsSource:
 def find_source(settings: GeneratorSettings, inputs: list[InputFile] | None = None) -> WordsSource:
     """Reads the footers of the input, unless its files are given. Raises UserError for input that cannot be used."""
     if inputs is None:
-        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+        inputs = find_inputs(settings.input, footers_of(settings.output))
     question = settings.question_column if isinstance(settings, AskSettings) else None
     columns = choose_columns(
         inputs,

@@ -16,11 +16,12 @@ from clipmill.core.settings import TextEvaluationSettings
 from clipmill.evaluation.texts.overlap import Words
 from clipmill.evaluation.texts.tokens import tokens
 from clipmill.source.columns import Columns, choose_columns
+from clipmill.source.cutting import plan_units
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import digest_of_inputs
 from clipmill.source.reading import read_units, with_sources
-from clipmill.source.units import Units, plan_units
+from clipmill.source.units import Units
 from clipmill.words.written import Written
 
 ROWS_AT_ONCE = 256

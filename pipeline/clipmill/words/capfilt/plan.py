@@ -15,12 +15,12 @@ from clipmill.core.settings import RecaptionSettings
 from clipmill.core.takedown import NOTHING, Takedown
 from clipmill.core.text_manifests import CaptionedManifest, ScorerIdentity
 from clipmill.source.columns import Columns, choose_columns, with_every_column
-from clipmill.source.footers import read_footers
+from clipmill.source.cutting import plan_units
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import digest_of_inputs, footers_of, refuse_output_in_input
 from clipmill.source.reading import refuse_urls
-from clipmill.source.units import Units, plan_units
+from clipmill.source.units import Units
 from clipmill.stage.kinds import CAPTIONED
 from clipmill.stage.stage import configuration_differences
 from clipmill.stage.units.layout import ROW_GROUP_ROWS, Layout, Part
@@ -132,7 +132,7 @@ def find_pooling(settings: RecaptionSettings, inputs: list[InputFile] | None = N
     """Reads the footers of the input, unless its files are given, and the manifest of the texts. Raises UserError for what
     cannot be used, and for texts about another input."""
     if inputs is None:
-        inputs = find_inputs(settings.input, read_footers(footers_of(settings.output)))
+        inputs = find_inputs(settings.input, footers_of(settings.output))
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,
