@@ -22,13 +22,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from clipmill.engine.slices import cut
 
 from clipmill import storage
 from clipmill.core.settings import EmbedSettings, ModelSettings
 from clipmill.embedding.plan import EmbedPlan, find_source, make_plan
 from clipmill.embedding.statistics import Statistics
 from clipmill.encoders.model import load_model
+from clipmill.engine.slices import cut
 from clipmill.source.footers import save_footers
 from clipmill.source.grouping import read_groups
 from clipmill.source.planned import find_progress, footers_of

@@ -24,7 +24,7 @@ class WaitingEncoder(Encoder):
 
     def __call__(self, block: pa.Table) -> pa.Table:
         while block.column("unit")[0].as_py() >= _AT_ONCE and not gate(Path(os.environ["HOME"])).exists():
-            self._tally.alive.remote()
+            self._alive()
             time.sleep(0.5)
         return super().__call__(block)
 
@@ -32,11 +32,11 @@ class WaitingEncoder(Encoder):
 def main() -> None:
     """The command line."""
     import waiting_encoder
-    from clipmill.engine import embed_on_ray
+    from clipmill.engine import embed_graph
     from clipmill.source import cutting
     from clipmill_jobs.__main__ import main as command_line
 
-    embed_on_ray.Encoder = waiting_encoder.WaitingEncoder  # type: ignore[misc]
+    embed_graph.Encoder = waiting_encoder.WaitingEncoder  # type: ignore[misc]
     cutting.MAX_ROWS = ROWS_A_UNIT
     command_line()
 

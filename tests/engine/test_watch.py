@@ -1,32 +1,27 @@
 """What workers report is counted once, and what they were doing when they died is known."""
 
+from collections import Counter
+
 import pytest
 
 from clipmill.engine import watch
 from clipmill.engine.autoscaler import Outlook
-from clipmill.engine.watch import Patience, Tally
+from clipmill.engine.watch import Patience, Reported, Tally
 
 
-def test_a_unit_told_twice_counts_once() -> None:
+def test_signs_of_life_are_taken_once() -> None:
     tally = Tally()
-    tally.finished(7, {"rows": 10})
-    tally.finished(3, {"rows": 5})
-    assert tally.take().units == [7, 3]
-    tally.finished(7, {"rows": 10})
-    tally.finished(8, {"rows": 1})
-    again = tally.take()
-    assert (again.units, again.counts) == ([8], {"rows": 1})
+    tally.alive()
+    tally.alive()
+    assert (tally.take().signs, tally.take().signs) == (2, 0)
 
 
-def test_the_unit_that_was_begun_most_often_is_the_suspect() -> None:
-    tally = Tally()
-    for _ in range(3):
-        tally.begun(5, "decoding")
-    tally.begun(4, "decoding")
-    tally.begun(6, "decoding")
-    tally.begun(6, "encoding")
-    tally.finished(4, {})
-    assert tally.under_way() == [(5, "decoding", 3), (6, "encoding", 1)]
+def test_what_several_report_adds_up() -> None:
+    total = Reported(loaded=False)
+    total.note(Reported([3], Counter(rows=5), signs=1, deaths=2, loaded=False))
+    total.note(Reported([7, 4], Counter(rows=1, images=1), deaths=1))
+    assert (total.units, total.counts) == ([3, 7, 4], {"rows": 6, "images": 1})
+    assert (total.signs, total.deaths, total.loaded, total.anything) == (1, 2, True, True)
 
 
 def test_deaths_of_an_encoder_that_loads_are_counted_until_one_succeeds() -> None:

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
-from ray.data import Datasink, Datasource, ReadTask
-from ray.data.block import Block, BlockMetadata
+from ray.data import Datasource, ReadTask
+from ray.data.block import BlockMetadata
 
 from clipmill.core.settings import ModelSettings
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
+from clipmill.engine.beacons import doing
 from clipmill.engine.device import enter_device
+from clipmill.engine.watch import signs_to
 from clipmill.source.columns import Columns
-from clipmill.source.grouping import read_groups
+from clipmill.source.grouping import files_of, read_groups
 from clipmill.source.input_file import InputFile
-from clipmill.source.listed import part_of
 from clipmill.source.units import Units
 from clipmill.stage.units.commit import STATISTICS, one_value, serialise
 from clipmill.stage.units.layout import Layout
@@ -58,16 +59,10 @@ class UnitSource(Datasource):
         """A task per group of units."""
         tasks = []
         for units in self._groups:
-            files = [_needed(self._inputs[ordinal], units) for ordinal in sorted(set(units.ordinals.tolist()))]
+            files = files_of(units, self._inputs)
             metadata = BlockMetadata(num_rows=len(units), size_bytes=None, input_files=None, exec_stats=None)
             tasks.append(ReadTask(partial(_read_group, units, files, self._columns), metadata, schema=_BLOCK))
         return tasks
-
-
-def _needed(file: InputFile, units: Units) -> InputFile:
-    """A source file with no more in memory than these units read of it."""
-    of = units.ordinals == file.ordinal
-    return part_of(file, int(units.starts[of].min()), int(units.stops[of].max()))
 
 
 def _read_group(units: Units, files: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:
@@ -91,18 +86,18 @@ def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
         yield unit, table, seconds
 
 
-def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], tally: Any) -> pa.Table:
+def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], token: str) -> pa.Table:
     """Units with their captions tokenised, and with their pictures decoded where the encoder does not do that. ``tokenizer`` is
-    a list of a reference to it as it was shipped, or an empty one."""
+    a list of a reference to it as it was shipped, or an empty one; ``token`` is that of the run."""
     import torch
 
     torch.set_num_threads(1)
     tokenise = _tokenizer(tokenizer[0]) if tokenizer else None
     decoded = []
     for unit, raw, seconds in _unpack(block):
-        tally.begun.remote(unit, "decoding")
-        rows = raw if decoding.on_gpu else decoding.pictures(raw, seconds)
-        decoded.append(_block(unit, decoding.tokenise(rows, seconds, tokenise), seconds))
+        with doing(token, unit, "decoding"):
+            rows = raw if decoding.on_gpu else decoding.pictures(raw, seconds)
+            decoded.append(_block(unit, decoding.tokenise(rows, seconds, tokenise), seconds))
     return pa.concat_tables(decoded)
 
 
@@ -114,6 +109,8 @@ def _tokenizer(shipped: Any) -> Tokenizer:
     return unship_tokenizer(ray.get(shipped))
 
 
+_ALIVE_SECONDS = 10.0
+"""Between two signs of life of an encoder, which may have a unit for minutes."""
 CONCURRENT_UNITS = 3
 """Of an encoder on a GPU: one is encoded while the next is unpacked and the one before is packed."""
 
@@ -128,6 +125,7 @@ class Encoder:
         settings: dict[str, Any],
         threads: int,
         tally: Any,
+        token: str,
         kept: Sequence[pa.Field],
         thumbnails: bool,
         decoding: Decoding | None = None,
@@ -142,8 +140,9 @@ class Encoder:
         # Loading may end this process, and what is under way then is lost.
         ray.get(tally.starting.remote(context.get_actor_id()))
         torch.set_num_threads(threads)
-        self._tally = tally
-        model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=lambda: tally.alive.remote())
+        self._token = token
+        self._alive = signs_to(tally, _ALIVE_SECONDS)
+        model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=self._alive)
         if model.device.type == "cuda" and not settings.get("batch_size"):
             model.find_batch_size()  # on a CPU sizes make no difference that is worth a search
         clock = time.thread_time if model.device.type == "cuda" else time.process_time
@@ -154,34 +153,19 @@ class Encoder:
     def __call__(self, block: pa.Table) -> pa.Table:
         encoded = []
         for unit, decoded, seconds in _unpack(block):
-            self._tally.begun.remote(unit, "encoding")
-            if self._decoding:
-                decoded = self._decoding.pictures(decoded, seconds)
-            packed = self._encoder.encode(unit, decoded, seconds)
+            with doing(self._token, unit, "encoding"):
+                if self._decoding:
+                    decoded = self._decoding.pictures(decoded, seconds)
+                packed = self._encoder.encode(unit, decoded, seconds)
             encoded.append(packed.add_column(0, "unit", pa.array([unit], pa.int64())))
         return pa.concat_tables(encoded)
 
 
-class UnitSink(Datasink[dict[str, Any]]):
-    """Commits units as they come. Its result is the statistics of the units that this run wrote."""
-
-    def __init__(self, layout: Layout[Statistics], tally: Any) -> None:
-        self._layout = layout
-        self._tally = tally
-        self.written: list[dict[str, Any]] = []
-
-    def write(self, blocks: Iterable[Block], ctx: Any) -> dict[str, Any]:
-        """Makes each unit durable and reports it to the tally."""
-        total = Statistics()
-        for block in blocks:
-            for index, number in enumerate(block.column("unit").to_pylist()):
-                packed = block.slice(index, 1).select([*self._layout.names, STATISTICS])
-                statistics, counts = commit(self._layout, number, packed)
-                total.add(statistics)
-                self._tally.finished.remote(number, counts)
-        total.captions_by_file.clear()
-        return vars(total)
-
-    def on_write_complete(self, write_result: Any) -> None:
-        """Keeps what the write tasks returned."""
-        self.written = list(write_result.write_returns)
+def commit_block(block: pa.Table, *, layout: Layout[Statistics]) -> pa.Table:
+    """Makes each unit durable; what is left of it are its number, the counts by which a run is followed, and its figures."""
+    done = []
+    for index, unit in enumerate(block.column("unit").to_pylist()):
+        statistics, counts = commit(layout, unit, block.slice(index, 1).select([*layout.names, STATISTICS]))
+        statistics.captions_by_file.clear()
+        done.append({"unit": unit, "counts": json.dumps(counts), "statistics": json.dumps(vars(statistics))})
+    return pa.Table.from_pylist(done)

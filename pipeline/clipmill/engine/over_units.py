@@ -12,8 +12,8 @@ from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.choose import cores_here, runs_here
 from clipmill.engine.device import declared, device_here
+from clipmill.source.grouping import files_of
 from clipmill.source.input_file import InputFile
-from clipmill.source.listed import part_of
 from clipmill.source.units import Units
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.units.follow import Following
@@ -56,11 +56,12 @@ def hand_out(
     each = _UNITS_A_PIECE if where.at_once > 1 else 1
     waiting = deque(todo[start : start + each] for start in range(0, len(todo), each))
     shared = where.pieces.share(job)
+    inputs = {file.ordinal: file for file in files}
 
     def start() -> None:
         if waiting:
             units = waiting.popleft()
-            needed = files_of(units, files)
+            needed = files_of(units, inputs)
             what = f"{doing} {int(units.rows.sum())} rows of {needed[0].path}"
             where.pieces.start(what, piece, shared, units, needed, cores=where.cores, gpus=where.gpus, then=take)
 
@@ -73,17 +74,6 @@ def hand_out(
     for _ in range(where.at_once * _AHEAD):
         start()
     where.pieces.wait()
-
-
-def files_of(units: Units, files: Sequence[InputFile]) -> list[InputFile]:
-    """The source files of some units, with no more in memory than these read of each."""
-    inputs = {file.ordinal: file for file in files}
-    return [_needed(inputs[ordinal], units) for ordinal in sorted(set(units.ordinals.tolist()))]
-
-
-def _needed(file: InputFile, units: Units) -> InputFile:
-    of = units.ordinals == file.ordinal
-    return part_of(file, int(units.starts[of].min()), int(units.stops[of].max()))
 
 
 @contextmanager

@@ -12,12 +12,11 @@ import ray
 from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.engine.cluster import CONTINUE, Cluster, cause_of, describe_load
-from clipmill.engine.watch import Patience, noted_signals, stalled, start_tally
+from clipmill.engine.watch import Patience, noted_signals, signs_to, stalled, start_tally
 
 _TRIES = 4
 _POLL_SECONDS = 0.5
 _FIT_SECONDS = 2.0
-_SIGN_SECONDS = 1.0
 _TOLD = 3
 """Tasks that a message names at most."""
 
@@ -212,19 +211,6 @@ def begin_task() -> None:
     given = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
     logging.getLogger("faiss").setLevel(logging.ERROR)
     faiss.omp_set_num_threads(max(1, int(given)))
-
-
-def signs_to(tally: Any) -> Callable[[], None]:
-    """What tells the driver that a task is moving: at once, then once a second at most."""
-    told = 0.0
-
-    def alive() -> None:
-        nonlocal told
-        if time.monotonic() - told > _SIGN_SECONDS:
-            told = time.monotonic()
-            tally.alive.remote()
-
-    return alive
 
 
 def _nodes(gpus: float = 0) -> list[dict[str, float]]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings
 from clipmill.core.text_manifests import CaptionedManifest, ChosenThreshold
-from clipmill.engine.over_units import Where, files_of, hand_out, is_small, placed
+from clipmill.engine.over_units import Where, hand_out, is_small, placed
+from clipmill.source.grouping import files_of
 from clipmill.source.planned import find_progress
 from clipmill.stage.checkpoints import load, save
 from clipmill.stage.stage import Work
@@ -60,7 +61,7 @@ def _threshold(plan: RecaptionPlan, job: Job, where: Where, reporter: Reporter, 
         reporter.message(plan.name, "choosing the threshold by a sample of the texts")
         units = plan.units.take(drawn(plan.units, DRAWN_ROWS))
         made: list[ChosenThreshold] = []
-        files = files_of(units, plan.inputs)
+        files = files_of(units, {file.ordinal: file for file in plan.inputs})
         where.pieces.start(
             "choosing the threshold",
             find_threshold,

@@ -1,5 +1,7 @@
 """Watching long work: workers report what they begin and finish, the driver shows it and notices when nothing moves."""
 
+from __future__ import annotations
+
 import signal
 import threading
 import time
@@ -15,18 +17,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from clipmill.core.errors import RunFailed, Terminated
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.autoscaler import outlook
-from clipmill.engine.cluster import Cluster, cause_of
+from clipmill.engine.cluster import Cluster
 
-_POLL_SECONDS = 0.5
-_STOP_SECONDS = 12.0
-"""For a run that was told to stop: it hears of that when something ends or after some seconds (`clipmill.engine.stop`)."""
+_SIGN_SECONDS = 1.0
 
 
 @dataclass
 class Reported:
-    """What workers reported since they were last asked. ``counts`` is what they say of the units, summed;
-    ``deaths`` how often one and the same encoder died while it loaded the model, since any last succeeded; ``loaded`` is
-    whether any has in this run."""
+    """What workers reported since they were last asked: ``units`` that were committed, ``counts`` what is said of them, summed;
+    ``signs`` of life; ``deaths`` how often one and the same encoder died while it loaded the model, since any last succeeded;
+    ``loaded`` is whether any has in this run."""
 
     units: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -38,14 +38,21 @@ class Reported:
     def anything(self) -> bool:
         return bool(self.units or self.signs)
 
+    def note(self, other: Reported) -> None:
+        """Adds what others reported."""
+        self.units += other.units
+        self.counts.update(other.counts)
+        self.signs += other.signs
+        self.deaths = max(self.deaths, other.deaths)
+        self.loaded = self.loaded or other.loaded
+
 
 class Tally:
-    """Gathers what workers report, as an actor: one a run."""
+    """Gathers signs of life of workers, as an actor. It is told of processes and of time that passes, never of single units:
+    so it has as little to do for a billion rows as for a thousand."""
 
     def __init__(self) -> None:
-        self._reported = Reported()
-        self._begun: dict[int, tuple[str, int]] = {}
-        self._done = bytearray()
+        self._signs = 0
         self._starts: Counter[str] = Counter()
         self._loaded = False
 
@@ -57,37 +64,16 @@ class Tally:
         """An encoder is ready."""
         self._starts.clear()
         self._loaded = True
-        self._reported.signs += 1
-
-    def begun(self, unit: int, doing: str) -> None:
-        """A worker began with a unit. What it is doing when it dies can be told only by what it said before."""
-        before, times = self._begun.get(unit, ("", 0))
-        self._begun[unit] = (doing, times + 1 if before == doing else 1)
-
-    def finished(self, unit: int, counts: dict[str, int]) -> None:
-        """A unit was committed; one that is told again, since its task was retried, counts once."""
-        self._begun.pop(unit, None)
-        self._done.extend(bytes(max(0, unit + 1 - len(self._done))))
-        if self._done[unit]:
-            return
-        self._done[unit] = 1
-        self._reported.units.append(unit)
-        self._reported.counts.update(counts)
+        self._signs += 1
 
     def alive(self) -> None:
         """Something was done that is not a whole unit yet."""
-        self._reported.signs += 1
+        self._signs += 1
 
     def take(self) -> Reported:
         """What was reported since this was last asked."""
-        taken, self._reported = self._reported, Reported()
-        taken.deaths, taken.loaded = max(self._starts.values(), default=1) - 1, self._loaded
-        return taken
-
-    def under_way(self) -> list[tuple[int, str, int]]:
-        """Units begun and not finished: (unit, what was done with it, how often that was begun), most often first."""
-        begun = [(unit, doing, times) for unit, (doing, times) in self._begun.items()]
-        return sorted(begun, key=lambda one: (-one[2], one[0]))
+        signs, self._signs = self._signs, 0
+        return Reported(signs=signs, deaths=max(self._starts.values(), default=1) - 1, loaded=self._loaded)
 
 
 def start_tally() -> Any:
@@ -97,60 +83,17 @@ def start_tally() -> Any:
     return actor.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
-def units_under_way(tally: Any) -> list[tuple[int, str, int]]:
-    """As `Tally.under_way`; nothing where the tally cannot be asked."""
-    try:
-        found: list[tuple[int, str, int]] = ray.get(tally.under_way.remote(), timeout=10)
-    except ray.exceptions.RayError:
-        return []
-    return found
+def signs_to(tally: Any, seconds: float = _SIGN_SECONDS) -> Callable[[], None]:
+    """What tells a tally that a worker is moving: at once, then once in so many seconds at most."""
+    told = 0.0
 
+    def alive() -> None:
+        nonlocal told
+        if time.monotonic() - told > seconds:
+            told = time.monotonic()
+            tally.alive.remote()
 
-def watched(
-    work: Callable[[], Any],
-    stop: Callable[[], None],
-    tally: Any,
-    on_report: Callable[[Reported], None],
-    patience: "Patience",
-    waiting_for: Callable[[], str],
-) -> Any:
-    """The result of ``work``, run in a thread, while what the tally takes in goes to ``on_report``.
-
-    Raises what ``work`` raises; KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM; what ``on_report`` raises, and
-    RunFailed when nothing at all is reported for as long as ``patience`` allows. Of the last two, ``stop`` tells the work
-    to end; where it does not, the process can only be left (``work_goes_on``).
-    """
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
-        try:
-            outcome["result"] = work()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, name="work", daemon=True)
-    thread.start()
-    moved = time.monotonic()
-    try:
-        with noted_signals() as stop_if_told:
-            while thread.is_alive():
-                thread.join(_POLL_SECONDS)
-                stop_if_told()
-                if _pass_on(tally, on_report):
-                    moved = time.monotonic()
-                still = time.monotonic() - moved
-                if patience.ends(still):
-                    raise stalled(patience.spent(still), waiting_for())
-    except Exception as error:
-        told = cause_of(error, "watching the workers")
-        stop()
-        thread.join(_STOP_SECONDS)
-        told.work_goes_on = thread.is_alive()
-        raise told from error
-    _pass_on(tally, on_report)
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
+    return alive
 
 
 @dataclass
@@ -163,7 +106,7 @@ class Patience:
     unplaced: bool = False
 
     @classmethod
-    def of(cls, cluster: Cluster, settings: ClusterSettings) -> "Patience":
+    def of(cls, cluster: Cluster, settings: ClusterSettings) -> Patience:
         """That of a run on this cluster: one of its own brings no nodes."""
         return cls(settings.stall_timeout, 0.0 if cluster.own else settings.wait_for_gpu)
 
@@ -208,13 +151,3 @@ def noted_signals() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _pass_on(tally: Any, on_report: Callable[[Reported], None]) -> bool:
-    """Whether anything was reported. A tally that is being restarted has nothing to say."""
-    try:
-        reported = ray.get(tally.take.remote(), timeout=10)
-    except ray.exceptions.RayError:
-        return False
-    on_report(reported)
-    return bool(reported.anything)

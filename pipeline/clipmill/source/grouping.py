@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipmill.source.cutting import RowGroups
 from clipmill.source.input_file import InputFile
+from clipmill.source.listed import part_of
 from clipmill.source.units import Units
 
 MOST_TASKS = 10_000
@@ -56,9 +57,21 @@ def slices(units: Units, inputs: Sequence[InputFile], most: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
+def files_of(units: Units, inputs: Mapping[int, InputFile]) -> list[InputFile]:
+    """The source files of some units, by their ordinals, with no more in memory than these read of each."""
+    needed = []
+    for ordinal in np.unique(units.ordinals).tolist():
+        file = inputs[ordinal]
+        if file.listed is not None:
+            of = units.ordinals == ordinal
+            file = part_of(file, int(units.starts[of].min()), int(units.stops[of].max()))
+        needed.append(file)
+    return needed
+
+
 class _RowGroupsOf:
-    """In which row groups units lie: ``begins`` and ``ends`` (n) are the first and last of each unit, ``cuts`` where units begin
-    that share no row group with the one before, with the end of all as the last; ``until`` the bytes before each row group."""
+    """In which row groups units lie: ``begins`` and ``ends`` (n) are the first and last of each unit; ``cuts`` where units
+    begin that share no row group with the one before, and the end of all; ``until`` the bytes before each row group."""
 
     def __init__(self, units: Units, inputs: Sequence[InputFile]) -> None:
         groups = RowGroups.of(inputs)

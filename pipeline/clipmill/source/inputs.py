@@ -57,7 +57,6 @@ def find_inputs(uri: str, footers: Location | None = None) -> list[InputFile]:
     if (medium := medium_of(infos[0].path)) is not None:
         return [listed_folder(place, found, medium)]
     _refuse_too_many(len(infos), uri)
-    prefix = "s3://" if uri.startswith("s3://") else ""
     infos.sort(key=lambda info: info.path.encode())
     return _numbered(_described_all(infos, "s3://" if uri.startswith("s3://") else "", footers), uri)
 

@@ -99,3 +99,9 @@ class ClusterSettings(Settings):
     )
     num_gpu_actors: int = Field(default=0, ge=0, description="Encoder actors on GPUs. Default: what the GPUs hold.")
     gpus_per_actor: Gpus = Field(default=1.0, gt=0, description="GPUs, or share of one GPU, per encoder actor.")
+    drivers: int = Field(
+        default=0,
+        ge=0,
+        description="Executions of Ray Data side by side, each over a slice of the rows with its share of the encoders. "
+        "Default: one for 4 GPUs or 32 encoders on cores.",
+    )

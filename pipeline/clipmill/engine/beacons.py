@@ -1,0 +1,106 @@
+"""What workers were doing when they died, from files that they leave on their nodes.
+
+A worker makes an empty file when it begins with a unit and removes it when it is done: nothing is sent, however many units
+there are. A process that dies leaves its file, whose name says what it was doing.
+
+    TEMPORARY/clipmill-units-TOKEN/UNIT.DOING.PROCESS.THREAD
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+_ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was being done with a unit by a process, which may have died of it."""
+
+    unit: int
+    doing: str
+    died: bool
+
+
+@contextmanager
+def doing(token: str, unit: int, what: str) -> Iterator[None]:
+    """Says that this thread does something with a unit of the run ``token``, for the length of the block. What cannot be said,
+    since the disk is full, is not."""
+    beacon = _folder(token) / f"{unit}.{what}.{os.getpid()}.{threading.get_ident()}"
+    with suppress(OSError):
+        beacon.parent.mkdir(exist_ok=True)
+        beacon.touch()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            beacon.unlink()
+
+
+def left_here(token: str) -> list[Left]:
+    """What workers of this node are doing, or were when they died."""
+    found = []
+    with suppress(OSError):
+        for name in os.listdir(_folder(token)):
+            unit, what, process, _ = name.split(".")
+            found.append(Left(int(unit), what, died=not _lives(int(process))))
+    return found
+
+
+def forget_here(token: str) -> None:
+    """Removes what was left on this node."""
+    folder = _folder(token)
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def left_anywhere(token: str) -> list[Left]:
+    """As `left_here`, of all nodes that answer; nothing where none does. What was left is removed."""
+
+    def look() -> list[Left]:
+        left = left_here(token)
+        forget_here(token)
+        return left
+
+    asked = []
+    with suppress(ray.exceptions.RayError):
+        for node in ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                asked.append(ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote())
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_ANSWER_SECONDS) if asked else ([], [])
+        return [left for one in answered for left in ray.get(one)]
+    return []
+
+
+def suspects(left: Iterable[Left]) -> list[tuple[int, str, int]]:
+    """Units with what was done with them and how many processes died of that or are doing it, most first: one that kills its
+    worker is begun again and again."""
+    counted = Counter((one.unit, one.doing) for one in left)
+    return sorted(((unit, what, times) for (unit, what), times in counted.items()), key=lambda one: (-one[2], one[0]))
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _folder(token: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"clipmill-units-{token}"
