@@ -35,8 +35,8 @@ from clipmill.source.planned import find_progress, footers_of
 from clipmill.stage.stage import Work
 from clipmill.storage.lease import Lease
 
-UNIT_ROWS = 445
-"""Of a model of 224 pixels."""
+UNIT_ROWS = 1024
+"""Of the built-in model, which is small."""
 GROUP_UNITS = 8
 """Units of a large row group."""
 LINKS = 60_000
@@ -76,6 +76,7 @@ def kill_half_way(scratch: str) -> None:
     record = json.dumps({"statistics": vars(Statistics(rows=1)), "shards": []}).encode()
     shards = Path(f"{layout.staging.path}/shards")
     shards.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(layout.dataset / layout.part_path("captions", 0), b"")
     loose = 0
     for shard in range(layout.shards):
         if shard % 2 == 0:

@@ -35,6 +35,7 @@ JOBS = {
     "status": "Say how the work towards an output stands, while it goes on or after.",
     "export": "Write embeddings as a Lance dataset, or add them to an Iceberg table.",
     "plan": "Say what a run will take: time, cores, bytes, memory and money.",
+    "simulate": "Say how a run of any size would go, stage by stage, and what breaks first.",
     "models": "List models that know photographs, and download one.",
     "cache": "List or delete local copies of what lies on S3.",
     "doctor": "Say what this machine has, and what to do where something is missing.",

@@ -82,10 +82,15 @@ def _workload(options: dict[str, Any], earlier: Embeddings | None, actual: Embed
     if captions is None:
         like = actual or earlier
         captions = like.manifest.counts.captions / max(1, like.manifest.counts.rows) if like else 1.0
-    width, _, height = options["image_pixels"].lower().partition("x")
+    return workload_of(rows, captions, options["image_bytes"], options["image_pixels"])
+
+
+def workload_of(rows: int, captions_a_row: float, image_bytes: int, image_pixels: str) -> Workload:
+    """So many rows of such images, whose size in pixels is given as WIDTHxHEIGHT. Raises UserError for anything else."""
+    width, _, height = image_pixels.lower().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) * int(height)):
-        raise UserError(f"--image-pixels {options['image_pixels']}: give width and height, such as 500x375")
-    return Workload(rows, captions, options["image_bytes"], int(width) * int(height))
+        raise UserError(f"--image-pixels {image_pixels}: give width and height, such as 500x375")
+    return Workload(rows, captions_a_row, image_bytes, int(width) * int(height))
 
 
 def _document(work: Workload, model: ModelCost, made: Estimate, beside: list[Compared]) -> dict[str, Any]:

@@ -53,4 +53,4 @@ def test_runs_are_told_apart_and_forgotten(token: str) -> None:
     assert left_here(secrets.token_hex(8)) == []
     forget_here(token)
     assert left_here(token) == []
-    assert not Path(tempfile.gettempdir(), f"clipmill-units-{token}").exists()
+    assert not list(Path(tempfile.gettempdir()).glob(f"*{token}*"))

@@ -3,7 +3,7 @@
 A worker makes an empty file when it begins with a unit and removes it when it is done: nothing is sent, however many units
 there are. A process that dies leaves its file, whose name says what it was doing.
 
-    TEMPORARY/clipmill-units-TOKEN/UNIT.DOING.PROCESS.THREAD
+    TEMPORARY/clipmill-unit.TOKEN.UNIT.DOING.PROCESS.THREAD
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ANSWER_SECONDS = 10
+_PREFIX = "clipmill-unit"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Left:
 def doing(token: str, unit: int, what: str) -> Iterator[None]:
     """Says that this thread does something with a unit of the run ``token``, for the length of the block. What cannot be said,
     since the disk is full, is not."""
-    beacon = _folder(token) / f"{unit}.{what}.{os.getpid()}.{threading.get_ident()}"
+    name = f"{_PREFIX}.{token}.{unit}.{what}.{os.getpid()}.{threading.get_ident()}"
+    beacon = Path(tempfile.gettempdir()) / name
     with suppress(OSError):
-        beacon.parent.mkdir(exist_ok=True)
         beacon.touch()
     try:
         yield
@@ -49,21 +50,15 @@ def doing(token: str, unit: int, what: str) -> Iterator[None]:
 
 def left_here(token: str) -> list[Left]:
     """What workers of this node are doing, or were when they died."""
-    found = []
-    with suppress(OSError):
-        for name in os.listdir(_folder(token)):
-            unit, what, process, _ = name.split(".")
-            found.append(Left(int(unit), what, died=not _lives(int(process))))
-    return found
+    parts = (beacon.name.split(".")[2:5] for beacon in _beacons(token))
+    return [Left(int(unit), what, died=not _lives(int(process))) for unit, what, process in parts]
 
 
 def forget_here(token: str) -> None:
     """Removes what was left on this node."""
-    folder = _folder(token)
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            (folder / name).unlink(missing_ok=True)
-        folder.rmdir()
+    for beacon in _beacons(token):
+        with suppress(OSError):
+            beacon.unlink()
 
 
 def left_anywhere(token: str) -> list[Left]:
@@ -102,5 +97,5 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _folder(token: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"clipmill-units-{token}"
+def _beacons(token: str) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"{_PREFIX}.{token}.*"))

@@ -5,9 +5,10 @@ minutes, so a listing that shows the same path, size and modification time is ta
 pieces of what they say are kept, which become one file when the run that reads them has begun:
 
     footers.arrow              of all files
-    footers/TOKEN.arrow        of some thousands that were read since
+    footers.TOKEN.arrow        of some thousands that were read since
 """
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -38,25 +39,31 @@ def save_footers(location: Location, files: Sequence[InputFile]) -> None:
     if len(files) < LEAST_FILES:
         return
     storage.write_bytes(location, _packed(files))
-    storage.remove(_pieces(location))
+    for piece in _pieces(location):
+        storage.remove_file(piece)
 
 
 def save_piece(location: Location, files: Sequence[InputFile]) -> None:
     """Keeps what the footers of some files said, beside what is kept of others, until all is saved."""
-    storage.write_bytes(_pieces(location) / f"{secrets.token_hex(8)}.arrow", _packed(files))
+    storage.write_bytes(location.sibling(f"{_stem(location)}.{secrets.token_hex(8)}.arrow"), _packed(files))
 
 
 def read_footers(location: Location) -> Mapping[str, InputFile]:
     """What was saved, by path; nothing where nothing, or something else, is there."""
     known: dict[str, InputFile] = {}
-    folder = _pieces(location)
-    for place in (location, *(folder / info.base_name for info in storage.list_files(folder))):
+    for place in (location, *_pieces(location)):
         known.update(_unpacked(place))
     return known
 
 
-def _pieces(location: Location) -> Location:
-    return location.sibling(location.name.removesuffix(".arrow"))
+def _pieces(location: Location) -> list[Location]:
+    beside = storage.list_files(location.sibling(""), recursive=False)
+    piece = re.compile(rf"{re.escape(_stem(location))}\.[0-9a-f]{{16}}\.arrow")
+    return [location.sibling(info.base_name) for info in beside if piece.fullmatch(info.base_name)]
+
+
+def _stem(location: Location) -> str:
+    return location.name.removesuffix(".arrow")
 
 
 def _packed(files: Sequence[InputFile]) -> bytes:
