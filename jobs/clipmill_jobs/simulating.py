@@ -61,9 +61,10 @@ def _print(made: Simulation, model: str) -> None:
         click.echo(note)
     click.echo("\nwhat breaks first")
     for limit in made.limits:
+        reached = "" if limit.reached_at is None else f"; reached at {limit.reached_at:,.2g} {limit.grows_with}"
         click.echo(
-            f"{limit.share:>8.1%}  {limit.name}: {_amount(limit.used, limit)} of {_amount(limit.most, limit)}; reached at "
-            f"{limit.at_rows:.2g} rows ({limit.basis})"
+            f"{limit.share:>8.1%}  {limit.name}: {_amount(limit.used, limit)} of {_amount(limit.most, limit)}{reached} "
+            f"({limit.basis})"
         )
 
 

@@ -42,12 +42,12 @@ UNITS = plan_units(INPUTS, 20)
 @pytest.mark.parametrize(
     ("units", "encoders", "on_gpus", "drivers", "at_once", "slices"),
     [
-        (10, 4, True, 0, 1, 1),
-        (90_000, 2, False, 0, 1, 1),
-        (250_000, 4, True, 0, 1, 3),
+        (10, 2, True, 0, 1, 1),
+        (90_000, 32, False, 0, 1, 1),
+        (250_000, 2, True, 0, 1, 3),
         (9_000, 64, True, 0, 2, 2),
-        (1_000_000, 64, True, 0, 16, 32),
-        (12_000_000, 1000, True, 0, 250, 500),
+        (1_000_000, 32, True, 0, 16, 32),
+        (12_000_000, 1000, True, 0, 500, 1000),
         (10, 4, False, 2, 2, 2),
         (10, 2, False, 8, 2, 2),
     ],
@@ -55,7 +55,7 @@ UNITS = plan_units(INPUTS, 20)
 def test_slices_suit_the_encoders(
     units: int, encoders: int, on_gpus: bool, drivers: int, at_once: int, slices: int
 ) -> None:
-    """Worked out by hand: a driver for four GPUs or 32 cores, 5,000 to 100,000 units a slice, two slices a driver."""
+    """Worked out by hand: a driver for two GPUs or 32 cores, 5,000 to 100,000 units a slice, two slices a driver."""
     inputs = [an_input(0, [1] * units)]
     found = cut(plan_units(inputs, 1), inputs, encoders=encoders, on_gpus=on_gpus, drivers=drivers)
     assert (found.at_once, len(found.slices)) == (at_once, slices)

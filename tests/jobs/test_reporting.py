@@ -247,6 +247,7 @@ MISTAKES: dict[str, list[str]] = {
     "remove": ["{nowhere}", "--ids", "{nowhere}/ids"],
     "status": ["{nowhere}"],
     "plan": [],
+    "simulate": ["--rows", "5M", "--machine", "abacus"],
     "models": ["no-such-model"],
     "cache": ["purge", "--to", "much"],
     "doctor": ["ftp://nowhere/x"],

@@ -31,8 +31,8 @@ MOST_UNITS = 100_000
 """Of a slice: some 4 GB of its driver's memory."""
 LEAST_UNITS = 5_000
 """Of a slice, where there are several: some minutes of the encoders that one driver feeds, which load the model for it."""
-ENCODERS_ON_GPUS, ENCODERS_ON_CPUS = 4, 32
-"""That one driver feeds: a GPU takes some five units a second, a core one at most, at 40 ms of the driver's each."""
+ENCODERS_ON_GPUS, ENCODERS_ON_CPUS = 2, 32
+"""That one driver feeds: a GPU takes up to twelve units a second, a core one at most, at 40 ms of the driver's each."""
 _POLL_SECONDS = 0.5
 _ASK_SECONDS = 3.0
 """Between two questions to an actor: it is told of no more, however many units there are."""

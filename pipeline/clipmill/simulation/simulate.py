@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,8 +144,7 @@ def _embedding(asked: Asked, planned: Input, clock: Clocked, costs: Costs) -> li
 def _indexing(asked: Asked, index: Plan, costs: Costs) -> list[SimulatedStage]:
     n, d, machine = asked.workload.rows, asked.model.dimension, asked.machine
     total = index.chosen.build_seconds or 0.0
-    # what does not grow with the vectors is training, which one node does
-    training = min(total, max(0.0, 2 * (index.chosen.build_seconds or 0.0) - _twice(index, n, d)))
+    training = min(total, _training_seconds(index, d))
     filled = total - training
     vectors = 2.0 * d * n
     footprint = index.chosen.footprint
@@ -180,12 +180,20 @@ def _indexing(asked: Asked, index: Plan, costs: Costs) -> list[SimulatedStage]:
     return [train, fill, tune]
 
 
-def _twice(index: Plan, n: int, d: int) -> float:
-    """What an index of the same kind takes to build over twice the vectors, trained on as many."""
-    codes = int(index.factory.rsplit("PQ", 1)[-1].split("x")[0]) if "PQ" in index.factory else 0
-    if not codes:
-        return 2 * (index.chosen.build_seconds or 0.0)
-    return build_seconds(2 * n, d, nlist=index.chosen.nlist, m=codes, bits=4, training_rows=index.training_rows)
+def _training_seconds(index: Plan, d: int) -> float:
+    """Core seconds of what one node does before any vector is added: as of an index of none."""
+    codes, rotated = re.search(r"PQ(\d+)", index.factory), re.search(r"PCAR(\d+)", index.factory)
+    if codes is None:
+        return 0.0
+    return build_seconds(
+        0,
+        int(rotated[1]) if rotated else d,
+        nlist=index.chosen.nlist,
+        m=int(codes[1]),
+        bits=4,
+        training_rows=index.training_rows,
+        rotated_from=d if rotated else 0,
+    )
 
 
 def _evaluating(asked: Asked) -> SimulatedStage:
@@ -205,54 +213,50 @@ def _evaluating(asked: Asked) -> SimulatedStage:
 
 
 def _limits(asked: Asked, planned: Input, clock: Clocked, index: Plan | None, costs: Costs) -> list[Limit]:
-    rows, files, units = asked.workload.rows, len(planned.files), len(planned.units)
+    held = 0.0 if index is None or index.chosen.footprint is None else index.chosen.footprint.total
+    return [
+        *_limits_by_rows(asked.workload.rows, planned, held, costs),
+        *_limits_by_nodes(asked.nodes, planned, clock, costs),
+    ]
+
+
+def _limits_by_rows(rows: int, planned: Input, index_bytes: float, costs: Costs) -> list[Limit]:
+    files, units = len(planned.files), len(planned.units)
     largest = int(np.max([one.stop - one.start for one in planned.slices.slices]))
     head = costs.head_base_bytes + files * costs.head_file_bytes + units * costs.head_unit_bytes
     driver = costs.driver_base_bytes + largest * costs.driver_unit_bytes
-    each = planned.encoders / planned.slices.at_once
-    messages = 2 / _ASKED_SECONDS + each / _ALIVE_SECONDS
+    found = (
+        ("memory of the head", head, PROCESS_BYTES, "bytes", "files and units in arrays"),
+        ("memory of a driver", driver, PROCESS_BYTES, "bytes", f"{largest:,} units of the largest slice"),
+        ("source files", files, MAX_FILES, "files", "ordinals of one dataset"),
+        ("disk of the node that tunes", index_bytes, NODE_DISK_BYTES, "bytes", "it holds a copy of the index"),
+    )
+    return [Limit(name, used, most, unit, "rows", rows, basis) for name, used, most, unit, basis in found if used]
+
+
+def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, costs: Costs) -> list[Limit]:
+    pace = clock.units_a_second
+    messages = 2 / _ASKED_SECONDS + planned.encoders / planned.slices.at_once / _ALIVE_SECONDS
     groups = sum(len(file.row_group_rows) for file in planned.files)
-    limits = [
-        Limit("memory of the head", head, PROCESS_BYTES, "bytes", rows, "files and units in arrays"),
-        Limit("memory of a driver", driver, PROCESS_BYTES, "bytes", rows, f"{largest:,} units of the largest slice"),
-        Limit(
-            "a core of the head",
-            clock.units_a_second * costs.head_unit_seconds,
-            1.0,
-            "cores",
-            rows,
-            f"{clock.units_a_second:,.0f} units a second are followed",
-        ),
-        Limit("a core of a driver", clock.busy, 1.0, "cores", rows, "of the busiest; at 1 its encoders wait for it"),
-        Limit(
+    found = (
+        ("a core of the head", pace * costs.head_unit_seconds, 1.0, "cores", f"it follows {pace:,.0f} units a second"),
+        (
             "messages to one actor",
             messages,
             costs.actor_messages,
             "a second",
-            rows,
             "questions to a driver, and signs of life of its encoders",
         ),
-        Limit(
+        (
             "writes to the staging prefix",
-            clock.units_a_second,
+            pace,
             costs.s3_puts,
             "a second",
-            rows,
             "a file a unit; S3 splits a prefix that stays busy, and answers 503 until it has",
         ),
-        Limit(
-            "reads of the input prefix",
-            GETS_A_ROW_GROUP * groups / clock.seconds,
-            costs.s3_gets,
-            "a second",
-            rows,
-            "two a row group",
-        ),
-        Limit("source files", files, MAX_FILES, "files", rows, "ordinals of one dataset"),
-    ]
-    if index is not None and index.chosen.footprint is not None:
-        held = index.chosen.footprint.total
-        limits.append(
-            Limit("disk of the node that tunes", held, NODE_DISK_BYTES, "bytes", rows, "it holds a copy of the index")
-        )
-    return limits
+        ("reads of the input", GETS_A_ROW_GROUP * groups / clock.seconds, costs.s3_gets, "a second", "two a row group"),
+    )
+    busy = Limit(
+        "a core of a driver", clock.busy, 1.0, "cores", "neither", 0, "of the busiest; at 1 its encoders wait for it"
+    )
+    return [busy, *(Limit(name, used, most, unit, "nodes", nodes, basis) for name, used, most, unit, basis in found)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,15 @@ class SimulatedStage:
 
 @dataclass(frozen=True)
 class Limit:
-    """Something that must not exceed ``most``, and what the run asks of it; ``at_rows`` are those at which it is reached if all
-    grows alike."""
+    """Something that must not exceed ``most``, and what the run asks of it. It grows with ``grows_with``, of which the run has
+    ``count``."""
 
     name: str
     used: float
     most: float
     unit: str
-    rows: int
+    grows_with: Literal["rows", "nodes", "neither"]
+    count: int
     basis: str
 
     @property
@@ -38,11 +39,12 @@ class Limit:
         return self.used / self.most
 
     @property
-    def at_rows(self) -> float:
-        return self.rows / self.share if self.share else float("inf")
+    def reached_at(self) -> float | None:
+        """How many there may be of what it grows with."""
+        return None if self.grows_with == "neither" else self.count / self.share
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "share": self.share, "at_rows": self.at_rows}
+        return {**asdict(self), "share": self.share, "reached_at": self.reached_at}
 
 
 @dataclass(frozen=True)

@@ -103,5 +103,5 @@ class ClusterSettings(Settings):
         default=0,
         ge=0,
         description="Executions of Ray Data side by side, each over a slice of the rows with its share of the encoders. "
-        "Default: one for 4 GPUs or 32 encoders on cores.",
+        "Default: one for 2 GPUs or 32 encoders on cores.",
     )
