@@ -36,7 +36,7 @@ _WORKERS = (
     "ray::MapWorker",
     "ray::MapBatches",
     "ray::ReadU",
-    "ray::Write",
+    "ray::SliceDriver",
     "ray::_make",
     "ray::_fill",
     "ray::_train",
@@ -82,12 +82,12 @@ def clipmill(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def commands(source: Path, output: Path, nodes: Nodes) -> list[tuple[object, ...]]:
-    """Both stages; an index of several shards that is trained and searched by lists."""
+def commands(source: Path, output: Path, nodes: Nodes, drivers: int) -> list[tuple[object, ...]]:
+    """Both stages: embedding in so many slices at a time; an index of several shards that is trained and searched by lists."""
     cluster = ("--address", nodes.address, "--stall-timeout", 120)
     index = ("--factory", "IVF16,PQ16x4fsr", "--shards", 4, "--tuning-queries", 200)
     return [
-        ("embed", "--input", source, "--output", output / "embeddings", *cluster),
+        ("embed", "--input", source, "--output", output / "embeddings", "--drivers", drivers, *cluster),
         ("index", "--embeddings", output / "embeddings", "--output", output / "index", *index, *cluster),
     ]
 
@@ -97,7 +97,7 @@ def go_round(source: Path, output: Path, nodes: Nodes, kills: list[str], chance:
     made = Round()
     began = time.monotonic()
     next_kill = time.monotonic() + chance.uniform(0.1, span)
-    for command in commands(source, output, nodes):
+    for command in commands(source, output, nodes, drivers=chance.randrange(1, 3)):
         for _ in range(_MOST_STARTS):
             made.starts += 1
             run = clipmill(*command)

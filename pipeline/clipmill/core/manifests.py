@@ -36,8 +36,12 @@ CLIPS_VERSION = 3
 """Of embeddings with sounds or videos."""
 FRAMES_VERSION = 4
 """Of embeddings in which each picture of a video has a vector."""
+REFERENCES_VERSION = 5
+"""Of embeddings that name files of older versions beside them."""
 INDEX_VERSION = 3
 """Of indices whose vectors for re-ranking are not float16, or not there."""
+INDEX_WITH_REFERENCES = 4
+"""Of indices that name files of older versions beside them."""
 INDEX_WITH_TRANSFORM = 2
 """Of indices with a query transform, whose shards hold none."""
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
@@ -110,7 +114,7 @@ class EmbeddingsManifest(Record):
     listed; ``truncated_captions`` are those that are longer than the model reads, null where there are none or it was not
     counted."""
 
-    NEWEST: ClassVar[int] = FRAMES_VERSION
+    NEWEST: ClassVar[int] = REFERENCES_VERSION
     LATER: ClassVar[tuple[str, ...]] = ("truncated_captions",)
     kind: Literal["embeddings"] = "embeddings"
     schema_version: int = EMBEDDINGS_VERSION
@@ -159,7 +163,7 @@ class IndexManifest(Record):
     ``tried`` are kinds of index that were built before this one and missed the target.
     """
 
-    NEWEST: ClassVar[int] = INDEX_VERSION
+    NEWEST: ClassVar[int] = INDEX_WITH_REFERENCES
     LATER: ClassVar[tuple[str, ...]] = ("rerank_vectors", "tried")
     kind: Literal["index"] = "index"
     schema_version: int = SCHEMA_VERSION

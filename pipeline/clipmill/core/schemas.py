@@ -252,10 +252,12 @@ SHARDS = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("first_row", pa.int64()),
         pa.field("last_row", pa.int64()),
+        pa.field("version", pa.string()),
     ]
 )
 """``shards.parquet``: the files of a dataset. ``part`` is what a file holds (images, captions, rejected; in an index:
-index, vectors, rows, row_table); ``path`` is relative to the dataset."""
+index, vectors, rows, row_table); ``path`` is relative to the dataset. ``version`` is there where some files are those of an
+older version at the same place, whose name it is; null: of this one."""
 
 SEARCH_RESULTS = pa.schema(
     [

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
@@ -19,6 +19,7 @@ from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
+    Name,
     RelativePath,
     SelectionManifest,
     Sha256,
@@ -152,7 +153,7 @@ class _Head:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a dataset; ``path`` is relative to the dataset."""
+    """One file of a dataset; ``path`` is relative to the dataset, or to the same dataset of another ``version`` beside it."""
 
     part: str
     path: RelativePath
@@ -161,6 +162,24 @@ class Shard:
     sha256: Sha256
     first_row: int | None
     last_row: int | None
+    version: Name | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other file of the dataset."""
+        return self.path if self.version is None else f"{self.version}/{self.path}"
+
+    def at(self, dataset: Location) -> Location:
+        """Where it lies, of a dataset that is published or staged."""
+        if self.version is None:
+            return dataset / self.path
+        published = storage.published_from(dataset)
+        return published.sibling("").sibling(self.version) / published.name / self.path
+
+
+def refer(file: Shard, dataset: Location) -> Shard:
+    """A file of a published version's dataset as another version beside it names it."""
+    return file if file.version is not None else replace(file, version=dataset.sibling("").name)
 
 
 _SHARDS = TypeAdapter(list[Shard])
@@ -221,6 +240,8 @@ def describe_shard(
 def write_shards(location: Location, shards: Sequence[Shard]) -> str:
     """Writes ``shards.parquet`` and returns its sha256, for the manifest."""
     table = pa.Table.from_pylist([vars(shard) for shard in shards], schema=SHARDS)
+    if table.column("version").null_count == len(table):
+        table = table.drop_columns(["version"])
     return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
@@ -314,7 +335,7 @@ class Embeddings:
     def open_shard(self, shard: Shard, *, pre_buffer: bool = True) -> pq.ParquetFile:
         """One file, open for reading by row group. ``pre_buffer`` fetches all columns asked for at once, and keeps what was
         fetched last. Raises RunFailed when it is absent or damaged."""
-        location = self.location / shard.path
+        location = shard.at(self.location)
         try:
             return pq.ParquetFile(location.filesystem.open_input_file(location.path), pre_buffer=pre_buffer)
         except (OSError, pa.ArrowInvalid) as error:

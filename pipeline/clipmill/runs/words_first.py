@@ -214,7 +214,7 @@ def _rows_to_leave_out(words: FileWords, written: Written, removed: Takedown) ->
     """Rows that were taken down since the texts were written, by what the texts and the captioned rows tell of them."""
     found, done = [], []
     for shard in read_shards(written.location, written.manifest.shards_sha256):
-        table = storage.read_table(written.location / shard.path)
+        table = storage.read_table(shard.at(written.location))
         found.append(table.filter(_is_in(table.column("id"), removed.ids)).column("row").to_numpy())
         if shard.part == "rejected":
             done.append(table.filter(pc.equal(table.column("reason"), Reason.REMOVED.value)).column("row").to_numpy())
@@ -223,7 +223,7 @@ def _rows_to_leave_out(words: FileWords, written: Written, removed: Takedown) ->
         digests = _digests(removed)
         for shard in read_shards(words.captioned, manifest.shards_sha256):
             if shard.part == "captioned":
-                place = words.captioned / shard.path
+                place = shard.at(words.captioned)
                 with place.filesystem.open_input_file(place.path) as stream:
                     table = pq.read_table(stream, columns=["row", IMAGE_SHA256])
                 marked = pc.is_in(table.column(IMAGE_SHA256), value_set=digests)

@@ -1,6 +1,7 @@
 """The place of an output: what may be replaced there, where it is made, how it is put there, and copies of it."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def holds_only(output: Location, is_ours: Callable[[str], bool]) -> bool:
 def staging_of(output: Location) -> Location:
     """Where a dataset is made before it is published: beside it, so that a published folder holds nothing else."""
     return output.sibling(f".{output.name}{STAGING}")
+
+
+def published_from(dataset: Location) -> Location:
+    """Where a staged dataset will be published; of one that is published, its place."""
+    staged = re.fullmatch(rf"(.*/)\.([^/]+){re.escape(STAGING)}/[^/]+/dataset/?", dataset.path)
+    if staged is None:
+        return dataset
+    uri = re.sub(rf"(.*/)\.([^/]+){re.escape(STAGING)}/[^/]+/dataset/?$", r"\1\2", dataset.uri)
+    return Location(dataset.filesystem, staged[1] + staged[2], uri)
 
 
 def resolve_output(uri: str) -> Location:

@@ -59,10 +59,10 @@ class _Account:
 
 def _read(location: Location, shard: Shard, manifest: CaptionedManifest, account: _Account, findings: Findings) -> bool:
     """Whether a file could be read to its end."""
-    if storage.sha256(location / shard.path) != shard.sha256:
+    if storage.sha256(shard.at(location)) != shard.sha256:
         findings.fault(f"{shard.path} was altered: its sha256 is not the one in {SHARDS_FILE}")
         return False
-    parquet = reading(shard.path, findings, lambda: open_parquet(location / shard.path))
+    parquet = reading(shard.path, findings, lambda: open_parquet(shard.at(location)))
     if parquet is None:
         return False
     captioned = shard.part == "captioned"

@@ -65,7 +65,7 @@ def read_contents(
                 contents.compressed = is_compressed(parquet.metadata)
                 _look_through(parquet, contents)
         except (pa.ArrowException, OSError) as error:
-            findings.fault(f"{shard.path} is not readable Parquet: {str(error).splitlines()[0]}")
+            findings.fault(f"{shard.name} is not readable Parquet: {str(error).splitlines()[0]}")
     return contents
 
 
@@ -84,7 +84,7 @@ def _look_through(parquet: pq.ParquetFile, contents: Contents) -> None:
         if shard.part == "rejected":
             streams = _check_rejects(batch, rows, index, contents)
         else:
-            check_unit_length(vectors_of(batch.column("embedding")), rows, shard.path, findings)
+            check_unit_length(vectors_of(batch.column("embedding")), rows, shard.name, findings)
         if shard.part == "images":
             contents.id_hashes.append(hashes_of(batch.column("id")))
         read.append((rows, index, streams))
@@ -93,7 +93,7 @@ def _look_through(parquet: pq.ParquetFile, contents: Contents) -> None:
         return
     rows, index, streams = (np.concatenate(parts) for parts in zip(*read, strict=True))
     for at in np.flatnonzero(np.diff(rows) < 0).tolist():
-        findings.fault(f"{shard.path} is not in order: row {rows[at + 1]} comes after row {rows[at]}")
+        findings.fault(f"{shard.name} is not in order: row {rows[at + 1]} comes after row {rows[at]}")
         contents.sound = False
     for name in np.unique(streams).tolist():
         contents.keys[name] = rows[streams == name], index[streams == name]
@@ -103,7 +103,7 @@ def _check_rejects(
     batch: pa.RecordBatch, rows: NDArray[np.int64], index: NDArray[np.int64], contents: Contents
 ) -> NDArray[np.str_]:
     """The stream that each reject belongs to."""
-    path, findings = contents.shard.path, contents.findings
+    path, findings = contents.shard.name, contents.findings
     kinds = batch.column("kind").to_pylist()
     for row in sorted({row for row, kind in zip(rows.tolist(), kinds, strict=True) if kind not in KINDS}):
         findings.fault(f"{path}: the reject of row {row} is neither of an image nor of a caption, a sound or a video")

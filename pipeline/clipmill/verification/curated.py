@@ -58,7 +58,7 @@ def verify_selection(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
 
 
 def _check_selected(location: Location, shard: Shard, findings: Findings) -> np.ndarray:
-    parquet = reading(shard.path, findings, lambda: open_parquet(location / shard.path))
+    parquet = reading(shard.path, findings, lambda: open_parquet(shard.at(location)))
     if parquet is None:
         return np.empty(0, np.int64)
     table = parquet.read(["row", *(["why"] if shard.part == DROPPED else [])])
@@ -90,8 +90,8 @@ def _check_all(
     sound = []
     tally = Tally(reporter, "verify", sum(shard.bytes for shard in shards), "B")
     for shard in check_files(location, shards, (SHARDS_FILE,), findings):
-        parquet = reading(shard.path, findings, lambda shard=shard: open_parquet(location / shard.path))  # type: ignore[misc]
-        if not quick and storage.sha256(location / shard.path) != shard.sha256:
+        parquet = reading(shard.path, findings, lambda shard=shard: open_parquet(shard.at(location)))  # type: ignore[misc]
+        if not quick and storage.sha256(shard.at(location)) != shard.sha256:
             findings.fault(f"{shard.path} was altered: its sha256 is not the one in {SHARDS_FILE}")
         elif parquet is not None and parquet.metadata.num_rows != shard.rows:
             findings.fault(f"{shard.path} holds {parquet.metadata.num_rows} rows and not {shard.rows}")

@@ -113,7 +113,7 @@ def _schema_of_first(dataset: Embeddings, present: list[Shard], part: str) -> pa
     first = next((shard for shard in present if shard.part == part), None)
     if first is None:
         return None
-    parquet = reading(first.path, Findings("", ""), lambda: open_parquet(dataset.location / first.path))
+    parquet = reading(first.name, Findings("", ""), lambda: open_parquet(first.at(dataset.location)))
     return parquet.schema_arrow if parquet else None
 
 
@@ -122,7 +122,7 @@ def _check_footers(
 ) -> None:
     def footer(shard: Shard) -> Findings:
         found = findings.part()
-        parquet = reading(shard.path, found, lambda: open_parquet(dataset.location / shard.path))
+        parquet = reading(shard.name, found, lambda: open_parquet(shard.at(dataset.location)))
         if parquet is not None:
             check_footer(parquet, shard, schemas[shard.part], found)
         return found
@@ -198,7 +198,7 @@ def _check_sums(dataset: Embeddings, account: RowAccount, reasons: Counter[str],
 
 def _holders(dataset: Embeddings, part: str, row: int) -> str:
     """The files of a part whose range of rows this row is in, or the one where it would be."""
-    spans = [(one.first_row or 0, one.last_row or 0, one.path) for one in dataset.shards_of(part) if one.rows]
+    spans = [(one.first_row or 0, one.last_row or 0, one.name) for one in dataset.shards_of(part) if one.rows]
     found = [path for first, last, path in spans if first <= row <= last]
     if not found:
         found = [path for first, _, path in spans if first <= row][-1:] or [path for _, _, path in spans[:1]] or [part]

@@ -31,8 +31,8 @@ def fetch(
     dataset: Location, shard: Shard, scratch: Path, findings: Findings, advance: Callable[[int], None]
 ) -> Path | None:
     """As `fetched`; the caller hands the path to `forget` when it is done with it."""
-    location = dataset / shard.path
-    path = Path(location.path) if location.is_local else scratch / shard.path.replace("/", "-")
+    location = shard.at(dataset)
+    path = Path(location.path) if location.is_local else scratch / shard.name.replace("/", "-")
     digest = hashlib.sha256()
     piece = max(1, min(_CHUNK_BYTES, shard.bytes))  # all of it is allocated, however short the file
     try:
@@ -45,12 +45,12 @@ def fetch(
                     copy.write(chunk)
                 advance(len(chunk))
     except OSError as error:
-        findings.fault(f"{shard.path} cannot be read: {str(error).splitlines()[0]}")
+        findings.fault(f"{shard.name} cannot be read: {str(error).splitlines()[0]}")
         forget(dataset, path)
         return None
     found = digest.hexdigest()
     if found != shard.sha256:
-        findings.fault(f"{shard.path} was altered: its sha256 is {found[:16]}…, not {shard.sha256[:16]}…")
+        findings.fault(f"{shard.name} was altered: its sha256 is {found[:16]}…, not {shard.sha256[:16]}…")
         forget(dataset, path)
         return None
     return path

@@ -19,9 +19,12 @@ def check_files(location: Location, shards: Sequence[Shard], others: Iterable[st
 
     ``others`` are the files beside shards and manifest that belong to the dataset.
     """
+    elsewhere = [shard for shard in shards if shard.version is not None]
     present = sizes_of(location)
-    expected = {shard.path for shard in shards} | set(others) | {MANIFEST}
-    if len({shard.path for shard in shards}) < len(shards):
+    expected = {shard.name for shard in shards if shard.version is None} | set(others) | {MANIFEST}
+    present |= _sizes_elsewhere(location, elsewhere)
+    expected |= {shard.name for shard in elsewhere}
+    if len({shard.name for shard in shards}) < len(shards):
         findings.fault("shards.parquet lists a file twice")
     for path in sorted(expected - set(present)):
         findings.fault(f"{path} is missing")
@@ -29,15 +32,26 @@ def check_files(location: Location, shards: Sequence[Shard], others: Iterable[st
         findings.fault(f"{path} does not belong to the dataset")
     sound = []
     for shard in shards:
-        size = present.get(shard.path)
+        size = present.get(shard.name)
         if size is None:
             continue
         findings.count("files", 1)
         if size == shard.bytes:
             sound.append(shard)
         else:
-            findings.fault(f"{shard.path} has {size} bytes and should have {shard.bytes}: it was cut short or replaced")
+            findings.fault(f"{shard.name} has {size} bytes and should have {shard.bytes}: it was cut short or replaced")
     return sound
+
+
+def _sizes_elsewhere(location: Location, shards: Sequence[Shard]) -> dict[str, int]:
+    """Files of older versions that a dataset names, by what it calls them, with their sizes; those that are there."""
+    found: dict[str, int] = {}
+    for shard in shards:
+        place = shard.at(location)
+        info = place.filesystem.get_file_info(place.path)
+        if info.is_file:
+            found[shard.name] = info.size
+    return found
 
 
 def check_order(shards: Iterable[Shard], findings: Findings, *, repeats: bool) -> bool:
@@ -49,11 +63,11 @@ def check_order(shards: Iterable[Shard], findings: Findings, *, repeats: bool) -
             continue
         first = shard.first_row
         if first is None or shard.last_row is None or shard.last_row < first:
-            findings.fault(f"shards.parquet does not say which rows {shard.path} holds")
+            findings.fault(f"shards.parquet does not say which rows {shard.name} holds")
             in_order = False
             continue
         if last is not None and (first < last or (first == last and not repeats)):
-            findings.fault(f"{shard.path} begins with row {first}, but the file before it ends with row {last}")
+            findings.fault(f"{shard.name} begins with row {first}, but the file before it ends with row {last}")
             in_order = False
         last = shard.last_row
     return in_order

@@ -45,10 +45,10 @@ def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         findings.unchecked.append("the files of the index, since their list is damaged")
         return findings
     common = _common_files(manifest)
-    present = {file.path for file in check_files(location, files, (*common, SHARDS_FILE), findings)}
+    present = {file.name for file in check_files(location, files, (*common, SHARDS_FILE), findings)}
     shards = _shards(files, parts_of(manifest.rerank_vectors.kind), findings)
     _check_counts(manifest, files, shards, findings)
-    there = [shard for shard in shards if all(file.path in present for file in shard.files)]
+    there = [shard for shard in shards if all(file.name in present for file in shard.files)]
     gallery = embeddings_of(manifest, findings)
     whole = _check_common(location, common, findings)
     coding = _coding(location, manifest) if whole else None
@@ -99,8 +99,8 @@ def _row_table_schema(location: Location, manifest: IndexManifest, shards: list[
     captions of vectors made elsewhere may be null."""
     like = pa.schema([])
     if shards:
-        first = location / shards[0].row_table.path
-        parquet = reading(first.path, Findings("", ""), lambda: open_parquet(first))
+        first = shards[0].row_table.at(location)
+        parquet = reading(first.name, Findings("", ""), lambda: open_parquet(first))
         like = parquet.schema_arrow if parquet else like
     if manifest.gallery == "captions":
         unknown = "caption" in like.names and like.field("caption").nullable

@@ -62,7 +62,7 @@ def check_heads(work: IndexWork, shards: list[IndexShard], findings: Findings, r
 
     def head(shard: IndexShard) -> Findings:
         found = findings.part()
-        check_codes_header(work.location / shard.index.path, shard.index, work.manifest.dimension_of_shards, found)
+        check_codes_header(shard.index.at(work.location), shard.index, work.manifest.dimension_of_shards, found)
         _check_sidecar_heads(work, shard, {}, found)
         return found
 
@@ -82,10 +82,10 @@ def _check_sidecar_heads(
     """
 
     def place(file: Shard) -> Location:
-        return storage.resolve(paths[file.path]) if file.path in paths else work.location / file.path
+        return storage.resolve(paths[file.name]) if file.name in paths else file.at(work.location)
 
     def sidecar(file: Shard, array: ArrayFile | None = None) -> Sidecar:
-        return Sidecar(file, paths.get(file.path, Path()), array)
+        return Sidecar(file, paths.get(file.name, Path()), array)
 
     shape = (shard.rows.rows, work.manifest.dimension)
     vectors = None
@@ -95,7 +95,7 @@ def _check_sidecar_heads(
         vectors = None if array is None else sidecar(shard.vectors, array)
     rows = check_header(place(shard.rows), shard.rows, "<i8", shape[:1], findings)
     ends = rows is not None and check_ends(place(shard.rows), shard.rows, rows, findings)
-    table = reading(shard.row_table.path, findings, lambda: open_parquet(place(shard.row_table)))
+    table = reading(shard.row_table.name, findings, lambda: open_parquet(place(shard.row_table)))
     footer = table is not None and check_footer(table, shard.row_table, work.schema, findings)
     if (vectors is None and shard.vectors is not None) or not ends or not footer:
         return None
@@ -161,13 +161,13 @@ def _by_shard(
             path, found = next(read)
             gathered.findings.add(found)
             if path is not None:
-                gathered.paths[file.path] = path
+                gathered.paths[file.name] = path
         yield gathered
 
 
 def _look_into(work: IndexWork, fetched: _Fetched, training: Training | None, gallery: Gallery | None) -> None:
     shard, paths, findings = fetched.shard, fetched.paths, fetched.findings
-    if any(file.path not in paths for file in shard.sidecars):
+    if any(file.name not in paths for file in shard.sidecars):
         return
     sidecars = _check_sidecar_heads(work, shard, paths, findings)
     if sidecars is None:
@@ -177,8 +177,8 @@ def _look_into(work: IndexWork, fetched: _Fetched, training: Training | None, ga
     except (StorageFailed, StorageRefused):
         raise
     except (pa.ArrowException, OSError, ClipmillError) as error:
-        findings.fault(f"the files beside {shard.index.path} cannot be read: {str(error).splitlines()[0]}")
-    if shard.index.path in paths and training is not None and work.coding is not None:
+        findings.fault(f"the files beside {shard.index.name} cannot be read: {str(error).splitlines()[0]}")
+    if shard.index.name in paths and training is not None and work.coding is not None:
         vectors = sidecars.vectors if findings.whole else None
         dimension = work.manifest.dimension_of_shards
-        check_codes(paths[shard.index.path], shard.index, dimension, training, vectors, work.coding, findings)
+        check_codes(paths[shard.index.name], shard.index, dimension, training, vectors, work.coding, findings)

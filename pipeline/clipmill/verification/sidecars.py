@@ -87,7 +87,7 @@ def check_sidecars(files: Sidecars, coding: Coding | None, gallery: Gallery | No
             rows = files.rows.block(at, batch.num_rows)
             vectors = None if files.vectors is None else files.vectors.block(at, batch.num_rows)
             if files.vectors is not None and vectors is not None and vectors.dtype == np.float16:
-                check_unit_length(vectors, rows, files.vectors.shard.path, findings)
+                check_unit_length(vectors, rows, files.vectors.shard.name, findings)
             _check_rows(rows, batch.column("row").to_numpy(), at, last, files, findings)
             if feed is not None:
                 try:
@@ -109,14 +109,14 @@ def _check_rows(
 ) -> None:
     for place in np.flatnonzero(rows != listed)[:1].tolist():
         findings.fault(
-            f"{files.rows.shard.path} has row {rows[place]} at position {files.start + at + place}, "
-            f"{files.row_table.shard.path} has row {listed[place]} there"
+            f"{files.rows.shard.name} has row {rows[place]} at position {files.start + at + place}, "
+            f"{files.row_table.shard.name} has row {listed[place]} there"
         )
     steps = np.diff(np.concatenate([[last], rows]))
     repeats = may_repeat(pq.read_schema(files.row_table.path).names)
     for place in np.flatnonzero(steps < 0 if repeats else steps <= 0)[:1].tolist():
         what = "is here twice" if steps[place] == 0 else "comes after a later one"
-        findings.fault(f"{files.rows.shard.path}: row {rows[place]} at position {files.start + at + place} {what}")
+        findings.fault(f"{files.rows.shard.name}: row {rows[place]} at position {files.start + at + place} {what}")
 
 
 def _compare(
@@ -124,12 +124,12 @@ def _compare(
 ) -> None:
     expected = truth.column("row").to_numpy()
     for place in np.flatnonzero(rows != expected)[:1].tolist():
-        findings.fault(f"{files.rows.shard.path} has row {rows[place]} where the embeddings have row {expected[place]}")
+        findings.fault(f"{files.rows.shard.name} has row {rows[place]} where the embeddings have row {expected[place]}")
     for name in batch.schema.names:
         given, wanted = batch.column(name), truth.column(name).combine_chunks()
         if not given.equals(wanted):
             place = _first_difference(given, wanted)
-            findings.fault(f"{files.row_table.shard.path}: {name} of row {rows[place]} is not that of the embeddings")
+            findings.fault(f"{files.row_table.shard.name}: {name} of row {rows[place]} is not that of the embeddings")
     findings.count("rows compared with the embeddings", len(rows))
 
 
@@ -142,7 +142,7 @@ def _compare_vectors(
     else:
         same = (np.abs(stored.astype(np.int16) - expected) <= _ROUNDING).all(axis=1)
     for place in np.flatnonzero(~same).tolist():
-        findings.fault(f"{shard.path}: the vector of row {rows[place]} is not that of the embeddings")
+        findings.fault(f"{shard.name}: the vector of row {rows[place]} is not that of the embeddings")
 
 
 def _first_difference(one: pa.Array, other: pa.Array) -> int:

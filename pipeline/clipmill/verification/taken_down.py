@@ -13,6 +13,7 @@ from clipmill.verification.findings import Findings
 from clipmill.verification.tables import open_parquet
 from clipmill.versions.matching import kept_embeddings
 from clipmill.versions.place import Place
+from clipmill.versions.prune import named_by
 from clipmill.versions.rewrite import Leaving, groups_of
 from clipmill.versions.takedown import Takedown, read_removed
 from clipmill.versions.version import all_versions, folders
@@ -39,7 +40,8 @@ def verify_taken_down(place: Place, reporter: Reporter) -> Findings | None:
         findings.count("versions", 1)
     _check_words(place, removed, findings)
     findings.count("ids and contents taken down", len(removed))
-    halves = folders(place) - {version.name for version in all_versions(place)}
+    names = {version.name for version in all_versions(place)}
+    halves = folders(place) - names - set(named_by(place, names))
     if halves:
         findings.notes.append(
             f"not looked into: {', '.join(sorted(halves))}, which no run has finished; `clipmill prune`"
@@ -54,7 +56,7 @@ def _check_index(index: Location, version: str, removed: Takedown, findings: Fin
     for file in read_shards(index, read_manifest(index, IndexManifest).shards_sha256):
         if file.part != "row_table":
             continue
-        for batch in open_parquet(index / file.path).iter_batches(columns=["id"]):
+        for batch in open_parquet(file.at(index)).iter_batches(columns=["id"]):
             if pc.any(pc.is_in(batch.column(0), value_set=ids)).as_py():
                 findings.fault(f"version {version}: index/{file.path} holds what was taken down")
                 break

@@ -91,10 +91,10 @@ def _check_rows(
 
 
 def _read(location: Location, shard: Shard, findings: Findings) -> pa.Table | None:
-    if storage.sha256(location / shard.path) != shard.sha256:
+    if storage.sha256(shard.at(location)) != shard.sha256:
         findings.fault(f"{shard.path} was altered: its sha256 is not the one in {SHARDS_FILE}")
         return None
-    parquet = reading(shard.path, findings, lambda: open_parquet(location / shard.path))
+    parquet = reading(shard.path, findings, lambda: open_parquet(shard.at(location)))
     if parquet is None:
         return None
     wanted = _SCHEMAS.get(shard.part)

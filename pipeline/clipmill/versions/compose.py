@@ -1,13 +1,14 @@
 """The embeddings of a version: those of the version before without what is gone, and what was embedded for this one.
 
-Files of which every row stays are not written again: they get another name on the same storage. Only those that hold
-rows of dead source files, or ids that were taken down, are, and small ones that become one (`clipmill.versions.compact`).
+Files of which every row stays are not written again: on a disk they get another name, on S3 they are named where they
+are. Only those that hold rows of dead source files, or ids that were taken down, are, and small ones that become one
+(`clipmill.versions.compact`).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,6 +22,7 @@ from clipmill.core.manifests import (
     CLIPS_VERSION,
     EMBEDDINGS_VERSION,
     FRAMES_VERSION,
+    REFERENCES_VERSION,
     ClipCounts,
     Counts,
     EmbeddingsManifest,
@@ -35,6 +37,7 @@ from clipmill.datasets.manifests import (
     LISTING_FILE,
     Embeddings,
     Shard,
+    refer,
     write_shards,
 )
 from clipmill.embedding.layout import CLIP_PARTS, PARTS
@@ -84,6 +87,12 @@ class Composition(Stage[EmbeddingsManifest]):
         return first is not None and first.manifest.has_hashes
 
     @property
+    def refers(self) -> bool:
+        """Whether files that stay are named where they are and not given another name: on S3 that would copy them. What
+        has no hashes keeps the form that it has, which knows no other versions."""
+        return not self.output.is_local and self.has_hashes
+
+    @property
     def leaving(self) -> Leaving:
         """What is not taken over of the files."""
         return Leaving(frozenset(self.changes.dead), self.removed, not self.has_hashes, self.changes.gone)
@@ -116,7 +125,7 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
         new.encoded_with if new else {}
     )
     return EmbeddingsManifest(
-        schema_version=_version(composition, counts),
+        schema_version=_version(composition, counts, files),
         model=composition.model,
         dimension=composition.model.dimension,
         counts=counts,
@@ -138,9 +147,11 @@ def _compose(composition: Composition, work: Work) -> EmbeddingsManifest:
     )
 
 
-def _version(composition: Composition, counts: Counts) -> int:
+def _version(composition: Composition, counts: Counts, files: Sequence[Shard]) -> int:
     if not composition.has_hashes:
         return EMBEDDINGS_VERSION - 1
+    if any(file.version is not None for file in files):
+        return REFERENCES_VERSION
     if any(one.kept_frames is not None for one in counts.clips.values()):
         return FRAMES_VERSION
     return CLIPS_VERSION if counts.clips else EMBEDDINGS_VERSION
@@ -190,7 +201,7 @@ def _files(work: Composition, target: Location, token: str) -> list[Shard]:
     for part in PARTS:
         here = [file for group in placed for file in group if file.part == part]
         kept = [file for file in here if file.rows] or here[:1]  # one that is empty tells the schema
-        storage.remove_files(target, [file.path for file in here if file not in kept])
+        storage.remove_files(target, [file.path for file in here if file not in kept and file.version is None])
         files += kept
     return files
 
@@ -198,9 +209,12 @@ def _files(work: Composition, target: Location, token: str) -> list[Shard]:
 def _place(work: Composition, groups: Sequence[Group], target: Location, number: int, token: str) -> Sequence[Shard]:
     if len(groups) > 1 or _changes(work, groups[0]):
         return rewrite(groups, target, f"part-{number:05d}-{token}.parquet", work.leaving)
-    for file in groups[0].files:
-        storage.reference(groups[0].dataset.location / file.path, target / file.path)
-    return groups[0].files
+    dataset, files = groups[0].dataset, groups[0].files
+    if dataset is work.base and work.refers:
+        return [refer(file, dataset.location) for file in files]
+    for file in files:
+        storage.reference(file.at(dataset.location), target / file.path)
+    return [replace(file, version=None) for file in files]
 
 
 def _changes(work: Composition, group: Group) -> bool:
@@ -225,7 +239,7 @@ def _counts(dataset: Location, files: Sequence[Shard], rows: int) -> Counts:
     reasons: Counter[str] = Counter()
     for file in files:
         if file.part == "rejected" and file.rows:
-            table = storage.read_table(dataset / file.path)
+            table = storage.read_table(file.at(dataset))
             kinds.update(table.column("kind").to_pylist())
             reasons.update(table.column("reason").to_pylist())
     frames = _frames_of(dataset, files)
@@ -266,7 +280,7 @@ def _frames_of(dataset: Location, files: Sequence[Shard]) -> int | None:
     for file in files:
         if file.part != "videos":
             continue
-        place = dataset / file.path
+        place = file.at(dataset)
         with place.filesystem.open_input_file(place.path) as stream:
             parquet = pq.ParquetFile(stream)
             if FRAME not in parquet.schema_arrow.names:

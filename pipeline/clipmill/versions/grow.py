@@ -13,7 +13,7 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import IndexManifest
-from clipmill.datasets.manifests import Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import Shard, read_manifest, read_shards, refer
 from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes
 from clipmill.index.build.fill import Filled
@@ -166,7 +166,7 @@ def _matched(build: Build, base: Location, files: list[Shard]) -> Iterator[Stret
 
 
 def _rows_of(base: Location, file: Shard) -> NDArray[np.int64]:
-    path = storage.local_copy(base / file.path, DEFAULT_CACHE.expanduser(), file.sha256)
+    path = storage.local_copy(file.at(base), DEFAULT_CACHE.expanduser(), file.sha256)
     rows: NDArray[np.int64] = np.load(path, mmap_mode="r", allow_pickle=False)
     return rows
 
@@ -202,9 +202,11 @@ def _stage(
 def _taken_over(base: Location, old: list[Shard], shard: ShardRange, dataset: Location) -> Filled:
     """An old shard under the names of the new one: FAISS numbers its vectors from 0 in every shard."""
     names = [shard.file(file.part) for file in old]
-    index = _read_index(base / old[0].path, old[0].sha256)
+    index = _read_index(old[0].at(base), old[0].sha256)
+    if not base.is_local:
+        return Filled([refer(file, base) for file in old], measured_footprint(index))
     for file, name in zip(old, names, strict=True):
-        storage.reference(base / file.path, dataset / name)
+        storage.reference(file.at(base), dataset / name)
     return Filled([replace(file, path=name) for file, name in zip(old, names, strict=True)], measured_footprint(index))
 
 

@@ -80,7 +80,7 @@ def _overlapping(files: Sequence[Shard], rows: NDArray[np.int64]) -> list[Shard]
 
 
 def _among(rows: NDArray[np.int64], base: Location, file: Shard) -> NDArray[np.bool_]:
-    held = np.load(storage.local_copy(base / file.path, DEFAULT_CACHE.expanduser(), file.sha256), mmap_mode="r")
+    held = np.load(storage.local_copy(file.at(base), DEFAULT_CACHE.expanduser(), file.sha256), mmap_mode="r")
     at = np.minimum(np.searchsorted(held, rows), len(held) - 1)
     result: NDArray[np.bool_] = held[at] == rows
     return result

@@ -1,6 +1,6 @@
-"""Removing versions that nobody needs any more. Versions share no file by name, so removing one takes from no other."""
+"""Removing versions that nobody needs any more. Files that one which stays names stay where they are, until none does."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import ClipmillError, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
-from clipmill.datasets.manifests import find_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, Shard, find_manifest, read_shards
 from clipmill.storage import Location
 from clipmill.storage.copies import forget
 from clipmill.storage.lease import Lease
@@ -46,6 +46,7 @@ def plan_pruning(place: Place, keep: int) -> Pruning:
     gone = {name for name, _ in removed}
     waiting = next((one.name for one in versions if one.name == current and one.removed < taken_down), None)
     halves = folders(place) - set(named_versions(place)) - {_under_way(place)}
+    halves -= set(named_by(place, [version.name for version in versions]))  # what is left of versions that were removed
     kept = [version.name for version in versions if version.name not in gone]
     return Pruning(removed, sorted(halves), kept, waiting)
 
@@ -57,18 +58,47 @@ def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
     Raises RunFailed where a version became the current one meanwhile, or cannot be deleted.
     """
     shared = {digest for name in pruning.kept for digest in _digests(place.version(name))}
-    for name in [*(name for name, _ in pruning.removed), *pruning.halves]:
+    under_way = _under_way(place)
+    needed = named_by(place, [*pruning.kept, *([under_way] if under_way else [])])
+    left = folders(place) - set(named_versions(place)) - {under_way} - set(pruning.halves)
+    for name in [*(name for name, _ in pruning.removed), *pruning.halves, *sorted(left)]:
         lease.check()
         if read_pointer(place).name == name:
             raise RunFailed(f"version {name} became the current one meanwhile and is kept; run the same command again")
-        remove_version(place, name, shared)
+        remove_version(place, name, shared, needed.get(name, frozenset()))
 
 
-def remove_version(place: Place, name: str, shared: Set[str] = frozenset()) -> None:
-    """A version that is not read any more, and the copies that this machine has of files which no other version shares."""
-    forget(DEFAULT_CACHE, _digests(place.version(name)) - shared)
-    storage.remove_files(place.version(name), [VERSION_FILE])
-    storage.remove(place.version(name))
+def remove_version(place: Place, name: str, shared: Set[str] = frozenset(), needed: Set[str] = frozenset()) -> None:
+    """A version that is not read any more, without the files (relative to it) that are ``needed`` by others, and the copies
+    that this machine has of files which no other version shares."""
+    folder = place.version(name)
+    forget(DEFAULT_CACHE, _digests(folder) - shared)
+    storage.remove_files(folder, [VERSION_FILE])
+    if not needed:
+        storage.remove(folder)
+        return
+    files = [info.path[len(folder.path) + 1 :] for info in storage.list_files(folder)]
+    storage.remove_files(folder, sorted(set(files) - needed, key=lambda file: (not file.endswith(MANIFEST), file)))
+
+
+def named_by(place: Place, versions: Iterable[str]) -> dict[str, set[str]]:
+    """Files of other versions that these name: by version, relative to its folder. Raises what reading their lists raises:
+    what is not known to be free is not removed."""
+    found: dict[str, set[str]] = {}
+    for folder in map(place.version, versions):
+        for part, files in _lists_of(folder):
+            for file in files:
+                if file.version is not None:
+                    found.setdefault(file.version, set()).add(f"{part}/{file.path}")
+    return found
+
+
+def _lists_of(folder: Location) -> Iterator[tuple[str, list[Shard]]]:
+    """The files of the embeddings and the index of a version, of those that it has."""
+    for part in ("embeddings", "index"):
+        manifest = find_manifest(folder / part)
+        if isinstance(manifest, EmbeddingsManifest | IndexManifest):
+            yield part, read_shards(folder / part, manifest.shards_sha256)
 
 
 def _digests(folder: Location) -> set[str]:
@@ -76,11 +106,9 @@ def _digests(folder: Location) -> set[str]:
     found: set[str] = set()
     if folder.is_local:
         return found
-    for part in ("embeddings", "index"):
-        with suppress(ClipmillError):
-            manifest = find_manifest(folder / part)
-            if isinstance(manifest, EmbeddingsManifest | IndexManifest):
-                found |= {file.sha256 for file in read_shards(folder / part, manifest.shards_sha256)}
+    with suppress(ClipmillError):
+        for _, files in _lists_of(folder):
+            found |= {file.sha256 for file in files}
     return found
 
 

@@ -23,7 +23,7 @@ def tables_of(written: Written) -> tuple[pa.Table, pa.Table]:
     shards = read_shards(written.location, written.manifest.shards_sha256)
     texts, rejected = (
         pa.concat_tables(
-            [storage.read_table(written.location / shard.path) for shard in shards if shard.part == part]
+            [storage.read_table(shard.at(written.location)) for shard in shards if shard.part == part]
             or [schema.empty_table()]
         )
         for part, schema in (("texts", TEXTS), ("rejected", REJECTED))

@@ -48,7 +48,7 @@ class Written:
     def of_rows(self, first: int, last: int) -> pa.Table:
         """``row, candidate, text`` of the rows from ``first`` to ``last``, in order. Raises RunFailed for a damaged file."""
         found = [
-            _read(self.location / shard.path, first, last)
+            _read(shard.at(self.location), first, last)
             for shard in self.shards
             if shard.first_row is not None and shard.last_row is not None
             if shard.first_row <= last and shard.last_row >= first

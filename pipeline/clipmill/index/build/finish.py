@@ -1,6 +1,7 @@
 """Building an index, after the work: its list of files and its manifest."""
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,13 +11,14 @@ from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import (
     GALLERY_VECTORS,
     INDEX_VERSION,
+    INDEX_WITH_REFERENCES,
     INDEX_WITH_TRANSFORM,
     SCHEMA_VERSION,
     IndexManifest,
     RerankVectors,
     Run,
 )
-from clipmill.datasets.manifests import write_shards
+from clipmill.datasets.manifests import Shard, write_shards
 from clipmill.index.build.attempts import missed_before
 from clipmill.index.build.build import Build
 from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled, resident_bytes
@@ -43,9 +45,9 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         "fill": sum(shard.seconds for shard in shards),
         "tune": tuned.seconds,
     }
-    dataset = build.gallery.dataset
+    dataset, files = build.gallery.dataset, [file for shard in shards for file in shard.filled.files]
     manifest = IndexManifest(
-        schema_version=_version(build, trained),
+        schema_version=_version(build, trained, files),
         model=dataset.manifest.model,
         dimension=build.gallery.dimension,
         n=build.gallery.n,
@@ -72,7 +74,7 @@ def finish_index(build: Build, progress: Progress, trained: Trained, hardware: d
         rerank_vectors=RerankVectors(
             kind=build.rerank_kind, ranges_sha256=trained.ranges_sha256, recall=tuned.of_vectors
         ),
-        shards_sha256=write_shards(place.dataset, [file for shard in shards for file in shard.filled.files]),
+        shards_sha256=write_shards(place.dataset, files),
         runs=[*progress.start.earlier, _run(build, progress, seconds)],
         stage_seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         software=environment.software(),
@@ -92,8 +94,10 @@ def _run(build: Build, progress: Progress, seconds: dict[str, float]) -> Run:
     )
 
 
-def _version(build: Build, trained: Trained) -> int:
+def _version(build: Build, trained: Trained, files: Sequence[Shard]) -> int:
     """The oldest whose readers understand the index."""
+    if any(file.version is not None for file in files):
+        return INDEX_WITH_REFERENCES
     if build.rerank_kind != "float16":
         return INDEX_VERSION
     return INDEX_WITH_TRANSFORM if trained.query_transform else SCHEMA_VERSION

@@ -219,7 +219,7 @@ def _sound_shards(place: Unfinished, trained: Trained | None) -> set[int]:
     def is_sound(record: Location) -> bool:
         found = read_record(record, FilledShard)
         if found and trained and found.trained_sha256 == trained.sha256:
-            return all(sizes.get(file.path) == file.bytes for file in found.filled.files)
+            return all(file.version or sizes.get(file.path) == file.bytes for file in found.filled.files)
         return False
 
     staging = place.build.staging

@@ -102,16 +102,16 @@ def open_files(
     for shard, index in zip(files["index"], opened, strict=True):
         if codebook_sha256(index) != codebooks:
             raise RunFailed(
-                f"{location / shard.path} comes from another training than {TRAINED_FILE} beside it, so its codes mean "
+                f"{shard.at(location)} comes from another training than {TRAINED_FILE} beside it, so its codes mean "
                 f"nothing here; {_remedy()}"
             )
         if index.ntotal != shard.rows:
-            raise RunFailed(f"{location / shard.path} holds {index.ntotal} vectors and not {shard.rows}; {_remedy()}")
+            raise RunFailed(f"{shard.at(location)} holds {index.ntotal} vectors and not {shard.rows}; {_remedy()}")
         _share_centroids(index, trained)
     stored, rows, table = _open_sidecars(location, files, common.rerank_vectors, trained.d, cache, resident=resident)
     for shard, index, vectors in zip(files["vectors"], opened, stored.shards, strict=bool(stored.shards)):
         if not vectors_belong(index, vectors, stored.coding, trained):
-            raise RunFailed(f"{location / shard.path} holds other vectors than the index beside it; {_remedy()}")
+            raise RunFailed(f"{shard.at(location)} holds other vectors than the index beside it; {_remedy()}")
     if common.query_transform is not None:
         transform = _read_transform(location, common.query_transform, trained.d, cache)
         opened = [behind(transform, index) for index in opened]
@@ -158,13 +158,13 @@ def _open_sidecars(
     for shard, array in zip(files["vectors"], vectors, strict=True):
         if array.dtype != np.dtype(coding.dtype) or array.shape[1:] != (dimension,):
             raise RunFailed(
-                f"{location / shard.path} holds {array.dtype} of shape {array.shape} and not {coding.dtype} of "
+                f"{shard.at(location)} holds {array.dtype} of shape {array.shape} and not {coding.dtype} of "
                 f"{(shard.rows, dimension)}; {_remedy()}"
             )
     rows = [_map_array(location, shard, cache, "r") for shard in files["rows"]]
     for shard, numbers in zip(files["rows"], rows, strict=True):
         if (int(numbers[0]), int(numbers[-1])) != (shard.first_row, shard.last_row):
-            raise RunFailed(f"{location / shard.path} holds the rows of another shard; {_remedy()}")
+            raise RunFailed(f"{shard.at(location)} holds the rows of another shard; {_remedy()}")
     starts = np.cumsum([0, *(shard.rows for shard in files["index"])], dtype=np.int64)
     table = RowTable([_local(location, shard, cache) for shard in files["row_table"]], starts)
     return StoredVectors(vectors, starts, coding), rows, table
@@ -185,7 +185,7 @@ def _remedy() -> str:
 
 def _local(location: Location, shard: Shard, cache: Path) -> Path:
     """A local path of the file, of the size it should have."""
-    place = location / shard.path
+    place = shard.at(location)
     size = place.filesystem.get_file_info(place.path).size
     if size is None:
         raise RunFailed(f"{place} is missing; {_remedy()}")
@@ -199,7 +199,7 @@ def _checked(location: Location, shard: Shard, cache: Path) -> Path:
     found = storage.sha256(storage.resolve(path))
     if found != shard.sha256:
         raise RunFailed(
-            f"{location / shard.path} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
+            f"{shard.at(location)} was altered: its sha256 is {found[:12]}… and not {shard.sha256[:12]}…; {_remedy()}"
         )
     return path
 
@@ -210,7 +210,7 @@ def _read_checked(location: Location, shard: Shard, cache: Path) -> Any:
         return read_index(str(path))
     except RuntimeError as error:
         raise RunFailed(
-            f"{location / shard.path} is no index that FAISS reads ({str(error)[-200:]}); {_remedy()}"
+            f"{shard.at(location)} is no index that FAISS reads ({str(error)[-200:]}); {_remedy()}"
         ) from None
 
 
@@ -222,9 +222,9 @@ def _map_array(location: Location, shard: Shard, cache: Path, mode: Mode) -> Any
     try:
         array = _in_memory(path) if mode == "resident" else np.load(path, mmap_mode=mode, allow_pickle=False)
     except ValueError as error:
-        raise RunFailed(f"{location / shard.path} is not the array it should be ({error}); {_remedy()}") from None
+        raise RunFailed(f"{shard.at(location)} is not the array it should be ({error}); {_remedy()}") from None
     if len(array) != shard.rows:
-        raise RunFailed(f"{location / shard.path} holds {len(array)} rows and not {shard.rows}; {_remedy()}")
+        raise RunFailed(f"{shard.at(location)} holds {len(array)} rows and not {shard.rows}; {_remedy()}")
     return array
 
 
