@@ -1,5 +1,6 @@
 """`clipmill run` with input and output on S3: two nights, two runs at once, and going back."""
 
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -129,14 +131,16 @@ def test_two_nights_on_s3(store: FaultyS3, clipmill: Callable, tmp_path: Path) -
     assert "the index keeps its training" in out
     second, now = nightly.current, nightly.version
     assert (now["rows_encoded"], now["rows_reused"], now["base"]) == (10, 40, first)
-    kept = nightly.etags(f"runs/{first}/embeddings/images/")
-    assert kept.items() <= nightly.etags(f"runs/{second}/embeddings/images/").items()
+    # what stayed is named where it is, and nothing of it is copied
+    named = files_named(store, second)
+    assert set(named.values()) == {first}
+    assert named.keys() >= {f"images/{name}" for name in nightly.etags(f"runs/{first}/embeddings/images/")}
+    assert not named.keys() & nightly.etags(f"runs/{second}/embeddings/").keys()
 
     # readers see it whole; what was planned by the first night lies beside the actual figures
     here("verify", OUTPUT)
-    assert (
-        len(json.loads(here("search", "--index", OUTPUT, "--text", "a red circle", "-k", 3, "--json"))["results"]) == 3
-    )
+    found = json.loads(here("search", "--index", OUTPUT, "--text", "a red circle", "-k", 3, "--json"))
+    assert len(found["results"]) == 3
     planned = {figure["name"]: figure for figure in now["plan"]["figures"]}
     assert now["plan"]["basis"] == f"as version {first} took"
     assert planned["embedding_bytes"]["actual"] == sum(new_bytes(nightly, first, second, store))
@@ -154,11 +158,22 @@ def test_two_nights_on_s3(store: FaultyS3, clipmill: Callable, tmp_path: Path) -
     assert nightly.current == first
     here("rollback", OUTPUT, "--to", second)
     here("prune", OUTPUT, "--keep", 1)
-    assert {key.partition("/")[0] for key in nightly.etags("runs/")} == {second}
+    left = nightly.etags(f"runs/{first}/")
+    assert left.keys() == {f"embeddings/{file}" for file in named}
+    here("prune", OUTPUT, "--keep", 1)
+    assert nightly.etags(f"runs/{first}/") == left
     here("verify", OUTPUT)
+    assert json.loads(here("search", "--index", OUTPUT, "--text", "a red circle", "-k", 3, "--json")) == found
     listed = json.loads(here("versions", OUTPUT, "--json"))
     assert [version["name"] for version in listed["versions"]] == [second]
     assert clipmill("run", config).out.startswith("unchanged")
+
+
+def files_named(store: FaultyS3, version: str) -> dict[str, str]:
+    """Files of older versions that the embeddings of one name: whose each is."""
+    found = store.client.get_object(Bucket=BUCKET, Key=f"nightly/runs/{version}/embeddings/shards.parquet")
+    table = pq.read_table(io.BytesIO(found["Body"].read()))
+    return {file["path"]: file["version"] for file in table.to_pylist() if file["version"] is not None}
 
 
 def new_bytes(nightly: Nightly, first: str, second: str, store: FaultyS3) -> Iterator[int]:

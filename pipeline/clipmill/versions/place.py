@@ -1,7 +1,7 @@
 """Where `clipmill run` publishes: versions beside each other, and one small file that says which one readers see.
 
 OUTPUT/current.json              the pointer
-OUTPUT/runs/NAME/embeddings/     a version: datasets that are whole by themselves, never written into again
+OUTPUT/runs/NAME/embeddings/     a version: datasets, never written into again; on S3 they name files of older versions
 OUTPUT/runs/NAME/index/
 OUTPUT/runs/NAME/report/
 OUTPUT/runs/NAME/version.json    written last: without it, the version was not published
