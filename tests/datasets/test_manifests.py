@@ -46,13 +46,28 @@ def record(**changes: Any) -> dict[str, Any]:
     return {**whole, "first_row": 0, "last_row": 0, **changes}
 
 
-@pytest.mark.parametrize("changes", [{"path": path} for path in OUTSIDE] + [{"sha256": one} for one in NO_DIGESTS])
+@pytest.mark.parametrize(
+    "changes",
+    [{"path": path} for path in OUTSIDE]
+    + [{"version": name} for name in (*OUTSIDE[:-1], "a/b")]
+    + [{"sha256": one} for one in NO_DIGESTS],
+)
 def test_a_list_of_files_that_leads_out_of_its_dataset_is_refused(tmp_path: Path, changes: dict[str, str]) -> None:
     place = storage.resolve(tmp_path)
     shards_of_records([record()], place)
     pq.write_table(pa.Table.from_pylist([record(), record(**changes)], SHARDS), tmp_path / SHARDS_FILE)
     with pytest.raises(RunFailed, match=rf"{SHARDS_FILE} is none that we wrote: 1\.{next(iter(changes))} cannot be"):
         read_shards(place, storage.sha256(place / SHARDS_FILE))
+
+
+def test_a_file_of_another_version_lies_in_the_same_dataset_beside(tmp_path: Path) -> None:
+    (file,) = shards_of_records([record(version="20261126T030000Z-0f3a9c21")], storage.resolve(tmp_path))
+    published = storage.resolve("s3://bucket/place/runs/20261130T030000Z-77aa0b1c/embeddings")
+    staged = storage.staging_of(published) / "0123abcd" / "dataset"
+    wanted = "bucket/place/runs/20261126T030000Z-0f3a9c21/embeddings/images/part-00000.parquet"
+    assert [file.at(dataset).path for dataset in (published, staged)] == [wanted, wanted]
+    assert file.at(staged).uri == f"s3://{wanted}"
+    assert shards_of_records([record()], published)[0].at(staged).path == f"{staged.path}/images/part-00000.parquet"
 
 
 def test_names_of_our_files_are_taken(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 
 LEAST_FILES = 16
+_AT_ONCE = 8192
+"""Lines that are turned into objects at a time."""
+_GROUPS = ("row_group_rows", "row_group_bytes", "row_group_starts")
 _SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -90,21 +93,18 @@ def _unpacked(location: Location) -> dict[str, InputFile]:
         return {}
     coded = table.column("schema").combine_chunks()
     schemas = [pa.ipc.read_schema(pa.py_buffer(data)) for data in coded.dictionary.to_pylist()]
-    columns = (table.column(name).to_pylist() for name in _SCHEMA.names[:-1])
-    return {
-        path: InputFile(
-            ordinal=0,
-            path=path,
-            size=size,
-            etag=etag,
-            rows=rows,
-            row_group_rows=tuple(group_rows),
-            row_group_bytes=tuple(group_bytes),
-            row_group_starts=tuple(group_starts),
-            schema=schemas[schema],
-            modified=modified,
-        )
-        for path, size, etag, modified, rows, group_rows, group_bytes, group_starts, schema in zip(
-            *columns, coded.indices.to_pylist(), strict=True
-        )
-    }
+    known: dict[str, InputFile] = {}
+    same: dict[tuple[int, ...], tuple[int, ...]] = {}
+    plain, numbers = table.drop_columns(["schema"]), coded.indices.to_numpy()
+    for start in range(0, len(table), _AT_ONCE):
+        for at, line in enumerate(plain.slice(start, _AT_ONCE).to_pylist(), start):
+            rows, sizes, starts = (tuple(line.pop(name)) for name in _GROUPS)
+            known[line["path"]] = InputFile(
+                ordinal=0,
+                **line,
+                row_group_rows=same.setdefault(rows, rows),  # files of one writer: in memory once
+                row_group_bytes=sizes,
+                row_group_starts=starts,
+                schema=schemas[numbers[at]],
+            )
+    return known
