@@ -106,8 +106,7 @@ class SliceRun(Generic[AnySums]):
                     stop_if_told()
                     while waiting and free:
                         under_way.append(self._start(waiting.popleft(), free.popleft()))
-                    time.sleep(_POLL_SECONDS if len(under_way) > 1 else min(_POLL_SECONDS, 0.1))
-                    ended = [one for one in under_way if one.execution.ended()]
+                    ended = self._wait(under_way)
                     if self._pass_on(under_way):
                         moved = time.monotonic()
                     for one in ended:
@@ -133,6 +132,15 @@ class SliceRun(Generic[AnySums]):
         kind = _There if len(self.cut.slices) > 1 else _Here
         files = files_of(units, self._inputs)
         return _Slice(run, graph, at, kind(graph, self.sums, units, files, self.tally), tries)
+
+    def _wait(self, under_way: Sequence[_Slice]) -> list[_Slice]:
+        """Those that end within the next moment."""
+        until = time.monotonic() + _POLL_SECONDS
+        while True:
+            ended = [one for one in under_way if one.execution.ended()]
+            if ended or time.monotonic() > until:
+                return ended
+            time.sleep(_POLL_SECONDS / 10)
 
     def _pass_on(self, under_way: Sequence[_Slice]) -> bool:
         """Hands on what was reported; whether anything was."""
