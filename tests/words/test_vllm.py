@@ -148,11 +148,11 @@ def test_texts_say_how_they_ended_and_how_probable_they_were(prompts: VllmPrompt
         "generated_tokens": [5, end],
         "logprobs": [{5: {"logprob": -1.0}, 6: {"logprob": -0.1}}, {str(end): {"logprob": -0.5}, "6": None}],
     }
-    assert prompts.said(output, Decoding(9)) == Said("a block", 2, -0.75, "stop")
+    assert prompts.said(output) == Said("a block", 2, -0.75, "stop")
     cut = {**output, "generated_tokens": [5, 6], "logprobs": [{5: {"logprob": -1.0}}, {6: {"logprob": -3.0}}]}
-    assert prompts.said(cut, Decoding(2)) == Said("a block", 2, -2.0, "length")
+    assert prompts.said(cut) == Said("a block", 2, -2.0, "length")
     with pytest.raises(ValueError, match="no probability of the token 6"):
-        prompts.said({**cut, "logprobs": [{5: {"logprob": -1.0}}, {}]}, Decoding(2))
+        prompts.said({**cut, "logprobs": [{5: {"logprob": -1.0}}, {}]})
 
 
 def test_a_choice_weighs_what_its_own_tokens_do(prompts: VllmPrompts) -> None:

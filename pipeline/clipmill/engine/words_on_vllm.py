@@ -52,7 +52,6 @@ _NOT_ASKED = "not asked"
 _KNOWN: dict[str, Any] = {"row": int, "id": str, "source": str, "has_image_column": bool}
 """Columns of a row that its texts and rejects are written with; what Ray holds them in is not always what JSON takes."""
 _READ = (*_KNOWN, "image", "image_path")
-_PLACE = pa.schema([("unit", pa.int64()), ("at", pa.int64()), ("number", pa.int64())])
 _TOLD = "told"
 
 
@@ -196,11 +195,11 @@ def rows_of(block: pa.Table, *, each: int) -> pa.Table:
     found = []
     for unit, raw, _ in unpack(block):
         at = np.repeat(np.arange(raw.num_rows), each)
-        place = [pa.array(np.full(len(at), unit)), pa.array(at), pa.array(np.tile(np.arange(each), raw.num_rows))]
+        places = {"unit": np.full(len(at), unit), "at": at, "number": np.tile(np.arange(each), raw.num_rows)}
         kept = [name for name in raw.column_names if name in _READ or name.startswith(KEPT_PREFIX)]
         rows = raw.select(kept).take(pa.array(at))
-        for name, values in zip(_PLACE.names, place, strict=True):
-            rows = rows.append_column(name, values)
+        for name, values in places.items():
+            rows = rows.append_column(name, pa.array(values))
         found.append(rows)
     return pa.concat_tables(found)
 
@@ -227,10 +226,8 @@ def answered(row: Mapping[str, Any], *, job: Job) -> dict[str, Any]:
     _, prompts = _asks(_Key(job))
     of = partial(Told, int(row["at"]), int(row["number"]), known, True, row["asked"])
     try:
-        if job.asking.choices:
-            said = prompts.scored(row, job.asking.choices[row["number"]])
-        else:
-            said = prompts.said(row, job.asking.decoding)
+        choices = job.asking.choices
+        said = prompts.scored(row, choices[row["number"]]) if choices else prompts.said(row)
     except (ValueError, KeyError, TypeError) as error:
         return {"unit": row["unit"], _TOLD: of(None, ("text", Reason.ENGINE_FAILED, str(error))).to_json()}
     return {"unit": row["unit"], _TOLD: of(said).to_json()}

@@ -82,7 +82,7 @@ class VllmPrompts:
         parameters = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
         return {"messages": prepared.inputs["messages"], "tokenized_prompt": tokens, "sampling_params": parameters}
 
-    def said(self, output: Mapping[str, Any], decoding: Decoding) -> Said:
+    def said(self, output: Mapping[str, Any]) -> Said:
         """The text of a row. Raises ValueError where vLLM did not tell a token's probability."""
         tokens = [int(token) for token in output["generated_tokens"]]
         told = [_logprob(of, token) for of, token in zip(output["logprobs"], tokens, strict=True)]
