@@ -30,7 +30,7 @@ def test_copying_is_timed_where_a_unit_is_packed_and_unpacked(ticking: None) -> 
     table = pa.table({"row": [1, 2, 3]})
     block = stages._block(7, table, {"read": 4.0, "cpu": 2.0})
     assert json.loads(block.column("seconds")[0].as_py()) == {"read": 4.0, "cpu": 2.5, "copy": 1.0}
-    [(unit, unpacked, seconds)] = stages._unpack(block)
+    [(unit, unpacked, seconds)] = stages.unpack(block)
     assert unit == 7
     assert unpacked.equals(table)
     assert seconds == {"read": 4.0, "cpu": 3.0, "copy": 2.0}

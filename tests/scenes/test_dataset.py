@@ -15,6 +15,7 @@ from clipmill.core.settings import SampleSettings
 from clipmill.scenes import dataset
 from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions
 from clipmill.scenes.dataset import write_scenes
+from clipmill.scenes.questions import practised
 from clipmill.scenes.scene import scene_of_row
 from clipmill.stage.status import work_towards
 from clipmill_jobs.sample import command
@@ -93,6 +94,14 @@ def test_training_rows_also_carry_captions_that_teach_one_thing(tmp_path: Path) 
     assert row["teaching_caption"] == naming_captions(scene) + placing_captions(scene)
     held_out = rows_of(make(tmp_path / "held-out", 1)).to_pylist()[0]
     assert held_out["teaching_caption"] == []
+
+
+def test_rows_carry_the_questions_that_are_learned_from_with_their_answers(tmp_path: Path) -> None:
+    for number, row in enumerate(rows_of(make(tmp_path / "out", 20, split="train")).to_pylist()):
+        scene, _ = scene_of_row("train", 0, number)
+        learned = list(zip(row["training_questions"], row["training_answers"], strict=True))
+        assert learned == [(one.question, one.answer) for one in practised(scene)]
+        assert set(learned) <= set(zip(row["questions"], row["answers"], strict=True))
 
 
 def test_a_finished_dataset_is_not_made_again(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from clipmill.scenes.captions import captions
-from clipmill.scenes.questions import KINDS, Asked, one_question, questions
+from clipmill.scenes.questions import KINDS, PRACTISED, Asked, one_question, practised, questions
 from clipmill.scenes.scene import Scene, Thing, scene_of_row
 from clipmill.scenes.vocabulary import COLOURS, SHAPES
 
@@ -89,3 +89,15 @@ def test_what_is_said_not_to_be_there_shares_colour_or_shape_with_what_is() -> N
                 assert colour in COLOURS
                 assert shape in SHAPES
                 assert any(thing.colour == colour or thing.shape == shape for thing in scene.things)
+
+
+def test_what_is_learned_from_is_all_about_colours_and_some_of_each_other_kind() -> None:
+    for scene in SCENES[:300]:
+        asked, learned = questions(scene), practised(scene)
+        assert len(set(learned)) == len(learned)
+        assert set(learned) <= set(asked)
+        there, kept = (Counter(one.kind for one in some) for some in (asked, learned))
+        assert kept == {kind: min(count, PRACTISED[kind]) for kind, count in there.items()}
+        assert kept["colour"] == there["colour"]
+    shares = Counter(one.answer for scene in SCENES for one in practised(scene) if one.kind == "presence")
+    assert 0.45 < shares["yes"] / shares.total() < 0.55

@@ -16,8 +16,9 @@ from clipmill.source.columns import Columns
 from clipmill.source.decode import Rejected
 from clipmill.source.reading import unit_schema
 from clipmill.words.asking import Asking
+from clipmill.words.made import WrittenUnit
 from clipmill.words.protocol import Decoding, Prepared, Question, Said, Unanswerable
-from clipmill.words.unit import Writer, WrittenUnit
+from clipmill.words.unit import Writer
 
 COLUMNS = Columns("image", "binary", None, False, None, (("question", pa.field("question", pa.string())),))
 

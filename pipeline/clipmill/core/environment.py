@@ -17,6 +17,7 @@ _PACKAGES = (
     "open_clip_torch",
     "transformers",
     "sentence-transformers",
+    "vllm",
     "pyarrow",
     "faiss-gpu",
     "faiss-cpu",

@@ -37,6 +37,23 @@ def check_device(settings: ClusterSettings) -> None:
         raise no_gpu_here(settings)
 
 
+def check_vllm(settings: ClusterSettings) -> None:
+    """Raises UserError where vLLM cannot run on what is asked for: it needs whole GPUs, of this machine or of a cluster."""
+    if declared(settings) == "cpu":
+        raise UserError("--engine vllm runs on GPUs, and --device cpu asks for none: leave one of them out")
+    if not settings.gpus_per_actor.is_integer():
+        raise UserError("--engine vllm takes whole GPUs: give --gpus-per-actor a whole number")
+    if not named_cluster(settings) and not torch_sees_cuda():
+        raise no_gpu_for_vllm(f"this machine has none that can be used ({torch_and_driver()})")
+
+
+def no_gpu_for_vllm(missing: str) -> UserError:
+    """The mistake of asking for vLLM where there is no GPU."""
+    return UserError(
+        f"--engine vllm runs on GPUs, and {missing}: name a cluster that has some with --address, or give --engine transformers"
+    )
+
+
 def no_gpu_here(settings: ClusterSettings) -> UserError:
     """The mistake of asking this machine for a GPU that it does not have."""
     asked = "--num-gpu-actors" if settings.num_gpu_actors else "--device gpu"

@@ -76,7 +76,8 @@ def _block(unit: int, table: pa.Table, seconds: Seconds) -> pa.Table:
     return pa.table([pa.array([unit], pa.int64()), payload, pa.array([json.dumps(seconds)])], schema=_BLOCK)
 
 
-def _unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
+def unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
+    """The units of a block, each with its table and what was done with it so far took."""
     for unit, payload, told in zip(
         block.column("unit").to_pylist(), block.column("payload"), block.column("seconds").to_pylist(), strict=True
     ):
@@ -94,7 +95,7 @@ def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], t
     torch.set_num_threads(1)
     tokenise = _tokenizer(tokenizer[0]) if tokenizer else None
     decoded = []
-    for unit, raw, seconds in _unpack(block):
+    for unit, raw, seconds in unpack(block):
         with doing(token, unit, "decoding"):
             rows = raw if decoding.on_gpu else decoding.pictures(raw, seconds)
             decoded.append(_block(unit, decoding.tokenise(rows, seconds, tokenise), seconds))
@@ -152,7 +153,7 @@ class Encoder:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         encoded = []
-        for unit, decoded, seconds in _unpack(block):
+        for unit, decoded, seconds in unpack(block):
             with doing(self._token, unit, "encoding"):
                 if self._decoding:
                     decoded = self._decoding.pictures(decoded, seconds)

@@ -36,7 +36,7 @@ def words_stage(
 ) -> Made[TextsManifest]:
     """Writes captions of pictures, or answers to questions about them; not of what was ``removed``. ``inputs`` are the files of
     the input, where they are known."""
-    from clipmill.engine.device import check_device
+    from clipmill.engine.device import check_device, check_vllm
     from clipmill.words.asking import Asking, check_asking
     from clipmill.words.engines.kinds import prompts_of, refuse_questions
     from clipmill.words.examples import read_examples
@@ -49,6 +49,8 @@ def words_stage(
     reporter.message("ask" if isinstance(settings, AskSettings) else "caption", f"reading what is in {settings.input}")
     source = find_source(settings, inputs)
     found = find_generator(settings)
+    if found.streams:
+        check_vllm(cluster)
     if isinstance(settings, AskSettings):
         refuse_questions(found.kind, found.identity.name)
     asking = Asking.of(settings, prompts_of(found.kind))
@@ -60,6 +62,10 @@ def words_stage(
 
         if told := caution(plan.identity.name, plan.inputs, plan.name, settings.input):
             _LOG.warning(told)
+        if found.streams:
+            from clipmill.engine.words_on_vllm import write_words_on_vllm
+
+            return write_words_on_vllm(plan, found, examples, cluster, reporter, work)
         return write_words(plan, found, examples, cluster, reporter, work)
 
     return plan.run(work)

@@ -12,7 +12,7 @@ from clipmill.core.manifests import Record, SourceFile, SourceManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import SampleSettings
 from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions, some_of
-from clipmill.scenes.questions import one_question, questions
+from clipmill.scenes.questions import one_question, practised, questions
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import scene_of_row
 from clipmill.source.written import SourceStage, describe_part, part_name
@@ -22,7 +22,7 @@ from clipmill.storage import Location
 
 ROWS_PER_FILE = 10_000
 ROWS_PER_GROUP = 500
-_FORMAT = 3
+_FORMAT = 4
 
 SCENES = pa.schema(
     [
@@ -42,13 +42,15 @@ SCENES = pa.schema(
         pa.field("answer", pa.string(), nullable=False),
         pa.field("questions", pa.list_(pa.string()), nullable=False),
         pa.field("answers", pa.list_(pa.string()), nullable=False),
+        pa.field("training_questions", pa.list_(pa.string()), nullable=False),
+        pa.field("training_answers", pa.list_(pa.string()), nullable=False),
     ]
 )
 """``label`` and ``size`` are those of the main object, ``layout`` is where the others lie as seen from it (or where it
 lies when alone), ``scene`` is the canonical description. ``negative_caption`` holds captions that are false of the image,
 ``teaching_caption`` those of training scenes that say one thing alone: what the main object is called, or where things lie.
 ``training_caption`` all of ``caption`` and some of these. ``questions`` and ``answers`` are all that is asked of a scene,
-``question`` and ``answer`` one pair of them.
+``question`` and ``answer`` one pair of them, ``training_questions`` and ``training_answers`` those that a model learns from.
 """
 
 
@@ -136,7 +138,7 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
         naming, placing = [], []
         if settings.split == "train":
             naming, placing = naming_captions(scene), placing_captions(scene)
-        asked, all_asked = one_question(scene), questions(scene)
+        asked, all_asked, learned = one_question(scene), questions(scene), practised(scene)
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": encode(render(scene, random, settings.image_size)), "path": None},
@@ -148,6 +150,8 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
             "answer": asked.answer,
             "questions": [one.question for one in all_asked],
             "answers": [one.answer for one in all_asked],
+            "training_questions": [one.question for one in learned],
+            "training_answers": [one.answer for one in learned],
             "label": scene.main.name,
             "size": scene.main.size,
             "objects": len(scene.things),

@@ -17,6 +17,10 @@ from clipmill.words.styles import STYLES, prompt_of
 
 KINDS = ("colour", "count", "presence", "side", "shape")
 
+PRACTISED = {"colour": 3, "count": 2, "presence": 2, "side": 2, "shape": 1, "caption": 1}
+"""Of each kind, at most so many about a scene are learned from. To tell the colour of a shape a model has to find the shape
+first, which takes it longest to learn: of questions that are drawn evenly, those of colours are right last."""
+
 _NUMBERS = ("none", "one", "two", "three")
 _SIDES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 
@@ -36,6 +40,20 @@ def questions(scene: Scene) -> list[Asked]:
     described = Asked("caption", prompt_of(style, instructed=True), caption(scene, 0))
     asked = [*_colours(scene), *_counts(scene), *_presences(scene), *_sides(scene), *_shapes(scene), described]
     return list({one.question: one for one in asked}.values())
+
+
+def practised(scene: Scene) -> list[Asked]:
+    """Those that a model is to learn from: of each kind as many as `PRACTISED` says, which the description decides."""
+
+    def drawn(one: Asked) -> int:
+        return zlib.crc32(f"{scene.description}/{one.question}".encode())
+
+    asked = questions(scene)
+    return [
+        one
+        for kind, most in PRACTISED.items()
+        for one in sorted((one for one in asked if one.kind == kind), key=drawn)[:most]
+    ]
 
 
 def one_question(scene: Scene) -> Asked:

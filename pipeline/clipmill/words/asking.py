@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import AskSettings, CaptionSettings, GeneratorSettings
-from clipmill.words.protocol import Decoding
+from clipmill.words.protocol import Decoding, Said
 from clipmill.words.styles import Style
 
 
@@ -33,6 +34,16 @@ class Asking:
         assert isinstance(settings, AskSettings)
         question = None if settings.question is None else prompts.of_question(settings.question)
         return Asking(question, decoding, tuple(settings.choices or ()), settings.length_normalise)
+
+    @property
+    def each(self) -> int:
+        """What is asked of an engine about every picture, where it is asked for one thing at a time."""
+        return len(self.choices) or self.decoding.candidates
+
+    def best(self, scored: Sequence[Said]) -> Said:
+        """The most probable choice; of several the first."""
+        weight = (lambda one: 1) if self.by_mean else (lambda one: one.tokens)
+        return max(scored, key=lambda one: (one.logprob if one.logprob is not None else -math.inf) * weight(one))
 
 
 @dataclass(frozen=True)

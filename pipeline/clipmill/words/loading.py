@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
 from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
 from clipmill.storage import Location
-from clipmill.words.engines.kinds import COCA, HTTP
+from clipmill.words.engines.kinds import COCA, HTTP, VLLM, refuse_unasked
 from clipmill.words.folder import ModelFolder, files_sha256, folder_here
 from clipmill.words.names import BUILTIN_WRITER, BUILTIN_WRITER_FOLDER
 
@@ -40,6 +41,11 @@ class FoundGenerator:
         """Whether it runs behind an address, and nothing is computed here."""
         return self.kind == HTTP
 
+    @property
+    def streams(self) -> bool:
+        """Whether rows stream through it, on Ray: it is loaded there, and not here."""
+        return self.identity.engine == VLLM
+
     def load(self, device: str, precision: str, kept: Location | None = None) -> AnyGenerator:
         """The model on ``device``; answers of one that is elsewhere lie in ``kept``. Raises UserError where it cannot be
         loaded."""
@@ -59,6 +65,8 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
     if settings.engine == HTTP or settings.base_url is not None:
         return _find_http(settings)
     named = ModelSettings(model=settings.model, pretrained=settings.pretrained)
+    if settings.engine == VLLM:
+        return _find_vllm(settings, named)
     place = _builtin_place(settings) or find_place(named)
     if settings.engine not in ("auto", place.library):
         raise UserError(f"--engine {settings.engine} cannot run this model, which is one of {place.library}")
@@ -66,17 +74,40 @@ def find_generator(settings: GeneratorSettings) -> FoundGenerator:
         return _find_coca(named, place)
     if place.library != TRANSFORMERS:
         raise UserError(f"--model {place.name} is one of {place.library}, which makes vectors and writes nothing")
+    return _find_transformers(named, place, TRANSFORMERS)
+
+
+def _find_transformers(named: ModelSettings, place: Place, engine: str) -> FoundGenerator:
     require(TRANSFORMERS, f"--model {place.name}")
     folder = download(place, code=False)
     files = ModelFolder(place.name, folder)
     kind = _kind(files)
     identity = GeneratorIdentity(
         name=place.name,
-        engine=TRANSFORMERS,
+        engine=engine,
         pretrained="" if place.name == BUILTIN_WRITER else pretrained_of(place, folder),
         **files.sha256(),
     )
     return FoundGenerator(kind, folder, identity, named)
+
+
+def _find_vllm(settings: GeneratorSettings, named: ModelSettings) -> FoundGenerator:
+    """A model of transformers that vLLM runs. Raises UserError where vLLM is not installed, and for other models."""
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "--engine vllm needs the package vllm, which is not installed: pip install 'clipmill[vllm]', in an environment of "
+            "its own, since it brings a torch of its own"
+        )
+    if _builtin_place(settings) is not None:
+        raise UserError("--engine vllm needs --model: the built-in model is small, and runs without it")
+    place = find_place(named)
+    if place.library != TRANSFORMERS:
+        raise UserError(
+            "--engine vllm runs models of transformers, and this one is of another library: leave --engine out"
+        )
+    found = _find_transformers(named, place, VLLM)
+    refuse_unasked(found.kind, place.name)
+    return found
 
 
 def _builtin_place(settings: GeneratorSettings) -> Place | None:

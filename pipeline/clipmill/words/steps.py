@@ -126,7 +126,8 @@ class _Key:
 
 @lru_cache(maxsize=1)
 def _writer(key: _Key) -> Writer:
-    from clipmill.words.unit import Writer, shown
+    from clipmill.words.questions import shown
+    from clipmill.words.unit import Writer
 
     job = key.job
     generator = job.found.load(job.device, _precision(job), job.layout.staging / "answers")

@@ -36,9 +36,10 @@ class GeneratorSettings(ImagePathSettings, OutputSettings):
     pretrained: str | None = Field(
         default=None, description="open_clip tag or file; of a hub model a commit or a folder."
     )
-    engine: Literal["auto", "open_clip", "transformers", "http"] = Field(
+    engine: Literal["auto", "open_clip", "transformers", "vllm", "http"] = Field(
         default="auto",
-        description="What runs the model; auto goes by what lies in its folder; http asks at --base-url.",
+        description="What runs the model; auto goes by what lies in its folder; vllm runs models of transformers on GPUs, "
+        "which has not been tried on one yet; http asks at --base-url.",
     )
     base_url: str | None = Field(
         default=None,
@@ -49,7 +50,9 @@ class GeneratorSettings(ImagePathSettings, OutputSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Number format that the model computes in; auto: bf16 on GPUs, else fp32."
     )
-    batch_size: int = Field(default=0, ge=0, description="Pictures per batch. Default: 8 on CPUs, 32 on GPUs.")
+    batch_size: int = Field(
+        default=0, ge=0, description="Pictures per batch. Default: 8 on CPUs, 32 on GPUs, 16 with vllm."
+    )
     max_tokens: int = Field(default=60, ge=1, description="Most tokens of a text; one that is cut has finish = length.")
     temperature: float = Field(
         default=0.0, ge=0, description="0 takes the most probable token each time; above, tokens are drawn."

@@ -8,6 +8,7 @@ from clipmill.words.styles import Style, prompt_of
 
 COCA = "coca"
 HTTP = "http"
+VLLM = "vllm"
 _CAPTIONS_ONLY: dict[Style, str] = {"short": "", "detailed": "", "alt": ""}
 _INSTRUCTED = Prompts({style: prompt_of(style, instructed=True) for style in ("short", "detailed", "alt")})
 _KNOWN = {
@@ -24,6 +25,14 @@ _KNOWN = {
 def prompts_of(kind: str) -> Prompts:
     """How a model of this type is asked."""
     return _KNOWN.get(kind, _INSTRUCTED)
+
+
+def refuse_unasked(kind: str, name: str) -> None:
+    """Raises UserError for a model that is not asked by messages, which `--engine vllm` needs."""
+    if kind in _KNOWN:
+        raise UserError(
+            f"--engine vllm asks by messages, and --model {name} is of the type {kind}, which takes none: leave --engine out"
+        )
 
 
 def refuse_questions(kind: str, name: str) -> None:

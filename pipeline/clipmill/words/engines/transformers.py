@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import to_pil_image
 
 from clipmill.core.text_manifests import GeneratorIdentity
+from clipmill.words.engines.messages import rendered
 from clipmill.words.joining import BY_TOKEN, joined
 from clipmill.words.protocol import Decoding, Finish, Prepared, Question, Said, Unanswerable
 
@@ -115,8 +116,7 @@ class TransformersGenerator:
         """A question as the chat template puts it."""
         known = None if question.examples else self._rendered.get(question.prompt)
         if known is None:
-            messages = _messages(question)
-            known = str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            known = rendered(self.processor, question)
             if not question.examples and len(self._rendered) < _MESSAGES_KEPT:
                 self._rendered[question.prompt] = known
         return known
@@ -243,16 +243,3 @@ def _filled(answers: Sequence[Sequence[int]], filler: int, device: torch.device)
         tokens[row, : len(answer)] = torch.tensor(answer, device=device)
         there[row, : len(answer)] = True
     return tokens, there
-
-
-def _messages(question: Question) -> list[dict[str, Any]]:
-    """A conversation: every example with its answer, then the question."""
-    found: list[dict[str, Any]] = []
-    for shown in question.examples:
-        found.append(_asked(shown.prompt))
-        found.append({"role": "assistant", "content": [{"type": "text", "text": shown.answer}]})
-    return [*found, _asked(question.prompt)]
-
-
-def _asked(prompt: str) -> dict[str, Any]:
-    return {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
