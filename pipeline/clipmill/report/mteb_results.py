@@ -1,7 +1,7 @@
 """What an evaluation found as files that MTEB reads: a ``TaskResult`` for each direction of retrieval and for zero-shot.
 
-``report.t2i.mteb.json`` is what MTEB itself would write of a task with these queries, this gallery and these answers: every query
-that has an answer is ranked, also where the report draws some.
+``report.t2i.mteb.json`` is what MTEB itself would write of a task with these queries, this gallery and these answers: every
+query that has an answer is ranked, also where the report draws some.
 """
 
 import json

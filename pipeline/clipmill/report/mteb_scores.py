@@ -29,8 +29,8 @@ Scores: TypeAlias = dict[str, float | None]
 def query_scores(relevant: NDArray[np.bool_], positives: NDArray[np.int64], scores: Array) -> dict[str, Array]:
     """Of every query all metrics, ``ndcg_at_10`` and the like, and how sure the model was, each float64 (q,).
 
-    ``relevant`` (q, k) says which of its results are right, best first, with their ``scores`` (q, k); ``positives`` (q,) are all
-    right answers that there are, one at least.
+    ``relevant`` (q, k) says which of its results are right, best first, with their ``scores`` (q, k); ``positives`` (q,) are
+    all right answers that there are, one at least.
     """
     places = np.arange(1, relevant.shape[1] + 1)
     found = np.cumsum(relevant, axis=1)
@@ -79,8 +79,8 @@ def _nauc(sure: Array, metric: Array) -> float | None:
 
 
 def _abstaining(sure: Array, metric: Array) -> Array:
-    """The mean of ``metric`` over the queries that are left once a share of the least ``sure`` were dropped; of queries that are
-    equally sure each counts as their mean."""
+    """The mean of ``metric`` over the queries that are left once a share of the least ``sure`` were dropped; of queries
+    that are equally sure each counts as their mean."""
     order = np.argsort(sure, kind="stable")
     _, group, sizes = np.unique(sure[order], return_inverse=True, return_counts=True)
     values = (np.bincount(group, metric[order]) / sizes)[group]
@@ -94,7 +94,11 @@ def classification_scores(truth: NDArray[np.int64], scores: Array) -> Scores:
 
     given = scores.argmax(axis=1)
     made: Scores = {"accuracy": float(metrics.accuracy_score(truth, given))}
-    for name, measure in (("f1", metrics.f1_score), ("precision", metrics.precision_score), ("recall", metrics.recall_score)):
+    for name, measure in (
+        ("f1", metrics.f1_score),
+        ("precision", metrics.precision_score),
+        ("recall", metrics.recall_score),
+    ):
         for suffix, average in (("", "macro"), ("_weighted", "weighted")):
             made[name + suffix] = float(measure(truth, given, average=average, zero_division=0))
     two = len(np.unique(truth)) == 2 and scores.shape[1] == 2
