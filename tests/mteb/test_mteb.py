@@ -170,6 +170,15 @@ def test_an_exact_index_finds_what_exact_search_finds() -> None:
     np.testing.assert_allclose(scores, -np.sort(-exact, axis=1)[:, :10], atol=2e-3)  # of vectors in half precision
 
 
+def test_documents_that_come_later_are_found_too() -> None:
+    vectors, queries = documents()
+    backend, _, _ = searched({"factory": "Flat"})
+    backend.add_documents(queries, [f"later{number}" for number in range(len(queries))])
+    scores, numbers = backend.search(queries, 1, lambda one, other: one @ other.T)
+    assert [found for (found,) in numbers] == list(range(len(vectors), len(vectors) + len(queries)))
+    np.testing.assert_allclose(scores, 1, atol=2e-3)
+
+
 def test_codes_are_what_is_searched() -> None:
     """Scores are those of codes, no query finds more than it asked for, and few lists miss some documents."""
     vectors, queries = documents()

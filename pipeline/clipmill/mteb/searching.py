@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _FILE, _IN_FILE = 32, (1 << 32) - 1
 """A row is the number of its file in the upper bits, and its number there in the lower ones."""
+_MADE = ("embeddings", "index")
 Found = tuple[list[list[float]], list[list[int]]]
 
 
@@ -50,9 +52,8 @@ class IndexBackend:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = dict(settings)
-        build(
-            IndexSettings, {**self._settings, "embeddings": "vectors", "output": "index"}
-        )  # a mistake is told at once
+        # built once before, so that a mistake is told at once
+        build(IndexSettings, {**self._settings, "embeddings": "vectors", "output": "index"})
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._documents: list[str] = []
         self._starts: list[int] = []
@@ -63,6 +64,8 @@ class IndexBackend:
         if self._temporary is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="clipmill-mteb-")
             (self._folder / "vectors").mkdir()
+        for made in _MADE:  # of the documents before
+            shutil.rmtree(self._folder / made, ignore_errors=True)
         np.save(self._folder / "vectors" / f"{len(self._starts)}.npy", _array(embeddings))
         self._starts.append(len(self._documents))
         self._documents += idxs
@@ -107,13 +110,13 @@ class IndexBackend:
 
     def _built(self, queries: NDArray[np.float32]) -> Path:
         """Where the index is; built where it is not yet."""
-        folder, output = self._folder, self._folder / "index"
+        folder = self._folder
+        embedded, output = (folder / made for made in _MADE)
         if output.exists():
             return output
         from clipmill.runs.stages import index_stage
         from clipmill.source.importers.vectors import import_vectors
 
-        embedded = folder / "embeddings"
         import_vectors(ImportVectorsSettings(images=str(folder / "vectors"), output=str(embedded)), Silent())
         values = {"embeddings": str(embedded), "output": str(output), **self._settings}
         if len(np.unique(queries, axis=0)) > 1:
