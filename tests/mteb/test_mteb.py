@@ -24,7 +24,7 @@ from pictures import noisy
 from tiny_clips import RATE, tiny_clap
 
 pytest.importorskip("mteb.models", reason="mteb is not installed")  # this folder is called mteb too
-import mteb  # noqa: E402
+import mteb
 
 PAGE = (Path(__file__).parents[2] / "docs/mteb.md").read_text(encoding="utf-8")
 TOLD = {"task_metadata": None, "hf_split": "test", "hf_subset": "default"}
