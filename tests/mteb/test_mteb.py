@@ -139,8 +139,8 @@ def test_what_is_recorded_says_which_model_it_was(model: clipmill.mteb.MtebEncod
     assert meta.embed_dim == plain.identity.dimension
     assert meta.n_parameters == sum(one.numel() for one in plain.network.parameters())
     assert meta.modalities == ["text", "image"]
-    searched = clipmill.mteb.index_search(model, memory="24MB").mteb_model_meta
-    assert searched.experiment_kwargs == {"index": "clipmill", "memory": "24MB"}
+    searched = clipmill.mteb.index_search(model, results=10, memory="24MB").mteb_model_meta
+    assert searched.experiment_kwargs == {"index": "clipmill", "results": "10", "memory": "24MB"}
     assert searched.experiment_name != meta.experiment_name
 
 
@@ -170,6 +170,14 @@ def test_an_exact_index_finds_what_exact_search_finds() -> None:
     exact = queries @ vectors.T
     np.testing.assert_array_equal(numbers, np.argsort(-exact, axis=1)[:, :10])
     np.testing.assert_allclose(scores, -np.sort(-exact, axis=1)[:, :10], atol=2e-3)  # of vectors in half precision
+
+
+def test_no_more_results_are_asked_for_than_is_said() -> None:
+    vectors, queries = documents()
+    backend = clipmill.mteb.IndexBackend({"factory": "Flat"}, results=7)
+    backend.add_documents(vectors, [f"d{number}" for number in range(len(vectors))])
+    _, numbers = backend.search(queries, 1000, lambda one, other: one @ other.T)
+    np.testing.assert_array_equal(numbers, np.argsort(-(queries @ vectors.T), axis=1)[:, :7])
 
 
 def test_documents_that_come_later_are_found_too() -> None:

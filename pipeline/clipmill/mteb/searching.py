@@ -26,18 +26,20 @@ _MADE = ("embeddings", "index")
 Found = tuple[list[list[float]], list[list[int]]]
 
 
-def index_search(model: MtebEncoder, **settings: Any) -> SearchEncoderWrapper:
+def index_search(model: MtebEncoder, *, results: int | None = None, **settings: Any) -> SearchEncoderWrapper:
     """A model and its index, to be given to ``mteb.evaluate`` in place of the model: MTEB's ``SearchProtocol``.
 
     ``settings`` are those of ``clipmill index``: ``memory="24MB"``, ``target_recall=0.95``, ``factory="IVF64,PQ32x4fsr"``,
-    ``rerank_vectors="none"``. What was built is told by ``index_backend.manifest``. Raises UserError for a setting that is
-    none, and where mteb is not installed.
+    ``rerank_vectors="none"``. MTEB asks for a thousand results of every query, for which an index looks further than for ten;
+    with ``results`` it is asked for so many at most. What was built is told by ``index_backend.manifest``. Raises UserError for
+    a setting that is none, and where mteb is not installed.
     """
     require_mteb()
     from mteb.models import SearchEncoderWrapper
 
-    made = SearchEncoderWrapper(model, index_backend=IndexBackend(settings))
-    told = {name: str(value) for name, value in settings.items()}
+    made = SearchEncoderWrapper(model, index_backend=IndexBackend(settings, results))
+    given = settings if results is None else {"results": results, **settings}
+    told = {name: str(value) for name, value in given.items()}
     made.mteb_model_meta = model.mteb_model_meta.model_copy(update={"experiment_kwargs": {"index": "clipmill", **told}})
     return made
 
@@ -47,11 +49,11 @@ class IndexBackend:
 
     The index is built when the first queries are there, and tuned on half of them, as `clipmill index --tune-on` does: an index
     that is tuned on its own vectors promises too much to texts. ``manifest`` is that of the last one, with the recall that was
-    measured on the other half.
+    measured on the other half. It is asked for at most ``results`` of a query.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = dict(settings)
+    def __init__(self, settings: Mapping[str, Any], results: int | None = None) -> None:
+        self._settings, self._most = dict(settings), results
         # built once before, so that a mistake is told at once
         build(IndexSettings, {**self._settings, "embeddings": "vectors", "output": "index"})
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -91,7 +93,7 @@ class IndexBackend:
         from clipmill.index.search.open import open_index
 
         index = open_index(str(self._built(queries)))
-        scores, positions = index.search(queries, min(top_k, index.n))
+        scores, positions = index.search(queries, min(top_k, self._most or top_k, index.n))
         there, rows = positions >= 0, index.rows_at(positions)
         numbers = np.where(there, np.asarray(self._starts)[rows >> _FILE] + (rows & _IN_FILE), -1)
         pairs = list(zip(scores, numbers, there, strict=True))
