@@ -3,11 +3,15 @@
     python -m benchmarks.clips
 
 Sound: soundfile and soxr in three lines. Video: PyAV, every picture in order, and the same eight taken. Each is the median of
-several runs over the same bytes, taken in turns.
+several runs over the same bytes, taken in turns. Memory is what a process takes at most that prepares two pictures of
+7680×4320, beside what it takes before it opens the file.
 """
 
 import io
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -21,6 +25,23 @@ from clipmill.source.video import open_video
 
 RATE, SECONDS, RUNS = 48_000, 10.0, 15
 FRAMES = 8
+LARGE = {
+    "H.264, one reference": {"preset": "ultrafast"},
+    "H.264, four references": {"preset": "veryfast", "x264-params": "ref=4:bframes=3:rc-lookahead=4"},
+}
+PREPARE = """
+import re, sys, torch, av
+from clipmill.embedding.clips import ClipDecoding
+from clipmill.encoders.preprocess import Preprocessing
+from clipmill.encoders.protocol import Clips
+pictures = Preprocessing((224, 224), (0, 0, 0), (1, 1, 1), "bicubic", "shortest")
+pictures.prepare(torch.zeros((3, 640, 640), dtype=torch.uint8))
+most = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+before = most()
+with open(sys.argv[1], "rb") as stream:
+    ClipDecoding(Clips(pictures=pictures), ("video",), None, 2, 1 << 30).prepare("video", stream)
+print(before, most())
+"""
 
 
 def sounds() -> dict[str, bytes]:
@@ -86,6 +107,30 @@ def our_video(data: bytes) -> int:
         return sum(1 for _ in video.pictures(video.evenly(FRAMES)))
 
 
+def large(path: str, options: dict[str, str]) -> None:
+    """Writes two seconds of 7680×4320, a picture that stands alone every second."""
+    shifts = np.arange(7680) // 5 + np.arange(4320)[:, None] // 7
+    with av.open(path, "w") as output:
+        track = output.add_stream("libx264", rate=12, options={"g": "12", **options})
+        track.width, track.height, track.pix_fmt = 7680, 4320, "yuv420p"
+        for number in range(24):
+            frame = av.VideoFrame(7680, 4320, "yuv420p")
+            for plane in frame.planes:
+                values = ((shifts[: plane.height, : plane.width] + 9 * number) % 256).astype(np.uint8)
+                plane.update(np.pad(values, ((0, 0), (0, plane.line_size - plane.width))).tobytes())
+            output.mux(track.encode(frame))
+        output.mux(track.encode())
+
+
+def memory(name: str, options: dict[str, str]) -> None:
+    """Prints what a process takes."""
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        large(file.name, options)
+        done = subprocess.run([sys.executable, "-c", PREPARE, file.name], check=True, capture_output=True, text=True)
+    before, most = (int(kilobytes) / 1e6 for kilobytes in done.stdout.split())
+    print(f"{name}: {most - before:.2f} GB beside {before:.2f}")
+
+
 def beside(name: str, ours: Callable[[bytes], int], bare: Callable[[bytes], int], data: bytes) -> None:
     """Prints both rates and their ratio."""
     assert abs(ours(data) - bare(data)) <= 1, name
@@ -105,6 +150,8 @@ def main() -> None:
         beside(name, our_sound, bare_sound, data)
     for name, data in videos().items():
         beside(name, our_video, bare_video, data)
+    for name, options in LARGE.items():
+        memory(name, options)
 
 
 if __name__ == "__main__":

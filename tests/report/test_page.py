@@ -196,3 +196,13 @@ def test_what_was_planned_stands_beside_what_it_was(tmp_path: Path) -> None:
     assert "as version 7 took" in text
     assert "time to embed 90.0 s 80.0 s to 100.0 s 100.0 s −10.0%" in text
     assert "index, on disk or S3 2 MB 1 MB to 3 MB not known" in text
+
+
+def test_a_model_without_a_temperature_is_shown_without_one(tmp_path: Path) -> None:
+    dataset = {"images": IMAGES, "captions": CAPTIONS, "caption_rows": ROWS}
+    for name, scale in (("with", 50.0), ("without", None)):
+        model = identity(16).model_copy(update={"logit_scale": scale})
+        (tmp_path / name).mkdir()
+        content = html_text(make_report(tmp_path / name, model=model, **dataset))
+        assert "tag, 16 dimensions" in content
+        assert ("τ = 0.02" in content) == (scale is not None)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from captioned import pairs, write_captioned
-from clipmill.report import trec
+from clipmill.report import ranked
 from clipmill_jobs.__main__ import main
 
 IMAGES, CAPTIONS, ROWS = pairs(60, 3, noise=3.0)
@@ -75,8 +75,8 @@ def test_trec_eval_finds_the_figures_of_the_report(tmp_path: Path, direction: st
 
 
 def test_results_are_those_of_exact_search_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trec, "_QUERIES", 40)
-    monkeypatch.setattr(trec, "_GALLERY", 17)
+    monkeypatch.setattr(ranked, "_QUERIES", 40)
+    monkeypatch.setattr(ranked, "_GALLERY", 17)
     _, folder = made(tmp_path, 7)
     scores = CAPTIONS[:150].astype(float) @ IMAGES.astype(float).T
     expected = []

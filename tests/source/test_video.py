@@ -241,3 +241,48 @@ def test_an_hour_takes_little_memory_and_is_not_decoded_whole(tmp_path: Path) ->
     times, more = done.stdout.splitlines()
     assert times == "[450.0, 1350.0, 2250.0, 3150.0]"
     assert int(more) < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_pictures_are_the_same_where_the_decoder_is_let_go_of(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = video(kind)
+    kept = shown(data, 12)  # three or so from each picture that stands alone
+    monkeypatch.setattr("clipmill.source.video._LARGE", 0)
+    with open_video(io.BytesIO(data)) as opened:
+        let_go = list(opened.pictures(opened.evenly(12)))
+        again = list(opened.pictures(opened.evenly(12)))
+    for frames in (let_go, again):
+        assert [frame.timestamp for frame in frames] == [frame.timestamp for frame in kept]
+        assert all((one.picture == other.picture).all() for one, other in zip(frames, kept, strict=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_large_pictures_take_the_memory_of_one_beside_the_decoder(tmp_path: Path) -> None:
+    """16 million pixels: 25 MB as decoded, three of which a decoder without predictions holds, and 49 MB as prepared."""
+    with av.open(str(tmp_path / "large.mp4"), "w") as container:
+        track = container.add_stream("libx264", rate=RATE, options={"g": "2", "preset": "ultrafast"})
+        track.width, track.height, track.pix_fmt = 5120, 3200, "yuv420p"
+        for number in range(8):
+            frame = av.VideoFrame(5120, 3200, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes([brightness(number)]) * plane.buffer_size)
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    code = (
+        "import re, sys, torch, av\n"
+        "from clipmill.embedding.clips import ClipDecoding\n"
+        "from clipmill.encoders.preprocess import Preprocessing\n"
+        "from clipmill.encoders.protocol import Clips\n"
+        "torch.set_num_threads(1)\n"
+        "pictures = Preprocessing((32, 32), (0, 0, 0), (1, 1, 1), 'bicubic', 'shortest')\n"
+        "pictures.prepare(torch.zeros((3, 640, 640), dtype=torch.uint8))\n"
+        "most = lambda: int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = most()\n"
+        "with open(sys.argv[1], 'rb') as stream:\n"
+        "    made = ClipDecoding(Clips(pictures=pictures), ('video',), None, 4, 1 << 30).prepare('video', stream)\n"
+        "print(len(made.pieces), most() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "large.mp4")], check=True, capture_output=True)
+    pieces, more = map(int, done.stdout.split())
+    assert pieces == 4 * 3 * 32 * 32
+    assert more < 165_000  # kilobytes

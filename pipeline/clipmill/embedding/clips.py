@@ -24,14 +24,14 @@ from clipmill.source.clip_files import open_bytes
 from clipmill.source.diagnosis import Rejected
 from clipmill.source.media import MEDIA, Medium, MediumName, Stream
 from clipmill.source.sound import Hearing, open_sound
-from clipmill.source.video import open_video
+from clipmill.source.video import Frame, open_video
 
 if TYPE_CHECKING:
     import torch
 
     from clipmill.encoders.device import Meter
     from clipmill.encoders.model import ClipModel, Pending
-    from clipmill.encoders.protocol import Clips, SoundPreparation
+    from clipmill.encoders.protocol import Clips, Preparation, SoundPreparation
 
 OpenPath = Callable[[str, str, Medium], AbstractContextManager[tuple[Stream, bytes]]]
 """(path in a column, source file, medium) to the open file and its sha256; raises Rejected."""
@@ -93,12 +93,17 @@ class ClipDecoding:
         with open_video(stream, self.most_pixels) as video:
             facts: dict[str, Any] = {"duration": video.duration, "fps": video.fps, "frames": video.frames}
             wanted = video.evenly(together.count if together else self.frames or kept_frames(video.duration))
-            pieces = [preparation.prepare(frame.picture) for frame in video.pictures(wanted)]
+            # not in a loop, whose variable would keep a picture while the next one is decoded
+            pieces = list(map(_prepared_by(preparation), video.pictures(wanted)))
             if together:  # of a shorter video some stand for several parts of the time
                 pieces = [pieces[at * len(pieces) // together.count] for at in range(together.count)]
             elif self.frames is None:
                 facts |= {FRAME: wanted, TIMESTAMP: video.timestamps[wanted].tolist()}
             return Prepared(_joined(pieces), facts)
+
+
+def _prepared_by(preparation: Preparation) -> Callable[[Frame], torch.Tensor]:
+    return lambda frame: preparation.prepare(frame.picture)
 
 
 def kept_frames(duration: float) -> int:

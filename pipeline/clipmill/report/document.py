@@ -7,7 +7,7 @@ Each figure has a ``key`` by which it is looked up; figures of reports without k
 """
 
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -59,6 +59,12 @@ class TrecPart(Record):
     sha256 of each file by its name."""
 
     depth: int
+    files: dict[str, str]
+
+
+class MtebPart(Record):
+    """Files beside this one that MTEB reads (`clipmill.report.mteb_results`): the sha256 of each by its name."""
+
     files: dict[str, str]
 
 
@@ -135,6 +141,7 @@ class Report(Record):
     ``rejects`` are the first of each reason; ``sheet`` has small pictures of what is on the ``map`` and ``listed``;
     ``page_version`` is that of the files beside it, which show it."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("mteb",)
     kind: Literal["report"] = "report"
     schema_version: int = REPORT_VERSION
     created: datetime
@@ -167,6 +174,7 @@ class Report(Record):
     probe: ProbePart | None = None
     plan: Forecast | None = None
     trec: TrecPart | None = None
+    mteb: MtebPart | None = None
     texts: TextsPart | None = None
     caution: str = ""
     rejects: list[RejectPart] = Field(default_factory=list)

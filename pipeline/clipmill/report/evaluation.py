@@ -27,18 +27,18 @@ from clipmill.evaluation.classification.class_names import IMAGENET
 from clipmill.evaluation.classification.learned_prompts import PromptTower
 from clipmill.evaluation.classification.prompt_cache import PromptCache
 from clipmill.evaluation.classification.templates import NAMED
-from clipmill.evaluation.classification.zero_shot import Encode
+from clipmill.evaluation.classification.zero_shot import Encode, ZeroShot
 from clipmill.evaluation.index_quality import manifest_of_index, measure_index
-from clipmill.evaluation.outcomes import Outcomes
 from clipmill.evaluation.progress import Absence, Progress
-from clipmill.evaluation.quality import Ranking, check_settings, measure_quality, ranking_here
+from clipmill.evaluation.quality import Quality, Ranking, check_settings, measure_quality, ranking_here
 from clipmill.evaluation.retrieval.parts import InParts
 from clipmill.evaluation.retrieval.retrieval import Rank
 from clipmill.evaluation.studies.corrupted import open_corrupted
 from clipmill.evaluation.studies.studies import not_asked_for
 from clipmill.index.build.searches import Searches
 from clipmill.report.assemble import Making, MeasuredIndex, assemble
-from clipmill.report.document import Report, TrecPart
+from clipmill.report.document import MtebPart, Report, TrecPart
+from clipmill.report.mteb_results import write_mteb
 from clipmill.report.queries import QUERIES_FILE, write_queries
 from clipmill.report.trec import write_trec
 from clipmill.report.write import REPORT, write_pages
@@ -125,10 +125,12 @@ def evaluate(
         progress = told_to(reporter)
         loaders = (load_encoder, load_prompt_tower)
         ranking = _in_pieces(evaluation, checkpoint.folder, drive) if drive else ranking_here
-        report, outcomes = _measured(evaluation, index, loaders, cache, progress, checkpoint, ranking)
+        report, quality = _measured(evaluation, index, loaders, cache, progress, checkpoint, ranking)
+        outcomes = quality.outcomes
         queries = write_queries(work.dataset / QUERIES_FILE, embeddings, outcomes, settings.seed)
         trec = _trec(work.dataset, evaluation, {outcome.task: outcome.positions for outcome in outcomes})
-        report = report.model_copy(update={"queries": queries, "plan": plan, "trec": trec})
+        mteb = _mteb(work.dataset, evaluation, report, quality.zero_shot)
+        report = report.model_copy(update={"queries": queries, "plan": plan, "trec": trec, "mteb": mteb})
         write_pages(report, work.dataset)
         return report
 
@@ -152,6 +154,13 @@ def _trec(folder: Location, evaluation: Evaluation, ranked: Mapping[str, NDArray
         return None
     with tempfile.TemporaryDirectory(prefix="clipmill-trec-") as scratch:
         return write_trec(folder, evaluation.embeddings, evaluation.settings.trec, Path(scratch), ranked)
+
+
+def _mteb(folder: Location, evaluation: Evaluation, report: Report, zero_shot: ZeroShot | None) -> MtebPart | None:
+    if not evaluation.settings.mteb:
+        return None
+    with tempfile.TemporaryDirectory(prefix="clipmill-mteb-") as scratch:
+        return write_mteb(folder, evaluation.embeddings, report, zero_shot, Path(scratch))
 
 
 def told_to(reporter: Reporter, unit: str = "queries") -> Progress:
@@ -180,7 +189,7 @@ def _measured(
     progress: Progress,
     checkpoint: CheckpointFolder,
     ranking: Ranking,
-) -> tuple[Report, list[Outcomes]]:
+) -> tuple[Report, Quality]:
     settings, embeddings = evaluation.settings, evaluation.embeddings
     started = datetime.now(timezone.utc)
     identity = embeddings.manifest.model
@@ -206,7 +215,7 @@ def _measured(
         measured = MeasuredIndex(storage.resolve(settings.index).uri, index, fidelity, through, slices)
     began = started - timedelta(seconds=checkpoint.seconds_saved)  # as if it had been done at one go
     making = Making(_command(settings), settings.content(), evaluation.inputs, began, settings.probe_train)
-    return assemble(embeddings, quality, measured, making, absences), quality.outcomes
+    return assemble(embeddings, quality, measured, making, absences), quality
 
 
 def _inputs(embeddings: Embeddings, settings: EvaluateSettings) -> dict[str, str | None]:

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.datasets.manifests import Embeddings
-from clipmill.evaluation.retrieval.counting import pair_products
-from clipmill.evaluation.vectors import Vectors, blocks, let_go, read_vectors
-from clipmill.index.search.exact import exact_top_k
+from clipmill.evaluation.vectors import Vectors, blocks, read_vectors
 from clipmill.report.document import TrecPart
+from clipmill.report.ranked import ranked_blocks
 from clipmill.storage import Location
 
-_QUERIES, _GALLERY = 4096, 65_536
-_MARGIN = 16
-"""Results beyond those asked for whose exact scores are looked at too, since float32 scores may be in another order."""
+_QUERIES = 4096
 
 
 def write_trec(
@@ -73,22 +70,13 @@ def _names(rows: NDArray[np.int64], index: NDArray[np.int64] | None = None) -> p
 def _run(
     queries: Vectors, gallery: Vectors, asked: NDArray[np.int64], of_queries: pa.Array, of_gallery: pa.Array, depth: int
 ) -> Iterator[bytes]:
-    k = min(depth, len(gallery))
-    for part in blocks(len(asked), _QUERIES):
-        at = asked[part]
-        stream = ((block.start, gallery.values[block]) for block in blocks(len(gallery), _GALLERY))
-        _, found = exact_top_k(queries.values[at].astype(np.float32), stream, min(k + _MARGIN, len(gallery)))
-        let_go(gallery.values)
-        wide = found.shape[1]
-        scores = pair_products(queries.values, np.repeat(at, wide), gallery.values, found.reshape(-1))
-        scores = scores.reshape(found.shape)
-        order = np.lexsort((found, -scores), axis=1)[:, :k]
-        found, scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
-        items = of_gallery.take(pa.array(found.reshape(-1))).to_pylist()
-        asking = of_queries.take(pa.array(at)).to_pylist()
+    for block in ranked_blocks(queries, gallery, asked, depth):
+        k = block.found.shape[1]
+        items = of_gallery.take(pa.array(block.found.reshape(-1))).to_pylist()
+        asking = of_queries.take(pa.array(block.asked)).to_pylist()
         yield "".join(
             f"{asking[number // k]} Q0 {item} {number % k + 1} {score!r} clipmill\n"
-            for number, (item, score) in enumerate(zip(items, scores.reshape(-1).tolist(), strict=True))
+            for number, (item, score) in enumerate(zip(items, block.scores.reshape(-1).tolist(), strict=True))
         ).encode()
 
 

@@ -63,6 +63,12 @@ def decode_image(data: bytes, max_pixels: int) -> torch.Tensor:
             raise rejection(data, error) from None
 
 
+def pixels_of(picture: Image.Image) -> torch.Tensor:
+    """A picture that others have opened, as `decode_image` gives it. Raises what its decoder raises."""
+    picture = picture.copy()  # what is looked up in it is taken out
+    return _upright(torch.from_numpy(_rgb(picture)).permute(2, 0, 1), _orientation(picture))
+
+
 @dataclass(frozen=True)
 class PlainJpeg:
     """What the header of a JPEG says that any decoder can take: its pixels, and how to turn what is decoded."""

@@ -72,7 +72,7 @@ class Sound:
         for start in hearing.starts(self.duration):
             samples = self._samples(round(start * self.sample_rate), round(hearing.seconds * self.sample_rate))
             silent = silent and bool(samples.size == 0 or np.ptp(samples) == 0)
-            yield _resampled(samples, self.sample_rate, hearing.rate)
+            yield resampled(samples, self.sample_rate, hearing.rate)
         if silent:
             raise Rejected(Reason.SILENT_AUDIO, f"{self.kind} of {self.duration:.3f} seconds without a sound")
 
@@ -127,7 +127,8 @@ def _refuse_odd(stream: Stream, kind: str) -> None:
             raise Rejected(Reason.TRUNCATED_AUDIO, f"{kind} that ends before its {file.frames} samples do")
 
 
-def _resampled(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+def resampled(samples: NDArray[np.float32], rate: int, wanted: int) -> NDArray[np.float32]:
+    """Samples, float32 (n,), of so many a second, at the ``wanted`` rate."""
     if rate == wanted or not len(samples):
         return samples
     import soxr

@@ -22,13 +22,17 @@ from numpy.typing import NDArray
 from clipmill.core.schemas import Reason
 from clipmill.source.diagnosis import BEGINNING_BYTES, Rejected
 from clipmill.source.media import VIDEO, Stream, beginning_of, refuse_other, size_of, unreadable
-from clipmill.source.video_files import DEMUXERS, ends_early, signature
+from clipmill.source.video_files import ends_early, signature
+from clipmill.source.video_track import Track
 
 if TYPE_CHECKING:
     import torch
 
 MAX_PIXELS = 36_000_000
 """Of a picture of a video, 8192×4320 and a little: decoders hold up to seventeen of them."""
+_LARGE = 16_000_000
+"""Pixels from which on a decoder is not kept for longer than it is needed: to open the file again takes less than to decode one
+such picture."""
 _VP8_SHOWN = 0x10
 _QUARTERS = 90
 
@@ -53,8 +57,7 @@ class Video:
     end: int
     unit: Fraction
     origin: int
-    container: Any
-    track: Any
+    track: Track
     most_pixels: int
 
     @property
@@ -87,26 +90,38 @@ class Video:
         return sorted(set(found.tolist()))
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        """Those pictures, whose numbers ascend, each decoded when it is asked for. Raises Rejected for a damaged one."""
-        last: int | None = None
-        decoded: Iterator[Any] = iter(())
-        for number in numbers:
-            wanted = int(self.times[number])
-            start = int(self.starts[max(0, int(np.searchsorted(self.starts, wanted, side="right")) - 1)])
+        """Those pictures, whose numbers ascend, each decoded when it is asked for. Raises Rejected for a damaged one.
+
+        None is kept here while the next one is decoded, nor, of large ones, is the decoder where it would begin elsewhere
+        for the next: it may hold seventeen pictures.
+        """
+        wanted = [int(self.times[number]) for number in numbers]
+        starts = [
+            int(self.starts[max(0, int(np.searchsorted(self.starts, time, side="right")) - 1)]) for time in wanted
+        ]
+        decoded: Iterator[Any] | None = None
+        for at, number in enumerate(numbers):
+            ends = at + 1 == len(wanted) or starts[at + 1] > wanted[at]
             with _told(self.kind):
-                if last is None or start > last:
-                    self.container.seek(start, stream=self.track)
-                    decoded = self.container.decode(self.track)
-                frame = self._shown_at(wanted, decoded)
-                last = wanted
-                yield Frame(number, float(self.timestamps[number]), self._pixels(frame))
+                if decoded is None:
+                    decoded = self.track.decoded_from(starts[at])
+                frame = self._shown_at(wanted[at], decoded)
+                if ends:
+                    decoded = None
+                    if frame.width * frame.height >= _LARGE:
+                        self.track.let_go()
+                picture = self._pixels(frame)
+                del frame
+            yield Frame(number, float(self.timestamps[number]), picture)
+            del picture
 
     def _shown_at(self, wanted: int, decoded: Iterator[Any]) -> Any:
-        for frame in decoded:
+        while (frame := next(decoded, None)) is not None:
             if frame.pts is not None and frame.pts >= wanted:
                 if frame.pts > wanted or frame.is_corrupt:
                     break
                 return frame
+            del frame  # or it would be there until the next one is
         at = float((wanted - self.origin) * self.unit)
         raise Rejected(Reason.UNREADABLE_VIDEO, f"{self.kind} whose picture at {at:.3f} seconds is damaged")
 
@@ -122,35 +137,26 @@ class Video:
 @contextmanager
 def open_video(stream: Stream, most_pixels: int = MAX_PIXELS) -> Iterator[Video]:
     """A video of which no picture was decoded yet. Raises Rejected, and nothing else, for a file that holds no whole one."""
-    import av
-
     beginning = beginning_of(stream, BEGINNING_BYTES)
     kind = signature(beginning)
     refuse_other(VIDEO, beginning, kind)
     assert kind is not None
     if ends_early(stream, kind):
         raise Rejected(Reason.TRUNCATED_VIDEO, f"{kind} of {size_of(stream)} bytes that ends too early")
-    stream.seek(0)
-    with _told(kind):
-        container = av.open(stream, format=DEMUXERS[kind], metadata_errors="replace")
-    with container:
+    track = Track(stream, kind)
+    try:
         with _told(kind):
-            video = _described(container, kind, min(most_pixels, MAX_PIXELS))
+            video = _described(track, kind, min(most_pixels, MAX_PIXELS))
         yield video
+    finally:
+        track.let_go()
 
 
-def _described(container: Any, kind: str, most_pixels: int) -> Video:
+def _described(opened: Track, kind: str, most_pixels: int) -> Video:
     import av
 
-    covers = av.stream.Disposition.attached_pic
-    tracks = [track for track in container.streams.video if not track.disposition & covers]
-    if not tracks:
-        raise Rejected(Reason.NOT_A_VIDEO, f"{kind} without moving pictures")
-    track = tracks[0]
-    if track.codec_context is None:
-        raise Rejected(Reason.UNREADABLE_VIDEO, f"{kind} of a codec that is not known")
+    container, track = opened.container, opened.track
     _refuse_large(track.codec_context.width, track.codec_context.height, most_pixels)
-    track.codec_context.thread_count = 1  # there is a worker on every core
     times, starts, until = array("q"), array("q"), 0
     vp8 = track.codec_context.name == "vp8"
     for packet in container.demux(track):
@@ -168,9 +174,7 @@ def _described(container: Any, kind: str, most_pixels: int) -> Video:
         until = int(shown[-1]) + _usual_step(shown, track.average_rate, unit)
     start = container.start_time
     origin = int(shown[0]) if start is None else min(int(shown[0]), round(Fraction(start, av.time_base) / unit))
-    return Video(
-        kind, shown, np.unique(np.frombuffer(starts, np.int64)), until, unit, origin, container, track, most_pixels
-    )
+    return Video(kind, shown, np.unique(np.frombuffer(starts, np.int64)), until, unit, origin, opened, most_pixels)
 
 
 def _is_shown(packet: Any) -> bool:

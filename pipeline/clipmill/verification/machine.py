@@ -38,6 +38,7 @@ _EXTRAS = {
     "audio": "soundfile",
     "video": "av",
     "serve": "fastapi",
+    "mteb": "mteb",
 }
 """By extra, a package that only it brings."""
 _KERNELS = ("amx_tile", "avx512f", "avx2")

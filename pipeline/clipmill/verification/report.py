@@ -33,6 +33,7 @@ def verify_report(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     hashes = {
         **({QUERIES_FILE: report.queries.sha256} if report.queries else {}),
         **(report.trec.files if report.trec else {}),
+        **(report.mteb.files if report.mteb else {}),
     }
     for path in sorted(set(sizes) - {REPORT_FILE, *SHOWN, *hashes}):
         findings.fault(f"{path} does not belong to the report")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from PIL import Image
 from sentence_transformers import SentenceTransformer
@@ -15,10 +16,13 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
+from clipmill.encoders.adapters.loading import clips_of
 from clipmill.encoders.model import load_model
+from clipmill.encoders.protocol import Clips, SoundEncoder
 from clipmill.encoders.shipping import ship, unship
 from clipmill.source.decode import decode_image
 from pictures import noisy
+from tiny_clips import RATE, tiny_clap
 from tiny_models import LENGTH, TEXTS, VOCABULARY, byte_pairs, tiny_model
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
@@ -53,6 +57,16 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["cut", "fused"])
+def hearing(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """CLAP, as sentence-transformers makes a model of it, and a dense layer."""
+    folder = tmp_path_factory.mktemp("hearing")
+    tiny_clap(folder / "clap", fusion=request.param)
+    modules = [*SentenceTransformer(str(folder / "clap"), device="cpu"), Dense(16, 12), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder / "model"))
+    return folder / "model"
+
+
 def own(folder: Path) -> Any:
     return SentenceTransformer(str(folder), device="cpu")
 
@@ -84,6 +98,39 @@ def test_pictures_are_those_of_encode(both: Path) -> None:
     pictures: list[Any] = [Image.open(stream) for stream in map(io.BytesIO, files)]
     theirs = own(both).encode(pictures, normalize_embeddings=True)
     assert (np.stack(mine) * theirs).sum(axis=1).min() >= 0.9999
+
+
+def test_sounds_are_those_of_encode(hearing: Path) -> None:
+    model = load_model(ModelSettings(model=str(hearing), batch_size=2), device="cpu")
+    assert model.encoder.modalities == ("text", "audio")
+    preparation = Clips.of(model.encoder).sounds
+    assert preparation is not None
+    assert clips_of(model.identity) == Clips(sounds=preparation)
+    random = np.random.default_rng(3)
+    tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype(np.float32)
+    sounds = [tone, random.normal(0, 0.2, RATE).astype(np.float32), tone[: RATE // 3], tone[:50]]
+    mine = model.start_sounds(torch.stack([preparation.prepare(sound) for sound in sounds]))()
+    theirs = [own(hearing).encode([{"array": sound, "sampling_rate": RATE}])[0] for sound in sounds]
+    np.testing.assert_allclose(mine, np.stack(theirs), atol=1e-5)
+    assert np.abs(mine[0] - mine[1]).max() > 1e-3  # sounds are told apart
+    texts = own(hearing).encode_document(TEXTS, normalize_embeddings=True)
+    assert (model.encode_texts(TEXTS) * texts).sum(axis=1).min() >= 0.9999
+
+
+def test_a_model_that_hears_travels(hearing: Path) -> None:
+    model = load_model(ModelSettings(model=str(hearing)), device="cpu")
+    arrived = unship(ship(model), ModelSettings(precision="fp32"))
+    encoder = arrived.encoder
+    assert isinstance(encoder, SoundEncoder)
+    sound = encoder.sounds.prepare(np.random.default_rng(1).normal(0, 0.2, RATE).astype(np.float32))[None]
+    np.testing.assert_array_equal(arrived.start_sounds(sound)(), model.start_sounds(sound)())
+
+
+@pytest.mark.parametrize("name", ["texts_alone", "both"])
+def test_models_that_do_not_hear_are_given_no_sounds(name: str, request: pytest.FixtureRequest) -> None:
+    model = load_model(ModelSettings(model=str(request.getfixturevalue(name))), device="cpu")
+    assert not isinstance(model.encoder, SoundEncoder)
+    assert "audio" not in model.identity.preprocessing
 
 
 @pytest.mark.parametrize("name", ["texts_alone", "both"])

@@ -36,6 +36,7 @@ class Settings(BaseModel):
         "resident",
         "queries",
         "query_sample",
+        "mteb",
     )
     UNRECORDED: ClassVar[tuple[str, ...]] = ("products", "decode")
 

@@ -230,6 +230,7 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         "resident",
         "seed",
         "trec",
+        "mteb",
     )
 
     embeddings: str = Field(description="Embeddings dataset to evaluate; local or s3://.")
@@ -295,6 +296,10 @@ class EvaluateSettings(OutputSettings, ProductSettings):
         ge=1,
         description="Write the first N results of every query that is ranked as TREC runs, and the right answers as qrels, for "
         "others to score.",
+    )
+    mteb: bool | None = Field(
+        default=None,
+        description="Write each task's figures as MTEB computes them, in files that it reads. Every query is ranked for it.",
     )
 
     @property

@@ -1,18 +1,20 @@
-"""Models of sentence-transformers: of texts alone, or of texts and pictures, each prepared by the library's own processor."""
+"""Models of sentence-transformers: of texts, and of pictures or sounds with them, prepared by the library's own processor."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import ModelIdentity
 from clipmill.encoders.adapters.normalisation import Normalisation
 from clipmill.encoders.adapters.prepared import ProcessorPreparation, processor_file
+from clipmill.encoders.adapters.sounds import ExtractorPreparation
 from clipmill.encoders.adapters.words import Padding, WordPieces, text_inputs, tokenizer_sha256
 from clipmill.encoders.library import SENTENCE_TRANSFORMERS, Place, download, pretrained_of
 from clipmill.encoders.precision import in_bfloat16
@@ -69,6 +71,24 @@ class SentenceModel:
         return in_bfloat16(network) if precision == "bf16" else network
 
 
+@dataclass(frozen=True)
+class HearingModel(SentenceModel):
+    """One that hears too, as CLAP does."""
+
+    sounds: ExtractorPreparation
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Sounds, and what others encode."""
+        return (*super().modalities, "audio")
+
+    def sound_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Features (n, d) of spectrograms, uint8 (n, size)."""
+        inputs = self.sounds.inputs(prepared, dtype)
+        features: torch.Tensor = network({**inputs, "modality": "audio"})["sentence_embedding"]
+        return features
+
+
 def load(place: Place, *, trusted: bool) -> Loaded:
     """The model at a place: a folder, or one on the hub, which is downloaded.
 
@@ -81,6 +101,8 @@ def load(place: Place, *, trusted: bool) -> Loaded:
     encoder = _encoder(place, folder, network)
     prompts = {role: words.prompt for role, words in encoder.words.items()}
     described = encoder.images.as_dict() if encoder.images else {}
+    if isinstance(encoder, HearingModel):
+        described["audio"] = encoder.sounds.as_dict()
     document = encoder.words["document"]
     with torch.inference_mode():
         features = encoder.text_features(network, document(["a"]), cut=True)
@@ -158,10 +180,25 @@ def _encoder(place: Place, folder: Path, network: Any) -> SentenceModel:
     if not all(_same(network, encoder, role) for role in _PROMPTS):
         raise unknown
     processor = getattr(network.processor, "image_processor", None)
-    if processor is None or not network.supports("image") or not _takes_pixels_alone(network):
-        return encoder
-    images = ProcessorPreparation.of(processor, processor_file(folder))
-    return SentenceModel(images, Normalisation.of(images), words, encoder.padding)
+    if processor is not None and network.supports("image") and _takes_pixels_alone(network):
+        images = ProcessorPreparation.of(processor, processor_file(folder))
+        encoder = replace(encoder, images=images, normalisation=Normalisation.of(images))
+    sounds = _sounds(network, folder)
+    return encoder if sounds is None else HearingModel(**vars(encoder), sounds=sounds)
+
+
+def _sounds(network: Any, folder: Path) -> ExtractorPreparation | None:
+    """How sounds are prepared, where the network is given what that makes of one as the library itself gives it."""
+    extractor = getattr(network.processor, "feature_extractor", None)
+    if not network.supports("audio") or not hasattr(extractor, "nb_max_samples"):
+        return None
+    told = processor_file(folder)
+    sounds = ExtractorPreparation.of(extractor, dict(told.get("feature_extractor", told)))
+    second = np.sin(np.arange(sounds.rate, dtype=np.float32))
+    theirs = network.preprocess([{"array": second, "sampling_rate": sounds.rate}])
+    ours = sounds.inputs(sounds.prepare(second)[None], torch.float32)
+    known = set(theirs) <= {*ours, "is_longer", "modality"}
+    return sounds if known and all(torch.equal(theirs[name].to(one.dtype), one) for name, one in ours.items()) else None
 
 
 def _prompt(network: Any, role: Role) -> str:

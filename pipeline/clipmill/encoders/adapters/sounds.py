@@ -61,6 +61,17 @@ class ExtractorPreparation:
         made = _features(_extractor(self.values), given, self.rate)
         return torch.from_numpy(made.reshape(-1).view(np.uint8).copy())
 
+    def inputs(self, prepared: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Spectrograms, uint8 (n, size), as a network takes them."""
+        import torch
+
+        spectrograms = prepared.contiguous().view(torch.float32).reshape(len(prepared), *self.shape).to(dtype)
+        inputs: dict[str, torch.Tensor] = {"input_features": spectrograms}
+        if json.loads(self.values).get("truncation", _FUSION) == _FUSION:
+            # what its own extractor says of a clip that it is given alone, and of a batch by chance
+            inputs["is_longer"] = torch.ones((len(prepared), 1), dtype=torch.bool, device=prepared.device)
+        return inputs
+
     def as_dict(self) -> dict[str, Any]:
         """The extractor's settings and what it makes."""
         made = {"rate": self.rate, "seconds": self.seconds, "shape": list(self.shape)}
@@ -104,14 +115,7 @@ class SoundTowers(TextTower):
 
     def sound_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Features (n, d) of spectrograms, uint8 (n, size)."""
-        import torch
-
-        spectrograms = prepared.contiguous().view(torch.float32).reshape(len(prepared), *self.sounds.shape).to(dtype)
-        inputs: dict[str, torch.Tensor] = {"input_features": spectrograms}
-        if json.loads(self.sounds.values).get("truncation", _FUSION) == _FUSION:
-            # what its own extractor says of a clip that it is given alone, and of a batch by chance
-            inputs["is_longer"] = torch.ones((len(prepared), 1), dtype=torch.bool, device=prepared.device)
-        return self._pooled(network.get_audio_features(**inputs))  # type: ignore[operator]
+        return self._pooled(network.get_audio_features(**self.sounds.inputs(prepared, dtype)))  # type: ignore[operator]
 
     def tried(self, network: torch.nn.Module) -> torch.Tensor:
         """Features of a second of silence."""
