@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clipmill.core import manifests, schemas
-from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
+from clipmill.datasets.manifests import INPUTS_FILE, embedding_column, write_manifest
+from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.storage import resolve, sha256, write_table
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)

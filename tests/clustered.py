@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill.core import manifests, schemas
-from clipmill.datasets.manifests import INPUTS_FILE, describe_shard, embedding_column, write_manifest, write_shards
+from clipmill.datasets.manifests import INPUTS_FILE, embedding_column, write_manifest
+from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.storage import resolve, sha256, write_table
 
 IMAGE_MEAN, CAPTION_MEAN, MEANS_COSINE, MATCHED_COSINE = 0.74, 0.61, 0.18, 0.52

@@ -11,7 +11,8 @@ from clipmill import storage
 from clipmill.core.manifests import Run
 from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.text_manifests import GeneratorIdentity, TextCounts, TextsManifest, TextThroughput
-from clipmill.datasets.manifests import describe_shard, write_manifest, write_shards
+from clipmill.datasets.manifests import write_manifest
+from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.source.cutting import plan_units
 from clipmill.source.inputs import find_inputs
 from clipmill.source.planned import digest_of_inputs, write_inputs

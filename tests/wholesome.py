@@ -17,14 +17,8 @@ from numpy.typing import NDArray
 from clipmill.core import manifests, schemas
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings, IndexSettings
-from clipmill.datasets.manifests import (
-    INPUTS_FILE,
-    describe_shard,
-    embedding_column,
-    part_writer,
-    write_manifest,
-    write_shards,
-)
+from clipmill.datasets.manifests import INPUTS_FILE, embedding_column, part_writer, write_manifest
+from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.index.build.build import make_build
 from clipmill.report.evaluation import evaluate, make_evaluation
 from clipmill.storage import resolve, sha256, write_table

@@ -18,7 +18,8 @@ from clipmill.core.schemas import groups_schema, pairs_schema
 from clipmill.core.settings import ModelSettings
 from clipmill.curate import filter as filter_module
 from clipmill.curate.prompts import Prompt
-from clipmill.datasets.manifests import Embeddings, describe_shard, write_manifest, write_shards
+from clipmill.datasets.manifests import Embeddings, write_manifest
+from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.encoders.model import ClipModel, load_model
 from clipmill.stage.staging import Staging
 from clipmill.storage import resolve

@@ -13,7 +13,8 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, SourceManifest
 from clipmill.core.schemas import SHARDS
-from clipmill.datasets.manifests import SHARDS_FILE, Embeddings, read_manifest, read_shards, shards_of_records
+from clipmill.datasets.manifests import Embeddings, read_manifest
+from clipmill.datasets.shards import SHARDS_FILE, read_shards, shards_of_records
 from clipmill.stage import publication
 from clipmill.storage import staging_of
 from clipmill.versions.place import Place

@@ -155,7 +155,8 @@ def test_a_caption_is_compared_with_the_whole_video(source: Path, kept: Path, tm
 def test_damage_is_found(source: Path, tmp_path: Path, change: str) -> None:
     """A video of which no picture is left, and one of which a picture is there twice, are told."""
     from clipmill import storage
-    from clipmill.datasets.manifests import describe_shard, read_shards, write_manifest, write_shards
+    from clipmill.datasets.manifests import write_manifest
+    from clipmill.datasets.shards import describe_shard, read_shards, write_shards
 
     embed(source, tmp_path / "out")
     place = storage.resolve(tmp_path / "out")

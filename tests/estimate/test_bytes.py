@@ -10,7 +10,8 @@ import pytest
 from clipmill import storage
 from clipmill.core.schemas import captions_schema, images_schema
 from clipmill.core.settings import IndexSettings
-from clipmill.datasets.manifests import Embeddings, Shard, embedding_column, part_writer
+from clipmill.datasets.manifests import Embeddings, embedding_column, part_writer
+from clipmill.datasets.shards import Shard
 from clipmill.estimate.embedding_bytes import embedding_bytes, measured_columns, thumbnail_bytes, vector_bytes
 from clipmill.estimate.estimate import estimate
 from clipmill.estimate.index_bytes import index_bytes

@@ -10,7 +10,8 @@ from clipmill.core.forecasts import Forecast, ForecastFigure
 from clipmill.core.manifests import (
     EmbeddingsManifest,
 )
-from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, write_manifest
+from clipmill.datasets.manifests import read_manifest, write_manifest
+from clipmill.datasets.shards import SHARDS_FILE
 from clipmill.report.plan_lines import plan_lines
 from clipmill.storage import resolve, sha256
 from clipmill_jobs.plan import command

@@ -16,7 +16,8 @@ from clipmill.core.errors import OutputDiffers, StorageRefused, UserError
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest, SourceManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import EvaluateSettings, ImportVectorsSettings, IndexSettings, SampleSettings
-from clipmill.datasets.manifests import SHARDS_FILE, read_manifest, read_shards
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import SHARDS_FILE, read_shards
 from clipmill.index.build.build import make_build
 from clipmill.report.evaluation import evaluate, make_evaluation
 from clipmill.report.write import read_report

@@ -14,7 +14,8 @@ from clipmill import storage
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import ClusterSettings, RecaptionSettings
 from clipmill.core.text_manifests import CaptionedManifest
-from clipmill.datasets.manifests import describe_shard, read_manifest, read_shards, write_manifest, write_shards
+from clipmill.datasets.manifests import read_manifest, write_manifest
+from clipmill.datasets.shards import describe_shard, read_shards, write_shards
 from clipmill.runs.text_stages import recaption_stage
 from clipmill.verification.dataset import verify
 from texts_written import write_texts

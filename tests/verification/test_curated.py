@@ -16,7 +16,7 @@ from clipmill.core.reporter import Silent
 from clipmill.core.settings import DedupSettings
 from clipmill.curate.dedup import make_dedup
 from clipmill.curate.graph import find_duplicates
-from clipmill.datasets.manifests import SHARDS_FILE, Shard, describe_shard, write_shards
+from clipmill.datasets.shards import SHARDS_FILE, Shard, describe_shard, write_shards
 from clipmill.engine.here import Here
 from clipmill.verification.dataset import verify
 from clipmill.verification.findings import Findings

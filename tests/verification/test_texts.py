@@ -16,7 +16,8 @@ from clipmill.core.reporter import Silent
 from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.settings import CaptionSettings, ClusterSettings
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.datasets.manifests import describe_shard, read_manifest, read_shards, write_manifest, write_shards
+from clipmill.datasets.manifests import read_manifest, write_manifest
+from clipmill.datasets.shards import describe_shard, read_shards, write_shards
 from clipmill.runs.text_stages import words_stage
 from clipmill.verification.dataset import verify
 from tiny_generators import tiny_generator

@@ -12,7 +12,8 @@ from clipmill.core.manifests import (
     Counts,
 )
 from clipmill.core.settings import IndexSettings
-from clipmill.datasets.manifests import SHARDS_FILE, Embeddings, write_manifest
+from clipmill.datasets.manifests import Embeddings, write_manifest
+from clipmill.datasets.shards import SHARDS_FILE
 from clipmill.estimate.embedding_bytes import file_bytes
 from clipmill.estimate.machine import Machine
 from clipmill.index.build.build import make_build

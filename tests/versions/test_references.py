@@ -9,7 +9,8 @@ import pytest
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import IndexSettings, OutputSettings
-from clipmill.datasets.manifests import Embeddings, read_manifest, read_shards
+from clipmill.datasets.manifests import Embeddings, read_manifest
+from clipmill.datasets.shards import read_shards
 from clipmill.index.build import plan as plan_module
 from clipmill.index.build.build import Build, make_build
 from clipmill.index.search.open import open_index

@@ -24,15 +24,8 @@ from clipmill.curate.captions import CaptionsByRow
 from clipmill.curate.prompts import Prompt
 from clipmill.curate.published import GROUPS_FILE
 from clipmill.datasets.expressions import Expression
-from clipmill.datasets.manifests import (
-    MANIFEST,
-    Embeddings,
-    Shard,
-    describe_shard,
-    read_manifest,
-    vectors_of,
-    write_shards,
-)
+from clipmill.datasets.manifests import MANIFEST, Embeddings, read_manifest, vectors_of
+from clipmill.datasets.shards import Shard, describe_shard, write_shards
 from clipmill.index.build.gallery import Gallery
 from clipmill.stage.derived import differences_of_derived
 from clipmill.stage.kinds import SELECTION

@@ -19,7 +19,7 @@ from clipmill.curate.groups import complete_groups_of, groups_of, kept_of
 from clipmill.curate.near import Found, Pairs
 from clipmill.curate.widths import EXACT_MEMBERS, Groups
 from clipmill.curate.worth import describe
-from clipmill.datasets.manifests import Shard, describe_shard, write_shards
+from clipmill.datasets.shards import Shard, describe_shard, write_shards
 from clipmill.stage.staging import Started
 from clipmill.storage import Location
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, get_args
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
@@ -19,21 +19,18 @@ from clipmill.core.manifests import (
     DuplicatesManifest,
     EmbeddingsManifest,
     IndexManifest,
-    Name,
-    RelativePath,
     SelectionManifest,
-    Sha256,
     SourceManifest,
 )
-from clipmill.core.schemas import IMAGE_SHA256, SHARDS
+from clipmill.core.schemas import IMAGE_SHA256
 from clipmill.core.secrets import clean
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
+from clipmill.datasets.shards import Shard, problem_of, read_shards, why
 from clipmill.storage import Location
 
 MANIFEST = "manifest.json"
 INPUTS_FILE = "inputs.parquet"
 LISTING_FILE = "listing.parquet"
-SHARDS_FILE = "shards.parquet"
 PUBLISHED_SUFFIX = ".clipmill"
 """What the name of a place ends with that `clipmill run` publishes to where nobody says: NAME.clipmill beside NAME."""
 
@@ -82,7 +79,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
             f"{location} has no {MANIFEST}, so it is not a finished {wanted} dataset; {_hint(wanted, location)}"
         ) from None
     except OSError as error:
-        raise RunFailed(f"{location / MANIFEST} cannot be read: {_why(location / MANIFEST, error)}") from None
+        raise RunFailed(f"{location / MANIFEST} cannot be read: {why(location / MANIFEST, error)}") from None
     head = _Head.parse(data, location)
     if head.kind != wanted:
         raise UserError(
@@ -97,7 +94,7 @@ def read_manifest(location: Location, kind: type[Manifest]) -> Manifest:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise RunFailed(f"{location / MANIFEST} is damaged: {_problem(error)}; make the dataset again") from None
+        raise RunFailed(f"{location / MANIFEST} is damaged: {problem_of(error)}; make the dataset again") from None
 
 
 def kind_at(output: Location) -> str | None:
@@ -117,11 +114,6 @@ def find_manifest(location: Location) -> AnyManifest | None:
     kind = kind_at(location)
     kinds: dict[str | None, Any] = {one.model_fields["kind"].default: one for one in _MANIFESTS}
     return read_manifest(location, kinds[kind]) if kind in kinds else None
-
-
-def _why(file: Location, error: OSError) -> str:
-    is_file = file.filesystem.get_file_info(file.path).is_file
-    return (error.strerror or str(error).partition("\n")[0]) if is_file else "it is a folder, and no file"
 
 
 def _hint(kind: str, location: Location | None = None) -> str:
@@ -149,100 +141,6 @@ class _Head:
             return _Head(str(document["kind"]), int(document["schema_version"]))
         except (ValueError, KeyError, TypeError):
             raise RunFailed(f"{location / MANIFEST} is not a clipmill manifest, or was cut short") from None
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a dataset; ``path`` is relative to the dataset, or to the same dataset of another ``version`` beside it."""
-
-    part: str
-    path: RelativePath
-    rows: int
-    bytes: int
-    sha256: Sha256
-    first_row: int | None
-    last_row: int | None
-    version: Name | None = None
-
-    @property
-    def name(self) -> str:
-        """What tells it from every other file of the dataset."""
-        return self.path if self.version is None else f"{self.version}/{self.path}"
-
-    def at(self, dataset: Location) -> Location:
-        """Where it lies, of a dataset that is published or staged."""
-        if self.version is None:
-            return dataset / self.path
-        published = storage.published_from(dataset)
-        return published.sibling("").sibling(self.version) / published.name / self.path
-
-
-def refer(file: Shard, dataset: Location) -> Shard:
-    """A file of a published version's dataset as another version beside it names it."""
-    return file if file.version is not None else replace(file, version=dataset.sibling("").name)
-
-
-_SHARDS = TypeAdapter(list[Shard])
-
-
-def read_shards(location: Location, expected_sha256: str) -> list[Shard]:
-    """The files a dataset is made of, in order. Raises RunFailed when the list is not the one the manifest names, or
-    is none that we wrote."""
-    try:
-        found = storage.sha256(location / SHARDS_FILE)
-    except FileNotFoundError:
-        raise RunFailed(f"{location / SHARDS_FILE} is missing: the dataset was altered; make it again") from None
-    except OSError as error:
-        reason = _why(location / SHARDS_FILE, error)
-        raise RunFailed(f"{location / SHARDS_FILE} cannot be read: {reason}; make the dataset again") from None
-    if found != expected_sha256:
-        raise RunFailed(
-            f"{location / SHARDS_FILE} does not belong to the manifest beside it (sha256 {found[:12]}…, manifest says "
-            f"{expected_sha256[:12]}…): the dataset was altered, or is just being replaced"
-        )
-    return shards_of_records(storage.read_table(location / SHARDS_FILE).to_pylist(), location / SHARDS_FILE)
-
-
-def shards_of_records(records: Any, where: Location) -> list[Shard]:
-    """Entries as they were read from a file. Raises RunFailed for one that we cannot have written, such as a path that leads
-    out of the dataset."""
-    try:
-        return _SHARDS.validate_python(records)
-    except ValidationError as error:
-        raise RunFailed(f"{where} is none that we wrote: {_problem(error)}; make the dataset again") from None
-
-
-def _problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "string_pattern_mismatch":
-        return f"{where} cannot be {str(problem['input'])[:100]!r}"
-    return f"{where}: {problem['msg']}"
-
-
-def describe_shard(
-    dataset: Location,
-    path: str,
-    part: str,
-    rows: int,
-    first: int | None,
-    last: int | None,
-    written: storage.Written | None = None,
-) -> Shard:
-    """The entry of a file that was just written to ``dataset``; without ``written`` the file is read again for it."""
-    if written is None:
-        location = dataset / path
-        size = location.filesystem.get_file_info(location.path).size
-        written = storage.Written(size, storage.sha256(location))
-    return Shard(part, path, rows, written.bytes, written.sha256, first, last)
-
-
-def write_shards(location: Location, shards: Sequence[Shard]) -> str:
-    """Writes ``shards.parquet`` and returns its sha256, for the manifest."""
-    table = pa.Table.from_pylist([vars(shard) for shard in shards], schema=SHARDS)
-    if table.column("version").null_count == len(table):
-        table = table.drop_columns(["version"])
-    return storage.write_table(location / SHARDS_FILE, table).sha256
 
 
 def write_manifest(location: Location, manifest: BaseModel, name: str = MANIFEST) -> storage.Written:

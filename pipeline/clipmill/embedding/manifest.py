@@ -16,7 +16,7 @@ from clipmill.core.manifests import (
     Run,
     Throughput,
 )
-from clipmill.datasets.manifests import Shard, write_shards
+from clipmill.datasets.shards import Shard, write_shards
 from clipmill.embedding.limits import limits_of
 from clipmill.embedding.parity import parity_of
 from clipmill.embedding.plan import EmbedPlan, describe_columns

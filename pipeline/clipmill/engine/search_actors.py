@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import IndexManifest
-from clipmill.datasets.manifests import read_shards
+from clipmill.datasets.shards import read_shards
 from clipmill.engine.cluster import Cluster, cause_of, describe_load
 from clipmill.engine.ray_pieces import begin_task, memory_of_a_node, threads_each
 from clipmill.engine.watch import noted_signals

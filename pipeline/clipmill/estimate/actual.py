@@ -8,7 +8,7 @@ from clipmill.core.manifests import (
     EmbeddingsManifest,
     IndexManifest,
 )
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.estimate.estimate import Estimate
 
 

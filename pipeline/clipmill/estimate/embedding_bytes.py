@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from clipmill.core.manifests import EmbeddingsManifest
 from clipmill.core.schemas import ROWS_PER_SHARD, captions_schema, images_schema
-from clipmill.datasets.manifests import Embeddings, Shard, embedding_column, part_writer
+from clipmill.datasets.manifests import Embeddings, embedding_column, part_writer
+from clipmill.datasets.shards import Shard
 
 LEVEL_BYTES = 5
 """Of Parquet's repetition levels, which say where the vector of a row begins (uncompressed, run-length encoded)."""

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.core.errors import RunFailed, UserError
-from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.datasets.manifests import vectors_of
+from clipmill.datasets.shards import Shard
 from clipmill.export.rows import SOURCE, Rows, Written, refuse_other
 
 _EMBEDDING = "embedding"

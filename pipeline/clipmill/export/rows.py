@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from clipmill.core.errors import OutputDiffers, UserError
 from clipmill.core.schemas import GalleryName
-from clipmill.datasets.manifests import Embeddings, Shard
+from clipmill.datasets.manifests import Embeddings
+from clipmill.datasets.shards import Shard
 
 SOURCE = "clipmill.source"
 """The property under which a table of another format says what it was written from."""

@@ -26,7 +26,8 @@ from clipmill.core.schemas import IMAGE_SHA256, Reason
 from clipmill.core.settings import CaptionSettings, EmbedSettings, RecaptionSettings
 from clipmill.core.takedown import Takedown
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
-from clipmill.datasets.manifests import LISTING_FILE, MANIFEST, Embeddings, read_manifest, read_shards
+from clipmill.datasets.manifests import LISTING_FILE, MANIFEST, Embeddings, read_manifest
+from clipmill.datasets.shards import read_shards
 from clipmill.embedding.plan import EmbedSource
 from clipmill.runs.batches import Batch, batches, listed
 from clipmill.runs.run_file import RunFile

@@ -13,7 +13,8 @@ from clipmill.core import environment
 from clipmill.core.errors import OutputDiffers, RunFailed, UserError
 from clipmill.core.manifests import Run, SourceFile, SourceManifest
 from clipmill.core.text_manifests import CaptionedManifest
-from clipmill.datasets.manifests import KINDS, MANIFEST, Shard, kind_at, read_manifest, read_shards
+from clipmill.datasets.manifests import KINDS, MANIFEST, kind_at, read_manifest
+from clipmill.datasets.shards import Shard, read_shards
 from clipmill.stage import publication
 from clipmill.stage.kinds import CAPTIONED, Kind, manifest_kind
 from clipmill.stage.stage import Stage

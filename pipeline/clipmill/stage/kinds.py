@@ -11,7 +11,8 @@ from clipmill import storage
 from clipmill.core.errors import UserError
 from clipmill.core.manifests import DuplicatesManifest, EmbeddingsManifest, IndexManifest, SelectionManifest
 from clipmill.core.text_manifests import CaptionedManifest, TextsManifest
-from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, read_shards, write_manifest
+from clipmill.datasets.manifests import MANIFEST, kind_at, read_manifest, write_manifest
+from clipmill.datasets.shards import read_shards
 from clipmill.stage import publication
 from clipmill.storage import Location
 

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 

@@ -12,7 +12,8 @@ from clipmill import storage
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.schemas import DROPPED_TEXTS, ORDINAL_SHIFT, Reason, captioned_schema
 from clipmill.core.text_manifests import CaptionedManifest
-from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_manifest
+from clipmill.datasets.manifests import INPUTS_FILE, read_manifest
+from clipmill.datasets.shards import SHARDS_FILE, Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.parts import CountedPart, check_parts

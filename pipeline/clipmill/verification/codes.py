@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from clipmill.core.manifests import IndexManifest
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.build.train import codebook_sha256

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipmill.core.schemas import FRAME, Reason
-from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.datasets.manifests import vectors_of
+from clipmill.datasets.shards import Shard
 from clipmill.storage import Location
 from clipmill.verification.fetch import fetched
 from clipmill.verification.findings import Findings

@@ -9,7 +9,8 @@ from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.curate.filter import DROPPED, KEPT
 from clipmill.curate.published import GROUPS_FILE, PAIRS_FILE
-from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import SHARDS_FILE, Shard, read_shards
 from clipmill.storage import Location
 from clipmill.verification.duplicates import check_cosines, check_groups, check_manifest
 from clipmill.verification.files import check_files, check_order

@@ -10,7 +10,8 @@ import pyarrow as pa
 from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, SHARDS_FILE, Embeddings, Shard
+from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
+from clipmill.datasets.shards import SHARDS_FILE, Shard
 from clipmill.embedding.layout import parts_of
 from clipmill.verification.contents import Contents, read_contents
 from clipmill.verification.files import check_files, check_order

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 

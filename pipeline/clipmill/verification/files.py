@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from clipmill import storage
-from clipmill.datasets.manifests import MANIFEST, Shard
+from clipmill.datasets.manifests import MANIFEST
+from clipmill.datasets.shards import Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 

@@ -10,7 +10,8 @@ from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import FRAME, TIMESTAMP, captions_schema, images_schema, videos_schema
-from clipmill.datasets.manifests import SHARDS_FILE, Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import SHARDS_FILE, Shard, read_shards
 from clipmill.index.build.layout import QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, parts_of
 from clipmill.index.stored import Coding
 from clipmill.storage import Location

@@ -11,7 +11,7 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import TRAINED_FILE
 from clipmill.index.stored import Coding

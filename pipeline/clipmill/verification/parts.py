@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipmill.core.errors import ClipmillError, StorageFailed, StorageRefused
-from clipmill.datasets.manifests import INPUTS_FILE, SHARDS_FILE, Shard, read_shards
+from clipmill.datasets.manifests import INPUTS_FILE
+from clipmill.datasets.shards import SHARDS_FILE, Shard, read_shards
 from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import ClipmillError, RunFailed, StorageFailed, StorageRefused
 from clipmill.core.schemas import FRAME
-from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.datasets.manifests import vectors_of
+from clipmill.datasets.shards import Shard
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.stored import Coding
 from clipmill.verification.arrays import ArrayFile

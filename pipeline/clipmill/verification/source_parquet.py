@@ -5,7 +5,8 @@ from functools import partial
 from clipmill import storage
 from clipmill.core.manifests import SourceManifest
 from clipmill.core.reporter import Reporter, Tally
-from clipmill.datasets.manifests import Shard, read_manifest
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import Shard
 from clipmill.verification.files import check_files
 from clipmill.verification.findings import Findings
 from clipmill.verification.tables import open_parquet, reading

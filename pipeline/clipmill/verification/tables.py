@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipmill.core.schemas import REJECTED, audio_schema, captions_schema, images_schema, videos_schema
-from clipmill.datasets.manifests import Embeddings, Shard
+from clipmill.datasets.manifests import Embeddings
+from clipmill.datasets.shards import Shard
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 

@@ -7,7 +7,8 @@ from clipmill import storage
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.reporter import Reporter, Tally
 from clipmill.core.schemas import IMAGE_SHA256
-from clipmill.datasets.manifests import MANIFEST, read_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, read_manifest
+from clipmill.datasets.shards import read_shards
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 from clipmill.verification.tables import open_parquet

@@ -32,14 +32,8 @@ from clipmill.core.manifests import (
 )
 from clipmill.core.schemas import FRAME, INPUTS, ORDINAL_SHIFT, ROWS_PER_SHARD, Reason
 from clipmill.core.settings import OutputSettings
-from clipmill.datasets.manifests import (
-    INPUTS_FILE,
-    LISTING_FILE,
-    Embeddings,
-    Shard,
-    refer,
-    write_shards,
-)
+from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
+from clipmill.datasets.shards import Shard, refer, write_shards
 from clipmill.embedding.layout import CLIP_PARTS, PARTS
 from clipmill.source.media import MEDIA
 from clipmill.stage.kinds import EMBEDDINGS

@@ -10,7 +10,8 @@ from clipmill.core.manifests import (
     ModelIdentity,
 )
 from clipmill.core.settings import IndexSettings
-from clipmill.datasets.manifests import Embeddings, read_manifest, read_shards
+from clipmill.datasets.manifests import Embeddings, read_manifest
+from clipmill.datasets.shards import read_shards
 from clipmill.estimate.actual import actual_embedding, actual_index
 from clipmill.estimate.embedding_bytes import ASSUMED, measured_columns, thumbnail_bytes
 from clipmill.estimate.estimate import Estimate, estimate

@@ -13,7 +13,8 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import IndexManifest
-from clipmill.datasets.manifests import Shard, read_manifest, read_shards, refer
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import Shard, read_shards, refer
 from clipmill.index.build.build import Build
 from clipmill.index.build.factory import from_bytes
 from clipmill.index.build.fill import Filled

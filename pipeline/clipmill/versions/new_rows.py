@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.manifests import IndexManifest, Interval
-from clipmill.datasets.manifests import Embeddings, Shard, read_manifest, read_shards, vectors_of
+from clipmill.datasets.manifests import Embeddings, read_manifest, vectors_of
+from clipmill.datasets.shards import Shard, read_shards
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.search.open import open_index
 from clipmill.index.search.recall import hits, recall_interval

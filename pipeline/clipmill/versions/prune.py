@@ -8,7 +8,8 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import ClipmillError, RunFailed
 from clipmill.core.manifests import EmbeddingsManifest, IndexManifest
-from clipmill.datasets.manifests import MANIFEST, Shard, find_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, find_manifest
+from clipmill.datasets.shards import Shard, read_shards
 from clipmill.storage import Location
 from clipmill.storage.copies import forget
 from clipmill.storage.lease import Lease

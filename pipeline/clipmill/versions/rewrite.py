@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from clipmill import storage
 from clipmill.core.schemas import FRAME, HASHES, IMAGE_SHA256, ORDINAL_SHIFT, REJECTED, Reason
 from clipmill.core.takedown import TAKEN_DOWN as TAKEN_DOWN
-from clipmill.datasets.manifests import Embeddings, Shard, describe_shard, part_writer
+from clipmill.datasets.manifests import Embeddings, part_writer
+from clipmill.datasets.shards import Shard, describe_shard
 from clipmill.embedding.layout import PARTS
 from clipmill.source.media import MEDIA
 from clipmill.storage import Location

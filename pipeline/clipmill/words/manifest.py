@@ -8,7 +8,7 @@ from clipmill.core import environment
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import Run
 from clipmill.core.text_manifests import TextCounts, TextsManifest, TextThroughput
-from clipmill.datasets.manifests import Shard, write_shards
+from clipmill.datasets.shards import Shard, write_shards
 from clipmill.source.planned import Progress, write_inputs
 from clipmill.words.plan import WordsPlan
 from clipmill.words.sums import TextSums

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from clipmill import storage
 from clipmill.core.schemas import REJECTED, TEXTS
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.datasets.manifests import Shard, describe_shard, part_writer, read_shards, write_shards
+from clipmill.datasets.manifests import part_writer
+from clipmill.datasets.shards import Shard, describe_shard, read_shards, write_shards
 from clipmill.storage import Location
 from clipmill.words.written import Written
 

@@ -12,7 +12,8 @@ from clipmill import storage
 from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.schemas import TEXTS
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.datasets.manifests import MANIFEST, Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import MANIFEST, read_manifest
+from clipmill.datasets.shards import Shard, read_shards
 from clipmill.storage import Location
 
 _SCHEMA = pa.schema([TEXTS.field(name) for name in ("row", "candidate", "text")])

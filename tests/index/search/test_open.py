@@ -12,14 +12,8 @@ from clipmill import storage
 from clipmill.core.errors import ClipmillError, RunFailed, UserError
 from clipmill.core.manifests import IndexManifest
 from clipmill.core.settings import IndexSettings
-from clipmill.datasets.manifests import (
-    Embeddings,
-    describe_shard,
-    read_manifest,
-    read_shards,
-    write_manifest,
-    write_shards,
-)
+from clipmill.datasets.manifests import Embeddings, read_manifest, write_manifest
+from clipmill.datasets.shards import describe_shard, read_shards, write_shards
 from clipmill.index.build.build import make_build
 from clipmill.index.search.open import open_index
 from clipmill.index.search.search import Index

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.datasets.manifests import Shard, vectors_of
+from clipmill.datasets.manifests import vectors_of
+from clipmill.datasets.shards import Shard
 from clipmill.index.build.footprint import Footprint, measured_footprint
 from clipmill.index.build.gallery import Gallery
 from clipmill.index.build.layout import ShardRange

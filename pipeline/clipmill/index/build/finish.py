@@ -18,7 +18,7 @@ from clipmill.core.manifests import (
     RerankVectors,
     Run,
 )
-from clipmill.datasets.manifests import Shard, write_shards
+from clipmill.datasets.shards import Shard, write_shards
 from clipmill.index.build.attempts import missed_before
 from clipmill.index.build.build import Build
 from clipmill.index.build.unfinished import Drawn, Progress, Trained, Tuned, Unfinished, read_filled, resident_bytes

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import FRAME, TIMESTAMP, GalleryName
-from clipmill.datasets.manifests import Embeddings, Shard, vectors_of
+from clipmill.datasets.manifests import Embeddings, vectors_of
+from clipmill.datasets.shards import Shard
 
 PartName = GalleryName
 _READ_ROWS = 8192

@@ -14,7 +14,8 @@ from clipmill import storage
 from clipmill.core.environment import DEFAULT_CACHE
 from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import IndexManifest, QueryTransform, RerankVectors
-from clipmill.datasets.manifests import Shard, read_manifest, read_shards
+from clipmill.datasets.manifests import read_manifest
+from clipmill.datasets.shards import Shard, read_shards
 from clipmill.index.build.belong import vectors_belong
 from clipmill.index.build.layout import PARTS, QUERY_TRANSFORM_FILE, RANGES_FILE, TRAINED_FILE, parts_of
 from clipmill.index.build.part import IndexPart

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from clipmill.core.errors import ClipmillError
 from clipmill.core.manifests import IndexManifest
-from clipmill.datasets.manifests import Embeddings, Shard
+from clipmill.datasets.manifests import Embeddings
+from clipmill.datasets.shards import Shard
 from clipmill.report.results.page import picture_uri
 from clipmill.report.results.pictures import Pictures, pictures_of
 from clipmill.serve.answers.recent import Recent

@@ -27,14 +27,8 @@ from clipmill.core.manifests import (
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import INPUTS, REJECTED, Reason, captions_schema, images_schema
 from clipmill.core.settings import ImportVectorsSettings
-from clipmill.datasets.manifests import (
-    INPUTS_FILE,
-    Shard,
-    describe_shard,
-    embedding_column,
-    part_writer,
-    write_shards,
-)
+from clipmill.datasets.manifests import INPUTS_FILE, embedding_column, part_writer
+from clipmill.datasets.shards import Shard, describe_shard, write_shards
 from clipmill.source.importers.npy import unit_vectors
 from clipmill.source.importers.vector_source import VectorSource, open_vectors
 from clipmill.stage.kinds import EMBEDDINGS

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from clipmill import storage
 from clipmill.core.errors import RunFailed
-from clipmill.datasets.manifests import Shard, describe_shard, part_writer, shards_of_records
+from clipmill.datasets.manifests import part_writer
+from clipmill.datasets.shards import Shard, describe_shard, shards_of_records
 from clipmill.stage.units.commit import Finished, find_finished, read_unit
 from clipmill.stage.units.layout import AnySums, Layout, Part
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipmill.core import log
 from clipmill.core.reporter import Reporter
-from clipmill.datasets.manifests import Shard
+from clipmill.datasets.shards import Shard
 from clipmill.stage.pieces import Pieces
 from clipmill.stage.stage import Work
 from clipmill.stage.units.commit import Finished
