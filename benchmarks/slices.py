@@ -93,21 +93,18 @@ class Nothing:
     encoders: int
     share: float
     doing = "doing nothing"
-    token = "nothing"
 
     def run(
-        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch
+        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch, token: str
     ) -> Iterator[Committed[Sums]]:
         quiet_context(switch, self.share)
         source = Source(read_groups(units, inputs))
         groups = len(source._groups)
         data = ray.data.read_datasource(source, override_num_blocks=groups, num_cpus=0.02, concurrency=self.encoders)
-        data = data.map_batches(
-            decode, fn_kwargs={"token": self.token}, batch_size=1, batch_format="pyarrow", num_cpus=0.2
-        )
+        data = data.map_batches(decode, fn_kwargs={"token": token}, batch_size=1, batch_format="pyarrow", num_cpus=0.2)
         data = data.map_batches(
             Encode,
-            fn_constructor_args=(tally, self.token),
+            fn_constructor_args=(tally, token),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=self.encoders),

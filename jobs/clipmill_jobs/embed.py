@@ -32,10 +32,10 @@ def command(settings: EmbedSettings, cluster: ClusterSettings, dry_run: bool, as
                      --model ViT-B-32 --pretrained laion2b_s34b_b79k
     """
     if dry_run:
-        from clipmill.embedding.plan import describe
+        from clipmill.embedding.plan import describe, find_source
         from clipmill.runs.stages import plan_embed
 
-        plan, _ = plan_embed(settings, None, current())
+        plan, _ = plan_embed(settings, find_source(settings, keep=False), current())
         _print_plan(describe(plan), plan.finished() is not None, as_json)
         return
     made = embed_stage(settings, cluster, current())

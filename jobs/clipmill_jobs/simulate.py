@@ -38,8 +38,8 @@ def command(**options: Any) -> None:
     """Say how a run of any size would go, stage by stage, and what breaks first.
 
     The real planner cuts a synthetic input into units and slices, and the real policies share out encoders; a clock
-    stands in for S3 and Ray, whose costs were measured (docs/simulate.md). Nothing is started. Five billion rows take about
-    a minute and some gigabytes of memory.
+    stands in for S3 and Ray (docs/simulate.md says which costs were measured and which are assumed). Nothing is started.
+    Five billion rows take half a minute and some gigabytes of memory.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmill.engine.beacons import Left, doing, forget_here, left_here, suspects
+from clipmill.engine.beacons import Left, doing, forget_here, left_here, suspects, sweep_here
 
 
 @pytest.fixture
@@ -45,7 +45,21 @@ def test_the_unit_that_most_processes_died_of_is_the_suspect(token: str) -> None
         dies_at(token, 5, "decoding")
     dies_at(token, 6, "encoding")
     with doing(token, 4, "decoding"):
-        assert suspects(left_here(token)) == [(5, "decoding", 3), (4, "decoding", 1), (6, "encoding", 1)]
+        assert suspects(left_here(token)) == [(5, "decoding", 3), (6, "encoding", 1)]
+
+
+def test_where_none_died_what_is_being_done_is_suspect(token: str) -> None:
+    with doing(token, 4, "decoding"):
+        assert suspects(left_here(token)) == [(4, "decoding", 1)]
+
+
+def test_what_was_left_a_day_ago_is_swept_away(token: str) -> None:
+    dies_at(token, 1, "decoding")
+    dies_at(token, 2, "decoding")
+    (old,) = Path(tempfile.gettempdir()).glob(f"*{token}.1.*")
+    os.utime(old, (0, 0))
+    sweep_here()
+    assert left_here(token) == [Left(2, "decoding", died=True)]
 
 
 def test_runs_are_told_apart_and_forgotten(token: str) -> None:

@@ -86,15 +86,14 @@ class Noting:
     seconds: float = 0.0
 
     doing = "noting"
-    token = "0123abcd"
 
     def run(
-        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch
+        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch, token: str
     ) -> Iterator[Committed[Sums]]:
         for unit in units:
             time.sleep(self.seconds)
             if unit.number == self.failing:
-                left_by_a_worker(self.token, unit.number)
+                left_by_a_worker(token, unit.number)
                 raise RuntimeError("a bad unit")
             died = Path(self.folder) / f"died at {unit.number}"
             if unit.number in self.deadly and not died.exists():
@@ -154,7 +153,8 @@ def test_every_unit_is_done_and_told_once(drivers: int, tmp_path: Path, cluster:
 def test_a_slice_whose_driver_is_lost_is_continued(tmp_path: Path, cluster: Cluster) -> None:
     run, deadly = Run(), (int(UNITS.numbers[2]), int(UNITS.numbers[-3]))
     slices = cut(UNITS, INPUTS, encoders=2, on_gpus=False, drivers=2)
-    run.of(Noting(str(tmp_path), deadly=deadly, seconds=0.02), slices)
+    total = run.of(Noting(str(tmp_path), deadly=deadly, seconds=0.02), slices)
+    assert total.rows == run.counts["rows"] >= sum(file.rows for file in INPUTS)
     assert sorted(set(run.units)) == UNITS.numbers.tolist()
     assert len([file for file in tmp_path.iterdir() if file.name.startswith("died")]) == 2
 
@@ -168,6 +168,22 @@ def test_a_failure_names_the_rows_that_were_being_worked_on(drivers: int, tmp_pa
     place = f"noting rows {span.start} to {span.stop - 1} of file {span.ordinal}"
     with pytest.raises(RunFailed, match=rf"noting \({place}\) failed in a worker \(.*a bad unit\)"):
         Run().of(Noting(str(tmp_path), failing=number), slices)
+
+
+@pytest.mark.cluster
+def test_drivers_do_not_go_on_after_ctrl_c(tmp_path: Path, cluster: Cluster) -> None:
+    """In a process that was connected before, and lives on."""
+    run, slices = Run(), cut(UNITS, INPUTS, encoders=2, on_gpus=False, drivers=2)
+
+    def told(reported: Reported) -> None:
+        if reported.units:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), patch.object(Run, "told", lambda self, reported: told(reported)):
+        run.of(Noting(str(tmp_path), seconds=0.2), slices)
+    done = len(list(tmp_path.iterdir()))
+    time.sleep(4)
+    assert len(list(tmp_path.iterdir())) <= done + 2 < len(UNITS)
 
 
 @pytest.mark.cluster

@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
-from clipmill.engine.slices import cut
 from clipmill.estimate.machine import Machine
 from clipmill.estimate.rates import Rates
 from clipmill.estimate.workload import ModelCost, Workload
@@ -87,8 +86,12 @@ def test_what_grows_with_rows_is_reached_where_arithmetic_says() -> None:
     head = limits["memory of the head"]
     assert head.used == 3_000 * 1_000
     assert head.reached_at == pytest.approx(ROWS * 16e9 / 3e6)
+    based = {limit.name: limit for limit in simulate(asked(), replace(costs, head_base_bytes=1e9)).limits}
+    assert based["memory of the head"].used == 1e9 + 3e6
+    assert based["memory of the head"].reached_at == pytest.approx(ROWS * 15e9 / 3e6)
     driver = limits["memory of a driver"]
     assert driver.used == pytest.approx(0.25e9 + 3_000 * 46e3)
+    assert driver.reached_at is None  # a slice has no more units than it may
     assert limits["a core of a driver"].reached_at is None
 
 
@@ -103,12 +106,16 @@ def test_limits_are_told_in_the_order_in_which_they_are_reached() -> None:
 def test_more_drivers_than_the_policy_gives_are_taken() -> None:
     made = simulate(replace(asked(rows=10 * ROWS), drivers=8), Costs())
     assert made.at_once == 8
-    assert cut.__module__ == "clipmill.engine.slices"
 
 
 def test_more_files_than_a_dataset_has_are_refused_with_what_to_type() -> None:
     with pytest.raises(UserError, match=r"--rows-per-file 10: .* give at least 2,385"):
         simulate(replace(asked(rows=5_000_000_000), rows_a_file=10), Costs())
+
+
+def test_more_row_groups_than_memory_holds_are_refused_with_what_to_type() -> None:
+    with pytest.raises(UserError, match=r"--rows-per-group 1: .* give at least 60"):
+        simulate(replace(asked(rows=3_000_000_000), rows_a_file=10_000, rows_a_group=1), Costs())
 
 
 def test_an_index_that_does_not_fit_is_told_and_the_rest_goes_on() -> None:

@@ -36,10 +36,13 @@ class Shard:
 
     def at(self, dataset: Location) -> Location:
         """Where it lies, of a dataset that is published or staged."""
-        if self.version is None:
-            return dataset / self.path
-        published = storage.published_from(dataset)
-        return published.sibling("").sibling(self.version) / published.name / self.path
+        return (dataset if self.version is None else dataset_of(self.version, dataset)) / self.path
+
+
+def dataset_of(version: str, dataset: Location) -> Location:
+    """The same dataset of another version at the place where one is published, or will be."""
+    published = storage.published_from(dataset)
+    return published.sibling("").sibling(version) / published.name
 
 
 def refer(file: Shard, dataset: Location) -> Shard:

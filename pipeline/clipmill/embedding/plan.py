@@ -160,13 +160,13 @@ class EmbedPlan(Stage[EmbeddingsManifest]):
         )
 
 
-def find_source(settings: EmbedSettings, footers: Location | None = None) -> EmbedSource:
+def find_source(settings: EmbedSettings, footers: Location | None = None, *, keep: bool = True) -> EmbedSource:
     """Reads the footers of the input; no model is needed for it. ``footers`` is where those read before are kept, if not in
-    the staging folder. Raises UserError for input that cannot be used."""
+    the staging folder; with ``keep`` false nothing is added to it. Raises UserError for input that cannot be used."""
     refuse_unusable_model(settings.model_settings)
     if settings.corrupt is not None:
         Corruption.parse(settings.corrupt)
-    inputs = find_inputs(settings.input, footers or footers_of(settings.output))
+    inputs = find_inputs(settings.input, footers or footers_of(settings.output), keep=keep)
     columns = choose_columns(
         inputs,
         image_column=settings.image_column,

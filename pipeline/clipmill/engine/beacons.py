@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _ANSWER_SECONDS = 10
+_OLD_SECONDS = 86_400.0
 _PREFIX = "clipmill-unit"
 
 
@@ -35,8 +37,8 @@ class Left:
 
 @contextmanager
 def doing(token: str, unit: int, what: str) -> Iterator[None]:
-    """Says that this thread does something with a unit of the run ``token``, for the length of the block. What cannot be said,
-    since the disk is full, is not."""
+    """Says that this thread does something with a unit of the execution ``token``, for the length of the block. What cannot
+    be said, since the disk is full, is not."""
     name = f"{_PREFIX}.{token}.{unit}.{what}.{os.getpid()}.{threading.get_ident()}"
     beacon = Path(tempfile.gettempdir()) / name
     with suppress(OSError):
@@ -80,11 +82,20 @@ def left_anywhere(token: str) -> list[Left]:
     return []
 
 
-def suspects(left: Iterable[Left]) -> list[tuple[int, str, int]]:
-    """Units with what was done with them and how many processes died of that or are doing it, most first: one that kills its
-    worker is begun again and again."""
-    counted = Counter((one.unit, one.doing) for one in left)
+def suspects(left: Sequence[Left]) -> list[tuple[int, str, int]]:
+    """Units with what was done with them and how many processes died of that, most first: one that kills its worker is begun
+    again and again. Where none died, what is being done."""
+    died = [one for one in left if one.died] or left
+    counted = Counter((one.unit, one.doing) for one in died)
     return sorted(((unit, what, times) for (unit, what), times in counted.items()), key=lambda one: (-one[2], one[0]))
+
+
+def sweep_here() -> None:
+    """Removes what processes left that are gone since a day, with runs that nobody waited for."""
+    for beacon in Path(tempfile.gettempdir()).glob(f"{_PREFIX}.*"):
+        with suppress(OSError, ValueError, IndexError):
+            if time.time() - beacon.stat().st_mtime > _OLD_SECONDS and not _lives(int(beacon.name.split(".")[4])):
+                beacon.unlink()
 
 
 def _lives(process: int) -> bool:

@@ -61,13 +61,8 @@ class EmbedGraph:
 
     doing = "embedding"
 
-    @property
-    def token(self) -> str:
-        """Of the run, by which workers are found that died of it."""
-        return self.layout.token
-
     def run(
-        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch
+        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch, token: str
     ) -> Iterator[Committed[Statistics]]:
         """Embeds and commits units; yields what each commit did. Raises what Ray raises."""
         self._set_context(switch)
@@ -75,7 +70,7 @@ class EmbedGraph:
         source = UnitSource(units, inputs, self.columns)
         dataset = ray.data.read_datasource(source, override_num_blocks=source.groups, **self._reading(source.groups))
         dataset = dataset.map_batches(
-            partial(decode_block, decoding=decoding, tokenizer=self.tokenizer, token=self.token),
+            partial(decode_block, decoding=decoding, tokenizer=self.tokenizer, token=token),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=_DECODE_CPUS if not encoders.gpus else 1,
@@ -88,7 +83,7 @@ class EmbedGraph:
                 self.model_settings.model_dump(),
                 encoders.threads,
                 tally,
-                self.token,
+                token,
                 self.kept,
                 self.thumbnails,
                 decoding if decoding.on_gpu else None,

@@ -21,7 +21,7 @@ from ray.data.block import BlockMetadata
 from clipmill.core.settings import ModelSettings
 from clipmill.embedding.statistics import Statistics
 from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, read_rows, timed
-from clipmill.engine.beacons import doing
+from clipmill.engine.beacons import doing, sweep_here
 from clipmill.engine.device import enter_device
 from clipmill.engine.watch import signs_to
 from clipmill.source.columns import Columns
@@ -89,7 +89,7 @@ def unpack(block: pa.Table) -> Iterator[tuple[int, pa.Table, Seconds]]:
 
 def decode_block(block: pa.Table, *, decoding: Decoding, tokenizer: list[Any], token: str) -> pa.Table:
     """Units with their captions tokenised, and with their pictures decoded where the encoder does not do that. ``tokenizer`` is
-    a list of a reference to it as it was shipped, or an empty one; ``token`` is that of the run."""
+    a list of a reference to it as it was shipped, or an empty one; ``token`` is that of the execution."""
     import torch
 
     torch.set_num_threads(1)
@@ -141,6 +141,7 @@ class Encoder:
         # Loading may end this process, and what is under way then is lost.
         ray.get(tally.starting.remote(context.get_actor_id()))
         torch.set_num_threads(threads)
+        sweep_here()
         self._token = token
         self._alive = signs_to(tally, _ALIVE_SECONDS)
         model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=self._alive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,17 +32,14 @@ class Committed(Generic[AnySums]):
 
 
 class Graph(Protocol[AnySums]):
-    """What is done with units, as an execution of Ray Data. ``doing`` names it in messages ("embedding"), ``token`` the run."""
+    """What is done with units, as an execution of Ray Data. ``doing`` names it in messages ("embedding")."""
 
     doing: str
 
-    @property
-    def token(self) -> str: ...
-
     def run(
-        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch
+        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch, token: str
     ) -> Iterator[Committed[AnySums]]:
-        """Does it; yields what was committed."""
+        """Does it; yields what was committed. ``token`` is that of the execution (`clipmill.engine.beacons`)."""
 
 
 class SliceDriver(Generic[AnySums]):
@@ -55,27 +53,28 @@ class SliceDriver(Generic[AnySums]):
         self._lock = threading.Lock()
         self._units: list[int] = []
         self._counts: Counter[str] = Counter()
+        self._unreported = sums()
+        self._token = secrets.token_hex(8)
         self._loaded = False
         self._switch = StopSwitch()
 
-    def run(self, units: Units, inputs: Sequence[InputFile]) -> AnySums:
-        """Does all units; returns their sums. Raises a ClipmillError that names the cause, and the rows where it came up."""
-        total = self._sums()
+    def run(self, units: Units, inputs: Sequence[InputFile]) -> None:
+        """Does all units. Raises a ClipmillError that names the cause, and the rows where it came up."""
         try:
-            for done in self._graph.run(units, inputs, self._tally, self._switch):
-                total.add(done.sums)
+            for done in self._graph.run(units, inputs, self._tally, self._switch, self._token):
                 with self._lock:
+                    self._unreported.add(done.sums)
                     self._units.append(done.unit)
                     self._counts.update(done.counts)
         except Exception as error:  # one of ours too: Ray gives it the traceback of its worker
             raise cause_of(error, self._graph.doing + self._under_way(units, inputs)) from None
-        return total
 
     def take(self) -> Reported:
         """What was committed since this was last asked, and what signs of life workers gave."""
         with self._lock:
-            taken = Reported(self._units, self._counts, loaded=self._loaded)
-            self._units, self._counts = [], Counter()
+            sums = self._unreported if self._units else None
+            taken = Reported(self._units, self._counts, loaded=self._loaded, sums=sums)
+            self._units, self._counts, self._unreported = [], Counter(), self._sums()
         if self._asked is None:
             self._asked = self._tally.take.remote()
         if ray.wait([self._asked], timeout=0)[0]:  # an answer that is late is taken in later, and not asked for again
@@ -90,9 +89,9 @@ class SliceDriver(Generic[AnySums]):
         self._switch.stop()
 
     def _under_way(self, units: Units, inputs: Sequence[InputFile]) -> str:
-        """Where the work stands, in rows of files: the units that were begun most often, since one that kills its worker is
+        """Where the work stands, in rows of files: the units that most workers died of, since one that kills its worker is
         begun again and again."""
-        begun = [one for one in suspects(left_anywhere(self._graph.token)) if one[0] in units.numbers]
+        begun = suspects(left_anywhere(self._token))
         if not begun:
             return ""
         most = begun[0][2]

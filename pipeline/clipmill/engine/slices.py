@@ -123,6 +123,10 @@ class SliceRun(Generic[AnySums]):
             stopped = [one.execution.stop() for one in under_way]
             told.work_goes_on = not all(stopped)
             raise told from error
+        except BaseException:  # Ctrl-C: there is no waiting, and this process may live on
+            for one in under_way:
+                one.execution.abandon()
+            raise
         return self.total
 
     def _start(self, run: slice, graph: Graph[AnySums], tries: int = 1) -> _Slice:
@@ -151,7 +155,9 @@ class SliceRun(Generic[AnySums]):
         return reported.anything
 
     def _noted(self, one: _Slice, reported: Reported) -> Reported:
-        """What a slice reported, once its units are known as done."""
+        """What a slice reported, once its units are known as done and counted."""
+        if reported.sums is not None:
+            self.total.add(reported.sums)
         if reported.units:
             one.tries = 1
             self._done[one.at[np.searchsorted(self.units.numbers[one.at], reported.units)]] = True
@@ -160,12 +166,10 @@ class SliceRun(Generic[AnySums]):
     def _end(self, one: _Slice) -> _Slice | None:
         """Takes in the result of a slice; what takes its place where its driver was lost with its node."""
         try:
-            sums, last = one.execution.result()
-            self.total.add(sums)
-            self.told(self._noted(one, last))
+            self.told(self._noted(one, one.execution.result()))
         except ClipmillError:
             raise
-        except ray.exceptions.RayActorError as error:
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
             if one.tries >= _TRIES:
                 raise cause_of(error, f"driving a slice of {len(one.at):,} units, tried {_TRIES} times,") from error
             return None if self._done[one.at].all() else self._start(one.run, one.graph, one.tries + 1)
@@ -192,11 +196,14 @@ class _Execution(Protocol):
     def ended(self) -> bool:
         """Whether it is over, for better or worse."""
 
-    def result(self) -> tuple[Any, Reported]:
-        """Its sums, and what was not reported yet. Raises what it raised."""
+    def result(self) -> Reported:
+        """What was not reported yet of one that has ended. Raises what it raised."""
 
     def stop(self) -> bool:
         """Ends it; whether it has ended."""
+
+    def abandon(self) -> None:
+        """As `stop`, without waiting."""
 
 
 class _Here:
@@ -206,13 +213,13 @@ class _Here:
         self, graph: Graph[Any], sums: type[Any], units: Units, files: Sequence[InputFile], tally: Any
     ) -> None:
         self._driver = SliceDriver(graph, sums, tally)
-        self._outcome: dict[str, Any] = {}
+        self._error: BaseException | None = None
 
         def run() -> None:
             try:
-                self._outcome["result"] = self._driver.run(units, files)
+                self._driver.run(units, files)
             except BaseException as error:
-                self._outcome["error"] = error
+                self._error = error
 
         self._thread = threading.Thread(target=run, name="slice", daemon=True)
         self._thread.start()
@@ -223,15 +230,18 @@ class _Here:
     def ended(self) -> bool:
         return not self._thread.is_alive()
 
-    def result(self) -> tuple[Any, Reported]:
-        if "error" in self._outcome:
-            raise self._outcome["error"]
-        return self._outcome["result"], self.take()
+    def result(self) -> Reported:
+        if self._error is not None:
+            raise self._error
+        return self.take()
 
     def stop(self) -> bool:
         self._driver.stop()
         self._thread.join(_STOP_SECONDS)
         return not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        self._driver.stop()
 
 
 class _There:
@@ -263,19 +273,22 @@ class _There:
     def ended(self) -> bool:
         return bool(ray.wait([self._ends], timeout=0)[0])
 
-    def result(self) -> tuple[Any, Reported]:
+    def result(self) -> Reported:
         try:
-            sums = ray.get(self._ends)
+            ray.get(self._ends)
             asked = [self._asked] if self._asked is not None else []
             last = Reported(loaded=self._loaded)
             for reported in ray.get([*asked, self._driver.take.remote()]):
                 last.note(reported)
-            return sums, last
+            return last
         except ray.exceptions.RayTaskError as error:
             raise cause_of(error, "driving a slice") from error
         finally:
             ray.kill(self._driver)
 
     def stop(self) -> bool:
-        ray.kill(self._driver)
+        self.abandon()
         return True
+
+    def abandon(self) -> None:
+        ray.kill(self._driver)

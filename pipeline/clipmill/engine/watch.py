@@ -18,6 +18,7 @@ from clipmill.core.errors import RunFailed, Terminated
 from clipmill.core.settings import ClusterSettings
 from clipmill.engine.autoscaler import outlook
 from clipmill.engine.cluster import Cluster
+from clipmill.stage.units.sums import Sums
 
 _SIGN_SECONDS = 1.0
 
@@ -26,13 +27,14 @@ _SIGN_SECONDS = 1.0
 class Reported:
     """What workers reported since they were last asked: ``units`` that were committed, ``counts`` what is said of them, summed;
     ``signs`` of life; ``deaths`` how often one and the same encoder died while it loaded the model, since any last succeeded;
-    ``loaded`` is whether any has in this run."""
+    ``loaded`` is whether any has in this run; ``sums`` what was counted and timed of the units, where there are any."""
 
     units: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     signs: int = 0
     deaths: int = 0
     loaded: bool = True
+    sums: Sums | None = None
 
     @property
     def anything(self) -> bool:
@@ -45,6 +47,10 @@ class Reported:
         self.signs += other.signs
         self.deaths = max(self.deaths, other.deaths)
         self.loaded = self.loaded or other.loaded
+        if self.sums is None:
+            self.sums = other.sums
+        elif other.sums is not None:
+            self.sums.add(other.sums)
 
 
 class Tally:

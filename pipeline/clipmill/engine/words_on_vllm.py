@@ -103,7 +103,7 @@ def _engines(
     gpus = int(settings.gpus_per_actor)
     return vllm.Engines(
         found,
-        engines=max(1, int(cluster.gpus // gpus)),
+        engines=max(1, sum(int(of_node // gpus) for of_node in cluster.gpus_of_nodes)),
         gpus=gpus,
         images=len(examples) + 1,
         precision=plan.settings.precision,
@@ -168,13 +168,8 @@ class VllmGraph:
 
     doing = f"{_DOING} pictures with vLLM"
 
-    @property
-    def token(self) -> str:
-        """Of the run."""
-        return self.job.layout.token
-
     def run(
-        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch
+        self, units: Units, inputs: Sequence[InputFile], tally: Any, switch: StopSwitch, token: str
     ) -> Iterator[Committed[TextSums]]:
         """Asks about all rows, and commits each unit once its last is back. Raises what Ray raises."""
         _set_context(switch)

@@ -1,4 +1,4 @@
-"""What one step of a run costs, as it was measured (`docs/simulate.md` says where), or as its provider states it."""
+"""What one step of a run costs: measured, stated by its provider, or assumed; `docs/simulate.md` says which."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ class Costs:
     put_price: float = 0.005e-3
     """Dollars a request that writes or lists, by AWS in us-east-1; ``get_price`` of one that reads."""
     get_price: float = 0.0004e-3
-    copy_bytes: float = 5e9
-    """The most that one request copies on the server."""
-    hash_bytes_a_second: float = 500e6
-    """That one process reads and hashes."""
+    copy_seconds: float = 0.2
+    """Of a copy on the server, ``copies_at_once`` of which are under way."""
+    copies_at_once: int = 16
 
 
 MEASURED = Costs()

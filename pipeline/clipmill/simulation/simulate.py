@@ -10,6 +10,7 @@ import numpy as np
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import MAX_FILES, ROWS_PER_SHARD
 from clipmill.core.settings import DEFAULT_QUERY_SAMPLE
+from clipmill.engine.slices import MOST_UNITS
 from clipmill.estimate.embedding_bytes import ASSUMED, embedding_bytes
 from clipmill.estimate.estimate import TUNING_QUERIES
 from clipmill.estimate.evaluation import evaluation_seconds
@@ -27,9 +28,9 @@ GETS_A_ROW_GROUP = 2
 """One for its columns that are read, which lie together, and a share of the footer."""
 FILES_A_SHARD = 3
 """Images, captions, rejects."""
-_COPIES_AT_ONCE, _COPY_SECONDS = 16, 0.2
 _ASKED_SECONDS, _ALIVE_SECONDS = 3.0, 10.0
 """Between two questions to a driver, and between two signs of life of an encoder."""
+_MOST_GROUPS = 50_000_000
 NODE_DISK_BYTES = 100e9
 """That a pod may fill, where nothing else is said."""
 INDEX_BYTES_A_ROW = 120
@@ -59,6 +60,12 @@ def simulate(asked: Asked, costs: Costs) -> Simulation:
         raise UserError(
             f"--rows-per-file {asked.rows_a_file:,}: {asked.workload.rows:,} rows are {count:,} files, and one dataset can "
             f"hold {MAX_FILES:,}; give at least {-(-asked.workload.rows // MAX_FILES):,}"
+        )
+    groups = -(-asked.workload.rows // asked.rows_a_group)
+    if groups > _MOST_GROUPS:
+        raise UserError(
+            f"--rows-per-group {asked.rows_a_group:,}: {groups:,} row groups are more than memory should hold; give at least "
+            f"{-(-asked.workload.rows // _MOST_GROUPS):,}"
         )
     planned = synthetic(
         asked.workload,
@@ -134,7 +141,7 @@ def _embedding(asked: Asked, planned: Input, clock: Clocked, costs: Costs) -> li
     )
     publish = SimulatedStage(
         "publish",
-        copied * _COPY_SECONDS / _COPIES_AT_ONCE,
+        copied * costs.copy_seconds / costs.copies_at_once,
         puts=copied + 2 * copied / costs.listed,
         held_by="copies on the server",
     )
@@ -225,13 +232,18 @@ def _limits_by_rows(rows: int, planned: Input, index_bytes: float, costs: Costs)
     largest = int(np.max([one.stop - one.start for one in planned.slices.slices]))
     head = costs.head_base_bytes + files * costs.head_file_bytes + units * costs.head_unit_bytes
     driver = costs.driver_base_bytes + largest * costs.driver_unit_bytes
-    found = (
-        ("memory of the head", head, PROCESS_BYTES, "bytes", "files and units in arrays"),
-        ("memory of a driver", driver, PROCESS_BYTES, "bytes", f"{largest:,} units of the largest slice"),
-        ("source files", files, MAX_FILES, "files", "ordinals of one dataset"),
-        ("disk of the node that tunes", index_bytes, NODE_DISK_BYTES, "bytes", "it holds a copy of the index"),
-    )
-    return [Limit(name, used, most, unit, "rows", rows, basis) for name, used, most, unit, basis in found if used]
+    at_most = costs.driver_base_bytes + MOST_UNITS * costs.driver_unit_bytes
+    of_driver = f"{largest:,} units of the largest slice; of {MOST_UNITS:,}, which are the most, {at_most / 1e9:.1f} GB"
+    of_head = "files and units in arrays"
+    limits = [
+        Limit("memory of the head", head, PROCESS_BYTES, "bytes", "rows", rows, of_head, costs.head_base_bytes),
+        Limit("memory of a driver", driver, PROCESS_BYTES, "bytes", "neither", 0, of_driver),
+        Limit("source files", files, MAX_FILES, "files", "rows", rows, "ordinals of one dataset"),
+    ]
+    if index_bytes:
+        held = "it holds a copy of the index"
+        limits.append(Limit("disk of the node that tunes", index_bytes, NODE_DISK_BYTES, "bytes", "rows", rows, held))
+    return limits
 
 
 def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, costs: Costs) -> list[Limit]:

@@ -24,7 +24,7 @@ class SimulatedStage:
 @dataclass(frozen=True)
 class Limit:
     """Something that must not exceed ``most``, and what the run asks of it. It grows with ``grows_with``, of which the run has
-    ``count``."""
+    ``count``, but for ``base`` of it, which is there whatever the size."""
 
     name: str
     used: float
@@ -33,6 +33,7 @@ class Limit:
     grows_with: Literal["rows", "nodes", "neither"]
     count: int
     basis: str
+    base: float = 0.0
 
     @property
     def share(self) -> float:
@@ -41,7 +42,9 @@ class Limit:
     @property
     def reached_at(self) -> float | None:
         """How many there may be of what it grows with."""
-        return None if self.grows_with == "neither" else self.count / self.share
+        if self.grows_with == "neither" or self.used <= self.base:
+            return None
+        return self.count * (self.most - self.base) / (self.used - self.base)
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "share": self.share, "reached_at": self.reached_at}

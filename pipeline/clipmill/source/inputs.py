@@ -36,13 +36,13 @@ _LOG = logging.getLogger(__name__)
 _REMEDY = "replace the file or leave it out"
 
 
-def find_inputs(uri: str, footers: Location | None = None) -> list[InputFile]:
+def find_inputs(uri: str, footers: Location | None = None, *, keep: bool = True) -> list[InputFile]:
     """The source files of a file, folder, glob or prefix, in byte order of their paths, numbered from 0: its Parquet files;
     where there is none, its Arrow files; else its tar archives; else its pictures, sounds or videos as one listed folder; or
     a CSV or JSONL file that is named. A notice tells of files that could have been read too.
 
     ``footers`` is where what is known of files is kept: one whose size and time of change are as then is not opened again.
-    Of many that are opened, it is kept there as they are read.
+    Of many that are opened, it is kept there as they are read, unless ``keep`` is false.
 
     In a folder, names that begin with ``_`` or ``.`` are passed over. Raises UserError when nothing is there, when
     there is nothing to embed, when a file is damaged, or when there are more than row numbers have room for.
@@ -58,10 +58,12 @@ def find_inputs(uri: str, footers: Location | None = None) -> list[InputFile]:
         return [listed_folder(place, found, medium)]
     _refuse_too_many(len(infos), uri)
     infos.sort(key=lambda info: info.path.encode())
-    return _numbered(_described_all(infos, "s3://" if uri.startswith("s3://") else "", footers), uri)
+    return _numbered(_described_all(infos, "s3://" if uri.startswith("s3://") else "", footers, keep=keep), uri)
 
 
-def _described_all(infos: Sequence[fs.FileInfo], prefix: str, footers: Location | None) -> list[InputFile]:
+def _described_all(
+    infos: Sequence[fs.FileInfo], prefix: str, footers: Location | None, *, keep: bool
+) -> list[InputFile]:
     """What is known of each file or read of it, numbered in this order."""
     known = read_footers(footers) if footers is not None else {}
     files: list[InputFile | None] = []
@@ -82,7 +84,7 @@ def _described_all(infos: Sequence[fs.FileInfo], prefix: str, footers: Location 
             piece = list(pool.map(read, unread[start : start + _A_PIECE]))
             for file in piece:
                 files[file.ordinal] = file
-            if footers is not None and len(unread) > _A_PIECE:
+            if keep and footers is not None and len(unread) > _A_PIECE:
                 save_piece(footers, piece)
                 _LOG.info("read the footers of %s of %s files", f"{start + len(piece):,}", f"{len(unread):,}")
     return [file for file in files if file is not None]

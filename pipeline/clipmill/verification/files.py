@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from clipmill import storage
 from clipmill.datasets.manifests import MANIFEST
-from clipmill.datasets.shards import Shard
+from clipmill.datasets.shards import Shard, dataset_of
 from clipmill.storage import Location
 from clipmill.verification.findings import Findings
 
@@ -45,13 +45,13 @@ def check_files(location: Location, shards: Sequence[Shard], others: Iterable[st
 
 
 def _sizes_elsewhere(location: Location, shards: Sequence[Shard]) -> dict[str, int]:
-    """Files of older versions that a dataset names, by what it calls them, with their sizes; those that are there."""
+    """Files of older versions that a dataset names, by what it calls them, with their sizes; those that are there. Each
+    version is listed once."""
     found: dict[str, int] = {}
-    for shard in shards:
-        place = shard.at(location)
-        info = place.filesystem.get_file_info(place.path)
-        if info.is_file:
-            found[shard.name] = info.size
+    for version in {shard.version for shard in shards if shard.version is not None}:
+        sizes = sizes_of(dataset_of(version, location))
+        of_version = [shard for shard in shards if shard.version == version and shard.path in sizes]
+        found |= {shard.name: sizes[shard.path] for shard in of_version}
     return found
 
 

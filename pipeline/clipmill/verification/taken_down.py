@@ -14,10 +14,9 @@ from clipmill.verification.findings import Findings
 from clipmill.verification.tables import open_parquet
 from clipmill.versions.matching import kept_embeddings
 from clipmill.versions.place import Place
-from clipmill.versions.prune import named_by
+from clipmill.versions.prune import leftovers
 from clipmill.versions.rewrite import Leaving, groups_of
 from clipmill.versions.takedown import Takedown, read_removed
-from clipmill.versions.version import all_versions, folders
 
 
 def verify_taken_down(place: Place, reporter: Reporter) -> Findings | None:
@@ -41,11 +40,10 @@ def verify_taken_down(place: Place, reporter: Reporter) -> Findings | None:
         findings.count("versions", 1)
     _check_words(place, removed, findings)
     findings.count("ids and contents taken down", len(removed))
-    names = {version.name for version in all_versions(place)}
-    halves = folders(place) - names - set(named_by(place, names))
+    halves = leftovers(place)
     if halves:
         findings.notes.append(
-            f"not looked into: {', '.join(sorted(halves))}, which no run has finished; `clipmill prune`"
+            f"not looked into: {', '.join(halves)}, which no run has finished or no removal; `clipmill prune`"
         )
     return findings
 

@@ -208,7 +208,10 @@ def _taken_over(base: Location, old: list[Shard], shard: ShardRange, dataset: Lo
         return Filled([refer(file, base) for file in old], measured_footprint(index))
     for file, name in zip(old, names, strict=True):
         storage.reference(file.at(base), dataset / name)
-    return Filled([replace(file, path=name) for file, name in zip(old, names, strict=True)], measured_footprint(index))
+    return Filled(
+        [replace(file, path=name, version=None) for file, name in zip(old, names, strict=True)],
+        measured_footprint(index),
+    )
 
 
 def _read_index(location: Location, digest: str) -> Any:

@@ -1,6 +1,6 @@
 """Removing versions that nobody needs any more. Files that one which stays names stay where they are, until none does."""
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,10 +46,8 @@ def plan_pruning(place: Place, keep: int) -> Pruning:
     ]
     gone = {name for name, _ in removed}
     waiting = next((one.name for one in versions if one.name == current and one.removed < taken_down), None)
-    halves = folders(place) - set(named_versions(place)) - {_under_way(place)}
-    halves -= set(named_by(place, [version.name for version in versions]))  # what is left of versions that were removed
-    kept = [version.name for version in versions if version.name not in gone]
-    return Pruning(removed, sorted(halves), kept, waiting)
+    kept = [name for name in named_versions(place) if name not in gone]
+    return Pruning(removed, leftovers(place), kept, waiting)
 
 
 def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
@@ -59,14 +57,36 @@ def prune(place: Place, pruning: Pruning, lease: Lease) -> None:
     Raises RunFailed where a version became the current one meanwhile, or cannot be deleted.
     """
     shared = {digest for name in pruning.kept for digest in _digests(place.version(name))}
-    under_way = _under_way(place)
-    needed = named_by(place, [*pruning.kept, *([under_way] if under_way else [])])
-    left = folders(place) - set(named_versions(place)) - {under_way} - set(pruning.halves)
-    for name in [*(name for name, _ in pruning.removed), *pruning.halves, *sorted(left)]:
+    needed = _needed(place, pruning.kept)
+    bare = _others(place) - set(pruning.halves)  # hold nothing but what was named, by versions that may be going now
+    for name in [*(name for name, _ in pruning.removed), *pruning.halves, *sorted(bare)]:
         lease.check()
         if read_pointer(place).name == name:
             raise RunFailed(f"version {name} became the current one meanwhile and is kept; run the same command again")
         remove_version(place, name, shared, needed.get(name, frozenset()))
+
+
+def leftovers(place: Place) -> list[str]:
+    """Folders of versions that nobody finished or whose removal was broken off, which hold files that no version names; by
+    name. That of a run under way is none."""
+    others, needed = _others(place), _needed(place, named_versions(place))
+    found = set()
+    for info in storage.list_files(place.versions):
+        name, _, file = info.path[len(place.versions.path) + 1 :].partition("/")
+        if name in others and file not in needed.get(name, ()):
+            found.add(name)
+    return sorted(found)
+
+
+def _others(place: Place) -> set[str]:
+    """Folders that are no version, nor that of a run under way."""
+    return folders(place) - set(named_versions(place)) - {_under_way(place)}
+
+
+def _needed(place: Place, versions: Sequence[str]) -> dict[str, set[str]]:
+    """Files that these versions name, and the one that a run is making."""
+    under_way = _under_way(place)
+    return named_by(place, [*versions, *([under_way] if under_way else [])])
 
 
 def remove_version(place: Place, name: str, shared: Set[str] = frozenset(), needed: Set[str] = frozenset()) -> None:
