@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clipmill import storage
 from clipmill.datasets.manifests import Embeddings
@@ -83,12 +82,14 @@ def _retrieval(queries: Vectors, gallery: Vectors) -> Scores:
             relevant = gallery.rows[block.found] == queries.rows[block.asked][:, None]
             yield query_scores(relevant, count[block.asked], block.scores)
 
-    return retrieval_scores(scored())
+    return retrieval_scores(scored(), len(asked))
 
 
 def _zero_shot(images: Vectors, zero_shot: ZeroShot) -> Scores:
     classes = zero_shot.vectors.astype(np.float64).T
-    scores: NDArray[np.float64] = np.concatenate(
-        [images.values[zero_shot.positions[part]] @ classes for part in blocks(len(zero_shot.positions), _IMAGES)]
-    )
-    return classification_scores(zero_shot.truth, scores)
+    count = len(zero_shot.positions)
+    given, second = np.empty(count, np.int64), np.empty(count)  # of a million images all scores would fill memory
+    for part in blocks(count, _IMAGES):
+        scores = images.values[zero_shot.positions[part]] @ classes
+        given[part], second[part] = scores.argmax(axis=1), scores[:, min(1, scores.shape[1] - 1)]
+    return classification_scores(zero_shot.truth, given, second if classes.shape[1] == 2 else None)

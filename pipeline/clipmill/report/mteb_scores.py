@@ -52,11 +52,15 @@ def query_scores(relevant: NDArray[np.bool_], positives: NDArray[np.int64], scor
     return each
 
 
-def retrieval_scores(blocks: Iterable[Mapping[str, Array]]) -> Scores:
-    """The scores of one direction from those of all its queries, as `query_scores` gives them in blocks. What is not defined
-    (nAUC where every query scores the same) is None."""
-    parts = list(blocks)
-    each = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def retrieval_scores(blocks: Iterable[Mapping[str, Array]], count: int) -> Scores:
+    """The scores of one direction from those of all its ``count`` queries, as `query_scores` gives them in blocks. What is not
+    defined (nAUC where every query scores the same) is None."""
+    each: dict[str, Array] = {}
+    done = 0
+    for block in blocks:
+        for name, values in block.items():
+            each.setdefault(name, np.empty(count))[done : done + len(values)] = values
+        done += len(values)
     made: Scores = {}
     for name in _ROUNDED:
         made |= {f"{name}_at_{cut}": round(float(each[f"{name}_at_{cut}"].mean()), _PLACES) for cut in CUTS}
@@ -88,11 +92,11 @@ def _abstaining(sure: Array, metric: Array) -> Array:
     return np.array([values[count:].mean() for count in dropped])
 
 
-def classification_scores(truth: NDArray[np.int64], scores: Array) -> Scores:
-    """Of images whose classes are ``truth`` (n,), scored against each class, ``scores`` float64 (n, c), one image at least."""
+def classification_scores(truth: NDArray[np.int64], given: NDArray[np.int64], second: Array | None = None) -> Scores:
+    """Of images whose classes are ``truth`` (n,) and were told as ``given`` (n,), one image at least. ``second`` float64 (n,) are
+    the scores of the second class, where there are two."""
     from sklearn import metrics
 
-    given = scores.argmax(axis=1)
     made: Scores = {"accuracy": float(metrics.accuracy_score(truth, given))}
     for name, measure in (
         ("f1", metrics.f1_score),
@@ -101,6 +105,6 @@ def classification_scores(truth: NDArray[np.int64], scores: Array) -> Scores:
     ):
         for suffix, average in (("", "macro"), ("_weighted", "weighted")):
             made[name + suffix] = float(measure(truth, given, average=average, zero_division=0))
-    two = len(np.unique(truth)) == 2 and scores.shape[1] == 2
-    precise = float(metrics.average_precision_score(truth, scores[:, 1])) if two else None
+    two = second is not None and len(np.unique(truth)) == 2
+    precise = float(metrics.average_precision_score(truth, second)) if two else None
     return {**made, "ap": precise, "ap_weighted": precise, "main_score": made["accuracy"]}
