@@ -6,12 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
 from clipmill.source import footers, inputs
 from clipmill.source.footers import read_footers, save_footers
 from clipmill.source.inputs import find_inputs
 from clipmill.storage import resolve
+from clipmill_jobs.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +105,12 @@ def test_pieces_become_one_file_once_all_is_saved(
     save_footers(kept, found)
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith("footers")] == ["footers.arrow"]
     assert find_inputs(str(folder), kept) == found
+
+
+def test_who_only_looks_keeps_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_A_PIECE", 1)
+    done = CliRunner().invoke(
+        main, ["embed", "--input", str(folder), "--output", str(tmp_path / "out"), "--limit", "2", "--dry-run"]
+    )
+    assert done.exit_code == 0, done.output
+    assert [file.name for file in tmp_path.iterdir()] == ["input"]

@@ -93,8 +93,8 @@ def _abstaining(sure: Array, metric: Array) -> Array:
 
 
 def classification_scores(truth: NDArray[np.int64], given: NDArray[np.int64], second: Array | None = None) -> Scores:
-    """Of images whose classes are ``truth`` (n,) and were told as ``given`` (n,), one image at least. ``second`` float64 (n,) are
-    the scores of the second class, where there are two."""
+    """Of images whose classes are ``truth`` (n,) and were told as ``given`` (n,), one image at least. ``second`` (n,) has
+    the scores of the second class, float64, where there are two."""
     from sklearn import metrics
 
     made: Scores = {"accuracy": float(metrics.accuracy_score(truth, given))}
