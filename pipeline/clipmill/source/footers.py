@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from clipmill import storage
+from clipmill.core.errors import StorageRefused
 from clipmill.source.input_file import InputFile
 from clipmill.storage import Location
 
@@ -60,7 +61,10 @@ def read_footers(location: Location) -> Mapping[str, InputFile]:
 
 
 def _pieces(location: Location) -> list[Location]:
-    beside = storage.list_files(location.sibling(""), recursive=False)
+    try:
+        beside = storage.list_files(location.sibling(""), recursive=False)
+    except StorageRefused:  # what is written there says why, and where
+        return []
     piece = re.compile(rf"{re.escape(_stem(location))}\.[0-9a-f]{{16}}\.arrow")
     return [location.sibling(info.base_name) for info in beside if piece.fullmatch(info.base_name)]
 
