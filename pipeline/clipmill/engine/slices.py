@@ -144,7 +144,7 @@ class SliceRun(Generic[AnySums]):
             ended = [one for one in under_way if one.execution.ended()]
             if ended or time.monotonic() > until:
                 return ended
-            time.sleep(_POLL_SECONDS / 10)
+            time.sleep(_POLL_SECONDS if len(self.cut.slices) > 1 else _POLL_SECONDS / 10)
 
     def _pass_on(self, under_way: Sequence[_Slice]) -> bool:
         """Hands on what was reported; whether anything was."""
