@@ -21,5 +21,7 @@ def locate(path: str) -> Location:
 def _bucket(name: str) -> fs.FileSystem:
     filesystem = storage.resolve(f"s3://{name}").filesystem  # refuses what is no name first
     if storage.bucket_is_absent(name):
-        raise UserError(f"s3://{name}: there is no bucket called {name}; create it, or correct the name or the endpoint")
+        raise UserError(
+            f"s3://{name}: there is no bucket called {name}; create it, or correct the name or the endpoint"
+        )
     return filesystem
