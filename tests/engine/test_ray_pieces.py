@@ -70,6 +70,25 @@ def hang(alive: Alive, seconds: float, signs: bool) -> str:
     return "done"
 
 
+def goes_on(alive: Alive, place: Path) -> None:
+    for _ in range(100):
+        note(place)
+        time.sleep(0.1)
+
+
+def test_tasks_do_not_go_on_after_ctrl_c(tmp_path: Path, pieces: RayPieces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process that was connected before, and lives on."""
+    place = tmp_path / "notes"
+    pieces.start("counting", goes_on, place)
+    monkeypatch.setattr(pieces, "_signs", lambda: place.exists() and signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        pieces.wait()
+    time.sleep(1)
+    noted = place.stat().st_size
+    time.sleep(1)
+    assert place.stat().st_size == noted < 100
+
+
 def test_a_task_whose_worker_is_killed_is_tried_again(tmp_path: Path, pieces: RayPieces) -> None:
     results: list[str] = []
     pieces.start("digging", die_at_first, tmp_path / "tries", 2, cores=1, then=results.append)

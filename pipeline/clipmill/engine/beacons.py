@@ -21,6 +21,8 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from clipmill.core.environment import is_running
+
 _ANSWER_SECONDS = 10
 _OLD_SECONDS = 86_400.0
 _PREFIX = "clipmill-unit"
@@ -53,7 +55,7 @@ def doing(token: str, unit: int, what: str) -> Iterator[None]:
 def left_here(token: str) -> list[Left]:
     """What workers of this node are doing, or were when they died."""
     parts = (beacon.name.split(".")[2:5] for beacon in _beacons(token))
-    return [Left(int(unit), what, died=not _lives(int(process))) for unit, what, process in parts]
+    return [Left(int(unit), what, died=not is_running(int(process))) for unit, what, process in parts]
 
 
 def forget_here(token: str) -> None:
@@ -94,18 +96,8 @@ def sweep_here() -> None:
     """Removes what processes left that are gone since a day, with runs that nobody waited for."""
     for beacon in Path(tempfile.gettempdir()).glob(f"{_PREFIX}.*"):
         with suppress(OSError, ValueError, IndexError):
-            if time.time() - beacon.stat().st_mtime > _OLD_SECONDS and not _lives(int(beacon.name.split(".")[4])):
+            if time.time() - beacon.stat().st_mtime > _OLD_SECONDS and not is_running(int(beacon.name.split(".")[4])):
                 beacon.unlink()
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _beacons(token: str) -> list[Path]:

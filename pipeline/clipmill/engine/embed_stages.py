@@ -110,7 +110,7 @@ def _tokenizer(shipped: Any) -> Tokenizer:
     return unship_tokenizer(ray.get(shipped))
 
 
-_ALIVE_SECONDS = 10.0
+ALIVE_SECONDS = 10.0
 """Between two signs of life of an encoder, which may have a unit for minutes."""
 CONCURRENT_UNITS = 3
 """Of an encoder on a GPU: one is encoded while the next is unpacked and the one before is packed."""
@@ -143,7 +143,7 @@ class Encoder:
         torch.set_num_threads(threads)
         sweep_here()
         self._token = token
-        self._alive = signs_to(tally, _ALIVE_SECONDS)
+        self._alive = signs_to(tally, ALIVE_SECONDS)
         model = replace(unship(ray.get(shipment[0]), ModelSettings(**settings)), on_batch=self._alive)
         if model.device.type == "cuda" and not settings.get("batch_size"):
             model.find_batch_size()  # on a CPU sizes make no difference that is worth a search

@@ -110,7 +110,7 @@ class RayPieces:
                     still = time.monotonic() - moved
                     if self._patience.ends(still):
                         raise stalled(self._patience.spent(still), self._waiting_for())
-        except Exception:
+        except BaseException:  # Ctrl-C too: this process may live on
             for reference in self._under_way:
                 ray.cancel(reference, force=True)
             self._under_way.clear()

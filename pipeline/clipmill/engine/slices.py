@@ -34,7 +34,7 @@ LEAST_UNITS = 5_000
 ENCODERS_ON_GPUS, ENCODERS_ON_CPUS = 2, 32
 """That one driver feeds: a GPU takes up to twelve units a second, a core one at most, at 40 ms of the driver's each."""
 _POLL_SECONDS = 0.5
-_ASK_SECONDS = 3.0
+ASK_SECONDS = 3.0
 """Between two questions to an actor: it is told of no more, however many units there are."""
 _STOP_SECONDS = 12.0
 """For an execution that was told to stop, which hears of it when something ends or after some seconds."""
@@ -258,7 +258,7 @@ class _There:
         self._loaded = False
 
     def take(self) -> Reported:
-        if self._asked is None and time.monotonic() - self._answered > _ASK_SECONDS:
+        if self._asked is None and time.monotonic() - self._answered > ASK_SECONDS:
             self._asked = self._driver.take.remote()
         if self._asked is None or not ray.wait([self._asked], timeout=0)[0]:
             return Reported(loaded=self._loaded)

@@ -10,7 +10,8 @@ import numpy as np
 from clipmill.core.errors import UserError
 from clipmill.core.schemas import MAX_FILES, ROWS_PER_SHARD
 from clipmill.core.settings import DEFAULT_QUERY_SAMPLE
-from clipmill.engine.slices import MOST_UNITS
+from clipmill.engine.embed_stages import ALIVE_SECONDS
+from clipmill.engine.slices import ASK_SECONDS, MOST_UNITS
 from clipmill.estimate.embedding_bytes import ASSUMED, embedding_bytes
 from clipmill.estimate.estimate import TUNING_QUERIES
 from clipmill.estimate.evaluation import evaluation_seconds
@@ -28,8 +29,6 @@ GETS_A_ROW_GROUP = 2
 """One for its columns that are read, which lie together, and a share of the footer."""
 FILES_A_SHARD = 3
 """Images, captions, rejects."""
-_ASKED_SECONDS, _ALIVE_SECONDS = 3.0, 10.0
-"""Between two questions to a driver, and between two signs of life of an encoder."""
 _MOST_GROUPS = 50_000_000
 NODE_DISK_BYTES = 100e9
 """That a pod may fill, where nothing else is said."""
@@ -248,7 +247,7 @@ def _limits_by_rows(rows: int, planned: Input, index_bytes: float, costs: Costs)
 
 def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, costs: Costs) -> list[Limit]:
     pace = clock.units_a_second
-    messages = 2 / _ASKED_SECONDS + planned.encoders / planned.slices.at_once / _ALIVE_SECONDS
+    messages = 2 / ASK_SECONDS + planned.encoders / planned.slices.at_once / ALIVE_SECONDS
     groups = sum(len(file.row_group_rows) for file in planned.files)
     found = (
         ("a core of the head", pace * costs.head_unit_seconds, 1.0, "cores", f"it follows {pace:,.0f} units a second"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmill import storage
+from clipmill.core.environment import is_running
 from clipmill.core.errors import ClipmillError, Occupied, RunFailed
 from clipmill.storage import Location, Versioned
 
@@ -248,19 +249,9 @@ def _lives_here(mark: dict[str, Any]) -> bool:
         return False
     status = _status_of(process)
     if status is None:  # there is no such process, or this system does not tell of it
-        return _is_there(process)
+        return is_running(process)
     state, started = status
     return state not in _ENDED and mark.get("started") == started
-
-
-def _is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _started(process: int) -> int | None:
