@@ -5,7 +5,7 @@ from __future__ import annotations
 from clipmill.core.reporter import Reporter
 from clipmill.core.settings import AskSettings, ClusterSettings
 from clipmill.core.text_manifests import TextsManifest
-from clipmill.engine.over_units import Where, hand_out, is_small, placed
+from clipmill.engine.over_units import hand_out, is_small, placed
 from clipmill.source.planned import find_progress
 from clipmill.stage.stage import Work
 from clipmill.stage.units.follow import Following
@@ -35,14 +35,15 @@ def write_words(
         following = Following(followed(plan, progress), work, where.pieces, reporter)
         run = TextSums()
         if len(progress.todo):
-            job = _job(plan, found, examples, where)
+            job = job_of(plan, found, examples, where.device, where.cores)
             hand_out(_DOING, write_units, job, progress.todo, plan.inputs, where, following, run)
         files, total, seconds = following.finish()
         run.seconds.update({"compact": seconds})
         return finish(plan, progress, files, total, run, where.pieces.hardware)
 
 
-def _job(plan: WordsPlan, found: FoundGenerator, examples: Examples, where: Where) -> Job:
+def job_of(plan: WordsPlan, found: FoundGenerator, examples: Examples, device: str, threads: int) -> Job:
+    """What every worker of the plan is given."""
     settings = plan.settings
     return Job(
         found=found,
@@ -56,7 +57,7 @@ def _job(plan: WordsPlan, found: FoundGenerator, examples: Examples, where: Wher
         max_image_pixels=settings.max_image_pixels,
         allowed=settings.allow_outside or (),
         question_column=settings.question_column if isinstance(settings, AskSettings) else None,
-        device=where.device,
-        threads=where.cores,
+        device=device,
+        threads=threads,
         removed=plan.removed,
     )

@@ -18,7 +18,7 @@ import ray
 
 from clipmill.core.reporter import Reporter
 from clipmill.core.schemas import Reason
-from clipmill.core.settings import AskSettings, ClusterSettings
+from clipmill.core.settings import ClusterSettings
 from clipmill.core.text_manifests import TextsManifest
 from clipmill.engine import vllm
 from clipmill.engine.arrival import ready_to_encode
@@ -31,6 +31,7 @@ from clipmill.engine.slice_driver import Committed
 from clipmill.engine.slices import SliceRun, cut
 from clipmill.engine.stop import StopSwitch
 from clipmill.engine.watch import Patience, Reported, signs_to, start_tally
+from clipmill.engine.words import job_of
 from clipmill.source.input_file import InputFile
 from clipmill.source.planned import find_progress
 from clipmill.source.reading import KEPT_PREFIX
@@ -80,7 +81,7 @@ def write_words_on_vllm(
             run = TextSums()
             if len(progress.todo):
                 engines = _engines(plan, found, examples, ready, settings)
-                graph = VllmGraph(_job(plan, found, examples), engines)
+                graph = VllmGraph(job_of(plan, found, examples, "cuda", 1), engines)
                 run = _drive(graph, plan, progress.todo, following, patience)
             files, total, seconds = following.finish()
             run.seconds.update({"compact": seconds})
@@ -109,26 +110,6 @@ def _engines(
         precision=plan.settings.precision,
         batch_size=plan.settings.batch_size,
         seed=plan.settings.seed,
-    )
-
-
-def _job(plan: WordsPlan, found: FoundGenerator, examples: Examples) -> Job:
-    settings = plan.settings
-    return Job(
-        found=found,
-        asking=plan.asking,
-        examples=examples,
-        columns=plan.columns,
-        layout=plan.layout,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        precision=settings.precision,
-        max_image_pixels=settings.max_image_pixels,
-        allowed=settings.allow_outside or (),
-        question_column=settings.question_column if isinstance(settings, AskSettings) else None,
-        device="cuda",
-        threads=1,
-        removed=plan.removed,
     )
 
 
