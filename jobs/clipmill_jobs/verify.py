@@ -3,8 +3,10 @@
 import click
 
 from clipmill.core.errors import RunFailed
+from clipmill.core.settings import ClusterSettings
 from clipmill.verification.findings import Findings
 from clipmill_jobs.command import Job, print_json
+from clipmill_jobs.options import cluster_options
 from clipmill_jobs.reporting import current
 
 
@@ -14,11 +16,13 @@ from clipmill_jobs.reporting import current
     "--quick", is_flag=True, help="Sizes, footers and stored checksums only: seconds, to run after every job."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(uri: str, quick: bool, as_json: bool) -> None:
+@cluster_options
+def command(uri: str, quick: bool, as_json: bool, cluster: ClusterSettings) -> None:
     """Check embeddings, an index, near-duplicates, a selection or a report; of an output of `clipmill run`, all that
     its current version holds, and that no version which is kept holds what `clipmill remove` took down.
 
-    Counts, checksums, identities, every row and every vector are compared.
+    Counts, checksums, identities, every row and every vector are compared. Where a cluster is named (--address), its tasks
+    read the files of embeddings and indices.
 
     Exit code 0 when it is whole, 1 when anything is missing, extra, twice or altered, 2 when there is no dataset.
 
@@ -26,14 +30,17 @@ def command(uri: str, quick: bool, as_json: bool) -> None:
     Examples:
       clipmill verify embeddings/
       clipmill verify s3://bucket/laion-index/ --quick
+      clipmill verify s3://bucket/laion/ --address auto
     """
+    from clipmill.engine.choose import looking_where_named
     from clipmill.verification.dataset import verify
     from clipmill.verification.taken_down import verify_taken_down
     from clipmill.versions.place import Place
     from clipmill.versions.pointer import datasets_at
 
     places = datasets_at(uri)
-    found = {place: verify(place, quick=quick, reporter=current()) for place in places}
+    with looking_where_named(cluster, "verify", current()) as looking:
+        found = {place: verify(place, quick=quick, reporter=current(), looking=looking) for place in places}
     taken_down = verify_taken_down(Place.of(uri), current()) if places != [uri] else None
     if taken_down is not None:
         found[uri] = taken_down

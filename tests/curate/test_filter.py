@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clipmill.core.errors import UserError
-from clipmill.core.manifests import DuplicatesManifest
+from clipmill.core.manifests import DuplicatesManifest, SelectionManifest
 from clipmill.core.reporter import Silent
 from clipmill.core.schemas import groups_schema, pairs_schema
 from clipmill.core.settings import ModelSettings
 from clipmill.curate import filter as filter_module
+from clipmill.curate import filter_steps, filtering
 from clipmill.curate.prompts import Prompt
-from clipmill.datasets.manifests import Embeddings, write_manifest
+from clipmill.datasets.manifests import Embeddings, read_manifest, write_manifest
 from clipmill.datasets.shards import describe_shard, write_shards
 from clipmill.encoders.model import ClipModel, load_model
-from clipmill.stage.staging import Staging
 from clipmill.storage import resolve
 from clipmill.verification.dataset import verify
 from clipmill_jobs.filter import command
@@ -128,30 +128,57 @@ def test_every_row_is_kept_or_dropped_with_all_reasons(embeddings: Path, cosines
 
 
 def test_files_are_cut_and_in_order(embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "PART_ROWS", 10)
-    monkeypatch.setattr(filter_module, "_BATCH_ROWS", 6)
+    """Strips begin within files and row groups, and each finds the captions of its own rows."""
+    monkeypatch.setattr(filter_module, "STRIP_ROWS", 9)
+    monkeypatch.setattr(filter_steps, "_BATCH_ROWS", 6)
     assert run("--embeddings", embeddings, "--output", tmp_path / "out", "--where", "row % 2 = 0").exit_code == 0
-    assert len(list((tmp_path / "out/kept").iterdir())) > 1
-    assert [row["row"] for row in rows_of(tmp_path / "out/kept")] == list(range(0, ROWS, 2))
-    assert [row["captions"] for row in rows_of(tmp_path / "out/kept")][:2] == [["0/0", "0/1"], ["2/0", "2/1"]]
+    assert len(list((tmp_path / "out/kept").iterdir())) == 5
+    kept = rows_of(tmp_path / "out/kept")
+    assert [row["row"] for row in kept] == list(range(0, ROWS, 2))
+    captions = [[f"{row}/0", f"{row}/1"] if row < 20 else [] for row in range(0, ROWS, 2)]
+    assert [row["captions"] for row in kept] == captions
+    assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).whole
 
 
-def test_what_a_killed_run_wrote_is_not_published(
+def test_a_strip_without_kept_rows_has_no_file_of_them(
     embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its files may be more than those of the next run, such as of a version that cuts them larger."""
-    options = ("--embeddings", embeddings, "--output", tmp_path / "out", "--where", "row % 2 = 0")
-    monkeypatch.setattr(filter_module, "PART_ROWS", 5)
-    monkeypatch.setattr(filter_module, "_BATCH_ROWS", 5)
+    monkeypatch.setattr(filter_module, "STRIP_ROWS", 10)
+    assert run("--embeddings", embeddings, "--output", tmp_path / "out", "--where", "row >= 25").exit_code == 0
+    names = {part: sorted(file.name for file in (tmp_path / "out" / part).iterdir()) for part in ("kept", "dropped")}
+    assert names == {
+        "kept": [f"part-0000{number}.parquet" for number in (0, 2, 3)],
+        "dropped": [f"part-0000{number}.parquet" for number in (0, 1, 2)],
+    }
+    assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).whole
+
+
+def test_a_killed_run_is_continued_with_the_strips_that_are_left(
+    embeddings: Path, cosines: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_module, "STRIP_ROWS", 10)
+    bound = float(np.median(cosines[:, 0]))
+    options = ("--embeddings", embeddings, "--prompt", f"a red circle >= {bound}", "--min-clip-score", 0.05)
+    assert run(*options, "--output", tmp_path / "whole").exit_code == 0
+    judged: list[int] = []
+
+    def killed_at_the_third(*given: Any) -> Any:
+        judged.append(given[2].number)
+        if len(judged) == 3:
+            raise SystemExit(9)
+        return filter_steps.filter_strip(*given)
+
     with monkeypatch.context() as killed:
-        killed.setattr(filter_module, "write_shards", lambda *_: (_ for _ in ()).throw(SystemExit(9)))
-        killed.setattr(Staging, "drop", lambda staging: None)  # nothing tidies up after a kill
-        assert run(*options).exit_code == 9
-    assert len(list(tmp_path.glob(".out.staging/*/dataset/kept/*.parquet"))) > 1
-    monkeypatch.setattr(filter_module, "PART_ROWS", 100)
-    assert run(*options).exit_code == 0
-    assert [row["row"] for row in rows_of(tmp_path / "out/kept")] == list(range(0, ROWS, 2))
-    assert len(list((tmp_path / "out/kept").iterdir())) == 1
+        killed.setattr(filtering, "filter_strip", killed_at_the_third)
+        assert run(*options, "--output", tmp_path / "out").exit_code == 9
+    monkeypatch.setattr(filtering, "filter_strip", killed_at_the_third)
+    assert run(*options, "--output", tmp_path / "out").exit_code == 0
+    assert judged == [0, 1, 2, 2, 3]
+    manifest = read_manifest(resolve(tmp_path / "out"), SelectionManifest)
+    assert [(done.rows_reused, done.rows_encoded) for done in manifest.runs][-1] == (20, 20)
+    for part in ("kept", "dropped"):
+        assert rows_of(tmp_path / "out" / part) == rows_of(tmp_path / "whole" / part)
+    assert manifest.dropped_by_reason == read_manifest(resolve(tmp_path / "whole"), SelectionManifest).dropped_by_reason
     assert verify(str(tmp_path / "out"), quick=False, reporter=Silent()).whole
 
 

@@ -2,10 +2,16 @@
 
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from clipmill.verification.parallel import in_order
+from clipmill.core.reporter import Silent, Tally
+from clipmill.stage.pieces import no_heartbeat
+from clipmill.verification.parallel import Tasks, in_order
 
 
 def test_results_are_in_order_though_the_first_are_slowest() -> None:
@@ -33,3 +39,44 @@ def test_it_is_parallel() -> None:
 def test_what_is_raised_comes_out() -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda item: 1 // item, [1, 0, 1], 2))
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    bytes: int = 1
+
+
+@dataclass
+class LatestFirst:
+    """An engine that does the piece first that was started last, and counts those that wait or were not taken."""
+
+    cores: int = 1
+    hardware: dict[str, Any] = field(default_factory=dict)
+    waiting: deque[Callable[[], Any]] = field(default_factory=deque)
+    most: int = 0
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def cores_each(self, pieces: int) -> int:
+        return 1
+
+    def start(self, what: str, function: Any, *arguments: Any, then: Any, **options: Any) -> None:
+        self.waiting.append(lambda: then(function(no_heartbeat, *arguments)))
+        self.most = max(self.most, len(self.waiting))
+
+    def poll(self) -> None:
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        while self.waiting:
+            self.waiting.pop()()
+
+
+def test_tasks_that_end_in_any_order_are_taken_in_the_order_of_the_files() -> None:
+    files, taken, pieces = [Named(str(number)) for number in range(20)], [], LatestFirst()
+    tally = Tally(Silent(), "verify", 20, "B")
+    Tasks(pieces, ahead=4).each(lambda advance, file: file.name, files, tally, taken.append)
+    assert taken == [str(number) for number in range(20)]
+    assert pieces.most == 4

@@ -86,8 +86,8 @@ def filter(embeddings: Place, output: Place, *, reporter: Reporter | None = None
     prepare_process()
     from clipmill.runs.stages import filter_stage
 
-    made, _ = _settings(FilterSettings, _current({"embeddings": embeddings, "output": output, **settings}))
-    return filter_stage(made, reporter or Silent()).manifest
+    made, cluster = _settings(FilterSettings, _current({"embeddings": embeddings, "output": output, **settings}))
+    return filter_stage(made, reporter or Silent(), cluster).manifest
 
 
 def caption(input: Place, output: Place, *, reporter: Reporter | None = None, **settings: Any) -> TextsManifest:

@@ -14,12 +14,13 @@ _COLUMNS = ("row", "caption", "clip_score")
 
 
 class CaptionsByRow:
-    """Hands out captions by row; rows must be asked for in rising order, and memory holds a batch or two."""
+    """Hands out captions by row; rows must be asked for in rising order, none of them before ``first_row``, and memory holds a
+    batch or two."""
 
-    def __init__(self, dataset: Embeddings) -> None:
+    def __init__(self, dataset: Embeddings, first_row: int = 0) -> None:
         has_captions = dataset.count("captions") > 0
         self._batches: Iterator[pa.RecordBatch] = iter(
-            dataset.batches("captions", _COLUMNS, _BATCH_ROWS) if has_captions else ()
+            dataset.batches("captions", _COLUMNS, _BATCH_ROWS, first_row) if has_captions else ()
         )
         self._waiting = pa.table({"row": pa.array([], pa.int64()), "caption": pa.array([], pa.string())}).append_column(
             "clip_score", pa.array([], pa.float32())

@@ -241,10 +241,17 @@ class Embeddings:
                 f"{location} cannot be read ({error}); `clipmill verify {self.location}` tells more"
             ) from None
 
-    def batches(self, part: str, columns: Sequence[str], batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
-        """One part in row order, some columns, at most ``batch_rows`` rows at a time."""
+    def batches(
+        self, part: str, columns: Sequence[str], batch_rows: int = 65_536, first_row: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """One part in row order, some columns, at most ``batch_rows`` rows at a time. Files and row groups that end before
+        ``first_row`` are left out; rows before it may come."""
         for shard in self.shards_of(part):
-            yield from map(self.as_known, self.open_shard(shard).iter_batches(batch_rows, columns=list(columns)))
+            if shard.last_row is not None and shard.last_row < first_row:
+                continue
+            parquet = self.open_shard(shard)
+            groups = [group for group in range(parquet.num_row_groups) if not _ends_before(parquet, group, first_row)]
+            yield from map(self.as_known, parquet.iter_batches(batch_rows, row_groups=groups, columns=list(columns)))
 
     def as_known(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of this dataset with null in place of captions that are not known: version 0.1.0 imported those of
@@ -263,3 +270,11 @@ class Embeddings:
             return pa.Table.from_batches(batches)
         schema = self.open_shard(self.shards_of(part)[0]).schema_arrow
         return pa.schema([schema.field(name) for name in columns]).empty_table()
+
+
+def _ends_before(parquet: pq.ParquetFile, group: int, row: int) -> bool:
+    """Whether a row group is known to hold only rows before this one."""
+    metadata = parquet.metadata.row_group(group)
+    columns = (metadata.column(number) for number in range(metadata.num_columns if row else 0))
+    known = next((column.statistics for column in columns if column.path_in_schema == "row"), None)
+    return known is not None and known.has_min_max and known.max < row

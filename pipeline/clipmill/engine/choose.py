@@ -9,7 +9,10 @@ from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings, Products
 from clipmill.engine.device import ON_GPU, check_products, declared, named_cluster
 from clipmill.stage.pieces import Pieces
+from clipmill.verification.parallel import Looking, Tasks
 
+_AHEAD = 2
+"""Files that are looked through, or wait to be taken, for each core of a cluster."""
 SMALL_ROWS = 2_000
 """Inputs of so many rows are embedded in this process: starting a cluster would take longer than the work."""
 SMALL_VECTORS = 50_000
@@ -46,6 +49,16 @@ def pieces_where_named(
     unless a cluster is named."""
     with pieces_for(settings, 0, stage, reporter, products) as (pieces, _):
         yield pieces
+
+
+@contextmanager
+def looking_where_named(settings: ClusterSettings, stage: str, reporter: Reporter) -> Iterator[Looking | None]:
+    """What looks through files for the length of the block: tasks of a cluster that is named, else None."""
+    if runs_here(settings, small=True):
+        yield None
+        return
+    with pieces_for(settings, 0, stage, reporter) as (pieces, _):
+        yield Tasks(pieces, _AHEAD * max(1, int(pieces.hardware["cpus"])))
 
 
 @contextmanager

@@ -212,9 +212,13 @@ def dedup_stage(settings: DedupSettings, cluster: ClusterSettings, reporter: Rep
     return dedup.run(work)
 
 
-def filter_stage(settings: FilterSettings, reporter: Reporter) -> Made[SelectionManifest]:
-    """Keeps the rows of embeddings that meet every condition."""
-    from clipmill.curate.filter import make_filter, run_filter
+def filter_stage(
+    settings: FilterSettings, reporter: Reporter, cluster: ClusterSettings | None = None
+) -> Made[SelectionManifest]:
+    """Keeps the rows of embeddings that meet every condition: by tasks where a ``cluster`` is named, else in this process."""
+    from clipmill.curate.filter import make_filter
+    from clipmill.curate.filtering import keep_rows
+    from clipmill.engine.choose import pieces_where_named
 
     selection = make_filter(settings)
 
@@ -223,7 +227,11 @@ def filter_stage(settings: FilterSettings, reporter: Reporter) -> Made[Selection
         assert identity is not None  # make_filter has refused prompts without it
         return _text_encoder(identity, settings)(texts)
 
-    return selection.run(lambda work: run_filter(selection, work, encode, reporter))
+    def work(work: Any) -> SelectionManifest:
+        with pieces_where_named(cluster or ClusterSettings(), selection.name, reporter) as pieces:
+            return keep_rows(selection, work, encode, pieces, reporter)
+
+    return selection.run(work)
 
 
 def evaluate_stage(

@@ -16,6 +16,7 @@ from clipmill.verification.curated import verify_duplicates, verify_selection
 from clipmill.verification.embeddings import verify_embeddings
 from clipmill.verification.findings import Findings
 from clipmill.verification.index import verify_index
+from clipmill.verification.parallel import Looking
 from clipmill.verification.report import verify_report
 from clipmill.verification.source_parquet import verify_source
 from clipmill.verification.texts import verify_texts
@@ -30,14 +31,16 @@ VERIFIERS: dict[str, Callable[..., Findings]] = {
     "texts": verify_texts,
     "captioned": verify_captioned,
 }
+IN_PARTS = ("embeddings", "index")
+"""Kinds of which one dataset may be larger than one machine reads through: theirs are files that can be looked at anywhere."""
 _KNOWN = (
     "verify knows embeddings, indices, duplicates, selections, reports, texts, captioned rows and the source Parquet that "
     "clipmill wrote"
 )
 
 
-def verify(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
-    """Checks the dataset at ``uri``.
+def verify(uri: str, *, quick: bool, reporter: Reporter, looking: Looking | None = None) -> Findings:
+    """Checks the dataset at ``uri``. Files of large kinds are looked through by ``looking``, in threads where it is None.
 
     A damaged manifest is a fault. Raises UserError where there is no finished dataset of a kind that verify knows.
     """
@@ -45,7 +48,8 @@ def verify(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     kind = "unknown"
     try:
         kind = _kind_of(location)
-        return VERIFIERS[kind](uri, quick=quick, reporter=reporter)
+        elsewhere = {"looking": looking} if kind in IN_PARTS else {}
+        return VERIFIERS[kind](uri, quick=quick, reporter=reporter, **elsewhere)
     except StorageFailed:
         raise  # which says nothing of the dataset
     except RunFailed as error:

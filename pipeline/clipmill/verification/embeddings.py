@@ -13,11 +13,12 @@ from clipmill.core.reporter import Reporter, Tally
 from clipmill.datasets.manifests import INPUTS_FILE, LISTING_FILE, Embeddings
 from clipmill.datasets.shards import SHARDS_FILE, Shard
 from clipmill.embedding.layout import parts_of
+from clipmill.storage import Location
 from clipmill.verification.contents import Contents, read_contents
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
 from clipmill.verification.ids import RepeatedIds
-from clipmill.verification.parallel import in_order, threads_for
+from clipmill.verification.parallel import Advance, Looking, Threads, in_order, threads_for
 from clipmill.verification.rows import ITEMS, RowAccount
 from clipmill.verification.sources import check_inputs_table, check_listing, check_sources, source_files
 from clipmill.verification.tables import check_footer, open_parquet, part_schema, reading
@@ -28,8 +29,9 @@ _QUICK_LEAVES_OUT = [
 ]
 
 
-def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
-    """Checks the dataset at ``uri``; ``quick`` reads no shard, only the tables beside them and their footers.
+def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter, looking: Looking | None = None) -> Findings:
+    """Checks the dataset at ``uri``; ``quick`` reads no shard, only the tables beside them and their footers. Shards are
+    looked through by ``looking``, in threads where it is None.
 
     Memory holds the list of shards, the row numbers of a few shards and a batch of vectors a thread, whatever the size.
     """
@@ -51,7 +53,8 @@ def verify_embeddings(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
         _check_footers(dataset, present, schemas, findings, reporter)
         return findings
     complete = len(present) == len(dataset.shards) and all(ordered)
-    _check_contents(dataset, present, schemas, findings, reporter, complete=complete)
+    looking = looking or Threads(threads_for(local=dataset.location.is_local))
+    _check_contents(dataset, present, schemas, findings, reporter, looking, complete=complete)
     check_sources(dataset, findings)
     return findings
 
@@ -135,12 +138,19 @@ def _check_footers(
         tally.add(1)
 
 
+def _read(dataset: Location, schemas: dict[str, pa.Schema], advance: Advance, shard: Shard) -> Contents:
+    findings = Findings("embeddings", dataset.uri)
+    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch:
+        return read_contents(dataset, shard, schemas[shard.part], Path(scratch), findings, advance)
+
+
 def _check_contents(
     dataset: Embeddings,
     present: list[Shard],
     schemas: dict[str, pa.Schema],
     findings: Findings,
     reporter: Reporter,
+    looking: Looking,
     *,
     complete: bool,
 ) -> None:
@@ -152,26 +162,22 @@ def _check_contents(
     items = ("images", *dataset.manifest.counts.clips)
     account = RowAccount(source_files(dataset), items, partial(_holders, dataset), findings)
     ids, reasons, compressed = RepeatedIds(), Counter[str](), 0
-    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as scratch:
-        advance = Tally(reporter, "verify", sum(shard.bytes for shard in along_rows), "B").add
 
-        def read(shard: Shard) -> Contents:
-            schema = schemas[shard.part]
-            return read_contents(dataset.location, shard, schema, Path(scratch), findings.part(), advance)
-
-        threads = threads_for(local=dataset.location.is_local)
-        for contents in in_order(read, along_rows, threads):
-            findings.add(contents.findings)
-            compressed += contents.compressed
-            reasons += contents.reasons
-            for hashes in contents.id_hashes:
-                ids.add(hashes)
-            complete = complete and contents.sound
-            if not complete:
-                continue
+    def take(contents: Contents) -> None:
+        nonlocal complete, compressed
+        findings.add(contents.findings)
+        compressed += contents.compressed
+        reasons.update(contents.reasons)
+        for hashes in contents.id_hashes:
+            ids.add(hashes)
+        complete = complete and contents.sound
+        if complete:
             account.settle(contents.shard.first_row or 0)
             for stream, (rows, index) in contents.keys.items():
                 account.add(stream, rows, index)
+
+    tally = Tally(reporter, "verify", sum(shard.bytes for shard in along_rows), "B")
+    looking.each(partial(_read, dataset.location, schemas), along_rows, tally, take)
     if complete:
         account.finish()
         _check_sums(dataset, account, reasons, findings)

@@ -18,6 +18,7 @@ from clipmill.storage import Location
 from clipmill.verification.files import check_files, check_order
 from clipmill.verification.findings import Findings
 from clipmill.verification.index_shards import IndexShard, IndexWork, check_contents, check_heads
+from clipmill.verification.parallel import Looking
 from clipmill.verification.parents import embeddings_of
 from clipmill.verification.sidecars import may_repeat
 from clipmill.verification.tables import open_parquet, reading
@@ -29,8 +30,9 @@ _QUICK_LEAVES_OUT = [
 ]
 
 
-def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
-    """Checks the index at ``uri``; ``quick`` reads headers, footers and small files only.
+def verify_index(uri: str, *, quick: bool, reporter: Reporter, looking: Looking | None = None) -> Findings:
+    """Checks the index at ``uri``; ``quick`` reads headers, footers and small files only. Shards are looked through by
+    ``looking``, in threads where it is None.
 
     Memory holds the codes of one shard and a batch of vectors a thread.
     """
@@ -62,7 +64,7 @@ def verify_index(uri: str, *, quick: bool, reporter: Reporter) -> Findings:
     else:
         if gallery is None:
             findings.unchecked.append("rows and vectors against the embeddings")
-        check_contents(work, there, gallery, findings, reporter)
+        check_contents(work, there, gallery, findings, reporter, looking)
     return findings
 
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from clipmill.verification.arrays import ArrayFile, check_ends, check_header
 from clipmill.verification.codes import Training, check_codes, check_codes_header
 from clipmill.verification.fetch import fetch, forget
 from clipmill.verification.findings import Findings
-from clipmill.verification.parallel import in_order, threads_for
+from clipmill.verification.parallel import Advance, Looking, in_order, threads_for
 from clipmill.verification.sidecars import Sidecar, Sidecars, check_sidecars
 from clipmill.verification.tables import check_footer, open_parquet, reading
 
@@ -38,6 +39,14 @@ class IndexShard:
     @property
     def files(self) -> tuple[Shard, ...]:
         return self.index, *self.sidecars
+
+    @property
+    def name(self) -> str:
+        return self.index.name
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
 
     @property
     def sidecars(self) -> tuple[Shard, ...]:
@@ -117,14 +126,20 @@ def check_contents(
     gallery: Gallery | None,
     findings: Findings,
     reporter: Reporter,
+    looking: Looking | None,
 ) -> None:
-    """Two stages of threads: files are read and hashed one by one, and shards looked into when all of theirs are there."""
+    """By ``looking`` a shard at a time, which reads its files itself; where that is None in two stages of threads: files are
+    read and hashed one by one, and shards looked into when all of theirs are there."""
     threads = threads_for(local=work.location.is_local)
     files = [file for shard in shards for file in shard.files]
+    tally = Tally(reporter, "verify", sum(file.bytes for file in files), "B")
     with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
-        scratch = Path(folder)
+        scratch, advance = Path(folder), tally.add
         training = None if work.coding is None else _training(work, scratch, findings)
-        advance = Tally(reporter, "verify", sum(file.bytes for file in files), "B").add
+        if looking is not None:
+            kind, whole = findings.kind, training is not None
+            looking.each(partial(_look_at, work, gallery, kind, whole), shards, tally, findings.add)
+            return
 
         def read(file: Shard) -> tuple[Path | None, Findings]:
             found = findings.part()
@@ -140,6 +155,23 @@ def check_contents(
 
         for found in in_order(look, _by_shard(shards, in_order(read, files, threads), findings.part), threads):
             findings.add(found)
+
+
+def _look_at(
+    work: IndexWork, gallery: Gallery | None, kind: str, whole: bool, advance: Advance, shard: IndexShard
+) -> Findings:
+    """All files of a shard, read here; codes are compared with the training where that is ``whole``."""
+    findings = Findings(kind, work.location.uri)
+    fetched = _Fetched(shard, {}, findings)
+    with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
+        scratch = Path(folder)
+        for file in shard.files:
+            path = fetch(work.location, file, scratch, findings, advance)
+            if path is not None:
+                fetched.paths[file.name] = path
+        training = _training(work, scratch, findings) if whole else None
+        _look_into(work, fetched, training, gallery)
+    return findings
 
 
 def _training(work: IndexWork, scratch: Path, findings: Findings) -> Training | None:

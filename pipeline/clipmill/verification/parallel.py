@@ -1,13 +1,110 @@
-"""Work in threads, its results in order, and never more of it under way than memory is planned for."""
+"""Files looked through at the same time: results in order, and never more under way than memory is planned for.
+
+In threads of this process, or as pieces of work on a cluster.
+"""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from clipmill.core.reporter import Tally
+from clipmill.stage.pieces import Alive, Pieces
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Advance = Callable[[int], object]
+"""Is called with how many bytes were read."""
+
+
+class Sized(Protocol):
+    """A file, or some that belong together."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+
+File = TypeVar("File", bound=Sized)
+
+
+class Looking(Protocol):
+    """Looks through files."""
+
+    def each(
+        self,
+        look: Callable[[Advance, File], Result],
+        files: Sequence[File],
+        tally: Tally,
+        take: Callable[[Result], object],
+    ) -> None:
+        """Has every file looked through, anywhere, and hands the results to ``take``, here and in the order of the files.
+        ``tally`` counts bytes."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Looks in so many threads of this process."""
+
+    threads: int
+
+    def each(
+        self,
+        look: Callable[[Advance, File], Result],
+        files: Sequence[File],
+        tally: Tally,
+        take: Callable[[Result], object],
+    ) -> None:
+        for result in in_order(partial(look, tally.add), files, self.threads):
+            take(result)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Looks in pieces of work, each of which reads its file itself; at most ``ahead`` are begun that are not taken yet."""
+
+    pieces: Pieces
+    ahead: int
+
+    def each(
+        self,
+        look: Callable[[Advance, File], Result],
+        files: Sequence[File],
+        tally: Tally,
+        take: Callable[[Result], object],
+    ) -> None:
+        shared = self.pieces.share(look)
+        coming = iter(enumerate(files))
+        found: dict[int, Result] = {}
+        taken = 0
+
+        def start() -> None:
+            number, file = next(coming, (None, None))
+            if number is not None and file is not None:
+                self.pieces.start(f"verifying {file.name}", _look, shared, file, then=partial(keep, number))
+
+        def keep(number: int, result: Result) -> None:
+            nonlocal taken
+            found[number] = result
+            tally.add(files[number].bytes)
+            while taken in found:
+                take(found.pop(taken))
+                taken += 1
+                start()
+
+        for _ in range(self.ahead):
+            start()
+        self.pieces.wait()
+
+
+def _look(alive: Alive, look: Callable[[Advance, File], Result], file: File) -> Result:
+    return look(lambda size: alive(), file)
+
 
 _MOST_THREADS = 8
 
