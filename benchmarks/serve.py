@@ -4,7 +4,9 @@
     python -m benchmarks.serve --index index/ --queries queries.npy --command serve
 
 Each request holds 64 vectors as a .npy file and asks for the ten best of each; CPU seconds are those of all processes of the
-service, Ray's included. With --text it asks for words instead, one at a time, at half of the highest rate that it finds.
+service, Ray's included. With --text it asks for words instead, one at a time, at half of the highest rate that it finds. With
+--overload SECONDS many connections ask for words without a pause: what is answered and refused, what memory grows to, and how
+soon the next request is answered.
 """
 
 import argparse
@@ -63,6 +65,18 @@ class Service:
                 continue
             if int(fields[3]) == self.session:
                 total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+    def memory(self) -> int:
+        """Proportional resident bytes of all processes: what they share counts once."""
+        total = 0
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and os.getsid(int(folder.name)) == self.session:
+                    rollup = (folder / "smaps_rollup").read_text()
+                    total += int(rollup.split("Pss:", 1)[1].split()[0]) * 1024
+            except (OSError, IndexError):
+                continue
         return total
 
 
@@ -171,6 +185,45 @@ def texts(service: Service, seconds: float) -> dict[str, object]:
     }
 
 
+def overload(service: Service, seconds: float, connections: int = 200) -> dict[str, object]:
+    """So many connections that each ask again at once, and again at once where they are refused."""
+    codes: Counter[int] = Counter()
+    until = time.perf_counter() + seconds
+
+    def keep_asking(number: int) -> None:
+        rng = np.random.default_rng(number)
+        connection = http.client.HTTPConnection("localhost", service.port)
+        while time.perf_counter() < until:
+            body = json.dumps({"text": f"{' '.join(rng.choice(WORDS, 6))} {rng.integers(10**6)}", "k": K})
+            try:
+                connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                codes[answer.status] += 1
+            except (OSError, http.client.HTTPException):
+                codes[0] += 1
+                connection.close()
+
+    threads = [threading.Thread(target=keep_asking, args=(number,)) for number in range(connections)]
+    for thread in threads:
+        thread.start()
+    held = []
+    while time.perf_counter() < until:
+        time.sleep(min(5.0, seconds / 20))
+        held.append(service.memory())
+    for thread in threads:
+        thread.join()
+    started = time.perf_counter()
+    connection = http.client.HTTPConnection("localhost", service.port)
+    connection.request("POST", "/v1/search", json.dumps({"text": "red"}), {"Content-Type": "application/json"})
+    status = connection.getresponse().status
+    return {
+        "answers": {code or "none": count for code, count in sorted(codes.items())},
+        "memory of all processes, MB": [round(size / 1e6) for size in (held[len(held) // 10], held[-1], max(held))],
+        "the next request": {"status": status, "ms": round((time.perf_counter() - started) * 1000)},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", required=True)
@@ -178,8 +231,9 @@ def main() -> None:
     parser.add_argument("--command", choices=["explore", "serve"], default="explore")
     parser.add_argument("--halves", action="store_true", help="send vectors as float16")
     parser.add_argument("--text", action="store_true", help="ask with words")
+    parser.add_argument("--overload", type=float, metavar="SECONDS", help="ask without a pause for so long")
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--port", type=int, default=8177)
     told = parser.parse_args()
@@ -195,6 +249,8 @@ def main() -> None:
             found |= {"queries a second": round(rate), "queries a CPU second": round(each_cpu_second)}
         if told.text:
             found["text"] = texts(service, told.seconds)
+        if told.overload:
+            found["overload"] = overload(service, told.overload)
     print(json.dumps(found, indent=2))
 
 

@@ -30,6 +30,9 @@ def command(settings: ServeSettings, cluster: ClusterSettings) -> None:
     refuse_without_packages(on_ray=True)
     access_of(settings)
     refuse_absent(settings)
+    from clipmill.serve.on_ray.front import choose_front
+
+    choose_front(cluster)
     from clipmill.serve.on_ray.run import run_on_ray
 
     def ready(address: str) -> None:

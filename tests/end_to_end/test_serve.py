@@ -128,7 +128,9 @@ def test_a_process_that_is_killed_is_started_again_and_no_answer_is_wrong(runnin
             assert found(response) == expected
             good += 1
         else:
-            assert response.status_code in (500, 503), response.text
+            assert response.status_code == 503, response.text
+            assert int(response.headers["Retry-After"]) > 0
+            assert response.json()["status"] == 503
             good = 0
             time.sleep(0.2)
     assert killed not in running.processes(name)

@@ -18,7 +18,7 @@ def test_strips_filtered_by_tasks_make_the_files_that_one_process_makes(
     monkeypatch.setattr(filter_module, "STRIP_ROWS", 800)
     embeddings = planted_embeddings(tmp_path, planted_vectors())
     made = {}
-    for place, options in (("ray", ["--address", "local", "--cpus", "2"]), ("here", [])):
+    for place, options in (("ray", ["--address", "local", "--cpus", "1"]), ("here", [])):
         asked = ["--embeddings", embeddings, "--output", str(tmp_path / place), "--where", "row % 7 < 3", "--json"]
         result = CliRunner().invoke(command, [*options, *asked])
         assert result.exit_code == 0, result.output

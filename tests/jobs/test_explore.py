@@ -126,13 +126,6 @@ def test_off_loopback_a_token_is_needed(index: str, tmp_path: Path) -> None:
         assert told in result.output
 
 
-def test_replicas_that_listen_themselves_need_a_token(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
-    result = CliRunner().invoke(main, ["serve", index, "--port", "0"])
-    assert result.exit_code == 2
-    assert "RAY_SERVE_ENABLE_HA_PROXY lets other machines reach the replicas" in result.output
-
-
 @pytest.mark.parametrize(("name", "absent"), [("explore", "fastapi"), ("serve", "fastapi"), ("explore", "uvicorn")])
 def test_a_package_that_is_missing_is_told_with_what_to_type(
     index: str, monkeypatch: pytest.MonkeyPatch, name: str, absent: str

@@ -50,6 +50,21 @@ def test_another_sites_page_may_not_ask(client: TestClient, origin: str) -> None
     assert client.post("/v1/search", json={"text": "x"}, headers={"Origin": origin}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("127.0.0.1", 200), ("::1", 200), ("192.0.2.7", 200), ("192.0.2.8", 403), ("203.0.113.9", 403), ("nobody", 403)],
+)
+def test_where_replicas_listen_themselves_only_what_stands_before_them_is_answered(
+    service: Service, address: str, status: int
+) -> None:
+    app = make_app(service, Access(peers=frozenset({"192.0.2.7"})))
+    for path in ("/v1/indices", "/healthz", "/"):
+        client = TestClient(app, base_url="http://localhost:8000", client=(address, 4711))
+        assert client.get(path).status_code == status
+    forwarded = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
+    assert client.get("/v1/indices", headers=forwarded).status_code == status
+
+
 def test_the_services_own_page_may_ask(client: TestClient) -> None:
     own = {"Origin": "http://localhost:8000"}
     assert client.post("/v1/search", json={"text": "x"}, headers=own).status_code == 200

@@ -1,9 +1,11 @@
 """The deployment that answers: the whole application in each replica, with the indices open in it."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from fastapi import FastAPI
 from ray import serve
 
@@ -54,7 +56,14 @@ class Ingress:
             replica = serve.get_replica_context().replica_tag.rsplit("#", 1)[-1]
             log = f"{stem}-{replica}{dot}{ending}"
         queries = open_query_log(log, self._service.indices[0].current.index.dimension)
-        return make_app(self._service, access_of(self._settings), self._metrics, queries)
+        access = replace(access_of(self._settings), peers=_own_addresses())
+        return make_app(self._service, access, self._metrics, queries)
+
+
+def _own_addresses() -> frozenset[str]:
+    """Of this node, and of the head, where the proxy of a service without tokens is."""
+    head, _, _ = ray.get_runtime_context().gcs_address.rpartition(":")
+    return frozenset({ray.util.get_node_ip_address(), head.strip("[]")})
 
 
 def application(settings: ServeSettings, replicas: int, workers: int) -> serve.Application:

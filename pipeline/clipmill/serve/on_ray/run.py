@@ -1,7 +1,6 @@
 """Running the service on a cluster until it is told to stop."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +8,6 @@ from contextlib import suppress
 import ray
 from ray import serve
 
-from clipmill.core.errors import UserError
 from clipmill.core.settings import ClusterSettings, ServeSettings
 from clipmill.engine.cluster import Cluster, cause_of, connect
 from clipmill.serve.here import listen
@@ -18,7 +16,6 @@ from clipmill.serve.web.access import is_loopback
 
 NAME = "clipmill"
 _CORES_A_REPLICA = 2
-_OPEN = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_ENABLE_DIRECT_INGRESS", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 _ADVICE = "`clipmill verify` proves whether what is served is whole; the logs of Ray Serve say more"
 
 
@@ -27,7 +24,6 @@ def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Call
 
     Raises UserError or RunFailed where the service cannot be started.
     """
-    refuse_open_replicas(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     listen(settings.host, settings.port).close()  # a port that is taken is told of before anything is started
     with connect(cluster) as found:
@@ -46,16 +42,6 @@ def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Call
             on_ready(f"http://{host}:{settings.port}/")
             threading.Event().wait()
         serve.shutdown() if found.own else serve.delete(NAME)
-
-
-def refuse_open_replicas(settings: ServeSettings) -> None:
-    """Raises UserError where Ray Serve was told to let replicas listen themselves, which they do at every address of the
-    machine, and no token is asked for."""
-    told = [name for name in _OPEN if os.environ.get(name, "0") not in ("", "0")]
-    if told and settings.token_file is None:
-        raise UserError(
-            f"{told[0]} lets other machines reach the replicas, so a token is needed: give --token-file FILE, or unset it"
-        )
 
 
 def sizes(settings: ServeSettings, cluster: Cluster) -> tuple[int, int]:

@@ -18,14 +18,20 @@ OPEN_FOLDER = "/page/"
 @dataclass(frozen=True)
 class Access:
     """Without ``tokens`` the service is on this machine's own address alone. A page from elsewhere can make a browser here
-    send requests, under a name that leads here too: so the Host and the Origin have to be this machine's own."""
+    send requests, under a name that leads here too: so the Host and the Origin have to be this machine's own.
+
+    Where replicas listen themselves, others reach them: without tokens ``peers`` are the addresses, beside those of loopback,
+    from which they are asked by what stands before them. None: others cannot reach it."""
 
     tokens: TokenFile | None = None
+    peers: frozenset[str] | None = None
 
-    def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raises Problem where a request is not let in."""
+    def check(self, path: str, headers: Iterable[tuple[bytes, bytes]], client: str | None = None) -> None:
+        """Raises Problem where a request of the address ``client`` is not let in."""
         found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
         if self.tokens is None:
+            if self.peers is not None and client not in self.peers and not (client and is_loopback(client)):
+                raise Problem(HTTPStatus.FORBIDDEN, "this service answers its own machine only; --token-file opens it")
             _check_host(found.get("host", ""), found.get("origin"))
         elif path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
             scheme, _, token = found.get("authorization", "").partition(" ")

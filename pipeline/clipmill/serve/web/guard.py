@@ -44,7 +44,8 @@ class Guard:
         answer = _Answer(send)
         started = time.perf_counter()
         try:
-            self._access.check(scope["path"], scope["headers"])
+            client = scope.get("client")
+            self._access.check(scope["path"], scope["headers"], client[0] if client else None)
             await self._app(scope, _counted(receive, scope, self._body_bytes), answer)
         except Problem as problem:
             await answer.problem(problem)

