@@ -19,7 +19,7 @@ from clipmill.runs.text_stages import words_stage
 from clipmill.source.columns import Columns
 from clipmill.stage.units.layout import Layout
 from clipmill.verification.dataset import verify
-from clipmill.words import steps
+from clipmill.words import loading, steps
 from clipmill.words.asking import Asking
 from clipmill.words.engines.transformers import TransformersGenerator
 from clipmill.words.loading import FoundGenerator
@@ -242,7 +242,7 @@ def test_two_jobs_that_compute_otherwise_do_not_share_a_model(tmp_path: Path) ->
         assert steps._Key(job) != steps._Key(replace(job, **change))
 
 
-@pytest.mark.parametrize(("small", "threads"), [(steps.SMALL_MODEL, 1), (0, 3)])
+@pytest.mark.parametrize(("small", "threads"), [(loading.SMALL_BYTES, 1), (0, 3)])
 def test_the_cores_of_a_machine_share_products_of_large_models_only(
     pictures_folder: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int, threads: int
 ) -> None:
@@ -253,7 +253,7 @@ def test_the_cores_of_a_machine_share_products_of_large_models_only(
         return plain(self, *given)
 
     monkeypatch.setattr(TransformersGenerator, "generate", generate)
-    monkeypatch.setattr(steps, "SMALL_MODEL", small)
+    monkeypatch.setattr(loading, "SMALL_BYTES", small)
     cluster = ClusterSettings(device="cpu", cpus=3)
     words_stage(caption(pictures_folder, tmp_path / "out", model, limit=4), cluster, Silent())
     assert seen == {threads}

@@ -87,7 +87,7 @@ def write(fake: Fake, table: pa.Table, asking: Asking | None = None, batch_size:
     asking = asking or Asking(None, Decoding(10))
     writer = Writer(fake, asking, 7, batch_size, False, 10**6, load, "question", **more)
     with ThreadPoolExecutor(2) as pool:
-        return writer.write(3, table, pool)
+        return writer.write(3, table, pool.map)
 
 
 def rejects(unit: WrittenUnit) -> list[tuple[int, str, str]]:

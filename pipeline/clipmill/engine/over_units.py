@@ -86,17 +86,19 @@ def placed(
     doing: str,
     small: bool,
     forget: Callable[[], None],
+    cores: int | None = None,
 ) -> Iterator[Where]:
     """Where the pieces of a stage are done, for the length of the block. ``forget`` lets the model of this process go;
-    ``doing`` is what is done with rows, in words ("writing about")."""
+    ``doing`` is what is done with rows, in words ("writing about"), and ``cores`` what a piece uses on a CPU: all where it is
+    None."""
     if small:
         device, why = device_here(settings)
-        cores = cores_here(settings)
+        cores = cores or cores_here(settings)
         from clipmill.engine.here import Here
 
         reporter.message(stage, f"{doing} {rows:,} rows in this process, {why}")
         try:
-            yield Where(Here(cores), device, cores, 0, 1)
+            yield Where(Here(cores_here(settings)), device, cores, 0, 1)
         finally:
             forget()
         return
@@ -112,7 +114,7 @@ def placed(
         try:
             ready, decided = ready_to_encode(cluster, settings, lambda text: reporter.message(stage, text), doing)
             pieces = RayPieces(ready, settings.stall_timeout, patience=Patience.of(ready, settings))
-            yield _on_ray(pieces, ready, declared(decided), settings)
+            yield _on_ray(pieces, ready, declared(decided), settings, cores)
         except ray.exceptions.RayError as error:
             raise cause_of(error, stage) from error
 
@@ -122,11 +124,13 @@ def is_small(settings: ClusterSettings, rows: int) -> bool:
     return runs_here(settings, small=rows <= SMALL_ROWS)
 
 
-def _on_ray(pieces: Pieces, cluster: Any, device: str, settings: ClusterSettings) -> Where:
-    """A task a GPU, with a share of its node's cores to prepare pictures with; else a task a node, with all of its cores."""
+def _on_ray(pieces: Pieces, cluster: Any, device: str, settings: ClusterSettings, each: int | None) -> Where:
+    """A task a GPU, with a share of its node's cores to prepare pictures with; else tasks with so many cores ``each``,
+    one a node with all of its cores where that is None."""
     cores = max(1, int(cluster.node_cpus))
     if device == "gpu" or (device == "auto" and cluster.gpus > 0):
-        each = settings.gpus_per_actor
-        a_node = max(1, int(max(cluster.gpus_of_nodes, default=1) / each))
-        return Where(pieces, "cuda", max(1, cores // a_node), each, max(1, int(cluster.gpus / each)))
-    return Where(pieces, "cpu", cores, 0, max(1, int(cluster.cpus // cores)))
+        gpus = settings.gpus_per_actor
+        a_node = max(1, int(max(cluster.gpus_of_nodes, default=1) / gpus))
+        return Where(pieces, "cuda", max(1, cores // a_node), gpus, max(1, int(cluster.gpus / gpus)))
+    taken = each or cores
+    return Where(pieces, "cpu", taken, 0, max(1, int(cluster.cpus // taken)))

@@ -31,7 +31,10 @@ def write_words(
     many rejects; what was committed is kept, and the same plan continues from it."""
     progress = find_progress(plan, work)
     small = found.is_elsewhere or is_small(settings, plan.rows)
-    with placed(plan.name, plan.rows, settings, reporter, doing=_DOING, small=small, forget=forget) as where:
+    cores = 1 if found.is_small else None
+    with placed(
+        plan.name, plan.rows, settings, reporter, doing=_DOING, small=small, forget=forget, cores=cores
+    ) as where:
         following = Following(followed(plan, progress), work, where.pieces, reporter)
         run = TextSums()
         if len(progress.todo):

@@ -16,7 +16,7 @@ from clipmill.stage.pieces import Alive, Pieces
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Advance = Callable[[int], object]
+Advance = Callable[[int], None]
 """Is called with how many bytes were read."""
 
 
@@ -103,7 +103,10 @@ class Tasks:
 
 
 def _look(alive: Alive, look: Callable[[Advance, File], Result], file: File) -> Result:
-    return look(lambda size: alive(), file)
+    def advance(size: int) -> None:
+        alive()
+
+    return look(advance, file)
 
 
 _MOST_THREADS = 8

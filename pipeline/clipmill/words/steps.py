@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipmill import storage
 from clipmill.core.takedown import NOTHING, Takedown
@@ -25,12 +25,9 @@ from clipmill.words.loading import FoundGenerator
 from clipmill.words.sums import TextSums
 
 if TYPE_CHECKING:
-    from clipmill.words.unit import Writer
+    from clipmill.words.unit import Each, Writer
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}
-SMALL_MODEL = 50_000_000
-"""Weights up to which cores that share one product are taken to wait for one another longer than they compute: a model of one
-million wrote some fourteen times as many captions a CPU second with one thread as with two, on two busy cores."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,9 @@ class Job:
 
 def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) -> tuple[list[int], TextSums]:
     """Writes about these units and commits each. Returns their numbers, and what was counted of them all."""
-    import torch
-
     writer, total = _writer(_Key(job)), TextSums()
     done: list[int] = []
-    preparing = ThreadPoolExecutor(max(1, job.threads), initializer=torch.set_num_threads, initargs=(1,))
-    with _computing(job.threads, writer), preparing as pool, ThreadPoolExecutor(1) as reader:
+    with _computing(job.threads), _preparing(job.threads) as each, ThreadPoolExecutor(1) as reader:
         tables = iter(read_units(units, files, job.columns))
         coming = reader.submit(next, tables)
         for number in units.numbers.tolist():
@@ -68,7 +62,7 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
             raw = with_sources(coming.result(), files)
             coming = reader.submit(next, tables, None)
             read = time.perf_counter()
-            written = writer.write(number, raw, pool)
+            written = writer.write(number, raw, each)
             written.sums.seconds.update({"read": read - began, "write texts": time.perf_counter() - read})
             written.sums.generated_with[_how(job, writer)] = written.sums.rows
             commit_unit(
@@ -81,18 +75,28 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
 
 
 @contextmanager
-def _computing(threads: int, writer: Writer) -> Iterator[None]:
-    """Products of a large model share so many threads for the length of the block; those of a small one have one."""
+def _computing(threads: int) -> Iterator[None]:
+    """Products share so many threads for the length of the block."""
     import torch
 
-    network: Any = getattr(writer.generator, "network", None)
-    weights = sum(weight.numel() for weight in network.parameters()) if network is not None else 0
     before = torch.get_num_threads()
-    torch.set_num_threads(threads if weights > SMALL_MODEL else 1)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _preparing(threads: int) -> Iterator[Each]:
+    """Does something for each of many pictures: in threads that compute with one core each, or here where there is one."""
+    if threads <= 1:
+        yield map
+        return
+    import torch
+
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool.map
 
 
 def _how(job: Job, writer: Writer) -> str:

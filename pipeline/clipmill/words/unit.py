@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,6 +17,9 @@ from clipmill.words.joining import groups
 from clipmill.words.made import Made, WrittenUnit
 from clipmill.words.protocol import Generator, Prepared, Said, Shown, Unanswerable
 from clipmill.words.questions import Load, Questions, Row
+
+Each = Callable[..., Iterator[Any]]
+"""`map`, or the same in threads: a function, and what it is called with one after the other."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,16 @@ class Writer:
     examples: tuple[Shown, ...] = ()
     removed: Takedown = NOTHING
 
-    def write(self, unit: int, raw: pa.Table, pool: Executor) -> WrittenUnit:
-        """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``). ``pool`` prepares pictures."""
+    def write(self, unit: int, raw: pa.Table, each: Each = map) -> WrittenUnit:
+        """A raw unit (columns as in `clipmill.source.reading.unit_schema`, and ``source``). ``each`` prepares pictures."""
         made = Made(raw.drop_columns(["image"]).to_pylist(), self.asking.style)
-        asked = self._prepared(raw, made, pool)
+        asked = self._prepared(raw, made, each)
         exact = self.exact or bool(self.asking.choices)
         for places in groups([row.prepared.length for row in asked], self.batch_size, exact=exact):
             self._answer([asked[at] for at in places], (self.seed * 1_000_003 + unit) * 65_537 + places[0], made)
         return made.tables()
 
-    def _prepared(self, raw: pa.Table, made: Made, pool: Executor) -> list[Row]:
+    def _prepared(self, raw: pa.Table, made: Made, each: Each) -> list[Row]:
         questions = Questions(
             self.generator.prepare,
             self.asking,
@@ -54,7 +57,7 @@ class Writer:
             self.removed,
         )
         jobs = ((at, raw.column("image")[at]) for at in range(raw.num_rows))
-        done = pool.map(lambda job: questions.of(job[0], job[1].as_py(), made.rows[job[0]]), jobs)
+        done = each(lambda job: questions.of(job[0], job[1].as_py(), made.rows[job[0]]), jobs)
         asked: list[Row] = []
         for at, found in enumerate(done):
             if isinstance(found, Row):
