@@ -3,6 +3,7 @@
 with RealS3(folder) as store:
     store.environment            variables that lead commands to it
     store.stop_at(4, 30)         stopped for 30 s before it hears the fourth request from now on that writes
+    with store.silent(): …       stopped meanwhile
     store.end_at(4)              ended for good instead, and nothing listens at its address
 """
 
@@ -17,8 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,15 @@ class RealS3(FaultyS3):
 
         self._at(number, stop)
         return goes_on
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Hears nothing for the length of the block; what was sent is heard after it."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def end_at(self, number: int) -> None:
         """Ends it there, so that nothing listens any more."""

@@ -1,6 +1,7 @@
 """A real S3 server: the whole way over it, writers that race, and commands during which it is stopped or ended."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from fastapi.testclient import TestClient
 
 from clipmill import storage
+from clipmill.serve.limits import Limits
+from clipmill.serve.service import Service, encoders_here, named_of
+from clipmill.serve.web.access import Access
+from clipmill.serve.web.app import make_app
 from clipmill.storage.s3 import client as s3_client
 from clipmill_jobs.__main__ import main
 from crash_scenarios import PICTURES, write_inputs
@@ -65,6 +71,47 @@ def test_the_whole_way_and_one_winner_of_each_race(store: RealS3, home: Path) ->
             (winner,) = (writer for writer in range(WRITERS) if versions[writer] is not None)
             assert storage.read_bytes(place) == offers[winner]
             seen = versions[winner]
+
+
+SILENT_SECONDS = 20.0
+
+
+def test_a_service_answers_rightly_or_with_503_while_the_store_is_silent(
+    store: RealS3, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here("run", "run.yaml")
+    monkeypatch.setenv("CLIPMILL_S3_TIMEOUT", "2")
+    monkeypatch.setenv("CLIPMILL_S3_PATIENCE", "4")
+    s3_client.forget()
+    named, limits = named_of([f"{AT}out"]), Limits()
+    service = Service.open(named, limits, encoders_here(limits, None, None, trusted=False), home / "cache")
+    asks = (
+        {"text": "a picture"},
+        {"text": "a picture", "include": ["columns"]},
+        {"text": "x", "include": ["thumbnail"]},
+    )
+    statuses: list[list[int]] = [[] for _ in asks]
+    with TestClient(make_app(service, Access()), base_url="http://localhost") as client:
+        before = [client.post("/v1/search", json={**ask, "k": 3}).json() for ask in asks]
+        with store.silent():
+            ends = time.monotonic() + SILENT_SECONDS
+            while time.monotonic() < ends:
+                for ask, known, seen in zip(asks, before, statuses, strict=True):
+                    answer = client.post("/v1/search", json={**ask, "k": 3})
+                    seen.append(answer.status_code)
+                    if answer.status_code == 200:
+                        rows = [[result["row"] for result in one["results"]] for one in (answer.json(), known)]
+                        assert rows[0] == rows[1]
+                    else:
+                        assert int(answer.headers["Retry-After"]) > 0
+        ends = time.monotonic() + 60
+        while (after := [client.post("/v1/search", json={**ask, "k": 3}) for ask in asks]) and {
+            answer.status_code for answer in after
+        } != {200}:
+            assert time.monotonic() < ends
+        assert [answer.json()["results"] for answer in after] == [known["results"] for known in before]
+    assert set(statuses[0]) == {200}
+    assert {status for seen in statuses for status in seen} <= {200, 503}
 
 
 COMMANDS = {
