@@ -24,6 +24,7 @@ from clipmill.embedding.steps import Decoding, Seconds, UnitEncoder, commit, rea
 from clipmill.engine.beacons import doing, sweep_here
 from clipmill.engine.device import enter_device
 from clipmill.engine.watch import signs_to
+from clipmill.source.ahead import are_far, one_ahead
 from clipmill.source.columns import Columns
 from clipmill.source.grouping import files_of, read_groups
 from clipmill.source.input_file import InputFile
@@ -66,7 +67,9 @@ class UnitSource(Datasource):
 
 
 def _read_group(units: Units, files: Sequence[InputFile], columns: Columns) -> Iterator[pa.Table]:
-    for unit, table, seconds in read_rows(units, files, columns):
+    far = are_far(files)
+    rows = read_rows(units, files, columns, time.thread_time if far else time.process_time)
+    for unit, table, seconds in one_ahead(rows) if far else rows:
         yield _block(unit, table, seconds)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from clipmill import storage
 from clipmill.core.takedown import NOTHING, Takedown
+from clipmill.source.ahead import one_ahead
 from clipmill.source.columns import Columns
 from clipmill.source.image_files import load_image_bytes
 from clipmill.source.input_file import InputFile
@@ -54,13 +55,11 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
     """Writes about these units and commits each. Returns their numbers, and what was counted of them all."""
     writer, total = _writer(_Key(job)), TextSums()
     done: list[int] = []
-    with _computing(job.threads), _preparing(job.threads) as each, ThreadPoolExecutor(1) as reader:
-        tables = iter(read_units(units, files, job.columns))
-        coming = reader.submit(next, tables)
+    with _computing(job.threads), _preparing(job.threads) as each:
+        tables = one_ahead(read_units(units, files, job.columns))
         for number in units.numbers.tolist():
             began = time.perf_counter()
-            raw = with_sources(coming.result(), files)
-            coming = reader.submit(next, tables, None)
+            raw = with_sources(next(tables), files)
             read = time.perf_counter()
             written = writer.write(number, raw, each)
             written.sums.seconds.update({"read": read - began, "write texts": time.perf_counter() - read})
