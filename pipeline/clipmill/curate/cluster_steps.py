@@ -12,6 +12,7 @@ there.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -42,6 +43,8 @@ _MOST_TRAINING_ROWS = 262_144
 _MADE_ROWS = 4096
 """Rows of that sample from which pairs are made to tune with, beside those that the drawn rows have."""
 _SEED = 0
+_READERS = 16
+"""Strips read at a time on S3."""
 Result = TypeVar("Result")
 
 
@@ -251,8 +254,9 @@ def _inside(positions: NDArray[np.int64], strip: ShardRange) -> NDArray[np.int64
 
 
 def _read_block(dedup: Dedup, block: int, alive: Alive) -> BlockRows:
-    parts = []
-    for strip in dedup.strips:
+    """The rows of a block, from all strips: of each a short run, which on S3 takes as long as the wait for it."""
+
+    def read(strip: ShardRange) -> tuple[bytes, int]:
         begin, entries, looks = _there(dedup.grouped(strip), Grouped).range_of(block, dedup.gallery.dimension)
         try:
             data = storage.read_range(dedup.vectors(strip.number), begin, entries + looks)
@@ -260,9 +264,12 @@ def _read_block(dedup: Dedup, block: int, alive: Alive) -> BlockRows:
             data = b""
         if len(data) != entries + looks:
             raise _gone(dedup.grouped(strip))
-        parts.append((data, entries))
         alive()
-    return rows_of(parts, dedup.gallery.dimension)
+        return data, entries
+
+    threads = 1 if dedup.staging.folder.is_local else _READERS
+    with ThreadPoolExecutor(threads, thread_name_prefix="strips") as pool:
+        return rows_of(list(pool.map(read, dedup.strips)), dedup.gallery.dimension)
 
 
 def _cells_of(
