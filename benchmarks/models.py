@@ -6,7 +6,8 @@
 
 A recipe names scenes to render, trainings in their order, and figures on scenes that no training saw. It ends with 1 where a
 figure is off by more than .01. `--install` puts the model, and the figures measured, in the place of what is there. The second
-recipe is that of the model that hears, the third that of the model that writes, whose first training begins with the folder that benchmarks.writer_architecture makes.
+recipe is that of the model that hears, the third that of the model that writes, whose first training begins with the folder
+that benchmarks.writer_architecture makes.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def _note_name(thing: Thing) -> str:
 
 
 def render_sound(scene: Scene, random: Random) -> NDArray[np.float32]:
-    """Samples, float32 (n,), within ±1, of `RATE` a second. Loudness, tuning, faint noise and when it begins are drawn by lot."""
+    """Samples, float32 (n,), within ±1, of `RATE` a second. Loudness, tuning, faint noise and when it
+    begins are drawn by lot."""
     pattern = scene.background.split()[0]
     gap = np.zeros(round(_GAPS[pattern] * RATE))
     played = np.concatenate([part for thing in scene.things for part in (_note(thing, random), gap)])
