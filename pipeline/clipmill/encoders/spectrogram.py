@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,12 @@ class Spectrogram:
 def _bands(spectrogram: Spectrogram) -> NDArray[np.float64]:
     """Triangles over the frequencies of a transform, float64 (side, width / 2 + 1), each of height one. A band that is
     narrower than the frequencies are apart takes the nearest of them."""
-    ends = 2595 * np.log10(1 + np.array([spectrogram.lowest, spectrogram.highest]) / 700)
-    edges = 700 * (10 ** (np.linspace(*ends, spectrogram.side + 2) / 2595) - 1)
+    first, last = (2595 * math.log10(1 + hertz / 700) for hertz in (spectrogram.lowest, spectrogram.highest))
+    edges = 700 * (10 ** (np.linspace(first, last, spectrogram.side + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(spectrogram.width, 1 / spectrogram.rate)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bands = np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle)).clip(0)
+    bands: NDArray[np.float64] = np.minimum(
+        (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    ).clip(0)
     bands[np.arange(len(bands)), np.abs(frequencies - middle).argmin(axis=1)] = 1
     return bands

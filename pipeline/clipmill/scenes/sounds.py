@@ -39,9 +39,21 @@ _RHYTHMS = dict(zip(PATTERNS, ("at once", "with pauses", "stuttering", "twice"),
 _GAPS = dict(zip(PATTERNS, (0.04, 0.16, 0.04, 0.04), strict=True))
 """Seconds between two notes."""
 _STUTTERS_HZ = 20.0
-_THROBS_HZ = 11.0
+_THROBS_HZ = 22.0
+_RISE = 0.4
+"""Of a siren: its pitch rises by twice as much from beginning to end."""
 _EDGE_SECONDS = 0.006
 _PARTIALS = 30
+_HARMONICS: dict[str, dict[float, float]] = {
+    "square": {n: 1 / n for n in range(1, _PARTIALS, 2)},
+    "triangle": {n: (-1) ** (n // 2) / n**2 for n in range(1, _PARTIALS, 2)},
+    "star": {n: 1 / n for n in range(1, _PARTIALS)},
+    "ring": {1: 1.0, 2.76: 0.7, 5.4: 0.5, 8.93: 0.3},
+    "diamond": {1: 1.0, 2: 0.5, 3: 0.3},
+}
+"""How strong each multiple of the pitch is; those of other shapes are pure."""
+_DECAYS = {"ring": 3.0, "diamond": 7.0}
+"""By what power of e these have faded at their end."""
 _SMOOTHED = 96
 """Samples over which noise is smoothed: its band is about 300 Hz wide."""
 
@@ -121,27 +133,19 @@ def _note(thing: Thing, random: Random) -> NDArray[np.float64]:
 
 def _of_kind(shape: str, hertz: float, times: NDArray[np.float64], random: Random) -> NDArray[np.float64]:
     """A waveform of this kind, not yet scaled."""
+    envelope: NDArray[np.float64]
     share = times / times[-1]
-    if shape == "square":
-        return _partials(hertz, times, {n: 1 / n for n in range(1, _PARTIALS, 2)})
-    if shape == "triangle":
-        return _partials(hertz, times, {n: (-1) ** (n // 2) / n**2 for n in range(1, _PARTIALS, 2)})
-    if shape == "star":
-        return _partials(hertz, times, {n: 1 / n for n in range(1, _PARTIALS)})
+    if shape == "arrow":  # rises
+        times = times * (1 + _RISE * share)
     if shape == "cross":
-        return np.sin(2 * np.pi * hertz * times) * _slow_noise(len(times), random)
-    if shape == "ring":
-        return _partials(hertz, times, {1: 1.0, 2.76: 0.7, 5.4: 0.5, 8.93: 0.3}) * np.exp(-3 * share)
-    if shape == "arrow":
-        return np.sin(2 * np.pi * hertz * (times + 0.4 * times * share))
-    pure = np.sin(2 * np.pi * hertz * times)
-    if shape == "heart":
-        return pure * (0.5 - 0.5 * np.cos(2 * np.pi * _THROBS_HZ * 2 * times))
-    if shape == "moon":
-        return pure * share**2
-    if shape == "diamond":
-        return _partials(hertz, times, {1: 1.0, 2: 0.5, 3: 0.3}) * np.exp(-7 * share)
-    return pure
+        envelope = _slow_noise(len(times), random)
+    elif shape == "heart":
+        envelope = 0.5 - 0.5 * np.cos(2 * np.pi * _THROBS_HZ * times)
+    elif shape == "moon":
+        envelope = share**2
+    else:
+        envelope = np.exp(-_DECAYS.get(shape, 0.0) * share)
+    return _partials(hertz, times, _HARMONICS.get(shape, {1: 1.0})) * envelope
 
 
 def _partials(hertz: float, times: NDArray[np.float64], strengths: dict[float, float]) -> NDArray[np.float64]:
