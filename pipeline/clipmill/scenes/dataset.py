@@ -15,7 +15,7 @@ from clipmill.scenes.captions import captions, naming_captions, negative_caption
 from clipmill.scenes.questions import one_question, practised, questions
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row
-from clipmill.scenes.sounds import encode_sound, render_sound, sound_captions
+from clipmill.scenes.sounds import encode_sound, render_sound, shared_captions, sound_captions
 from clipmill.source.written import SourceStage, describe_part, part_name
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Made, Work, configuration_differences
@@ -55,7 +55,7 @@ lies when alone), ``scene`` is the canonical description. ``negative_caption`` h
 """
 
 PICTURE_EVERY = 3
-"""With ``--sounds alternate`` one row in so many is a picture, the others are sounds."""
+"""With ``--sounds alternate`` or ``shared`` one row in so many is a picture, the others are sounds."""
 
 SOUNDING = pa.schema(
     [
@@ -66,7 +66,8 @@ SOUNDING = pa.schema(
         *(SCENES.field(name) for name in ("label", "size", "objects", "layout", "background", "scene")),
     ]
 )
-"""Rows with ``--sounds``: ``caption`` is of the sound where there is one, else of the picture."""
+"""Rows with ``--sounds``: ``caption`` is of the sound where there is one, else of the picture; in every second row of
+``shared`` it is true of both."""
 
 
 @dataclass(frozen=True)
@@ -190,11 +191,12 @@ def sounding_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, o
         sound = encode_sound(render_sound(scene, random))
         seen = settings.sounds == "beside" or row % PICTURE_EVERY == 0
         heard = settings.sounds == "beside" or not seen
+        shared = settings.sounds == "shared" and row % 2 == 1
         yield {
             "id": f"{settings.split}-{settings.seed}-{row:08d}",
             "image": {"bytes": picture, "path": None} if seen else None,
             "audio": {"bytes": sound, "path": None} if heard else None,
-            "caption": sound_captions(scene) if heard else captions(scene),
+            "caption": shared_captions(scene) if shared else sound_captions(scene) if heard else captions(scene),
             **_facts(scene),
         }
 

@@ -75,6 +75,13 @@ def sound_captions(scene: Scene) -> list[str]:
     ]
 
 
+def shared_captions(scene: Scene) -> list[str]:
+    """What is true of the picture and of the sound alike, in words that do not tell which is meant."""
+    pattern = scene.background.split()[0]
+    things = [f"a {thing.sized_name}" for thing in scene.things]
+    return [f"{', then '.join(things)}, on {pattern}", f"{' and '.join(things)}, {pattern}"]
+
+
 def _note_name(thing: Thing) -> str:
     return f"{_LENGTHS[thing.size][0]} {_PITCHES[thing.colour]} {_KINDS[thing.shape]}"
 
