@@ -1,11 +1,13 @@
 """Makes a built-in model from its recipe, measures it, and says where it differs from what the recipe says it reaches.
 
     python -m benchmarks.models [--recipe pipeline/clipmill/encoders/builtin/recipe.yaml] [--work out/models] [--install]
+    python -m benchmarks.models --recipe pipeline/clipmill/encoders/builtin_sound/recipe.yaml --work out/sound [--install]
     python -m benchmarks.models --recipe pipeline/clipmill/words/builtin/recipe.yaml --work out/writer [--install]
 
 A recipe names scenes to render, trainings in their order, and figures on scenes that no training saw. It ends with 1 where a
 figure is off by more than .01. `--install` puts the model, and the figures measured, in the place of what is there. The second
-recipe is that of the model that writes, whose first training begins with the folder that benchmarks.writer_architecture makes.
+recipe is that of the model that hears, the third that of the model that writes, whose first training begins with the folder
+that benchmarks.writer_architecture makes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.sound_figures import figures as sound_figures
 from benchmarks.writer_architecture import write as write_architecture
 from benchmarks.writer_figures import figures as writer_figures
 from clipmill.core.settings import ModelSettings
@@ -70,6 +73,11 @@ def make(recipe: Mapping[str, Any], work: Path, beside: Path) -> Path:
 def is_writer(recipe: Mapping[str, Any]) -> bool:
     """Whether the model is one that writes."""
     return any(options.get("loss") == "lm" for options in recipe["trainings"].values())
+
+
+def hears(recipe: Mapping[str, Any]) -> bool:
+    """Whether the model is one that hears."""
+    return any("audio_column" in options for options in recipe["trainings"].values())
 
 
 def clipmill(command: str, output: Path, options: Mapping[str, Any], work: Path, beside: Path) -> None:
@@ -142,7 +150,8 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     folder = options.measure or make(recipe, options.work, options.recipe.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = (writer_figures if is_writer(recipe) else figures)(folder, **recipe["measured_on"])
+    measure = writer_figures if is_writer(recipe) else sound_figures if hears(recipe) else figures
+    found = measure(folder, **recipe["measured_on"])
     off = []
     for name, value in found.items():
         said = recipe["figures"].get(name)

@@ -116,7 +116,7 @@ def light_texts(identity: ModelIdentity, pretrained: str | None = None) -> Light
 def _find(identity: ModelIdentity, pretrained: str) -> tuple[dict[str, Any], int | None, Path] | None:
     """The configuration of a model, the merges of its tokenizer (None: all), and its file of weights."""
     if identity.name in BUILTIN_FOLDERS and not pretrained:
-        place = BUILTIN_FOLDERS[builtin_of(identity.weights_sha256)]
+        place = BUILTIN_FOLDERS[builtin_of(identity.name, identity.weights_sha256)]
     else:
         place = Path(pretrained.removeprefix(LOCAL_DIR)).expanduser()
     folder = place if place.is_dir() else place.parent

@@ -313,7 +313,7 @@ def load_model_of(
     place = pretrained or identity.pretrained or None
     is_builtin = identity.name in BUILTIN_FOLDERS and not place
     settings = ModelSettings(
-        model=model or (builtin_of(identity.weights_sha256) if is_builtin else identity.name),
+        model=model or (builtin_of(identity.name, identity.weights_sha256) if is_builtin else identity.name),
         pretrained=place,
         dimension=identity.dimension,
         trust_remote_code=trust_remote_code or None,

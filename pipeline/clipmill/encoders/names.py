@@ -15,17 +15,20 @@ BUILTIN = "builtin"
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 EARLIER_BUILTINS = {"d0525106f68975ec44027c517b40176095d7ed8c01b8748e3d051454ce211e10": "builtin-1"}
 """Built-in models of earlier versions by the sha256 of their weights: what they made is searched and grown with them."""
+BUILTIN_SOUND = "builtin-sound"
+"""The model that comes with clipmill and hears too."""
 BUILTIN_FOLDERS = {
-    name: BUILTIN_FOLDER.with_name(name.replace("-", "_")) for name in (BUILTIN, *EARLIER_BUILTINS.values())
+    name: BUILTIN_FOLDER.with_name(name.replace("-", "_"))
+    for name in (BUILTIN, BUILTIN_SOUND, *EARLIER_BUILTINS.values())
 }
 CONFIG_FILE = "open_clip_config.json"
 LOCAL_DIR = "local-dir:"
 _MOST_NAMED = 5
 
 
-def builtin_of(weights_sha256: str) -> str:
-    """The name of the built-in model with these weights; today's where they are no earlier one's."""
-    return EARLIER_BUILTINS.get(weights_sha256, BUILTIN)
+def builtin_of(name: str, weights_sha256: str) -> str:
+    """By which name a built-in model with these weights, recorded under ``name``, is found today."""
+    return EARLIER_BUILTINS.get(weights_sha256, name)
 
 
 @lru_cache(maxsize=1)

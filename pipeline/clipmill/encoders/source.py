@@ -32,7 +32,8 @@ class ModelSource:
 
     ``config`` is open_clip's model configuration, ``preprocess`` its preprocessing values, ``weights`` None for an
     untrained model, ``folder`` the one in open_clip's local-dir layout that the model comes from, if any, ``merges``
-    the number of vocabulary merges where the tokenizer is cut.
+    the number of vocabulary merges where the tokenizer is cut, ``sounds`` the settings of the spectrograms that the image
+    tower sees, if it hears.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelSource:
     weights: Path | None
     folder: Path | None = None
     merges: int | None = None
+    sounds: dict[str, Any] | None = None
 
 
 def find_model(
@@ -116,7 +118,14 @@ def _from_folder(folder: Path, name: str, pretrained: str, *, trained: bool = Tr
         raise UserError(f"{folder} has {CONFIG_FILE} but no weights (one of {', '.join(_WEIGHT_FILES)})")
     preprocess = merge_preprocess_dict(PreprocessCfg(), config.get("preprocess_cfg", {}))
     return ModelSource(
-        name, pretrained, config["model_cfg"], preprocess, weights, folder, config.get("tokenizer_merges")
+        name,
+        pretrained,
+        config["model_cfg"],
+        preprocess,
+        weights,
+        folder,
+        config.get("tokenizer_merges"),
+        config.get("sounds"),
     )
 
 

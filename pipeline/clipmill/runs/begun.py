@@ -17,7 +17,7 @@ def with_builtin_of(settings: EmbedSettings, outputs: Iterable[Location], report
     if settings.model is not None or settings.pretrained is not None or settings.overwrite:
         return settings
     weights = next((sha256 for output in outputs for sha256 in _weights_at(output)), None)
-    name = BUILTIN if weights is None else builtin_of(weights)
+    name = BUILTIN if weights is None else builtin_of(BUILTIN, weights)
     if name == BUILTIN:
         return settings
     reporter.message("embed", f"goes on with {name}, the built-in model that began it; --model {BUILTIN} is today's")

@@ -14,7 +14,8 @@ from clipmill.core.settings import SampleSettings
 from clipmill.scenes.captions import captions, naming_captions, negative_captions, placing_captions, some_of
 from clipmill.scenes.questions import one_question, practised, questions
 from clipmill.scenes.render import encode, render
-from clipmill.scenes.scene import scene_of_row
+from clipmill.scenes.scene import Scene, scene_of_row
+from clipmill.scenes.sounds import encode_sound, render_sound, shared_captions, sound_captions
 from clipmill.source.written import SourceStage, describe_part, part_name
 from clipmill.stage.outline import Outline, Step
 from clipmill.stage.stage import Made, Work, configuration_differences
@@ -52,6 +53,21 @@ lies when alone), ``scene`` is the canonical description. ``negative_caption`` h
 ``training_caption`` all of ``caption`` and some of these. ``questions`` and ``answers`` are all that is asked of a scene,
 ``question`` and ``answer`` one pair of them, ``training_questions`` and ``training_answers`` those that a model learns from.
 """
+
+PICTURE_EVERY = 3
+"""With ``--sounds alternate`` or ``shared`` one row in so many is a picture, the others are sounds."""
+
+SOUNDING = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", SCENES.field("image").type),
+        pa.field("audio", SCENES.field("image").type),
+        pa.field("caption", pa.list_(pa.string()), nullable=False),
+        *(SCENES.field(name) for name in ("label", "size", "objects", "layout", "background", "scene")),
+    ]
+)
+"""Rows with ``--sounds``: ``caption`` is of the sound where there is one, else of the picture; in every second row of
+``shared`` it is true of both."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +168,36 @@ def scene_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, obje
             "answers": [one.answer for one in all_asked],
             "training_questions": [one.question for one in learned],
             "training_answers": [one.answer for one in learned],
-            "label": scene.main.name,
-            "size": scene.main.size,
-            "objects": len(scene.things),
-            "layout": " and ".join(direction for direction, _ in scene.others) or scene.place,
-            "background": scene.background,
-            "scene": scene.description,
+            **_facts(scene),
+        }
+
+
+def _facts(scene: Scene) -> dict[str, object]:
+    return {
+        "label": scene.main.name,
+        "size": scene.main.size,
+        "objects": len(scene.things),
+        "layout": " and ".join(direction for direction, _ in scene.others) or scene.place,
+        "background": scene.background,
+        "scene": scene.description,
+    }
+
+
+def sounding_rows(settings: SampleSettings, rows: range) -> Iterator[dict[str, object]]:
+    """The rows of these numbers with a picture and its sound, or one of them in turn."""
+    for row in rows:
+        scene, random = scene_of_row(settings.split, settings.seed, row)
+        picture = encode(render(scene, random, settings.image_size))
+        sound = encode_sound(render_sound(scene, random))
+        seen = settings.sounds == "beside" or row % PICTURE_EVERY == 0
+        heard = settings.sounds == "beside" or not seen
+        shared = settings.sounds == "shared" and row % 2 == 1
+        yield {
+            "id": f"{settings.split}-{settings.seed}-{row:08d}",
+            "image": {"bytes": picture, "path": None} if seen else None,
+            "audio": {"bytes": sound, "path": None} if heard else None,
+            "caption": shared_captions(scene) if shared else sound_captions(scene) if heard else captions(scene),
+            **_facts(scene),
         }
 
 
@@ -168,10 +208,11 @@ def _parts(rows: int) -> dict[str, range]:
 
 def _write_part(work: Work, name: str, settings: SampleSettings, rows: range, tell: Callable[[int], None]) -> _Record:
     captions = 0
-    with storage.atomic_writer(work.dataset / name) as stream, pq.ParquetWriter(stream, SCENES) as writer:
+    schema, made = (SCENES, scene_rows) if settings.sounds is None else (SOUNDING, sounding_rows)
+    with storage.atomic_writer(work.dataset / name) as stream, pq.ParquetWriter(stream, schema) as writer:
         for start in range(rows.start, rows.stop, ROWS_PER_GROUP):
             group = range(start, min(start + ROWS_PER_GROUP, rows.stop))
-            table = pa.Table.from_pylist(list(scene_rows(settings, group)), SCENES)
+            table = pa.Table.from_pylist(list(made(settings, group)), schema)
             writer.write_table(table)
             captions += len(table.column("caption").combine_chunks().flatten())
             tell(len(group))

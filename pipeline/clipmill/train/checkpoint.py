@@ -171,6 +171,8 @@ def write_model(folder: Location, source: ModelSource, weights: Mapping[str, tor
     config: dict[str, Any] = {"model_cfg": source.config, "preprocess_cfg": source.preprocess}
     if source.merges is not None:
         config["tokenizer_merges"] = source.merges
+    if source.sounds is not None:
+        config["sounds"] = source.sounds
     tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     storage.write_bytes(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
     storage.write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))

@@ -9,7 +9,7 @@ from clipmill.core.settings import TrainSettings
 from clipmill.encoders.protocol import Preparation
 from clipmill.evaluation.classification.templates import load_templates
 from clipmill.train.augment import Augmentation
-from clipmill.train.learners import check_model
+from clipmill.train.learners import check_model, find_sounds
 from clipmill.train.mined import refuse_unusable_index
 from clipmill.train.rows import Source
 
@@ -59,6 +59,7 @@ def check_loss(settings: TrainSettings) -> None:
         "--lora": settings.lora,
         "--near-duplicates": settings.near_duplicates is not None,
         "--report": settings.report,
+        "--audio-column": settings.audio_column,
     }
     of_texts: dict[str, object] = {
         "--label-column": settings.label_column,
@@ -73,7 +74,16 @@ def open_source(uri: str, pictures: Preparation, settings: TrainSettings) -> Sou
     """The input or the held-out data at ``uri``, with the columns that the settings name. Raises UserError as `Source.open`."""
     labels = (settings.label_column, load_templates(settings.templates)) if settings.label_column else None
     texts = settings.answer_column or settings.caption_column
-    source = Source.open(uri, pictures, settings.image_column, texts, settings.allow_outside or (), labels)
+    source = Source.open(
+        uri,
+        pictures,
+        settings.image_column,
+        texts,
+        settings.allow_outside or (),
+        labels,
+        settings.audio_column,
+        find_sounds(settings),
+    )
     if settings.question_column is not None:
         _refuse_unlike_answers(source, settings.question_column)
     return replace(source, question_column=settings.question_column)

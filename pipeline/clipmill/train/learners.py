@@ -5,6 +5,7 @@ import torch
 from clipmill.core.settings import TrainSettings
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import Preparation
+from clipmill.encoders.spectrogram import Spectrogram
 from clipmill.train.captioning import refuse_without_decoder
 from clipmill.train.learner import Learner
 from clipmill.train.matcher import find_matcher, make_matcher
@@ -30,3 +31,11 @@ def check_model(settings: TrainSettings) -> Preparation:
     if settings.loss == "coca":
         refuse_without_decoder(source)
     return Preprocessing.from_open_clip({"size": 1, **source.preprocess})
+
+
+def find_sounds(settings: TrainSettings) -> Spectrogram | None:
+    """How sounds become pictures for the model that the settings name; None where it does not hear, nor learns to."""
+    if settings.loss in ("lm", "itm"):
+        return None
+    sounds = find_source(settings).sounds
+    return None if sounds is None else Spectrogram.from_dict(sounds)

@@ -5,19 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from io import BytesIO
 
 import pyarrow as pa
 import torch
 
 from clipmill.core.errors import UserError
 from clipmill.encoders.protocol import Preparation
+from clipmill.encoders.spectrogram import Spectrogram
 from clipmill.evaluation.classification.templates import prompts
 from clipmill.source.columns import Columns, choose_columns
 from clipmill.source.cutting import plan_units, rows_per_unit
 from clipmill.source.decode import Rejected, decode_image, load_image_bytes
 from clipmill.source.input_file import InputFile
 from clipmill.source.inputs import find_inputs, locate
+from clipmill.source.media import MediumName, refuse_missing_packages
 from clipmill.source.reading import read_units
+from clipmill.source.sound import Hearing, open_sound
 from clipmill.source.units import Unit
 from clipmill.storage import Location
 from clipmill.train.augment import Augment
@@ -60,6 +64,8 @@ class Source:
     mined: Mined | None = None
     """Captions that are false of an image, found in an index; in place of the column of such."""
     question_column: str | None = None
+    sounds: Spectrogram | None = None
+    """How sounds become pictures, where the model hears."""
     """What the texts are the answers to."""
 
     @staticmethod
@@ -70,6 +76,8 @@ class Source:
         caption_column: str | None,
         allowed: tuple[str, ...] = (),
         labels: tuple[str, tuple[str, ...]] | None = None,
+        audio_column: str | None = None,
+        sounds: Spectrogram | None = None,
     ) -> "Source":
         """Raises UserError when there is nothing to read, or no image column or no caption column in it. ``allowed`` are
         folders and prefixes that images may lie in besides that of the file that names them. ``labels`` are a column of
@@ -79,15 +87,22 @@ class Source:
         known = dict.fromkeys(name for file in inputs for name in file.schema.names)
         if labels and column not in known:
             raise UserError(f"--label-column {column}: {uri} has no such column; there are {', '.join(known)}")
-        columns = choose_columns(inputs, image_column=image_column, caption_column=column, keep_columns=())
-        if columns.image_column is None or columns.caption_column is None:
-            missing = "image" if columns.image_column is None else "caption"
+        columns = choose_columns(
+            inputs, image_column=image_column, caption_column=column, keep_columns=(), audio_column=audio_column
+        )
+        columns = replace(columns, video_column=None, video_kind=None)
+        if sounds is None:
+            columns = replace(columns, audio_column=None, audio_kind=None)
+        elif columns.audio_column is not None:
+            refuse_missing_packages("audio")
+        if {columns.image_column, columns.audio_column} == {None} or columns.caption_column is None:
+            missing = "caption" if columns.caption_column is None else "image"
             raise UserError(
                 f"{uri}: training needs images and captions, and no {missing} column was found; "
                 f"name it with --{missing}-column"
                 + (", or a column of labels with --label-column" * (missing == "caption"))
             )
-        return Source(uri, inputs, columns, pictures, templates, allowed)
+        return Source(uri, inputs, columns, pictures, templates, allowed, sounds=sounds)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -100,7 +115,7 @@ class Source:
 
     def contents(self) -> frozenset[bytes]:
         """sha256 of every encoded picture, a unit in memory at a time; those that cannot be read are passed over."""
-        read = (rows.encoded(at) for unit in self.units for rows in self.read([unit]) for at in range(len(rows)))
+        read = (rows.item(at) for unit in self.units for rows in self.read([unit]) for at in range(len(rows)))
         return frozenset(sha256(data).digest() for data in read if data is not None)
 
     def read(self, units: Sequence[Unit]) -> Iterator["Rows"]:
@@ -140,7 +155,13 @@ class Source:
     def _texts(self, units: Sequence[Unit], column: str, *, is_list: bool) -> Iterator[Texts]:
         """Another column of texts, as it stands in the input."""
         columns = replace(
-            self.columns, image_column=None, image_kind=None, caption_column=column, caption_is_list=is_list
+            self.columns,
+            image_column=None,
+            image_kind=None,
+            audio_column=None,
+            audio_kind=None,
+            caption_column=column,
+            caption_is_list=is_list,
         )
         for table in read_units(units, self.inputs, columns):
             yield table.column("captions").to_pylist()
@@ -164,18 +185,18 @@ class Rows:
         return [_usable(texts) for texts in self.table.column("captions").to_pylist()]
 
     def example(self, at: int, augment: Augment | None = None) -> Example | None:
-        """One row decoded; None when it has no caption or no readable image. ``augment`` alters the picture."""
+        """One row decoded; None when it has no caption, and neither a readable image nor, where the model hears, a sound.
+        ``augment`` alters a picture."""
         (captions, questions), encoded = self._asked(at), self.encoded(at)
-        if not captions or encoded is None or self._is_left_out(encoded):
-            return None
-        picture = decoded(encoded)
-        if picture is None:
+        if not captions:
             return None
         label = captions[0] if self.source.templates else None
         if label is not None:
             captions = prompts(self.source.templates, label)
         texts = [*captions, *self.negatives[at]]
-        pixels = self.source.pictures.prepare(augment(picture, texts) if augment else picture)
+        pixels = self._heard(at) if encoded is None else self._seen(encoded, texts, augment)
+        if pixels is None:
+            return None
         return Example(pixels, tuple(captions), tuple(self.negatives[at]), label, tuple(questions))
 
     def _asked(self, at: int) -> tuple[list[str], list[str]]:
@@ -192,9 +213,19 @@ class Rows:
         ]
         return [answer for answer, _ in usable], [question for _, question in usable]
 
+    def item(self, at: int) -> bytes | None:
+        """What is encoded in one row: its picture, or else, where the model hears, its sound."""
+        found = self.encoded(at)
+        if found is None and self.source.columns.audio_column is not None:
+            found = self._encoded("audio", at)
+        return found
+
     def encoded(self, at: int) -> bytes | None:
         """The encoded picture of one row; None where there is none, or none that can be read."""
-        data, path = self.table.column("image")[at], self.table.column("image_path")[at].as_py()
+        return self._encoded("image", at)
+
+    def _encoded(self, medium: MediumName, at: int) -> bytes | None:
+        data, path = self.table.column(medium)[at], self.table.column(f"{medium}_path")[at].as_py()
         if data.is_valid:
             found: bytes = data.as_py()
             return found
@@ -202,6 +233,26 @@ class Rows:
             return load_image_bytes(path, self.sources[at], self.source.allowed) if path else None
         except Rejected:
             return None
+
+    def _seen(self, encoded: bytes, texts: Sequence[str], augment: Augment | None) -> torch.Tensor | None:
+        """A picture, altered and prepared; None for one that cannot be decoded or is left out."""
+        picture = None if self._is_left_out(encoded) else decoded(encoded)
+        if picture is None:
+            return None
+        return self.source.pictures.prepare(augment(picture, texts) if augment else picture)
+
+    def _heard(self, at: int) -> torch.Tensor | None:
+        """The spectrogram of the beginning of a sound, uint8 (3, side, side), which is never altered: a flip makes another
+        sound of it. None where there is none that can be decoded, or it is left out."""
+        sounds, encoded = self.source.sounds, self.item(at)
+        if sounds is None or encoded is None or self._is_left_out(encoded):
+            return None
+        try:
+            with open_sound(BytesIO(encoded)) as sound:
+                (samples,) = sound.heard(Hearing(sounds.rate, sounds.seconds))
+        except Rejected:
+            return None
+        return sounds.pictures(sounds.prepare(samples))[0]
 
     def _is_left_out(self, encoded: bytes) -> bool:
         without = self.source.without

@@ -15,6 +15,7 @@ from clipmill.encoders.library import OPEN_CLIP, find_place
 from clipmill.encoders.model import build_network, load_weights, preprocessing_of
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.source import ModelSource, find_model
+from clipmill.encoders.spectrogram import Spectrogram
 from clipmill.encoders.text import encode_tokens, without_padding
 from clipmill.encoders.tokenizer import load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
@@ -172,7 +173,16 @@ def find_source(settings: TrainSettings) -> ModelSource:
             f"--model {settings.model or settings.pretrained} is a model of {library}, and clipmill train trains those of "
             "open_clip: name one of these, or a folder with an open_clip_config.json"
         )
-    return find_model(named, trained=settings.pretrained is not None)
+    source = find_model(named, trained=settings.pretrained is not None)
+    if settings.audio_column is None or source.sounds is not None:
+        return source
+    side = source.config["vision_cfg"].get("image_size")
+    if not isinstance(side, int):
+        raise UserError(
+            f"--audio-column: the image tower of {source.name} sees spectrograms, which are square, and its "
+            "configuration says no square picture size; name another --model"
+        )
+    return replace(source, sounds=Spectrogram(side).as_dict())
 
 
 def make_towers(settings: TrainSettings, device: torch.device) -> Towers:

@@ -28,6 +28,7 @@ class Settings(BaseModel):
         "trust_remote_code",
         "audio_column",
         "video_column",
+        "sounds",
         "window",
         "frames",
         "tune_on",

@@ -44,6 +44,7 @@ class SampleSettings(OutputSettings):
         "seed",
         "split",
         "image_size",
+        "sounds",
     )
 
     rows: Annotated[Count, Option(metavar="ROWS")] = Field(le=10**10, description="Number of scenes: 5000, 500k, 10M.")
@@ -53,6 +54,12 @@ class SampleSettings(OutputSettings):
         description="The two share no scene. The built-in model was trained on the first.",
     )
     image_size: int = Field(default=96, ge=16, le=2048, description="Side of the square pictures in pixels.")
+    sounds: Literal["beside", "alternate", "shared"] | None = Field(
+        default=None,
+        description="Sounds of the scenes too: beside every picture, with captions of the sound; alternate: a picture or a "
+        "sound in each row, to train on; shared: the same, half of them with captions that are true of both. Default: pictures "
+        "alone.",
+    )
 
 
 class ImportSettings(ImagePathSettings, OutputSettings):

@@ -142,6 +142,11 @@ class TrainSettings(ImagePathSettings, OutputSettings):
     seed: int = Field(default=0, description="Decides fresh weights, the order of the data, and how it is altered.")
     image_column: str | None = Field(default=None, description="Default: found by its name.")
     caption_column: str | None = Field(default=None, description="Default: found by its name.")
+    audio_column: str | None = Field(
+        default=None,
+        description="Column of sounds, whose spectrograms the image tower learns to see in rows without a picture; the model "
+        "hears from then on. Default: none, but for a model that hears, found by its name.",
+    )
     question_column: str | None = Field(
         default=None,
         description="With --loss lm: column of questions, one or a list, each with an answer at its place.",

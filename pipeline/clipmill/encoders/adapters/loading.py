@@ -7,6 +7,7 @@ from clipmill.core.settings import ModelSettings
 from clipmill.encoders.library import ENTRY_POINT, OPEN_CLIP, TRANSFORMERS, find_place, refuse_unusable_model
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import Clips, Loaded, Preparation, VideoPreparation, WithoutPictures
+from clipmill.encoders.spectrogram import Spectrogram
 
 
 def load(settings: ModelSettings, known: Preprocessing | None = None) -> Loaded:
@@ -56,6 +57,8 @@ def clips_of(identity: ModelIdentity) -> Clips | None:
     if pictures is None:
         return None
     seen = None if isinstance(pictures, WithoutPictures) else pictures
+    if "audio" in values and "library" not in values:
+        return Clips(sounds=Spectrogram.from_dict(values["audio"]), pictures=seen)
     if "audio" in values:
         from clipmill.encoders.adapters.sounds import ExtractorPreparation
 

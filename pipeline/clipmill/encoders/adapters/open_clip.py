@@ -17,6 +17,7 @@ from clipmill.encoders.precision import at_precision
 from clipmill.encoders.preprocess import Preprocessing
 from clipmill.encoders.protocol import IMAGE_AND_TEXT, Loaded, Modality, Role
 from clipmill.encoders.source import ModelSource, find_model, quiet
+from clipmill.encoders.spectrogram import Spectrogram
 from clipmill.encoders.text import agrees_when_cut, encode_tokens
 from clipmill.encoders.tokenizer import describe_tokenizer, load_tokenizer
 from clipmill.encoders.tokens import Tokenizer
@@ -62,6 +63,22 @@ class OpenClip:
         return towers
 
 
+@dataclass(frozen=True)
+class OpenClipWithSounds(OpenClip):
+    """A model whose image tower sees the spectrograms of sounds too."""
+
+    sounds: Spectrogram
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Pictures, texts and sounds."""
+        return (*IMAGE_AND_TEXT, "audio")
+
+    def sound_features(self, network: torch.nn.Module, prepared: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Features (n, d) of spectrograms, uint8 (n, side · side)."""
+        return self.image_features(network, self.sounds.pictures(prepared), dtype)
+
+
 def load(settings: ModelSettings, known: Preprocessing | None = None) -> Loaded:
     """The model that the settings name. ``known`` takes the place of the preprocessing that is published with it.
 
@@ -73,7 +90,10 @@ def load(settings: ModelSettings, known: Preprocessing | None = None) -> Loaded:
     load_weights(network, source)
     network.eval().requires_grad_(False)
     preprocessing = known or preprocessing_of(network, source)
-    return Loaded(network, OpenClip(source, preprocessing), identify(network, source, preprocessing))
+    encoder = OpenClip(source, preprocessing)
+    if source.sounds is not None:
+        encoder = OpenClipWithSounds(source, preprocessing, Spectrogram.from_dict(source.sounds))
+    return Loaded(network, encoder, identify(network, source, preprocessing))
 
 
 def _is_convolutional(network: torch.nn.Module) -> bool:
@@ -137,13 +157,19 @@ def identify(network: torch.nn.Module, source: ModelSource, preprocessing: Prepr
         name=source.name,
         pretrained=source.pretrained,
         weights_sha256=weights_sha256(network),
-        preprocessing=preprocessing.as_dict(),
+        preprocessing={**preprocessing.as_dict(), **_hearing(source)},
         tokenizer=tokenizer,
         tokenizer_sha256=tokenizer_sha256,
         dimension=int(source.config["embed_dim"]),
         logit_scale=float(network.logit_scale.exp()),  # type: ignore[operator]
         logit_bias=_logit_bias(network),
     )
+
+
+def _hearing(source: ModelSource) -> dict[str, object]:
+    if source.sounds is None:
+        return {}
+    return {"modalities": [*IMAGE_AND_TEXT, "audio"], "audio": source.sounds}
 
 
 def _logit_bias(network: torch.nn.Module) -> float | None:
