@@ -61,6 +61,24 @@ def test_embedding_takes_as_long_as_what_is_slowest(
     assert embed.seconds == pytest.approx(seconds + 10.0)
 
 
+@pytest.mark.parametrize(
+    ("puts", "gets", "held_by", "seconds", "limit", "share"),
+    [
+        # without S3's bounds 1,335,000 rows are encoded in 133.5 s: 3,000 units in 143.5 s with the start of the slice
+        (10.0, 1e9, "the writes that S3 takes", 3_000 / 10, "writes to the staging prefix", 3_000 / 143.5 / 10),
+        (1e9, 5.0, "the reads that S3 takes", 2 * 1_500 / 5, "reads of the input", 2 * 1_500 / 143.5 / 5),
+    ],
+)
+def test_requests_beyond_what_s3_takes_slow_the_clock_and_are_told(
+    puts: float, gets: float, held_by: str, seconds: float, limit: str, share: float
+) -> None:
+    costs = Costs(driver_unit_seconds=0.0, start_seconds=10.0, s3_puts=puts, s3_gets=gets)
+    made = simulate(asked(encode=0.0008, feed=0.001), costs)
+    embed = made.stages[1]
+    assert (embed.held_by, embed.seconds) == (held_by, pytest.approx(seconds + 10.0))
+    assert next(one for one in made.limits if one.name == limit).share == pytest.approx(share)
+
+
 def test_slices_follow_each_other_on_the_drivers_that_become_free() -> None:
     """Six equal slices on four drivers of two GPUs each: the last two begin when the first four end."""
     embed = simulate(asked(rows=10 * ROWS), Costs(start_seconds=10.0, driver_unit_seconds=0.0)).stages[1]

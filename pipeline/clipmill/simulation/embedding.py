@@ -25,6 +25,9 @@ from clipmill.source.grouping import read_groups
 from clipmill.source.input_file import InputFile
 from clipmill.source.units import Units
 
+GETS_A_ROW_GROUP = 2
+"""One for its columns that are read, which lie together, and a share of the footer."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -84,11 +87,12 @@ def _files(rows: int, image_bytes: int, rows_a_file: int, rows_a_group: int) -> 
 
 def clocked(planned: Input, rates: Rates, workload: Workload, machine: Machine, nodes: int, costs: Costs) -> Clocked:
     """Has each driver do slices, one after the other, at the pace of the slowest that it needs: encoders, cores that read and
-    decode, the network of its nodes, or its own core."""
+    decode, the network of its nodes, its own core, or its share of the requests that S3 takes."""
     at_once = planned.slices.at_once
     encoders = shares(planned.encoders, at_once)
     cores, network = machine.cores * nodes / at_once, costs.node_bytes_a_second * nodes / at_once
     rows = _rows_of(planned)
+    groups_a_row = sum(len(file.row_group_rows) for file in planned.files) / max(1, int(rows.sum()))
     units = np.array([one.stop - one.start for one in planned.slices.slices])
     free = [(0.0, driver) for driver in range(at_once)]
     held: dict[str, float] = {}
@@ -100,6 +104,8 @@ def clocked(planned: Input, rates: Rates, workload: Workload, machine: Machine, 
             "reading and decoding": slice_rows * rates.cores / cores,
             "the network": slice_rows * workload.image_bytes / network,
             "Ray Data's drivers": slice_units * costs.driver_unit_seconds,
+            "the writes that S3 takes": slice_units * at_once / costs.s3_puts,
+            "the reads that S3 takes": slice_rows * groups_a_row * GETS_A_ROW_GROUP * at_once / costs.s3_gets,
         }
         slowest = max(each, key=lambda name: each[name])
         seconds = costs.start_seconds + each[slowest]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,11 +23,9 @@ from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.index.build.cost import MATRIX_FLOPS, build_seconds
 from clipmill.index.build.plan import Plan, plan_index
 from clipmill.simulation.costs import PROCESS_BYTES, Costs
-from clipmill.simulation.embedding import Clocked, Input, clocked, synthetic
+from clipmill.simulation.embedding import GETS_A_ROW_GROUP, Clocked, Input, clocked, synthetic
 from clipmill.simulation.told import Limit, SimulatedStage, Simulation
 
-GETS_A_ROW_GROUP = 2
-"""One for its columns that are read, which lie together, and a share of the footer."""
 FILES_A_SHARD = 3
 """Images, captions, rejects."""
 _MOST_GROUPS = 50_000_000
@@ -81,7 +80,9 @@ def simulate(asked: Asked, costs: Costs) -> Simulation:
     if index is not None:
         stages += _indexing(asked, index, costs)
     stages.append(_evaluating(asked))
-    limits = _limits(asked, planned, clock, index, costs)
+    boundless = replace(costs, s3_puts=math.inf, s3_gets=math.inf)
+    wanted = clocked(planned, asked.rates, asked.workload, asked.machine, asked.nodes, boundless)
+    limits = _limits(asked, planned, clock, wanted, index, costs)
     hours = sum(stage.seconds for stage in stages) / 3600
     return Simulation(
         rows=asked.workload.rows,
@@ -218,11 +219,14 @@ def _evaluating(asked: Asked) -> SimulatedStage:
     )
 
 
-def _limits(asked: Asked, planned: Input, clock: Clocked, index: Plan | None, costs: Costs) -> list[Limit]:
+def _limits(
+    asked: Asked, planned: Input, clock: Clocked, wanted: Clocked, index: Plan | None, costs: Costs
+) -> list[Limit]:
+    """What is used of each limit; ``wanted`` is the run as it would go if S3 took all requests."""
     held = 0.0 if index is None or index.chosen.footprint is None else index.chosen.footprint.total
     return [
         *_limits_by_rows(asked.workload.rows, planned, held, costs),
-        *_limits_by_nodes(asked.nodes, planned, clock, costs),
+        *_limits_by_nodes(asked.nodes, planned, clock, wanted, costs),
     ]
 
 
@@ -245,7 +249,7 @@ def _limits_by_rows(rows: int, planned: Input, index_bytes: float, costs: Costs)
     return limits
 
 
-def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, costs: Costs) -> list[Limit]:
+def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, wanted: Clocked, costs: Costs) -> list[Limit]:
     pace = clock.units_a_second
     messages = 2 / ASK_SECONDS + planned.encoders / planned.slices.at_once / ALIVE_SECONDS
     groups = sum(len(file.row_group_rows) for file in planned.files)
@@ -260,12 +264,18 @@ def _limits_by_nodes(nodes: int, planned: Input, clock: Clocked, costs: Costs) -
         ),
         (
             "writes to the staging prefix",
-            pace,
+            wanted.units_a_second,
             costs.s3_puts,
             "a second",
             "a file a unit; S3 splits a prefix that stays busy, and answers 503 until it has",
         ),
-        ("reads of the input", GETS_A_ROW_GROUP * groups / clock.seconds, costs.s3_gets, "a second", "two a row group"),
+        (
+            "reads of the input",
+            GETS_A_ROW_GROUP * groups / wanted.seconds,
+            costs.s3_gets,
+            "a second",
+            "two a row group",
+        ),
     )
     busy = Limit(
         "a core of a driver", clock.busy, 1.0, "cores", "neither", 0, "of the busiest; at 1 its encoders wait for it"
