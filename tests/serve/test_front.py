@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,6 +105,47 @@ def test_services_of_a_machine_share_no_port(chosen: dict[str, str]) -> None:
         theirs = ports_of(json.loads(other.stdout.readline()))
         other.communicate("\n")
     assert not theirs & ports_of(chosen)
+
+
+RUNNING = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+frontend one
+    bind 127.0.0.1:{port}
+"""
+
+
+def test_nothing_is_left_of_a_service_that_is_killed(tmp_path: Path) -> None:
+    """Of HAProxy neither, which Ray leaves behind with its port when the process that started Ray is gone."""
+    if front.bundled_haproxy() is None:
+        pytest.skip("HAProxy comes with Ray on Linux alone")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": variables}
+    with subprocess.Popen([sys.executable, "-c", CHOOSE], **pipes) as service:
+        assert service.stdout is not None
+        environment = json.loads(service.stdout.readline())
+        written = tmp_path / "haproxy.cfg"
+        written.write_text(RUNNING.format(port=environment["RAY_SERVE_HAPROXY_STATS_PORT"]))
+        folder = Path(environment["RAY_SERVE_HAPROXY_BINARY_PATH"]).parent
+        with subprocess.Popen([folder / "haproxy", "-db", "-f", str(written)], stderr=subprocess.DEVNULL) as haproxy:
+            wait_for(
+                lambda: "haproxy" in Path(f"/proc/{haproxy.pid}/comm").read_text() and any(folder.glob("started/*"))
+            )
+            service.kill()
+            assert haproxy.wait(timeout=60) == -signal.SIGKILL
+        wait_for(lambda: not folder.exists())
+
+
+def wait_for(condition: Callable[[], bool], otherwise: Callable[[], object] = lambda: None) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > end:
+            otherwise()
+            pytest.fail("waited for a minute")
+        time.sleep(0.02)
 
 
 def test_ports_that_another_program_has_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

