@@ -16,7 +16,7 @@ from clipmill.estimate.models import cost_of_manifest, cost_of_model
 from clipmill.estimate.rates import calibrated, published
 from clipmill.estimate.workload import ModelCost, Workload
 from clipmill.index.build.plan import plan_index
-from clipmill.report.format import TITLES, amount_text
+from clipmill.report.format import TITLES, amount_text, miss_text
 from clipmill.versions.pointer import current
 from clipmill_jobs.command import print_json
 
@@ -43,7 +43,7 @@ def answer(options: dict[str, Any]) -> None:
     for one in beside:
         click.echo(
             f"{TITLES[one.name]:26} planned {amount_text(one.planned, one.unit)}, was {amount_text(one.actual, one.unit)}: "
-            f"{one.difference:+.1%}"
+            f"{miss_text(one.difference)}"
         )
 
 

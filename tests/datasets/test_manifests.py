@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipmill import storage
-from clipmill.core.errors import RunFailed
+from clipmill.core.errors import RunFailed, UserError
 from clipmill.core.manifests import EmbeddingsManifest, SourceManifest
 from clipmill.core.schemas import SHARDS
 from clipmill.datasets.manifests import Embeddings, read_manifest
@@ -159,3 +159,18 @@ def test_a_record_of_publishing_that_leads_elsewhere_counts_for_nothing(
     spoil(whole)
     storage.write_bytes(place, json.dumps(whole).encode())
     assert publication.read(output) is None
+
+
+def test_a_dataset_whose_name_is_misspelled_is_named(tmp_path: Path) -> None:
+    written = write_whole_embeddings(tmp_path)
+    (tmp_path / "embeddingz").mkdir()
+    with pytest.raises(UserError) as told:
+        Embeddings.open(str(tmp_path / "embeddngz"))
+    assert f"there is no such folder; did you mean {written}?" in str(told.value)
+
+
+def test_a_folder_that_is_no_dataset_is_not_said_to_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UserError) as told:
+        Embeddings.open(str(tmp_path / "picturs"))
+    assert "did you mean" not in str(told.value)

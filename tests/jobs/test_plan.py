@@ -92,7 +92,10 @@ def test_a_run_it_was_not_calibrated_on_is_beside_its_plan(trial: Path, tmp_path
     assert compared["embed_seconds"]["planned"] == pytest.approx(20.0 + 4 * 10.0 / 2)
     assert compared["embed_seconds"]["difference"] == pytest.approx(40.0 / 41.0 - 1, abs=1e-4)
     assert abs(compared["embedding_bytes"]["difference"]) < 0.05
-    assert "planned 40.0 s, was 41.0 s: -2.4%" in run("--calibrate", trial, "--compare", later).stdout
+    assert (
+        "planned 40.0 s, was 41.0 s: 2.4% too little was planned"
+        in run("--calibrate", trial, "--compare", later).stdout
+    )
 
 
 def test_more_memory_buys_a_larger_index_and_less_is_refused(trial: Path) -> None:
@@ -147,7 +150,7 @@ def test_the_plan_of_a_run_is_told_before_and_after() -> None:
     actual = [seconds, size.model_copy(update={"actual": 2e6})]
     assert plan_lines(Forecast(basis="as version 1 took", figures=actual)) == [
         "time to embed: planned 100.0 s; what it was is not known of a run in several starts",
-        "embeddings, on disk or S3: planned 2.5 MB, was 2 MB: +25.0%",
+        "embeddings, on disk or S3: planned 2.5 MB, was 2 MB: 25.0% too much was planned",
     ]
 
 

@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks import write_pictures
+from clipmill.core.errors import UserError
 from clipmill.core.reporter import Silent
 from clipmill.core.settings import AskSettings, CaptionSettings, ClusterSettings, GeneratorSettings
 from clipmill.runs.text_stages import words_stage
 from clipmill.scenes.questions import one_question
 from clipmill.scenes.render import encode, render
 from clipmill.scenes.scene import Scene, scene_of_row
-from clipmill.words.names import BUILTIN_WRITER_FOLDER
+from clipmill.words.loading import find_generator
+from clipmill.words.names import BUILTIN_WRITER, BUILTIN_WRITER_FOLDER
 
 ROWS, SEED = 200, 88
 HERE = ClusterSettings(device="cpu", cpus=1)
@@ -84,3 +86,9 @@ def test_of_anything_else_it_is_said_once_that_it_knows_nothing(
 
 def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in BUILTIN_WRITER_FOLDER.iterdir()) < 3_000_000
+
+
+@pytest.mark.parametrize("name", ["builtin-writr", "Builtin_Writer", "builtin writer"])
+def test_a_misspelled_name_of_it_is_told_with_its_own(name: str) -> None:
+    with pytest.raises(UserError, match=f"--model {name} is not known; did you mean {BUILTIN_WRITER}"):
+        find_generator(CaptionSettings(input="x", output="y", model=name))

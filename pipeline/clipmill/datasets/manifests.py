@@ -1,9 +1,12 @@
 """Finished datasets: opening one by its manifest, streaming its parts, and writing the manifest that makes one exist."""
 
+import difflib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -122,11 +125,23 @@ def _hint(kind: str, location: Location | None = None) -> str:
         beside = location.sibling(location.name + PUBLISHED_SUFFIX)
         if storage.is_file(beside / "current.json"):
             return f"`clipmill run` has made one of it; type this in its place: {beside}"
+        if meant := _meant(location):
+            return f"there is no such folder; did you mean {meant}?"
         if kind == "index" and location.is_local and storage.exists(location):
             return (
                 f"make one with `clipmill index`; of pictures and all that belongs to it, type: clipmill run {location}"
             )
     return f"make one with `clipmill {_MADE_WITH[kind]}`"
+
+
+def _meant(location: Location) -> Location | None:
+    """The dataset or published place nearby whose name is most like that of a folder that is not there; of local ones."""
+    folder = Path(location.path).parent
+    if not location.is_local or storage.exists(location) or not folder.is_dir() or not os.access(folder, os.R_OK):
+        return None
+    close = difflib.get_close_matches(location.name, [one.name for one in folder.iterdir()], n=3)
+    ours = (name for name in close if any((folder / name / file).is_file() for file in (MANIFEST, "current.json")))
+    return next(map(location.sibling, ours), None)
 
 
 @dataclass(frozen=True)

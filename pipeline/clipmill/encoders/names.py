@@ -50,7 +50,7 @@ def refuse_unknown_model(model: str | None, pretrained: str | None = None) -> No
         return
     if has_configuration(model) or (pretrained and has_configuration(pretrained)):
         return
-    close = nearest(model, known_models())
+    close = nearest(model, [*BUILTIN_FOLDERS, *known_models()])
     like = f"; close to it: {', '.join(close)}" if close else ""
     try_this = f"--model {close[0]}" if close else "clipmill models"
     raise UserError(f"--model {model} is not a model that open_clip knows{like}; type: {try_this}")

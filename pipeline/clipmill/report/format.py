@@ -95,6 +95,13 @@ def size_text(count: float) -> str:
     return f"{count:,.0f} {_SIZES[power]}" if count >= 100 or power == 0 else f"{count:.1f} {_SIZES[power]}"
 
 
+def miss_text(difference: float) -> str:
+    """How far a plan was off what came of it, of planned divided by actual minus 1."""
+    if f"{abs(difference):.1%}" == "0.0%":
+        return "as planned"
+    return f"{abs(difference):.1%} too {'much' if difference > 0 else 'little'} was planned"
+
+
 def amount_text(number: float, unit: str) -> str:
     """A number of a plan to three digits or so; seconds and bytes in the unit that suits them."""
     if unit == "s":

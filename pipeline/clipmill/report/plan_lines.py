@@ -1,7 +1,7 @@
 """The plan of a run in lines of text, before it and after."""
 
 from clipmill.core.forecasts import Forecast
-from clipmill.report.format import TITLES, amount_text
+from clipmill.report.format import TITLES, amount_text, miss_text
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
@@ -17,5 +17,5 @@ def plan_lines(forecast: Forecast) -> list[str]:
             lines.append(f"{title}: planned {planned}; what it was is not known of a run in several starts")
         else:
             was = amount_text(one.actual, one.unit)
-            lines.append(f"{title}: planned {planned}, was {was}: {one.difference:+.1%}")
+            lines.append(f"{title}: planned {planned}, was {was}: {miss_text(one.difference)}")
     return lines

@@ -13,6 +13,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import AskSettings, GeneratorSettings, ModelSettings
 from clipmill.core.text_manifests import GeneratorIdentity
 from clipmill.encoders.library import OPEN_CLIP, TRANSFORMERS, Place, download, find_place, pretrained_of, require
+from clipmill.encoders.names import known_models, nearest
 from clipmill.storage import Location
 from clipmill.words.engines.kinds import COCA, HTTP, VLLM, refuse_unasked
 from clipmill.words.folder import ModelFolder, files_sha256, folder_here
@@ -124,8 +125,17 @@ def _find_vllm(settings: GeneratorSettings, named: ModelSettings) -> FoundGenera
 def _builtin_place(settings: GeneratorSettings) -> Place | None:
     """Of the built-in model, where the settings name it or none."""
     if settings.pretrained is not None or settings.model not in (None, BUILTIN_WRITER):
+        _refuse_misspelled(settings.model)
         return None
     return Place(TRANSFORMERS, name=BUILTIN_WRITER, folder=BUILTIN_WRITER_FOLDER)
+
+
+def _refuse_misspelled(model: str | None) -> None:
+    """Raises UserError for what is no name of a place or of open_clip, and is most like that of the built-in model."""
+    if model is None or ":" in model or Path(model).exists() or model in known_models():
+        return
+    if nearest(model, [BUILTIN_WRITER, *known_models()], most=1) == [BUILTIN_WRITER]:
+        raise UserError(f"--model {model} is not known; did you mean {BUILTIN_WRITER}?")
 
 
 def _find_http(settings: GeneratorSettings) -> FoundGenerator:
