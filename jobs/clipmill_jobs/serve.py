@@ -41,7 +41,7 @@ def command(settings: ServeSettings, cluster: ClusterSettings) -> None:
         current().rest()
 
     say("serve", "connecting to Ray")
-    run_on_ray(settings, cluster, ready)
+    run_on_ray(settings, cluster, ready, lambda: say("serve", "ending, once what was begun is answered"))
 
 
 if __name__ == "__main__":

@@ -185,5 +185,7 @@ def test_sigterm_ends_it_after_what_was_begun(running: Running) -> None:
         thread.join()
     assert running.process.wait(timeout=90) == 0
     assert set(answers) == {200}
-    assert "Traceback" not in (running.folder / "told").read_text()
+    told = (running.folder / "told").read_text()
+    assert "ending, once what was begun is answered" in told
+    assert "Traceback" not in told
     assert running.processes("service") == []

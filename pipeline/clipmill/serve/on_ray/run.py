@@ -19,8 +19,14 @@ _CORES_A_REPLICA = 2
 _ADVICE = "`clipmill verify` proves whether what is served is whole; the logs of Ray Serve say more"
 
 
-def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Callable[[str], object]) -> None:
-    """Answers until Ctrl-C or SIGTERM, then finishes what was begun. ``on_ready`` is told the address.
+def run_on_ray(
+    settings: ServeSettings,
+    cluster: ClusterSettings,
+    on_ready: Callable[[str], object],
+    on_end: Callable[[], object],
+) -> None:
+    """Answers until Ctrl-C or SIGTERM, then finishes what was begun. ``on_ready`` is told the address, ``on_end`` is called
+    before what was begun is waited for.
 
     Raises UserError or RunFailed where the service cannot be started.
     """
@@ -41,6 +47,7 @@ def run_on_ray(settings: ServeSettings, cluster: ClusterSettings, on_ready: Call
             host = "localhost" if is_loopback(settings.host) else settings.host
             on_ready(f"http://{host}:{settings.port}/")
             threading.Event().wait()
+        on_end()
         serve.shutdown() if found.own else serve.delete(NAME)
 
 
