@@ -39,7 +39,7 @@ def command(uri: str, quick: bool, as_json: bool, cluster: ClusterSettings) -> N
     from clipmill.versions.pointer import datasets_at
 
     places = datasets_at(uri)
-    with looking_where_named(cluster, "verify", current()) as looking:
+    with looking_where_named(cluster, "verify", current(), quick=quick) as looking:
         found = {place: verify(place, quick=quick, reporter=current(), looking=looking) for place in places}
     taken_down = verify_taken_down(Place.of(uri), current()) if places != [uri] else None
     if taken_down is not None:

@@ -183,6 +183,9 @@ def test_published_versions_are_opened_and_verified_by_their_place(place: Path, 
     findings = clipmill.verify(tmp_path / "nightly")
     assert [found.kind for found in findings] == ["embeddings", "index", "report"]
     assert all(found.whole for found in findings)
+    assert clipmill.verify(tmp_path / "nightly", cpus=1) == findings
+    quick = clipmill.verify(tmp_path / "nightly", quick=True, address="nowhere:1")  # nothing to connect for
+    assert all(found.whole for found in quick)
 
 
 def test_near_duplicates_selections_and_reports_are_functions_too(place: Path, tmp_path: Path) -> None:

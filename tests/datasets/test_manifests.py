@@ -174,3 +174,14 @@ def test_a_folder_that_is_no_dataset_is_not_said_to_be_meant(tmp_path: Path) -> 
     with pytest.raises(UserError) as told:
         Embeddings.open(str(tmp_path / "picturs"))
     assert "did you mean" not in str(told.value)
+
+
+def test_neighbours_that_cannot_be_looked_at_are_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_whole_embeddings(tmp_path)
+
+    def refused(folder: object) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("clipmill.datasets.manifests.os.listdir", refused)
+    with pytest.raises(UserError, match="make one with `clipmill embed`"):
+        Embeddings.open(str(tmp_path / "embeddngz"))

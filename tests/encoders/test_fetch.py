@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from clipmill.core.errors import UserError
+from clipmill.encoders.fetch import fetch_model
 from loopback_hub import Hub, loopback_hub
 from tiny_models import tiny_model
 
@@ -129,3 +131,9 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_way_around(hub: Hub, tmp_
     done = fetched(hub, tmp_path / "cache", "transformers:org/tiny")
     assert done.returncode == 2, done.stderr
     assert "the hub cannot be reached; on a machine that reaches it, type: clipmill models fetch" in done.stderr
+
+
+@pytest.mark.parametrize("model", ["builtin-sound", "builtin-1"])
+def test_what_comes_with_clipmill_is_not_fetched(model: str) -> None:
+    with pytest.raises(UserError, match=f"{model} comes with clipmill; type: --model {model}"):
+        fetch_model(model, None, None, print)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from clipmill.core.errors import UserError
 from clipmill.encoders.spectrogram import Spectrogram
 
 SPECTROGRAM = Spectrogram(64)
@@ -44,3 +45,10 @@ def test_prepared_bytes_become_grey_pictures() -> None:
     (picture,) = SPECTROGRAM.pictures(prepared[None]).numpy()
     assert all(np.array_equal(channel, SPECTROGRAM.picture(sine(500))) for channel in picture)
     assert Spectrogram.from_dict(SPECTROGRAM.as_dict()) == SPECTROGRAM
+
+
+@pytest.mark.parametrize("settings", [True, {}, {"rate": 16000}, {"side": 64, "hop": 160}])
+def test_settings_that_are_not_known_are_refused(settings: object) -> None:
+    with pytest.raises(UserError, match="`sounds` that this clipmill does not know"):
+        Spectrogram.from_dict(settings)
+    assert Spectrogram.from_dict(Spectrogram(64, seconds=3.0).as_dict()) == Spectrogram(64, seconds=3.0)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from clipmill.core.settings import ClusterSettings
+from clipmill.core.errors import UserError
+from clipmill.core.settings import ClusterSettings, ServeSettings
 from clipmill.serve.on_ray import front
 
 CONFIGURATION = """defaults
@@ -168,7 +169,7 @@ def test_rays_own_proxy_is_used_where_all_ports_are_taken(monkeypatch: pytest.Mo
     monkeypatch.setattr(front, "_PORTS", range(0))
     environment: dict[str, str] = {}
     front.choose_front(ClusterSettings(), environment)
-    assert environment == {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    assert environment == {"RAY_SERVE_ENABLE_HA_PROXY": "0", "FORWARDED_ALLOW_IPS": ""}
 
 
 @pytest.mark.parametrize("address", ["auto", "ray://head:10001", "10.0.0.1:6379"])
@@ -181,7 +182,23 @@ def test_a_cluster_that_runs_already_has_its_own_front(address: str) -> None:
 def test_what_the_environment_says_is_kept() -> None:
     environment = {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
     front.choose_front(ClusterSettings(), environment)
-    assert environment == {"RAY_SERVE_ENABLE_HA_PROXY": "0"}
+    assert environment == {"RAY_SERVE_ENABLE_HA_PROXY": "0", "FORWARDED_ALLOW_IPS": ""}
+
+
+@pytest.mark.parametrize("believed", ["*", "10.0.0.0/8", "127.0.0.1,192.0.2.9"])
+def test_without_tokens_nobody_is_believed_to_be_this_machine(believed: str, tmp_path: Path) -> None:
+    """uvicorn takes the address of who asks from a header of whom it is told to believe."""
+    open_to_all = ServeSettings(places=("x",))
+    with pytest.raises(UserError, match="FORWARDED_ALLOW_IPS lets"):
+        front.refuse_forwarded(open_to_all, {"FORWARDED_ALLOW_IPS": believed})
+    for safe in ({}, {"FORWARDED_ALLOW_IPS": ""}, {"FORWARDED_ALLOW_IPS": "127.0.0.1, ::1"}):
+        front.refuse_forwarded(open_to_all, safe)
+    with_tokens = open_to_all.model_copy(update={"token_file": tmp_path / "tokens"})
+    front.refuse_forwarded(with_tokens, {"FORWARDED_ALLOW_IPS": believed})
+
+
+def test_a_service_that_starts_its_cluster_believes_no_header(chosen: dict[str, str]) -> None:
+    assert chosen["FORWARDED_ALLOW_IPS"] == ""
 
 
 def test_haproxy_comes_with_ray() -> None:

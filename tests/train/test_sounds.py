@@ -94,3 +94,19 @@ def test_sounds_that_cannot_be_learned_from_are_refused_in_a_sentence(sounding: 
     pq.write_table(pa.table({"image": [b"x"], "caption": ["a thing"]}), tmp_path / "images.parquet")
     with pytest.raises(UserError, match="audio"):
         check(settings(str(tmp_path / "images.parquet"), tmp_path / "model"))
+
+
+def test_a_row_with_a_picture_that_cannot_be_read_does_not_teach_by_its_sound(sounding: str, tmp_path: Path) -> None:
+    """Or it would teach otherwise whenever reading fails for a moment."""
+    table = pq.read_table(sorted(Path(sounding).glob("*.parquet"))[0], columns=["image", "audio", "caption"])
+    heard = next(row["audio"]["bytes"] for row in table.to_pylist() if row["audio"])
+    rows = [
+        {"image": picture, "audio": {"bytes": heard, "path": None}, "caption": ["a thing"]}
+        for picture in (None, {"bytes": None, "path": "gone.png"}, {"bytes": b"broken", "path": None})
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "rows.parquet")
+    chosen = settings(str(tmp_path / "rows.parquet"), tmp_path / "model")
+    source = open_source(chosen.input, load_model(ModelSettings(), "cpu").preprocessing, chosen)
+    (read,) = source.read(source.units)
+    examples = [read.example(at) for at in range(3)]
+    assert [example is not None for example in examples] == [True, False, False]

@@ -5,12 +5,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clipmill.core.errors import RunFailed, StorageFailed, WorkersFailed
 from clipmill.core.reporter import Silent, Tally
 from clipmill.stage.pieces import no_heartbeat
+from clipmill.verification.dataset import verify
 from clipmill.verification.parallel import Tasks, in_order
 
 
@@ -80,3 +83,27 @@ def test_tasks_that_end_in_any_order_are_taken_in_the_order_of_the_files() -> No
     Tasks(pieces, ahead=4).each(lambda advance, file: file.name, files, tally, taken.append)
     assert taken == [str(number) for number in range(20)]
     assert pieces.most == 4
+
+
+@dataclass
+class Failing(LatestFirst):
+    error: Exception = field(default_factory=lambda: RunFailed("nothing moved for 600 s; what is done is kept: go on"))
+
+    def wait(self) -> None:
+        raise self.error
+
+
+def test_workers_that_fail_say_nothing_of_the_dataset(embeddings: Path) -> None:
+    with pytest.raises(WorkersFailed, match="nothing moved for 600 s; run the same command again"):
+        verify(str(embeddings), quick=False, reporter=Silent(), looking=Tasks(Failing(), ahead=2))
+    silent = Failing(error=StorageFailed("the store is silent"))
+    with pytest.raises(StorageFailed, match="the store is silent"):
+        verify(str(embeddings), quick=False, reporter=Silent(), looking=Tasks(silent, ahead=2))
+
+
+@pytest.mark.parametrize("name", ["embeddings", "index", "captions_index"])
+def test_tasks_find_what_threads_find(whole: Path, name: str) -> None:
+    place = str(whole / name)
+    by_tasks = verify(place, quick=False, reporter=Silent(), looking=Tasks(LatestFirst(), ahead=3))
+    assert by_tasks == verify(place, quick=False, reporter=Silent())
+    assert by_tasks.whole

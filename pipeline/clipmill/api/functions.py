@@ -174,18 +174,20 @@ def run(source: Place, *, wait: float = 0.0, reporter: Reporter | None = None, *
     return run_version(asked.run, asked.called, wait, told, told.message)
 
 
-def verify(uri: Place, *, quick: bool = False, reporter: Reporter | None = None) -> list[Findings]:
+def verify(uri: Place, *, quick: bool = False, reporter: Reporter | None = None, **settings: Any) -> list[Findings]:
     """Proves from the files that the dataset at ``uri`` is whole, or each of those that a published version holds.
 
-    ``quick`` compares sizes, footers and stored checksums only. Faults are in the findings; raises UserError where there
-    is no dataset.
+    ``quick`` compares sizes, footers and stored checksums only. ``settings`` are the options of a cluster whose tasks read:
+    ``address="auto"``. Faults are in the findings; raises UserError where there is no dataset.
     """
     prepare_process()
+    from clipmill.engine.choose import looking_where_named
     from clipmill.verification.dataset import verify as verify_dataset
     from clipmill.versions.pointer import datasets_at
 
-    told = reporter or Silent()
-    return [verify_dataset(place, quick=quick, reporter=told) for place in datasets_at(str(uri))]
+    told, cluster, places = reporter or Silent(), build(ClusterSettings, settings), datasets_at(str(uri))
+    with looking_where_named(cluster, "verify", told, quick=quick) as looking:
+        return [verify_dataset(place, quick=quick, reporter=told, looking=looking) for place in places]
 
 
 def _settings(model: type[AnySettings], values: dict[str, Any]) -> tuple[AnySettings, ClusterSettings]:

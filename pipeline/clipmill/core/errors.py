@@ -32,6 +32,10 @@ class StorageFailed(RunFailed):
     """The storage did not answer, or kept failing: nothing is known of what is there. Exit code 1."""
 
 
+class WorkersFailed(RunFailed):
+    """The workers that were to look could not: nothing is known of what they did not look at. Exit code 1."""
+
+
 class StorageRefused(UserError):
     """The storage does not let this user in: credentials, permissions, names. Exit code 2."""
 

@@ -39,25 +39,29 @@ class Sifted:
     by_reason: dict[str, int]
 
 
-def filter_strip(
-    filter_: Filter, vectors: NDArray[np.float32] | None, strip: ShardRange, alive: Alive = no_heartbeat
-) -> Sifted:
-    """Filters the rows of a strip. ``vectors`` (prompts, d) are unit vectors of the prompts, None where there are none.
+@dataclass(frozen=True)
+class Common:
+    """What all strips are judged by: unit ``vectors`` (prompts, d) of the prompts, and the rows that are ``duplicates`` of
+    others, int64 in rising order; None where there are none."""
 
-    Memory holds a batch of rows, the captions of one, and the numbers of rows of the strip that are duplicates of others.
-    """
+    vectors: NDArray[np.float32] | None
+    duplicates: NDArray[np.int64] | None
+
+
+def filter_strip(filter_: Filter, common: Common, strip: ShardRange, alive: Alive = no_heartbeat) -> Sifted:
+    """Filters the rows of a strip. Memory holds a batch of rows, and the captions of one."""
     place = filter_.strip(strip)
     found = load(place, Sifted)
     if found is not None:
         return found
     rows = _rows_of(filter_, strip)
     alive()
-    conditions = _conditions(filter_, rows)
+    conditions = _conditions(filter_, common, rows)
     by_reason = dict.fromkeys((reason for reason, _ in conditions), 0)
     parts = [_Part(filter_, name, strip.number) for name in (KEPT, DROPPED)]
     with ExitStack() as stack:
         kept, dropped = (stack.enter_context(part) for part in parts)
-        for table, why in _judged(filter_, strip, int(rows[0]), conditions, vectors):
+        for table, why in _judged(filter_, strip, int(rows[0]), conditions, common.vectors):
             for row_reasons in why:
                 for reason in row_reasons:
                     by_reason[reason] += 1
@@ -75,7 +79,7 @@ def _rows_of(filter_: Filter, strip: ShardRange) -> NDArray[np.int64]:
     return np.concatenate([batch.column("row").to_numpy() for batch in batches])
 
 
-def _conditions(filter_: Filter, rows: NDArray[np.int64]) -> list[Condition]:
+def _conditions(filter_: Filter, common: Common, rows: NDArray[np.int64]) -> list[Condition]:
     """The conditions on ``rows``, which are in rising order."""
     conditions: list[Condition] = []
     least = filter_.settings.min_clip_score
@@ -85,8 +89,9 @@ def _conditions(filter_: Filter, rows: NDArray[np.int64]) -> list[Condition]:
     for number, prompt in enumerate(filter_.prompts, start=1):
         if prompt.sign is not None:
             conditions.append((prompt.reason, _bounded(prompt, f"cosine_{number}")))
-    if filter_.duplicates is not None:
-        duplicates = _rows_to_drop(filter_.duplicates, int(rows[0]), int(rows[-1]))
+    if common.duplicates is not None:
+        first, after = np.searchsorted(common.duplicates, [rows[0], rows[-1] + 1])
+        duplicates = common.duplicates[first:after]
         conditions.append(("duplicate", lambda table: ~np.isin(table.column("row").to_numpy(), duplicates)))
     if filter_.where is not None:
         where = filter_.where
@@ -104,15 +109,15 @@ def _floats(table: pa.Table, column: str) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def _rows_to_drop(duplicates: Location, first: int, last: int) -> NDArray[np.int64]:
-    """The rows from ``first`` to ``last`` that are duplicates of others; the groups are read in batches."""
+def rows_to_drop(duplicates: Location) -> NDArray[np.int64]:
+    """The rows that are duplicates of others, in rising order; the groups are read in batches."""
     groups = duplicates / GROUPS_FILE
     found = [np.empty(0, np.int64)]
     with groups.filesystem.open_input_file(groups.path) as stream:
         for batch in pq.ParquetFile(stream).iter_batches(columns=["row", "kept"]):
             rows = batch.column("row").to_numpy()
             dropped = ~batch.column("kept").to_numpy(zero_copy_only=False)
-            found.append(rows[dropped & (rows >= first) & (rows <= last)])
+            found.append(rows[dropped])
     return np.sort(np.concatenate(found))
 
 

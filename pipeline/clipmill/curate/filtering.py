@@ -14,7 +14,7 @@ from clipmill.core.errors import RunFailed
 from clipmill.core.manifests import Run, SelectionManifest
 from clipmill.core.reporter import Reporter
 from clipmill.curate.filter import DROPPED, KEPT, Filter
-from clipmill.curate.filter_steps import Sifted, filter_strip
+from clipmill.curate.filter_steps import Common, Sifted, filter_strip, rows_to_drop
 from clipmill.datasets.shards import write_shards
 from clipmill.index.build.layout import ShardRange
 from clipmill.stage.checkpoints import load, save
@@ -33,9 +33,10 @@ def keep_rows(filter_: Filter, work: Work, encode: Encode, pieces: Pieces, repor
     """
     sifted = {strip: load(filter_.strip(strip), Sifted) for strip in filter_.strips}
     done = sum(strip.rows for strip, found in sifted.items() if found is not None)
-    start, vectors = work.start(done), _encoded(filter_, encode)
+    start = work.start(done)
+    duplicates = None if filter_.duplicates is None else rows_to_drop(filter_.duplicates)
     reporter.progress(filter_.name, done, filter_.gallery.n, "rows")
-    shared = pieces.share((filter_, vectors))
+    shared = pieces.share((filter_, Common(_encoded(filter_, encode), duplicates)))
 
     def take(result: tuple[ShardRange, Sifted]) -> None:
         nonlocal done
@@ -51,9 +52,7 @@ def keep_rows(filter_: Filter, work: Work, encode: Encode, pieces: Pieces, repor
     return _manifest(filter_, work, start, [found for found in sifted.values() if found is not None], pieces)
 
 
-def _filter(
-    alive: Alive, shared: tuple[Filter, NDArray[np.float32] | None], strip: ShardRange
-) -> tuple[ShardRange, Sifted]:
+def _filter(alive: Alive, shared: tuple[Filter, Common], strip: ShardRange) -> tuple[ShardRange, Sifted]:
     return strip, filter_strip(*shared, strip, alive)
 
 

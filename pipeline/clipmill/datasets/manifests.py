@@ -136,11 +136,14 @@ def _hint(kind: str, location: Location | None = None) -> str:
 
 def _meant(location: Location) -> Location | None:
     """The dataset or published place nearby whose name is most like that of a folder that is not there; of local ones."""
-    folder = Path(location.path).parent
-    if not location.is_local or storage.exists(location) or not folder.is_dir() or not os.access(folder, os.R_OK):
+    if not location.is_local or storage.exists(location):
         return None
-    close = difflib.get_close_matches(location.name, [one.name for one in folder.iterdir()], n=3)
-    ours = (name for name in close if any((folder / name / file).is_file() for file in (MANIFEST, "current.json")))
+    folder = Path(location.path).parent
+    try:
+        close = difflib.get_close_matches(location.name, os.listdir(folder), n=3)
+    except OSError:
+        return None
+    ours = (name for name in close if any(os.path.isfile(folder / name / file) for file in (MANIFEST, "current.json")))
     return next(map(location.sibling, ours), None)
 
 

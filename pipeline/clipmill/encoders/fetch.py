@@ -12,7 +12,7 @@ from clipmill.core.errors import UserError
 from clipmill.core.settings import ModelSettings
 from clipmill.encoders.hub import fetch_file, files_of
 from clipmill.encoders.library import OPEN_CLIP, Place, find_place, refuse_unusable_model
-from clipmill.encoders.names import BUILTIN, CONFIG_FILE
+from clipmill.encoders.names import BUILTIN, BUILTIN_FOLDERS, CONFIG_FILE
 
 Tell = Callable[[str], object]
 _HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -44,6 +44,8 @@ def fetch_model(model: str, pretrained: str | None, output: Path | None, tell: T
     settings = ModelSettings(model=model, pretrained=pretrained)
     if model == BUILTIN:
         raise UserError("the built-in model comes with clipmill; leave --model out to use it")
+    if model in BUILTIN_FOLDERS and pretrained is None:
+        raise UserError(f"{model} comes with clipmill; type: --model {model}")
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already, and is not replaced; give a new folder")
     refuse_unusable_model(settings)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipmill.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +69,13 @@ class Spectrogram:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> Spectrogram:
-        """Of what `as_dict` has written."""
+        """Of what `as_dict` has written. Raises UserError for other settings, such as of a later version."""
+        known = {field.name for field in fields(Spectrogram)}
+        if not isinstance(values, dict) or "side" not in values or not values.keys() <= known:
+            raise UserError(
+                f"the model's configuration has `sounds` that this clipmill does not know: {values}; it knows "
+                f"{', '.join(sorted(known))}, and needs side"
+            )
         return Spectrogram(**values)
 
 

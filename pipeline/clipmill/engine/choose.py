@@ -9,7 +9,7 @@ from clipmill.core.reporter import Reporter
 from clipmill.core.settings import ClusterSettings, Products
 from clipmill.engine.device import ON_GPU, check_products, declared, named_cluster
 from clipmill.stage.pieces import Pieces
-from clipmill.verification.parallel import Looking, Tasks
+from clipmill.verification.parallel import Looking, Tasks, Threads
 
 _AHEAD = 2
 """Files that are looked through, or wait to be taken, for each core of a cluster."""
@@ -52,10 +52,13 @@ def pieces_where_named(
 
 
 @contextmanager
-def looking_where_named(settings: ClusterSettings, stage: str, reporter: Reporter) -> Iterator[Looking | None]:
-    """What looks through files for the length of the block: tasks of a cluster that is named, else None."""
-    if runs_here(settings, small=True):
-        yield None
+def looking_where_named(
+    settings: ClusterSettings, stage: str, reporter: Reporter, *, quick: bool
+) -> Iterator[Looking | None]:
+    """What looks through files for the length of the block: tasks of a cluster that is named, as many threads as `--cpus`
+    says, else None. Nothing is started for a ``quick`` look."""
+    if quick or runs_here(settings, small=True):
+        yield Threads(settings.cpus) if settings.cpus else None
         return
     with pieces_for(settings, 0, stage, reporter) as (pieces, _):
         yield Tasks(pieces, _AHEAD * max(1, int(pieces.hardware["cpus"])))

@@ -93,7 +93,7 @@ def placed(
     None."""
     if small:
         device, why = device_here(settings)
-        cores = cores or cores_here(settings)
+        cores = cores if cores and device == "cpu" else cores_here(settings)
         from clipmill.engine.here import Here
 
         reporter.message(stage, f"{doing} {rows:,} rows in this process, {why}")

@@ -64,9 +64,9 @@ class Source:
     mined: Mined | None = None
     """Captions that are false of an image, found in an index; in place of the column of such."""
     question_column: str | None = None
+    """What the texts are the answers to."""
     sounds: Spectrogram | None = None
     """How sounds become pictures, where the model hears."""
-    """What the texts are the answers to."""
 
     @staticmethod
     def open(
@@ -214,11 +214,15 @@ class Rows:
         return [answer for answer, _ in usable], [question for _, question in usable]
 
     def item(self, at: int) -> bytes | None:
-        """What is encoded in one row: its picture, or else, where the model hears, its sound."""
-        found = self.encoded(at)
-        if found is None and self.source.columns.audio_column is not None:
-            found = self._encoded("audio", at)
-        return found
+        """What is encoded in one row: its picture; where it has none and the model hears, its sound. None where that cannot be
+        read: a row teaches by the same however reading goes."""
+        heard = self.source.columns.audio_column is not None and not self._has("image", at)
+        return self._encoded("audio", at) if heard else self.encoded(at)
+
+    def _has(self, medium: MediumName, at: int) -> bool:
+        """Whether a row has one, readable or not."""
+        data, path = self.table.column(medium)[at], self.table.column(f"{medium}_path")[at]
+        return data.is_valid or path.as_py() is not None
 
     def encoded(self, at: int) -> bytes | None:
         """The encoded picture of one row; None where there is none, or none that can be read."""

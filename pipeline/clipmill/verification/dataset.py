@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow.fs as fs
 
 from clipmill import storage
-from clipmill.core.errors import RunFailed, StorageFailed, UserError
+from clipmill.core.errors import RunFailed, StorageFailed, UserError, WorkersFailed
 from clipmill.core.reporter import Reporter
 from clipmill.datasets.manifests import MANIFEST
 from clipmill.report.write import REPORT_FILE
@@ -50,7 +50,7 @@ def verify(uri: str, *, quick: bool, reporter: Reporter, looking: Looking | None
         kind = _kind_of(location)
         elsewhere = {"looking": looking} if kind in IN_PARTS else {}
         return VERIFIERS[kind](uri, quick=quick, reporter=reporter, **elsewhere)
-    except StorageFailed:
+    except (StorageFailed, WorkersFailed):
         raise  # which says nothing of the dataset
     except RunFailed as error:
         findings = Findings(kind, location.uri)

@@ -169,9 +169,25 @@ def _look_at(
             path = fetch(work.location, file, scratch, findings, advance)
             if path is not None:
                 fetched.paths[file.name] = path
-        training = _training(work, scratch, findings) if whole else None
-        _look_into(work, fetched, training, gallery)
+        _look_into(work, fetched, _kept_training(work) if whole else None, gallery)
     return findings
+
+
+_TRAININGS: dict[str, Training] = {}
+"""By the sha256 of its file, that of the index whose shards this process looks at."""
+
+
+def _kept_training(work: IndexWork) -> Training | None:
+    """Read once in a process, which looks at many shards; that it can be read was seen before."""
+    name = work.manifest.trained_sha256
+    if name not in _TRAININGS:
+        with tempfile.TemporaryDirectory(prefix="clipmill-verify-") as folder:
+            training = _training(work, Path(folder), Findings("", ""))
+        _TRAININGS.clear()
+        if training is None:
+            return None
+        _TRAININGS[name] = training
+    return _TRAININGS[name]
 
 
 def _training(work: IndexWork, scratch: Path, findings: Findings) -> Training | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from clipmill.core.errors import RunFailed, StorageFailed, WorkersFailed
 from clipmill.core.reporter import Tally
 from clipmill.stage.pieces import Alive, Pieces
 
@@ -66,7 +67,8 @@ class Threads:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Looks in pieces of work, each of which reads its file itself; at most ``ahead`` are begun that are not taken yet."""
+    """Looks in pieces of work, each of which reads its file itself; at most ``ahead`` are begun that are not taken yet. Raises
+    WorkersFailed where a piece fails for good."""
 
     pieces: Pieces
     ahead: int
@@ -97,9 +99,15 @@ class Tasks:
                 taken += 1
                 start()
 
-        for _ in range(self.ahead):
-            start()
-        self.pieces.wait()
+        try:
+            for _ in range(self.ahead):
+                start()
+            self.pieces.wait()
+        except StorageFailed:
+            raise
+        except RunFailed as error:
+            told = str(error).partition(";")[0]
+            raise WorkersFailed(f"not everything could be read: {told}; run the same command again") from error
 
 
 def _look(alive: Alive, look: Callable[[Advance, File], Result], file: File) -> Result:

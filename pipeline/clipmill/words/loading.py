@@ -41,6 +41,8 @@ class FoundGenerator:
     identity: GeneratorIdentity
     settings: ModelSettings
     requests_at_once: int = 0
+    weights_bytes: int = 0
+    """Of the files of its weights, where these are known."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -50,8 +52,7 @@ class FoundGenerator:
     @property
     def is_small(self) -> bool:
         """Whether one core computes it best: several that share its products wait for one another longer than they compute."""
-        sizes = [file.stat().st_size for file in self.folder.rglob("*.safetensors")] if not self.is_elsewhere else []
-        return bool(sizes) and sum(sizes) <= SMALL_BYTES
+        return 0 < self.weights_bytes <= SMALL_BYTES
 
     @property
     def streams(self) -> bool:
@@ -100,7 +101,8 @@ def _find_transformers(named: ModelSettings, place: Place, engine: str) -> Found
         pretrained="" if place.name == BUILTIN_WRITER else pretrained_of(place, folder),
         **files.sha256(),
     )
-    return FoundGenerator(kind, folder, identity, named)
+    held = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return FoundGenerator(kind, folder, identity, named, weights_bytes=held)
 
 
 def _find_vllm(settings: GeneratorSettings, named: ModelSettings) -> FoundGenerator:
@@ -192,7 +194,8 @@ def _find_coca(named: ModelSettings, place: Place) -> FoundGenerator:
         weights_sha256=files_sha256([source.weights]),
         processor_sha256=hashlib.sha256(described.encode()).hexdigest(),
     )
-    return FoundGenerator(COCA, source.weights.parent, identity, named)
+    held = source.weights.stat().st_size
+    return FoundGenerator(COCA, source.weights.parent, identity, named, weights_bytes=held)
 
 
 def _load_transformers(found: FoundGenerator, device: str, precision: str) -> TransformersGenerator:

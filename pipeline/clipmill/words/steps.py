@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from clipmill.words.unit import Each, Writer
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}
+_LOADERS = 4
+"""Pictures that are files of their own and are read at a time: longer waited for than computed with."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def write_units(alive: Alive, job: Job, units: Units, files: list[InputFile]) ->
     """Writes about these units and commits each. Returns their numbers, and what was counted of them all."""
     writer, total = _writer(_Key(job)), TextSums()
     done: list[int] = []
-    with _computing(job.threads), _preparing(job.threads) as each:
+    with _computing(job.threads), _preparing(job) as each:
         tables = one_ahead(read_units(units, files, job.columns))
         for number in units.numbers.tolist():
             began = time.perf_counter()
@@ -87,8 +89,10 @@ def _computing(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _preparing(threads: int) -> Iterator[Each]:
-    """Does something for each of many pictures: in threads that compute with one core each, or here where there is one."""
+def _preparing(job: Job) -> Iterator[Each]:
+    """Does something for each of many pictures: in threads that compute with one core each, or here where there is one core,
+    and no picture to wait for."""
+    threads = job.threads if job.columns.image_kind == "binary" else max(job.threads, _LOADERS)
     if threads <= 1:
         yield map
         return

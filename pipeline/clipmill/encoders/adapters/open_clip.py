@@ -92,7 +92,14 @@ def load(settings: ModelSettings, known: Preprocessing | None = None) -> Loaded:
     preprocessing = known or preprocessing_of(network, source)
     encoder = OpenClip(source, preprocessing)
     if source.sounds is not None:
-        encoder = OpenClipWithSounds(source, preprocessing, Spectrogram.from_dict(source.sounds))
+        sounds = Spectrogram.from_dict(source.sounds)
+        if preprocessing.size != (sounds.side, sounds.side):
+            height, width = preprocessing.size
+            raise UserError(
+                f"the model's configuration has spectrograms of {sounds.side} × {sounds.side}, and its image tower sees "
+                f"{height} × {width}; they must be of one size"
+            )
+        encoder = OpenClipWithSounds(source, preprocessing, sounds)
     return Loaded(network, encoder, identify(network, source, preprocessing))
 
 

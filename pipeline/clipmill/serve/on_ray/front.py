@@ -15,18 +15,21 @@ import shlex
 import socket
 import subprocess
 import tempfile
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import closing
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 
-from clipmill.core.settings import ClusterSettings
+from clipmill.core.errors import UserError
+from clipmill.core.settings import ClusterSettings, ServeSettings
 from clipmill.engine.device import named_cluster
 from clipmill.serve.answers.plain import to_json
 from clipmill.serve.problems import MEDIA_TYPE, Problem
 
 CHOICE = "RAY_SERVE_ENABLE_HA_PROXY"
+FORWARDED = "FORWARDED_ALLOW_IPS"
+"""Of uvicorn: whose headers are believed that name the address of who asks."""
 _RETRY_SECONDS = 5
 _AGAIN = "conn-failure empty-response junk-response"
 """A search may be asked twice: what a replica does not answer, since it was killed, another is asked for."""
@@ -45,6 +48,7 @@ def choose_front(cluster: ClusterSettings, environment: MutableMapping[str, str]
     imported, and Ray started: both read the environment once."""
     if cluster.address not in (None, "local") or named_cluster(cluster):
         return
+    environment[FORWARDED] = ""  # replicas go by the address of who is connected, and no header says another
     binary = bundled_haproxy()
     if binary is None or environment.get(CHOICE, "1") != "1":
         return
@@ -181,3 +185,14 @@ def _refusal() -> bytes:
     headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def refuse_forwarded(settings: ServeSettings, environment: Mapping[str, str] = os.environ) -> None:
+    """Raises UserError where a service without tokens, which goes by the address of who is connected, is told to believe what
+    others say it is."""
+    believed = {one.strip() for one in environment.get(FORWARDED, "").split(",")} - {"", "127.0.0.1", "::1"}
+    if settings.token_file is None and believed:
+        raise UserError(
+            f"{FORWARDED} lets {', '.join(sorted(believed))} say that they are this machine, and no token is asked for: give "
+            "--token-file FILE, or unset it"
+        )

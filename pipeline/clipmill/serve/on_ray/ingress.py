@@ -14,6 +14,7 @@ from clipmill.core.startup import prepare_process
 from clipmill.engine.ray_pieces import begin_task
 from clipmill.serve.limits import Limits
 from clipmill.serve.on_ray.encoders import Encoders, remote_encoders
+from clipmill.serve.on_ray.front import refuse_forwarded
 from clipmill.serve.on_ray.shards import Shards, remote_open, runs_for
 from clipmill.serve.prepare import access_of
 from clipmill.serve.service import Service, named_of
@@ -38,6 +39,7 @@ class Ingress:
         prepare_process()
         begin_task()
         self._settings = ServeSettings.model_validate(settings)
+        refuse_forwarded(self._settings)
         self._metrics = Metrics()
         self._service = await asyncio.to_thread(  # others are asked meanwhile, whose answers this loop has to take
             Service.open,
