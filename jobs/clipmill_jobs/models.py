@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipmill.core.errors import UserError
 from clipmill_jobs.command import Group, Job, print_json
 from clipmill_jobs.reporting import current
 
@@ -53,10 +54,12 @@ def show(name: str | None = None, everything: bool = False, as_json: bool = Fals
     Example:
       clipmill models ViT-B-32
     """
-    from clipmill.encoders.names import BUILTIN
+    from clipmill.encoders.names import BUILTIN, BUILTIN_FOLDERS, BUILTIN_SOUND
     from clipmill.estimate.catalogue import known_weights, weights_of, worth_taking
     from clipmill.words.names import BUILTIN_WRITER
 
+    if name in BUILTIN_FOLDERS:
+        raise UserError(f"{name} comes with clipmill and knows rendered scenes alone; type: --model {name}")
     known = known_weights()
     if name is not None:
         chosen = weights_of(name, known)
@@ -70,7 +73,8 @@ def show(name: str | None = None, everything: bool = False, as_json: bool = Fals
     click.echo(f"\nclipmill models fetch {first.model} --pretrained {first.pretrained}")
     click.echo(f"clipmill run photos/ --model {first.model} --pretrained {first.pretrained}")
     if name is None:
-        click.echo(f"\nWithout --model {BUILTIN} embeds and {BUILTIN_WRITER} writes: they know rendered scenes alone.")
+        writers = f"{BUILTIN_WRITER} writes; --model {BUILTIN_SOUND} hears too"
+        click.echo(f"\nWithout --model {BUILTIN} embeds and {writers}. They know rendered scenes alone.")
 
 
 def _print(chosen: "list[Known]") -> None:

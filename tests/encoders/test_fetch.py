@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from clipmill.core.errors import UserError
 from clipmill.encoders.fetch import fetch_model
+from clipmill_jobs.__main__ import main
 from loopback_hub import Hub, loopback_hub
 from tiny_models import tiny_model
 
@@ -135,5 +137,7 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_way_around(hub: Hub, tmp_
 
 @pytest.mark.parametrize("model", ["builtin-sound", "builtin-1"])
 def test_what_comes_with_clipmill_is_not_fetched(model: str) -> None:
+    shown = CliRunner().invoke(main, ["models", model])
+    assert (shown.exit_code, f"type: --model {model}" in shown.output) == (2, True)
     with pytest.raises(UserError, match=f"{model} comes with clipmill; type: --model {model}"):
         fetch_model(model, None, None, print)
