@@ -41,7 +41,7 @@ def file_bytes(folder: Path, number: int) -> bytes:
     return (folder / "made.parquet").read_bytes()
 
 
-def write_input(scratch: Path, place: str, files: int, store: RealS3 | None) -> None:
+def write_input(scratch: Path, files: int, store: RealS3 | None) -> None:
     for folder in range(0, files, 1000):
         made = {number: file_bytes(scratch, number) for number in range(folder, min(folder + 1000, files))}
         if store is None:
@@ -114,7 +114,7 @@ def main() -> None:
         scratch = Path(folder)
         with store_for(scratch, on_s3=given.s3) as store:
             place = folder if store is None else f"s3://{BUCKET}"
-            write_input(scratch, place, given.files, store)
+            write_input(scratch, given.files, store)
             stages = f"embed:\n  input: {place}/in\nindex:\n  gallery: captions\n  factory: Flat\n"
             (scratch / "run.yaml").write_text(f"output: {place}/out\n{stages}evaluate: false\n")
             command = [sys.executable, "-m", "clipmill_jobs", "run", str(scratch / "run.yaml")]

@@ -92,7 +92,7 @@ def _computing(threads: int) -> Iterator[None]:
 def _preparing(job: Job) -> Iterator[Each]:
     """Does something for each of many pictures: in threads that compute with one core each, or here where there is one core,
     and no picture to wait for."""
-    threads = job.threads if job.columns.image_kind == "binary" else max(job.threads, _LOADERS)
+    threads = max(job.threads, _LOADERS) if job.columns.image_kind == "path" else job.threads
     if threads <= 1:
         yield map
         return
